@@ -1,0 +1,89 @@
+package session
+
+import (
+	"context"
+	"time"
+)
+
+// Version identifies one stored state of a record. It is opaque: compare it
+// with ==. The zero Version means "no record". A backend never gives two
+// states of a key the same Version, not even across a Delete.
+type Version string
+
+// Record is what a [Backend] stores under a key.
+type Record struct {
+	// Data is the encoded session, opaque to the backend. It may be empty.
+	Data []byte
+	// Created is when the session began. The absolute timeout counts from it.
+	Created time.Time
+	// Expires is the earlier of the idle and the absolute deadline, never zero.
+	Expires time.Time
+	// Version is set by the backend on Load, and names the state that a Save
+	// replaces.
+	Version Version
+}
+
+// Expired reports whether the record's deadline has come at now.
+func (r Record) Expired(now time.Time) bool { return !now.Before(r.Expires) }
+
+// Backend is the one interface that a store has to implement. Package
+// conformance has a test for every MUST below; run it against your own.
+//
+// Every method MUST be safe for concurrent use, and its effect MUST be
+// linearizable per key and durable, as far as the store is, when it returns.
+// It MUST neither keep nor change the caller's slices, and what it returns
+// MUST NOT alias what it keeps. Once ctx is done it MUST return promptly, and
+// a call that starts with a done ctx MUST fail with an error that wraps the
+// ctx's error, and change nothing.
+//
+// A failure of the store MUST be returned as an error that is none of the
+// sentinels of this package; above all it is never [ErrNotFound]. A retry
+// inside the backend after a lost response MUST NOT report the caller's own
+// first attempt as a conflict.
+//
+// Keys are non-empty strings of at most 512 bytes of UTF-8; a backend MUST
+// keep any two of them apart, byte by byte.
+//
+// A backend MAY round Created to the millisecond and MAY round Expires up to
+// the next second. It MUST keep a record until its Expires; after that it may
+// drop it at any time, and until it does Load may still return it: the
+// [Manager] decides on reading, so that every backend behaves alike. On
+// writing the backend decides, because only there is no time between the
+// decision and the write.
+type Backend interface {
+	// Load returns the record at key. If there is none it MUST fail with
+	// [ErrNotFound].
+	Load(ctx context.Context, key string) (Record, error)
+
+	// Save stores Data, Created and Expires of rec and returns the new
+	// version, which MUST be one that the key never had.
+	//
+	// With a zero rec.Version it creates: it MUST fail with a
+	// [*ConflictError] if a live record exists. Otherwise it replaces, and
+	// MUST fail with a *ConflictError unless the stored version is still
+	// rec.Version. A Save that fails with a conflict MUST write nothing, and
+	// carries the current record where the store hands it over in the same
+	// request.
+	//
+	// A replacing Save MUST NOT create: where the record was deleted, or its
+	// Expires has passed, it fails with a *ConflictError that is also
+	// [ErrNotFound] where the store can tell.
+	//
+	// Expires may be earlier than before, or past: then the record is dead
+	// at once, and for ever. A zero Expires MUST be refused with an error.
+	//
+	// A record that the store cannot hold MUST be refused with [ErrTooLarge];
+	// what was stored before stays.
+	Save(ctx context.Context, key string, rec Record) (Version, error)
+
+	// Touch moves Expires forward; it MUST NOT change data or version. An
+	// earlier Expires than the stored one MUST be a no-op that returns nil.
+	// If there is no record, or its Expires has passed, it MUST fail with
+	// [ErrNotFound] and revive nothing.
+	Touch(ctx context.Context, key string, expires time.Time) error
+
+	// Delete removes the record, whatever its version. An absent record MUST
+	// NOT be an error. Once it has returned, no Save with an older version
+	// and no Touch may bring the record back.
+	Delete(ctx context.Context, key string) error
+}

@@ -1,0 +1,62 @@
+package session
+
+import "errors"
+
+// The sentinel errors. Test for them with [errors.Is]; the cause, where there
+// is one, can be reached through them with [errors.As]. No error of this
+// package carries a session ID.
+var (
+	// ErrNotFound: there is no such session: it never was, was destroyed,
+	// has expired, or lives on under another ID.
+	ErrNotFound = errors.New("session: not found")
+
+	// ErrConflict: the session changed in the store since it was read, and
+	// nothing was written. Errors with this cause are a [*ConflictError].
+	ErrConflict = errors.New("session: changed since it was read")
+
+	// ErrTooLarge: the store or [Config.MaxSize] cannot hold the session.
+	// What was stored before stays.
+	ErrTooLarge = errors.New("session: too large")
+
+	// ErrEncode: a value has a type that the codec cannot encode, or the
+	// store cannot hold what the codec made. What was there before stays.
+	ErrEncode = errors.New("session: cannot encode")
+
+	// ErrDecode: what is stored is not what the codec or the backend wrote,
+	// or a value is not of the type asked for. It is never overwritten or
+	// deleted because of that.
+	ErrDecode = errors.New("session: cannot decode")
+
+	// ErrReadOnly: a change to a session that was opened in mode [ReadOnly].
+	ErrReadOnly = errors.New("session: read-only")
+
+	// ErrClosed: use of a session after Close or Destroy.
+	ErrClosed = errors.New("session: closed")
+
+	// ErrTooLate: a change that needs a new token at the client, after the
+	// response has started. Nothing was changed.
+	ErrTooLate = errors.New("session: response already started")
+)
+
+// ConflictError is how a [Backend] refuses a Save. errors.Is finds
+// [ErrConflict] in it, and [ErrNotFound] as well if Gone.
+type ConflictError struct {
+	// Current is the record that is stored now, if the store handed it over
+	// in the same request; nil if it is not known or there is none.
+	Current *Record
+	// Gone is set if the store said that there is no record, or one that has
+	// expired.
+	Gone bool
+}
+
+func (e *ConflictError) Error() string {
+	if e.Gone {
+		return "session: deleted or expired since it was read"
+	}
+	return ErrConflict.Error()
+}
+
+// Is makes errors.Is find the sentinels.
+func (e *ConflictError) Is(target error) bool {
+	return target == ErrConflict || e.Gone && target == ErrNotFound
+}

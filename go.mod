@@ -1,0 +1,3 @@
+module github.com/seed-a7bee19b/session
+
+go 1.24
