@@ -1,2 +1,212 @@
-// Package session keeps sessions of web applications in a store outside them.
+// Package session keeps the sessions of a web application in a store outside
+// of it, so that they are the same on every machine that serves it.
+//
+// A [Manager] joins a [Backend], which stores records, to net/http:
+//
+//	m, err := session.New(&memory.Backend{}, session.Config{})
+//	...
+//	http.ListenAndServe(addr, m.Handler(mux))
+//
+// A handler asks for its session, and reads and writes values through typed
+// keys:
+//
+//	var visits = session.Key[int]{Name: "visits"}
+//
+//	s, err := m.Get(r.Context())
+//	if err != nil {
+//		m.Error(w, r, err)
+//		return
+//	}
+//	err = visits.Update(s, func(n int) int { return n + 1 })
+//
+// # What it promises
+//
+//   - A store error never becomes an empty session. It is returned, and
+//     nothing is written.
+//   - Logout is final: no slow or concurrent request revives a session that
+//     was destroyed, rotated away or has expired.
+//   - No update is lost: every write is conditional on the version that was
+//     read. What two requests change at once is merged value by value, unless
+//     the mode says otherwise.
+//   - What cannot be stored or decoded is an error, and what was stored stays.
+//   - Every wait is bounded by a context.
+//
+// # The life of a session
+//
+// Nothing is read until a handler asks for its session, and nothing is stored
+// for a visitor without data. Changes are kept in the [Session] until they are
+// saved in one request: by the [Manager.Handler] before the first byte of the
+// response leaves, or outside HTTP by [Manager.Save] and [Manager.Close].
 package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Manager gives out sessions that live in a [Backend]. It is safe for
+// concurrent use and has no goroutine of its own.
+type Manager struct {
+	*core
+	mode Mode
+}
+
+// core is what all the views that [Manager.With] makes of a Manager share.
+type core struct {
+	backend Backend
+	cfg     Config // with every default filled in
+}
+
+// New returns a Manager over backend. It checks the whole configuration and
+// makes no request. An unknown, contradictory or unsafe setting is an error.
+func New(backend Backend, cfg Config) (*Manager, error) {
+	if backend == nil {
+		return nil, errors.New("session: New needs a Backend")
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if b, ok := backend.(textOnly); ok && b.TextOnly() {
+		if c, ok := cfg.Codec.(textCodec); !ok || !c.Text() {
+			return nil, fmt.Errorf("session: the backend stores text only, and codec %T is not a text codec; use codec.JSON", cfg.Codec)
+		}
+	}
+	return &Manager{core: &core{backend: backend, cfg: cfg}, mode: cfg.Mode}, nil
+}
+
+// textOnly is a Backend that may be set to hold Data as a string.
+type textOnly interface{ TextOnly() bool }
+
+// textCodec is a Codec that can say that its blobs are valid UTF-8.
+type textCodec interface{ Text() bool }
+
+// Route is what can differ from route to route. A zero field inherits.
+type Route struct {
+	Mode Mode
+}
+
+// With returns a view of m with other settings. It shares everything else, so
+// that its Handler may be nested in that of m: the inner one then rules.
+func (m *Manager) With(rt Route) (*Manager, error) {
+	v := *m
+	if rt.Mode != 0 {
+		if err := rt.Mode.check(); err != nil {
+			return nil, err
+		}
+		v.mode = rt.Mode
+	}
+	return &v, nil
+}
+
+// Start returns a new session. It makes no request; nothing is stored before
+// the session has data and is saved.
+func (m *Manager) Start() *Session {
+	return &Session{m: m.core, mode: m.mode}
+}
+
+// Open returns the session of a token that a client sent. Cost: 1 Load.
+//
+// It fails with [ErrNotFound] if there is no live session (a token that
+// cannot be one of ours is refused without a request), with [ErrDecode] if
+// what is stored is not a session, and with the store's error otherwise.
+func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
+	if !validToken(token) {
+		m.event(ctx, Event{Kind: TokenMalformed})
+		return nil, fmt.Errorf("session: open: %w", ErrNotFound)
+	}
+	s := &Session{m: m.core, mode: m.mode, id: ID{token}, key: m.cfg.StoreKey(token)}
+	rec, err := m.load(ctx, s.key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		m.event(ctx, Event{Kind: TokenUnknown})
+		return nil, fmt.Errorf("session: open: %w", ErrNotFound)
+	case err != nil:
+		return nil, fmt.Errorf("session: open: %w", err)
+	case m.expired(rec, time.Now()):
+		m.event(ctx, Event{Kind: SessionExpired})
+		return nil, fmt.Errorf("session: open: %w", ErrNotFound)
+	}
+	if err := s.rebase(rec); err != nil {
+		m.event(ctx, Event{Kind: Undecodable, Err: err})
+		return nil, fmt.Errorf("session: open: %w", err)
+	}
+	return s, nil
+}
+
+// Save stores the changes of s, if there are any. The session stays open.
+// In a handler it is not needed: the Handler saves before the response starts.
+//
+// Cost: nothing for an unchanged session within [Config.TouchInterval] of the
+// last write, 1 Touch after that; 1 Save for changes, and one more for each
+// conflict; 2 Saves after Rotate or Login.
+//
+// It fails with [ErrNotFound] if the session was destroyed, rotated away or
+// has expired in the meantime, with [ErrConflict] if it was changed by others
+// again and again, with [ErrTooLarge], or with the store's error. The changes
+// are then still pending, and Save may be called again.
+func (m *Manager) Save(ctx context.Context, s *Session) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("session: save: %w", ErrClosed)
+	}
+	if err := s.commit(ctx); err != nil {
+		return fmt.Errorf("session: save: %w", err)
+	}
+	return nil
+}
+
+// Close saves s and ends its use. It returns the errors of Save; the session
+// is closed all the same. Closing twice is no error.
+func (m *Manager) Close(ctx context.Context, s *Session) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	err := s.commit(ctx)
+	s.closed = true
+	if err != nil {
+		return fmt.Errorf("session: close: %w", err)
+	}
+	return nil
+}
+
+// Destroy deletes the session from the store at once: log out. Pending changes
+// are dropped, and s can no longer be used; in a handler, the next
+// [Manager.Get] gives a new session. After an error the session may still be
+// there: say so to the user, or call Destroy again.
+//
+// Cost: 1 Delete; none for a session that was never stored.
+func (m *Manager) Destroy(ctx context.Context, s *Session) error {
+	if err := s.destroy(ctx); err != nil {
+		return fmt.Errorf("session: destroy: %w", err)
+	}
+	if s.exchange != nil {
+		s.exchange.forget(s)
+	}
+	return nil
+}
+
+// expired applies the absolute timeout as configured now, which may be
+// shorter than when the record was written.
+func (m *core) expired(rec Record, now time.Time) bool {
+	return rec.Expired(now) ||
+		m.cfg.AbsoluteTimeout > 0 && !now.Before(rec.Created.Add(m.cfg.AbsoluteTimeout))
+}
+
+// deadline is the Expires of a session that is used at now.
+func (m *core) deadline(now, created time.Time) time.Time {
+	idle, absolute := now.Add(m.cfg.IdleTimeout), created.Add(m.cfg.AbsoluteTimeout)
+	switch {
+	case m.cfg.IdleTimeout < 0:
+		return absolute
+	case m.cfg.AbsoluteTimeout < 0 || idle.Before(absolute):
+		return idle
+	default:
+		return absolute
+	}
+}

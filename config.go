@@ -1,0 +1,201 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/seed-a7bee19b/session/codec"
+)
+
+// Never, as a timeout, turns that timeout off.
+const Never time.Duration = -1
+
+// Config configures a [Manager]. The zero value is a good default.
+type Config struct {
+	// IdleTimeout ends a session that was not used for this long.
+	// Default 2 hours; at least 1 second; [Never] turns it off.
+	IdleTimeout time.Duration
+
+	// AbsoluteTimeout ends a session this long after it began, or after its
+	// last Login, however much it is used. Default 24 hours; at least 1
+	// second; [Never] turns it off. One of the two timeouts must be on.
+	AbsoluteTimeout time.Duration
+
+	// TouchInterval is how stale the idle deadline in the store may get: a
+	// session that is only read is written at most once in it. It bounds the
+	// write cost of reading, and a session may end this much early.
+	// Default IdleTimeout/10; it must be shorter than IdleTimeout.
+	TouchInterval time.Duration
+
+	// Mode is how concurrent writers of a session get along. Default [Merge].
+	Mode Mode
+
+	// Codec encodes the values. Default codec.MessagePack{}. Sessions written
+	// with another codec fail with [ErrDecode].
+	Codec Codec
+
+	// MaxSize is the largest encoded session in bytes that is sent to the
+	// backend; a larger one fails with [ErrTooLarge]. Default 0: no limit but
+	// the backend's own.
+	MaxSize int
+
+	// Undecodable is what [Manager.Get] does about a stored session that does
+	// not decode. Default [FailUndecodable].
+	Undecodable UndecodablePolicy
+
+	// StoreKey derives a record's key from the token. The default is 24 bytes
+	// of its SHA-256 in base64url, so that who can read the store cannot use
+	// what he finds there as a cookie. It must be deterministic, give
+	// different tokens different keys of at most 512 bytes, and never panic.
+	StoreKey func(token string) string
+
+	// Cookie is how the token travels by default.
+	Cookie Cookie
+
+	// Header, if set, names a header that carries the token instead of a
+	// cookie, for APIs: in requests, with or without "Bearer " before it, and
+	// in the responses that hand out a new token, as it was asked for. An
+	// empty value in a response says that the token is dead.
+	// Default "": the token travels in a cookie.
+	Header string
+
+	// CommitTimeout bounds the saving of a session by the Handler, which goes
+	// on when the client is gone. Default 5 seconds.
+	CommitTimeout time.Duration
+
+	// MaxMerges is how often one Save tries again after a conflict before it
+	// fails with [ErrConflict]. Default 32.
+	MaxMerges int
+
+	// ErrorHandler answers a request whose session could not be loaded or
+	// saved; nothing has been sent yet. err never holds a session ID, but may
+	// hold what the store said. Default: [Manager.Error]'s.
+	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
+
+	// Observer is told of store calls and events. Default nil: nobody.
+	Observer Observer
+}
+
+// Mode is how concurrent writers of one session get along.
+type Mode int
+
+const (
+	// Merge takes no lock. When another writer was first, the changes of this
+	// one are applied to what is stored now, value by value, and saved again.
+	// A value that both changed goes to the later writer, unless it was
+	// changed by [Key.Update] or its [Key] has a Resolve function.
+	Merge Mode = iota + 1
+
+	// LastWrite takes no lock, and lets the later writer replace the whole
+	// session: the changes of the earlier one are lost. A session that is
+	// gone stays gone all the same.
+	LastWrite
+
+	// ReadOnly never writes: a change fails with [ErrReadOnly], and reading
+	// does not move the idle deadline.
+	ReadOnly
+)
+
+func (m Mode) check() error {
+	if m < Merge || m > ReadOnly {
+		return fmt.Errorf("session: unknown Mode %d", int(m))
+	}
+	return nil
+}
+
+func (m Mode) String() string {
+	switch m {
+	case Merge:
+		return "Merge"
+	case LastWrite:
+		return "LastWrite"
+	case ReadOnly:
+		return "ReadOnly"
+	}
+	return fmt.Sprintf("Mode(%d)", int(m))
+}
+
+// UndecodablePolicy is what happens to a stored session that does not decode.
+// It is never changed or deleted.
+type UndecodablePolicy int
+
+const (
+	// FailUndecodable returns [ErrDecode].
+	FailUndecodable UndecodablePolicy = iota
+	// ReplaceUndecodable gives the visitor a new session under a new ID. The
+	// stored one stays until it expires.
+	ReplaceUndecodable
+)
+
+func (c Config) withDefaults() (Config, error) {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("session: "+format, args...)) }
+	timeout := func(name string, d *time.Duration, def time.Duration) {
+		switch {
+		case *d == 0:
+			*d = def
+		case *d != Never && *d < time.Second:
+			bad("%s is %v; it must be at least 1s, or Never", name, *d)
+		}
+	}
+	timeout("IdleTimeout", &c.IdleTimeout, 2*time.Hour)
+	timeout("AbsoluteTimeout", &c.AbsoluteTimeout, 24*time.Hour)
+	switch {
+	case c.IdleTimeout == Never && c.AbsoluteTimeout == Never:
+		bad("IdleTimeout and AbsoluteTimeout are both Never; a session must end")
+	case c.IdleTimeout == Never && c.TouchInterval != 0:
+		bad("TouchInterval is set, and IdleTimeout is Never: there is nothing to touch")
+	case c.TouchInterval < 0:
+		bad("TouchInterval is %v; it must not be negative", c.TouchInterval)
+	case c.TouchInterval == 0:
+		c.TouchInterval = c.IdleTimeout / 10
+	case c.TouchInterval >= c.IdleTimeout:
+		bad("TouchInterval is %v; it must be shorter than IdleTimeout, which is %v", c.TouchInterval, c.IdleTimeout)
+	}
+	if c.Mode == 0 {
+		c.Mode = Merge
+	}
+	if err := c.Mode.check(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.Codec == nil {
+		c.Codec = codec.MessagePack{}
+	}
+	if c.MaxSize < 0 {
+		bad("MaxSize is %d; it must not be negative", c.MaxSize)
+	}
+	if c.Undecodable != FailUndecodable && c.Undecodable != ReplaceUndecodable {
+		bad("unknown UndecodablePolicy %d", int(c.Undecodable))
+	}
+	if c.StoreKey == nil {
+		c.StoreKey = digest
+	}
+	if c.CommitTimeout < 0 {
+		bad("CommitTimeout is %v; it must not be negative", c.CommitTimeout)
+	} else if c.CommitTimeout == 0 {
+		c.CommitTimeout = 5 * time.Second
+	}
+	if c.MaxMerges < 0 {
+		bad("MaxMerges is %d; it must not be negative", c.MaxMerges)
+	} else if c.MaxMerges == 0 {
+		c.MaxMerges = 32
+	}
+	if c.Header != "" {
+		if c.Cookie != (Cookie{}) {
+			bad("Header and Cookie are both set; the token travels in one of them")
+		}
+		if !validHeaderName(c.Header) || strings.EqualFold(c.Header, "Cookie") || strings.EqualFold(c.Header, "Set-Cookie") {
+			bad("%q cannot be the Header of a token", c.Header)
+		}
+		c.Header = http.CanonicalHeaderKey(c.Header)
+	} else {
+		var err error
+		if c.Cookie, err = c.Cookie.withDefaults(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return c, errors.Join(errs...)
+}

@@ -1,0 +1,177 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Cookie is how the cookie is made that carries the token. The zero value is
+// the safest there is: named "__Host-session", Secure, HttpOnly, SameSite=Lax,
+// for the whole of one host, gone with the browser.
+type Cookie struct {
+	// Name defaults to "__Host-session"; with a Domain, or a Path other than
+	// "/", to "__Secure-session"; with InsecureHTTP to "session". A prefix in
+	// a name of your own must fit the other fields.
+	Name string
+
+	// Path defaults to "/".
+	Path string
+
+	// Domain, if set, shares the cookie with all hosts under it. Any of them
+	// can then plant or read it. Default "": this host only.
+	Domain string
+
+	// SameSite defaults to Lax. None needs Secure.
+	SameSite http.SameSite
+
+	// Partitioned keys the cookie by the top-level site (CHIPS). It needs
+	// Secure.
+	Partitioned bool
+
+	// Persistent lets the cookie outlive the browser, until the absolute
+	// deadline; or for 400 days, the most that browsers keep, if there is no
+	// AbsoluteTimeout. It is sent once for each ID, so the idle timeout is
+	// the store's alone.
+	Persistent bool
+
+	// InsecureHTTP lets the cookie travel over plain HTTP, where everybody on
+	// the way can take it. It is for development.
+	InsecureHTTP bool
+}
+
+const (
+	hostPrefix   = "__Host-"
+	securePrefix = "__Secure-"
+)
+
+func (c Cookie) withDefaults() (Cookie, error) {
+	if c.Path == "" {
+		c.Path = "/"
+	}
+	if c.Name == "" {
+		switch {
+		case c.InsecureHTTP:
+			c.Name = "session"
+		case c.Domain != "" || c.Path != "/":
+			c.Name = securePrefix + "session"
+		default:
+			c.Name = hostPrefix + "session"
+		}
+	}
+	if c.SameSite == 0 || c.SameSite == http.SameSiteDefaultMode {
+		c.SameSite = http.SameSiteLaxMode
+	}
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("session: Cookie: "+format, args...)) }
+	// Browsers match the prefixes without regard to case.
+	isHost := len(c.Name) >= len(hostPrefix) && strings.EqualFold(c.Name[:len(hostPrefix)], hostPrefix)
+	isSecure := len(c.Name) >= len(securePrefix) && strings.EqualFold(c.Name[:len(securePrefix)], securePrefix)
+	if isHost && (c.Domain != "" || c.Path != "/") {
+		bad("the name %q needs Path \"/\" and no Domain", c.Name)
+	}
+	if c.InsecureHTTP {
+		if isHost || isSecure {
+			bad("the name %q promises Secure, and InsecureHTTP is set", c.Name)
+		}
+		if c.SameSite == http.SameSiteNoneMode {
+			bad("SameSite=None needs Secure, and InsecureHTTP is set")
+		}
+		if c.Partitioned {
+			bad("Partitioned needs Secure, and InsecureHTTP is set")
+		}
+	}
+	if c.SameSite < http.SameSiteDefaultMode || c.SameSite > http.SameSiteNoneMode {
+		bad("unknown SameSite %d", int(c.SameSite))
+	}
+	if !strings.HasPrefix(c.Path, "/") {
+		bad("Path %q does not begin with \"/\"", c.Path)
+	}
+	if err := c.cookie("x").Valid(); err != nil {
+		bad("%w", err)
+	}
+	return c, errors.Join(errs...)
+}
+
+func (c Cookie) cookie(token string) *http.Cookie {
+	return &http.Cookie{
+		Name:        c.Name,
+		Value:       token,
+		Path:        c.Path,
+		Domain:      c.Domain,
+		Secure:      !c.InsecureHTTP,
+		HttpOnly:    true,
+		SameSite:    c.SameSite,
+		Partitioned: c.Partitioned,
+	}
+}
+
+// maxCookieAge is the most that browsers grant.
+const maxCookieAge = 400 * 24 * time.Hour
+
+// carrier moves tokens between requests, responses and the Manager.
+//
+// requestToken returns the token of a request, or "" if there is none, and
+// whether there was something in its place that is no token.
+func (c *Config) requestToken(h http.Header) (token string, malformed bool) {
+	if c.Header != "" {
+		v := h.Get(c.Header)
+		if scheme, rest, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "Bearer") {
+			v = strings.TrimLeft(rest, " ")
+		}
+		return checkToken(v)
+	}
+	cookies := (&http.Request{Header: h}).CookiesNamed(c.Cookie.Name)
+	for _, cookie := range cookies {
+		var m bool
+		if token, m = checkToken(cookie.Value); token != "" {
+			return token, false
+		}
+		malformed = malformed || m
+	}
+	return "", malformed
+}
+
+func checkToken(v string) (token string, malformed bool) {
+	if validToken(v) {
+		return v, false
+	}
+	return "", v != ""
+}
+
+// sendToken hands a token to the client, together with the deadline of its
+// session; an empty token takes the client's away.
+func (c *Config) sendToken(h http.Header, token string, created time.Time) {
+	switch {
+	case c.Header == "Authorization" && token != "":
+		h.Set(c.Header, "Bearer "+token)
+	case c.Header != "":
+		h.Set(c.Header, token)
+	default:
+		cookie := c.Cookie.cookie(token)
+		if token == "" {
+			cookie.MaxAge = -1
+		} else if c.Cookie.Persistent {
+			age := maxCookieAge
+			if c.AbsoluteTimeout > 0 {
+				age = min(age, time.Until(created.Add(c.AbsoluteTimeout)))
+			}
+			cookie.MaxAge = max(1, int(age/time.Second))
+		}
+		h.Add("Set-Cookie", cookie.String())
+	}
+}
+
+func validHeaderName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return name != ""
+}

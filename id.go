@@ -1,0 +1,58 @@
+package session
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"log/slog"
+)
+
+// ID identifies a session to its client. Who holds its token holds the
+// session: whichever way an ID is printed or logged, the token is left out.
+type ID struct{ token string }
+
+// Token returns the secret that goes to the client, and to [Manager.Open].
+// A zero ID has none.
+func (id ID) Token() string { return id.token }
+
+// String hides the token.
+func (id ID) String() string { return "[session ID]" }
+
+// GoString hides the token.
+func (id ID) GoString() string { return "session.ID{[hidden]}" }
+
+// LogValue hides the token.
+func (id ID) LogValue() slog.Value { return slog.StringValue(id.String()) }
+
+// A token is 192 random bits: 32 characters of base64url, without padding or
+// unused bits, so that there is one spelling only.
+const (
+	tokenBytes = 24
+	tokenChars = tokenBytes / 3 * 4
+)
+
+func newID() ID {
+	var b [tokenBytes]byte
+	rand.Read(b[:]) // never fails
+	return ID{base64.RawURLEncoding.EncodeToString(b[:])}
+}
+
+func validToken(s string) bool {
+	if len(s) != tokenChars {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// digest is the default of Config.StoreKey.
+func digest(token string) string {
+	h := sha256.Sum256([]byte(token))
+	return base64.RawURLEncoding.EncodeToString(h[:tokenBytes])
+}

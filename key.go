@@ -1,0 +1,132 @@
+package session
+
+import "bytes"
+
+// Key is the name of a value and its type. Declare one for each value:
+//
+//	var cart = session.Key[[]Item]{Name: "cart"}
+//
+// The type may change as the codec allows; a value that does not decode into
+// T is an [ErrDecode], and stays as it is.
+type Key[T any] struct {
+	// Name is that of the value in the session. It must not be empty.
+	Name string
+
+	// Resolve, if set, decides in mode [Merge] what becomes of a value that
+	// this request Set and another one changed since it was read: base is
+	// what this request read, mine what it set, theirs what is stored now; a
+	// value that is not there is the zero T. It may be called more than once
+	// and must have no other effect. Without it the later writer wins.
+	Resolve func(base, mine, theirs T) T
+}
+
+// Get returns the value, or the zero T if there is none. The error is
+// [ErrDecode] if it is not a T, or [ErrClosed].
+func (k Key[T]) Get(s *Session) (T, error) {
+	v, _, err := k.Lookup(s)
+	return v, err
+}
+
+// Lookup is Get, and reports whether there is a value.
+func (k Key[T]) Lookup(s *Session) (T, bool, error) {
+	var v T
+	ok, err := s.Get(k.Name, &v)
+	if err != nil {
+		var zero T
+		return zero, ok, err
+	}
+	return v, ok, nil
+}
+
+// Set changes the value to v. Errors are those of [Session.Set].
+func (k Key[T]) Set(s *Session, v T) error {
+	mine, err := s.m.marshal(k.Name, v)
+	if err != nil {
+		return err
+	}
+	return s.edit("set", k.Name, func() error {
+		c := change{data: mine}
+		if base := s.base[k.Name]; k.Resolve != nil && !s.cleared && !bytes.Equal(base, mine) {
+			c.redo = func(theirs []byte) ([]byte, error) {
+				if bytes.Equal(base, theirs) {
+					return mine, nil
+				}
+				return k.resolve(s, base, mine, theirs)
+			}
+		}
+		s.put(k.Name, c)
+		return nil
+	})
+}
+
+// Update changes the value from v to f(v), where v is the zero T if there is
+// none. In mode [Merge] f is applied again to what another request stored in
+// between, so that neither change is lost: it may be called more than once
+// and must have no other effect.
+//
+// It fails as [Session.Set] does, and with [ErrDecode] if the value is not a
+// T. Nothing has changed then.
+func (k Key[T]) Update(s *Session, f func(v T) T) error {
+	if err := checkName(k.Name); err != nil {
+		return err
+	}
+	apply := func(data []byte) ([]byte, error) {
+		v, err := k.decode(s, data)
+		if err != nil {
+			return nil, err
+		}
+		return s.m.encode(k.Name, f(v))
+	}
+	return s.edit("update", k.Name, func() error {
+		data, err := apply(s.value(k.Name))
+		if err != nil {
+			return err
+		}
+		c := change{data: data, redo: apply}
+		if before, ok := s.changes[k.Name]; ok {
+			c.redo = nil // f follows a Set: what others wrote does not matter
+			if before.redo != nil {
+				c.redo = func(theirs []byte) ([]byte, error) {
+					data, err := before.redo(theirs)
+					if err != nil {
+						return nil, err
+					}
+					return apply(data)
+				}
+			}
+		}
+		s.put(k.Name, c)
+		return nil
+	})
+}
+
+// Take returns the value, as Lookup does, and deletes it: for messages that
+// are shown once.
+func (k Key[T]) Take(s *Session) (T, bool, error) {
+	v, ok, err := k.Lookup(s)
+	if err == nil && ok {
+		err = k.Delete(s)
+	}
+	return v, ok, err
+}
+
+// Delete removes the value. Errors are those of [Session.Delete].
+func (k Key[T]) Delete(s *Session) error { return s.Delete(k.Name) }
+
+func (k Key[T]) decode(s *Session, data []byte) (v T, err error) {
+	if data != nil {
+		err = s.m.unmarshal(k.Name, data, &v)
+	}
+	return v, err
+}
+
+func (k Key[T]) resolve(s *Session, base, mine, theirs []byte) ([]byte, error) {
+	var v [3]T
+	for i, data := range [][]byte{base, mine, theirs} {
+		var err error
+		if v[i], err = k.decode(s, data); err != nil {
+			return nil, err
+		}
+	}
+	return s.m.encode(k.Name, k.Resolve(v[0], v[1], v[2]))
+}

@@ -1,0 +1,123 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Observer is told what a [Manager] does: logging, metrics, tracing and cost
+// accounting plug in here. Its methods are called on the request's goroutine,
+// must be safe for concurrent use and must not block. No ID reaches it.
+type Observer interface {
+	// Call is called before each call of the Backend. The context that it
+	// returns goes to the backend; done, if not nil, is called with the
+	// outcome. Outcomes such as [ErrNotFound] and [ErrConflict] are ordinary.
+	Call(ctx context.Context, op Op) (_ context.Context, done func(error))
+
+	// Event is called when something happened that is worth counting.
+	Event(ctx context.Context, e Event)
+}
+
+// Op is a method of [Backend].
+type Op int
+
+const (
+	OpLoad   Op = iota + 1 // Backend.Load
+	OpSave                 // Backend.Save
+	OpTouch                // Backend.Touch
+	OpDelete               // Backend.Delete
+)
+
+func (op Op) String() string {
+	switch op {
+	case OpLoad:
+		return "Load"
+	case OpSave:
+		return "Save"
+	case OpTouch:
+		return "Touch"
+	case OpDelete:
+		return "Delete"
+	}
+	return fmt.Sprintf("Op(%d)", int(op))
+}
+
+// Event is one thing that happened. New kinds and fields may come.
+type Event struct {
+	Kind EventKind
+	Err  error // the cause, where there is one
+	N    int   // a number that the Kind explains
+}
+
+// EventKind says what happened.
+type EventKind int
+
+const (
+	TokenMalformed   EventKind = iota + 1 // a request carried a token that is not one of ours
+	TokenUnknown                          // a token had no session: destroyed, rotated away, expired or planted
+	SessionExpired                        // a session was found, and its deadline had passed
+	Undecodable                           // a stored session did not decode; Err says why
+	SessionCreated                        // a new session was stored; N is its size in bytes
+	SessionSaved                          // a changed session was stored; N is its size in bytes
+	SessionRotated                        // a session got a new ID; N is its size in bytes
+	SessionDestroyed                      // a session was deleted
+	Merged                                // a Save succeeded after N conflicts
+	TouchFailed                           // the idle deadline could not be moved; the request went on
+	CommitFailed                          // the Handler could not save a session, and answered with an error
+	LateFailed                            // what was changed after the response started could not be saved
+)
+
+func (k EventKind) String() string {
+	names := [...]string{"", "TokenMalformed", "TokenUnknown", "SessionExpired", "Undecodable", "SessionCreated",
+		"SessionSaved", "SessionRotated", "SessionDestroyed", "Merged", "TouchFailed", "CommitFailed", "LateFailed"}
+	if k > 0 && int(k) < len(names) {
+		return names[k]
+	}
+	return fmt.Sprintf("EventKind(%d)", int(k))
+}
+
+func (m *core) event(ctx context.Context, e Event) {
+	if m.cfg.Observer != nil {
+		m.cfg.Observer.Event(ctx, e)
+	}
+}
+
+func (m *core) call(ctx context.Context, op Op) (context.Context, func(error)) {
+	if m.cfg.Observer != nil {
+		if ctx, done := m.cfg.Observer.Call(ctx, op); done != nil {
+			return ctx, done
+		} else {
+			return ctx, func(error) {}
+		}
+	}
+	return ctx, func(error) {}
+}
+
+func (m *core) load(ctx context.Context, key string) (Record, error) {
+	ctx, done := m.call(ctx, OpLoad)
+	rec, err := m.backend.Load(ctx, key)
+	done(err)
+	return rec, err
+}
+
+func (m *core) save(ctx context.Context, key string, rec Record) (Version, error) {
+	ctx, done := m.call(ctx, OpSave)
+	v, err := m.backend.Save(ctx, key, rec)
+	done(err)
+	return v, err
+}
+
+func (m *core) delete(ctx context.Context, key string) error {
+	ctx, done := m.call(ctx, OpDelete)
+	err := m.backend.Delete(ctx, key)
+	done(err)
+	return err
+}
+
+func (m *core) touch(ctx context.Context, key string, expires time.Time) error {
+	ctx, done := m.call(ctx, OpTouch)
+	err := m.backend.Touch(ctx, key, expires)
+	done(err)
+	return err
+}

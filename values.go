@@ -1,0 +1,345 @@
+package session
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+// Session is one client's session, as one request sees it: the values that
+// were read, and the changes to be saved. It is safe for concurrent use by
+// the goroutines of that request; do not keep it longer.
+type Session struct {
+	m    *core
+	mode Mode
+
+	mu       sync.Mutex
+	id       ID
+	key      string
+	rec      Record            // as in the store; Data is in base
+	base     map[string][]byte // the values as in the store, encoded
+	changes  map[string]change
+	cleared  bool // the changes apply to an empty session, not to base
+	rotating bool // the next commit moves the session to a new ID
+	login    bool // and restarts the absolute timeout
+	closed   bool
+
+	exchange *exchange // nil outside HTTP
+}
+
+// change is what a request did to one value.
+type change struct {
+	data []byte // encoded; nil: deleted
+	// redo computes data again from the value of a writer that was faster. It
+	// is nil if data holds whatever others wrote.
+	redo func(theirs []byte) ([]byte, error)
+}
+
+// userName is where Login keeps the user. Names with this prefix are ours.
+const (
+	reserved = "_session."
+	userName = reserved + "user"
+)
+
+// ID returns the session's ID. That of a session that was not saved yet is of
+// no use to a client before it is; Rotate and Login change it at the next save.
+func (s *Session) ID() ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.id == (ID{}) {
+		s.id = newID()
+	}
+	return s.id
+}
+
+// IsNew reports whether the session was never stored.
+func (s *Session) IsNew() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.stored()
+}
+
+func (s *Session) stored() bool { return s.rec.Version != "" }
+
+// Created returns when the session began, or when its user last logged in.
+// It is zero before the session is saved.
+func (s *Session) Created() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.Created
+}
+
+// Expires returns the deadline that the store knows: that of a session which
+// is used is moved by at least [Config.TouchInterval] at a time. It is zero
+// before the session is saved.
+func (s *Session) Expires() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.Expires
+}
+
+// Get decodes the value called name into dst, a pointer, and reports whether
+// there is one. If it does not decode into dst, the error is [ErrDecode] and
+// the value stays. See [Key] for access with a type.
+func (s *Session) Get(name string, dst any) (bool, error) {
+	s.mu.Lock()
+	data := s.value(name)
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return false, fmt.Errorf("session: get %q: %w", name, ErrClosed)
+	}
+	if data == nil {
+		return false, nil
+	}
+	return true, s.m.unmarshal(name, data, dst)
+}
+
+// Set changes the value called name to v, encoded now: a later change to what
+// v points to has no effect. A value equal to the one there is no change.
+//
+// It fails with [ErrEncode] if the codec cannot encode v or name is empty, not
+// UTF-8 or begins with "_session."; and with [ErrReadOnly], [ErrClosed] or
+// [ErrTooLate]. Nothing has changed then.
+func (s *Session) Set(name string, v any) error {
+	data, err := s.m.marshal(name, v)
+	if err != nil {
+		return err
+	}
+	return s.edit("set", name, func() error {
+		s.put(name, change{data: data})
+		return nil
+	})
+}
+
+// Delete removes the value called name. It fails with [ErrReadOnly],
+// [ErrClosed], or as Set does about the name.
+func (s *Session) Delete(name string) error {
+	return s.edit("delete", name, func() error {
+		s.put(name, change{})
+		return nil
+	})
+}
+
+// Clear removes every value, those too that another request adds before this
+// one is saved. The session and its user stay; see [Manager.Destroy].
+func (s *Session) Clear() error {
+	return s.edit("clear", "", func() error {
+		s.clear()
+		return nil
+	})
+}
+
+// Has reports whether there is a value called name.
+func (s *Session) Has(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.value(name) != nil
+}
+
+// Names returns the names of all values, sorted.
+func (s *Session) Names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for name := range s.values() {
+		if !strings.HasPrefix(name, reserved) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Rotate gives the session a new ID at the next save, and keeps its data and
+// deadline. The old ID is dead as soon as the new one is stored. Call it
+// whenever what the session is allowed to do changes; [Session.Login] does.
+//
+// It fails with [ErrReadOnly], [ErrClosed], or [ErrTooLate] if the response
+// has started and could not carry the new ID.
+func (s *Session) Rotate() error {
+	return s.edit("rotate", "", func() error {
+		if s.exchange.late() {
+			return ErrTooLate
+		}
+		s.rotating = true
+		return nil
+	})
+}
+
+// Login binds the session to user, a name or ID of your choice. It rotates,
+// and the absolute timeout starts anew. If the session was bound to somebody
+// else, that one's values are removed first. Errors are those of
+// [Session.Rotate]; an empty user is an error.
+func (s *Session) Login(user string) error {
+	if user == "" {
+		return errors.New("session: login: the user is empty")
+	}
+	data, err := s.m.encode(userName, user)
+	if err != nil {
+		return err
+	}
+	return s.edit("login", "", func() error {
+		if s.exchange.late() {
+			return ErrTooLate
+		}
+		if was := s.value(userName); was != nil && !bytes.Equal(was, data) {
+			s.changes, s.cleared = nil, true
+		}
+		s.put(userName, change{data: data})
+		s.rotating, s.login = true, true
+		return nil
+	})
+}
+
+// User returns whom [Session.Login] bound the session to, or "".
+func (s *Session) User() (string, error) {
+	var user string
+	_, err := s.Get(userName, &user)
+	return user, err
+}
+
+// edit runs f, with the lock held, if the session may be changed.
+func (s *Session) edit(what, name string, f func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := func() error {
+		switch {
+		case s.closed:
+			return ErrClosed
+		case s.mode == ReadOnly:
+			return ErrReadOnly
+		case !s.stored() && s.exchange.late():
+			return ErrTooLate
+		}
+		return f()
+	}()
+	if err != nil && name != "" {
+		return fmt.Errorf("session: %s %q: %w", what, name, err)
+	} else if err != nil {
+		return fmt.Errorf("session: %s: %w", what, err)
+	}
+	return nil
+}
+
+// value returns the encoded value as the request sees it, nil if there is none.
+func (s *Session) value(name string) []byte {
+	if c, ok := s.changes[name]; ok {
+		return c.data
+	}
+	if s.cleared {
+		return nil
+	}
+	return s.base[name]
+}
+
+// values returns all of them.
+func (s *Session) values() map[string][]byte {
+	if len(s.changes) == 0 && !s.cleared {
+		return s.base
+	}
+	all := make(map[string][]byte, len(s.base)+len(s.changes))
+	if !s.cleared {
+		for name, data := range s.base {
+			all[name] = data
+		}
+	}
+	for name, c := range s.changes {
+		if c.data != nil {
+			all[name] = c.data
+		} else {
+			delete(all, name)
+		}
+	}
+	return all
+}
+
+// put records a change, or that there is none.
+func (s *Session) put(name string, c change) {
+	if c.redo == nil && !s.cleared && bytes.Equal(c.data, s.base[name]) {
+		delete(s.changes, name)
+		return
+	}
+	if s.changes == nil {
+		s.changes = make(map[string]change)
+	}
+	s.changes[name] = c
+}
+
+func (s *Session) clear() {
+	user := s.value(userName)
+	s.changes, s.cleared = nil, true
+	if user != nil {
+		s.put(userName, change{data: user})
+	}
+}
+
+// changed reports whether there is anything to save.
+func (s *Session) changed() bool {
+	return len(s.changes) > 0 || s.rotating || s.cleared && len(s.base) > 0
+}
+
+// rebase makes rec the state that the pending changes apply to.
+func (s *Session) rebase(rec Record) error {
+	base, err := s.m.cfg.Codec.Split(rec.Data)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDecode, err)
+	}
+	redone := make(map[string]change, len(s.changes))
+	for name, c := range s.changes {
+		if c.redo != nil {
+			theirs := base[name]
+			if s.cleared {
+				theirs = nil
+			}
+			if c.data, err = c.redo(theirs); err != nil {
+				return err
+			}
+		} else if !s.cleared && bytes.Equal(c.data, base[name]) {
+			continue
+		}
+		redone[name] = c
+	}
+	rec.Data = nil
+	s.rec, s.base, s.changes = rec, base, redone
+	return nil
+}
+
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("session: %w: the name of a value is empty", ErrEncode)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("session: %w: the name %q is not UTF-8", ErrEncode, name)
+	case strings.HasPrefix(name, reserved):
+		return fmt.Errorf("session: %w: names that begin with %q are reserved, as %q", ErrEncode, reserved, name)
+	}
+	return nil
+}
+
+func (m *core) marshal(name string, v any) ([]byte, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	return m.encode(name, v)
+}
+
+func (m *core) encode(name string, v any) ([]byte, error) {
+	data, err := m.cfg.Codec.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("session: value %q of type %T: %w: %w", name, v, ErrEncode, err)
+	}
+	return data, nil
+}
+
+func (m *core) unmarshal(name string, data []byte, dst any) error {
+	if err := m.cfg.Codec.Unmarshal(data, dst); err != nil {
+		return fmt.Errorf("session: value %q into %T: %w: %w", name, dst, ErrDecode, err)
+	}
+	return nil
+}
