@@ -1,0 +1,265 @@
+// Package proxy is a reverse proxy in front of a DynamoDB engine. It counts
+// requests and consumed capacity per operation, and injects the faults that a
+// local engine never has.
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Count is what was seen of one operation.
+type Count struct {
+	Requests int     // that arrived from the client, retries included
+	Applied  int     // that the engine answered with 200
+	Capacity float64 // consumed units, as the engine reported them
+}
+
+// Proxy listens on a free port of the loopback interface until Close.
+type Proxy struct {
+	target string
+	url    string
+	server *http.Server
+	client *http.Client
+	served chan struct{}
+	ctx    context.Context // done at Close: ends Hang and Delay
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	rule   Rule
+	counts map[string]Count
+}
+
+// New starts a proxy in front of target, an "http://host:port". It passes
+// everything on until SetRule says otherwise.
+func New(target string) (*Proxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{
+		target: strings.TrimSuffix(target, "/"),
+		url:    "http://" + l.Addr().String(),
+		client: &http.Client{Transport: &http.Transport{
+			MaxIdleConnsPerHost: 64,
+			// The body and its checksum have to reach the client unchanged.
+			DisableCompression: true,
+		}},
+		served: make(chan struct{}),
+		counts: map[string]Count{},
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.server = &http.Server{Handler: http.HandlerFunc(p.serve), ReadHeaderTimeout: 10 * time.Second}
+	go func() {
+		defer close(p.served)
+		_ = p.server.Serve(l) // ends with ErrServerClosed
+	}()
+	return p, nil
+}
+
+// URL is where clients find the proxy.
+func (p *Proxy) URL() string { return p.url }
+
+// Close ends the proxy and every request in it.
+func (p *Proxy) Close() error {
+	p.cancel()
+	err := p.server.Close()
+	<-p.served
+	p.client.CloseIdleConnections()
+	return err
+}
+
+// SetRule decides about requests from now on; nil passes them on. The numbers
+// that the rule sees start again at 1.
+func (p *Proxy) SetRule(r Rule) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rule = numbered(r)
+}
+
+// Reset sets the counts to zero.
+func (p *Proxy) Reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.counts)
+}
+
+// Counts returns what was seen since the start or the last Reset, by
+// operation: "GetItem", "UpdateItem" and so on.
+func (p *Proxy) Counts() map[string]Count {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.counts)
+}
+
+func (p *Proxy) count(op string, add Count) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.counts[op]
+	c.Requests += add.Requests
+	c.Applied += add.Applied
+	c.Capacity += add.Capacity
+	p.counts[op] = c
+}
+
+func (p *Proxy) decide(op string, body []byte) Action {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.counts[op]
+	c.Requests++
+	p.counts[op] = c
+	if p.rule == nil {
+		return Action{}
+	}
+	return p.rule(Request{Op: op, Body: body})
+}
+
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
+	// Read whole before anything else: only then does the server notice that
+	// the client has gone, which ends Hang and Delay.
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	_, op, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	act := p.decide(op, body)
+
+	if act.Delay > 0 {
+		t := time.NewTimer(act.Delay)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-r.Context().Done():
+			panic(http.ErrAbortHandler)
+		case <-p.ctx.Done():
+			panic(http.ErrAbortHandler)
+		}
+	}
+	if act.Before != nil {
+		act.Before()
+	}
+	switch act.Fault {
+	case DropRequest:
+		panic(http.ErrAbortHandler)
+	case Hang:
+		select {
+		case <-r.Context().Done():
+		case <-p.ctx.Done():
+		}
+		panic(http.ErrAbortHandler)
+	case Throttle:
+		fail(w, http.StatusBadRequest, "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
+			"The level of configured provisioned throughput for the table was exceeded.")
+		return
+	case InternalError:
+		fail(w, http.StatusInternalServerError, "com.amazonaws.dynamodb.v20120810#InternalServerError",
+			"Internal server error")
+		return
+	}
+
+	status, header, answer, err := p.forward(r, op, body)
+	if err != nil {
+		// Not a fault that anybody asked for: say so in words, at the client.
+		fail(w, http.StatusBadGateway, "ProxyError", err.Error())
+		return
+	}
+	if status == http.StatusOK {
+		p.count(op, Count{Applied: 1, Capacity: consumed(answer)})
+	}
+	if act.After != nil {
+		act.After()
+	}
+	if act.Fault == DropResponse {
+		panic(http.ErrAbortHandler)
+	}
+	maps.Copy(w.Header(), header)
+	w.WriteHeader(status)
+	_, _ = w.Write(answer) // the client may have gone
+}
+
+// forward sends the request on, outside the client's context: what has reached
+// the engine is applied, whether or not the client is still there.
+func (p *Proxy) forward(r *http.Request, op string, body []byte) (int, http.Header, []byte, error) {
+	if counted[op] {
+		body = withCapacity(body)
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, r.Method, p.target+r.URL.RequestURI(), bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	req.Header = r.Header.Clone()
+	req.Header.Del("Connection")
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return 0, nil, nil, fmt.Errorf("no answer from the engine: %w", err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end below
+	answer, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, resp.Header, answer, err
+}
+
+// counted has the operations that report what they consume.
+var counted = map[string]bool{
+	"GetItem": true, "PutItem": true, "UpdateItem": true, "DeleteItem": true,
+	"BatchGetItem": true, "BatchWriteItem": true, "Query": true, "Scan": true,
+}
+
+// withCapacity asks for the consumed capacity, unless the client did.
+func withCapacity(body []byte) []byte {
+	var in map[string]json.RawMessage
+	if json.Unmarshal(body, &in) != nil || in == nil {
+		return body
+	}
+	if _, ok := in["ReturnConsumedCapacity"]; ok {
+		return body
+	}
+	in["ReturnConsumedCapacity"] = json.RawMessage(`"TOTAL"`)
+	out, err := json.Marshal(in)
+	if err != nil {
+		return body
+	}
+	return out
+}
+
+// consumed adds up the capacity in an answer: one object, or a list of them
+// where the operation is a batch.
+func consumed(answer []byte) float64 {
+	type capacity struct{ CapacityUnits float64 }
+	var out struct{ ConsumedCapacity json.RawMessage }
+	if json.Unmarshal(answer, &out) != nil {
+		return 0
+	}
+	var one capacity
+	if json.Unmarshal(out.ConsumedCapacity, &one) == nil {
+		return one.CapacityUnits
+	}
+	var list []capacity
+	_ = json.Unmarshal(out.ConsumedCapacity, &list) // absent: none
+	var sum float64
+	for _, c := range list {
+		sum += c.CapacityUnits
+	}
+	return sum
+}
+
+func fail(w http.ResponseWriter, status int, kind, message string) {
+	body, err := json.Marshal(map[string]string{"__type": kind, "message": message})
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	w.Header().Set("X-Amzn-Requestid", "injected-by-proxy")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client may have gone
+}
