@@ -1,0 +1,251 @@
+package dynamodb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// Load returns the record at key; one that has expired too, until TTL has
+// removed it. It fails with [session.ErrNotFound] if there is none, and with
+// [session.ErrDecode] if the item was not written by this package.
+//
+// It is one GetItem: 1 RCU per 4 KB of the item, rounded up, half of that with
+// EventuallyConsistentReads.
+func (b *Backend) Load(ctx context.Context, key string) (session.Record, error) {
+	return b.get(ctx, key, !b.c.EventuallyConsistentReads)
+}
+
+func (b *Backend) get(ctx context.Context, key string, consistent bool) (session.Record, error) {
+	if err := check(ctx, opGetItem, b.c.Table, key); err != nil {
+		return session.Record{}, err
+	}
+	in := &dynamodb.GetItemInput{
+		TableName:                &b.c.Table,
+		Key:                      b.key(key),
+		ConsistentRead:           &consistent,
+		ProjectionExpression:     &b.load.text,
+		ExpressionAttributeNames: b.load.names,
+	}
+	var out *dynamodb.GetItemOutput
+	_, err := b.call(ctx, opGetItem, func(ctx context.Context) (err error) {
+		out, err = b.client.GetItem(ctx, in, b.opts...)
+		return err
+	})
+	if err != nil {
+		return session.Record{}, err
+	}
+	// An item that has none of our attributes comes as an empty map.
+	if out.Item == nil {
+		return session.Record{}, session.ErrNotFound
+	}
+	return b.decode(out.Item)
+}
+
+// Save stores rec and returns its new version. With a zero rec.Version it
+// creates, otherwise it replaces the state that the version names, and fails
+// with a [*session.ConflictError] if that is not what is stored. The error has
+// the current record. An item larger than [Config].MaxItemSize is refused with
+// [session.ErrTooLarge], and data that is not UTF-8 with [session.ErrEncode]
+// where DataType is String; neither is sent. Expires is rounded up to the
+// second and Created down to the millisecond; both must lie in the years 1 to
+// 9999.
+//
+// An error that is none of these leaves open whether the record was stored if
+// a response was lost; its text says so.
+//
+// It is one UpdateItem: 1 WCU per KB of the larger of the old and the new
+// item, rounded up, whether it succeeds or conflicts.
+func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
+	if err := check(ctx, opUpdateItem, b.c.Table, key); err != nil {
+		return "", err
+	}
+	old, token := history(rec.Version), newToken()
+	next := old.push(token)
+	expires, created, err := b.fits(key, rec, next)
+	if err != nil {
+		return "", err
+	}
+
+	values := map[string]types.AttributeValue{
+		":d": b.data(rec.Data),
+		":e": number(expires),
+		":c": number(created),
+		":v": &types.AttributeValueMemberB{Value: []byte(next)},
+	}
+	expr := &b.create
+	if old != "" {
+		expr = &b.replace
+		values[":old"] = &types.AttributeValueMemberB{Value: []byte(old)}
+	}
+	unsure, now, err := b.update(ctx, key, expr, values)
+	failed, refused := err.(*types.ConditionalCheckFailedException)
+	switch {
+	case err == nil:
+		return session.Version(next), nil
+	case itemTooLarge(err):
+		return "", fmt.Errorf("%w: %w", session.ErrTooLarge, err)
+	case !refused:
+		return "", err
+	}
+
+	// DynamoDB always hands over the item that stands in the way of a create.
+	// A conflict that cannot be our own first attempt is clear without it.
+	if old == "" && failed.Item == nil && unsure == nil {
+		return "", &session.ConflictError{}
+	}
+	current, err := b.stored(ctx, key, failed.Item)
+	found := history(current.Version)
+	switch {
+	case err == nil && found.index(token) >= 0:
+		// An attempt whose response was lost was applied. If others have
+		// written since, the next Save with this version conflicts.
+		return session.Version(next), nil
+	case errors.Is(err, session.ErrNotFound):
+		return "", &session.ConflictError{Gone: true}
+	case err == nil && old != "" && current.Expires.Unix() <= now:
+		return "", &session.ConflictError{Gone: true}
+	case unsure == nil && err != nil:
+		return "", &session.ConflictError{}
+	case unsure == nil:
+		return "", &session.ConflictError{Current: &current}
+	case err == nil && (found.index(old.newest()) >= 0 || !found.full()):
+		// Every write since the old version, or since the item was created
+		// anew, is in the history, and ours is not.
+		return "", &session.ConflictError{Current: &current}
+	case err == nil:
+		return "", fmt.Errorf("dynamodb: %s on table %q: it is not known whether it was applied: "+
+			"a response was lost, and there were %d or more other writes since: %w", opUpdateItem, b.c.Table, tokens, unsure)
+	default:
+		return "", fmt.Errorf("dynamodb: %s on table %q: it is not known whether it was applied: "+
+			"a response was lost, and what is stored does not tell: %w: %w", opUpdateItem, b.c.Table, unsure, err)
+	}
+}
+
+// fits refuses what the table cannot hold, and returns the times to store.
+func (b *Backend) fits(key string, rec session.Record, version history) (expires, created int64, err error) {
+	expires, created = seconds(rec.Expires), rec.Created.UnixMilli()
+	switch {
+	case rec.Expires.IsZero():
+		return 0, 0, errors.New("dynamodb: the record has no Expires")
+	case expires < minSeconds || expires > maxSeconds:
+		return 0, 0, errors.New("dynamodb: Expires is not in the years 1 to 9999")
+	case rec.Created.Year() < 1 || rec.Created.Year() > 9999:
+		return 0, 0, errors.New("dynamodb: Created is not in the years 1 to 9999")
+	}
+	size := b.fixed + len(key) + len(rec.Data) + numberSize(expires) + numberSize(created) + len(version)
+	if size > b.c.MaxItemSize {
+		return 0, 0, fmt.Errorf("dynamodb: the item would have %d bytes, and %d are allowed: %w",
+			size, b.c.MaxItemSize, session.ErrTooLarge)
+	}
+	if b.c.DataType == String && !utf8.Valid(rec.Data) {
+		return 0, 0, fmt.Errorf("dynamodb: the data is not UTF-8 text, as DataType String needs: %w", session.ErrEncode)
+	}
+	return expires, created, nil
+}
+
+func (b *Backend) data(data []byte) types.AttributeValue {
+	switch {
+	case b.c.DataType == String:
+		return &types.AttributeValueMemberS{Value: string(data)}
+	case data == nil:
+		data = []byte{}
+	}
+	return &types.AttributeValueMemberB{Value: data}
+}
+
+// Touch moves Expires forward, rounded up to the second, without sending the
+// data or changing the version. It does nothing if the stored Expires is as
+// late already, and fails with [session.ErrNotFound] if there is no record or
+// it has expired.
+//
+// It is one UpdateItem: 1 WCU per KB of the whole item, rounded up.
+func (b *Backend) Touch(ctx context.Context, key string, expires time.Time) error {
+	if err := check(ctx, opUpdateItem, b.c.Table, key); err != nil {
+		return err
+	}
+	until := seconds(expires)
+	if until > maxSeconds {
+		return errors.New("dynamodb: Expires is not in the years 1 to 9999")
+	}
+	_, now, err := b.update(ctx, key, &b.touch, map[string]types.AttributeValue{":e": number(until)})
+	failed, refused := err.(*types.ConditionalCheckFailedException)
+	if !refused {
+		return err
+	}
+	current, err := b.stored(ctx, key, failed.Item)
+	switch {
+	case err != nil:
+		return err
+	case current.Expires.Unix() <= now:
+		return session.ErrNotFound
+	case current.Expires.Unix() < until:
+		// Only a fall-back read can see this: the item was made anew after
+		// the refusal.
+		return fmt.Errorf("dynamodb: %s on table %q: the record changed meanwhile", opUpdateItem, b.c.Table)
+	}
+	// It is as late already, or a first attempt whose response was lost has
+	// moved it.
+	return nil
+}
+
+// Delete removes the record at key, whatever its version. It is not an error
+// if there is none.
+//
+// It is one DeleteItem: 1 WCU per KB of the item, rounded up, at least 1.
+func (b *Backend) Delete(ctx context.Context, key string) error {
+	if err := check(ctx, opDeleteItem, b.c.Table, key); err != nil {
+		return err
+	}
+	in := &dynamodb.DeleteItemInput{TableName: &b.c.Table, Key: b.key(key)}
+	_, err := b.call(ctx, opDeleteItem, func(ctx context.Context) error {
+		_, err := b.client.DeleteItem(ctx, in, b.opts...)
+		return err
+	})
+	return err
+}
+
+// update sends expr, with the time of each attempt as :now. It returns the
+// last one, to judge the item by that came back.
+func (b *Backend) update(ctx context.Context, key string, expr *expression, values map[string]types.AttributeValue) (unsure error, now int64, err error) {
+	in := &dynamodb.UpdateItemInput{
+		TableName:                 &b.c.Table,
+		Key:                       b.key(key),
+		UpdateExpression:          &expr.text,
+		ConditionExpression:       &expr.condition,
+		ExpressionAttributeNames:  expr.names,
+		ExpressionAttributeValues: values,
+
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}
+	unsure, err = b.call(ctx, opUpdateItem, func(ctx context.Context) error {
+		now = time.Now().Unix()
+		values[":now"] = number(now)
+		_, err := b.client.UpdateItem(ctx, in, b.opts...)
+		return err
+	})
+	return unsure, now, err
+}
+
+// stored decodes the item that came with a failed condition.
+//
+// From DynamoDB no item means that there is none. Some look-alikes never send
+// it; with them a read has to tell. Which of the two this is shows with the
+// first item that comes: until then a refusal without one costs a GetItem.
+func (b *Backend) stored(ctx context.Context, key string, item map[string]types.AttributeValue) (session.Record, error) {
+	if item != nil {
+		b.returnsItems.Store(true)
+		return b.decode(item)
+	}
+	if b.returnsItems.Load() {
+		return session.Record{}, session.ErrNotFound
+	}
+	return b.get(ctx, key, true)
+}

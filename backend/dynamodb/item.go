@@ -1,0 +1,142 @@
+package dynamodb
+
+import (
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+const (
+	tokenSize = 8 // bytes
+	tokens    = 8 // in a history
+)
+
+// history is the content of the version attribute, and a session.Version:
+// the tokens of the last writes to the item, newest first. Each write draws
+// its token at random, so no two states of a key have the same history, and a
+// retry finds its own first attempt even under later writes of others.
+type history string
+
+func newToken() string {
+	var t [tokenSize]byte
+	rand.Read(t[:]) // never fails
+	return string(t[:])
+}
+
+// push returns the history after a write with token.
+func (h history) push(token string) history {
+	return history(token) + h[:min(len(h), (tokens-1)*tokenSize)]
+}
+
+// index returns how many writes came after the one with token, -1 if it is
+// not in h.
+func (h history) index(token string) int {
+	for i := 0; len(token) == tokenSize && (i+1)*tokenSize <= len(h); i++ {
+		if string(h[i*tokenSize:(i+1)*tokenSize]) == token {
+			return i
+		}
+	}
+	return -1
+}
+
+// newest returns the token of the last write, "" if there is none.
+func (h history) newest() string { return string(h[:min(len(h), tokenSize)]) }
+
+// full reports whether there may have been writes before those in h.
+func (h history) full() bool { return len(h) >= tokens*tokenSize }
+
+func (h history) valid() bool {
+	return len(h) > 0 && len(h) <= tokens*tokenSize && len(h)%tokenSize == 0
+}
+
+// The range of times that time.Time formats and compares well: years 1 to 9999.
+const (
+	minSeconds = -62135596800
+	maxSeconds = 253402300799
+)
+
+// seconds rounds up: a record must be kept until its Expires.
+func seconds(t time.Time) int64 {
+	s := t.Unix()
+	if t.Nanosecond() > 0 {
+		s++
+	}
+	return s
+}
+
+func number(n int64) *types.AttributeValueMemberN {
+	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
+}
+
+// numberSize is the size that DynamoDB bills for n: a byte for every two
+// significant digits, one more, and one for the sign if it is negative.
+func numberSize(n int64) int {
+	s := strconv.FormatInt(n, 10)
+	digits := strings.TrimRight(strings.TrimPrefix(s, "-"), "0")
+	size := (len(digits)+1)/2 + 1
+	if n < 0 {
+		size++
+	}
+	return size
+}
+
+// decode reads an item that Save made, and refuses everything else.
+func (b *Backend) decode(item map[string]types.AttributeValue) (session.Record, error) {
+	var rec session.Record
+
+	switch data := item[b.c.DataAttribute].(type) {
+	case *types.AttributeValueMemberB:
+		rec.Data = data.Value
+	case *types.AttributeValueMemberS:
+		rec.Data = []byte(data.Value)
+	default:
+		return session.Record{}, b.foreign(item, b.c.DataAttribute, "B or S")
+	}
+
+	expires, ok := epoch(item[b.c.ExpiresAttribute], 1)
+	if !ok {
+		return session.Record{}, b.foreign(item, b.c.ExpiresAttribute, "N with epoch seconds")
+	}
+	rec.Expires = time.Unix(expires, 0).UTC()
+
+	created, ok := epoch(item[b.c.CreatedAttribute], 1000)
+	if !ok {
+		return session.Record{}, b.foreign(item, b.c.CreatedAttribute, "N with epoch milliseconds")
+	}
+	rec.Created = time.UnixMilli(created).UTC()
+
+	version, ok := item[b.c.VersionAttribute].(*types.AttributeValueMemberB)
+	if !ok || !history(version.Value).valid() {
+		return session.Record{}, b.foreign(item, b.c.VersionAttribute, "B with up to eight tokens")
+	}
+	rec.Version = session.Version(version.Value)
+	return rec, nil
+}
+
+// epoch returns a time in units of 1/perSecond s.
+func epoch(v types.AttributeValue, perSecond int64) (int64, bool) {
+	n, ok := v.(*types.AttributeValueMemberN)
+	if !ok {
+		return 0, false
+	}
+	i, err := strconv.ParseInt(n.Value, 10, 64)
+	if err != nil || i < minSeconds*perSecond || i > maxSeconds*perSecond+perSecond-1 {
+		return 0, false
+	}
+	return i, true
+}
+
+func (b *Backend) foreign(item map[string]types.AttributeValue, attribute, want string) error {
+	what := "is missing"
+	if v := item[attribute]; v != nil {
+		what = "is not of type " + want
+	}
+	return fmt.Errorf("dynamodb: an item in table %q was not written by this package: attribute %q %s: %w",
+		b.c.Table, attribute, what, session.ErrDecode)
+}

@@ -1,0 +1,211 @@
+package dynamodb
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
+)
+
+// operation is the name of a request, as in the API and in IAM.
+type operation string
+
+const (
+	opGetItem            operation = "GetItem"
+	opUpdateItem         operation = "UpdateItem"
+	opDeleteItem         operation = "DeleteItem"
+	opCreateTable        operation = "CreateTable"
+	opDescribeTable      operation = "DescribeTable"
+	opUpdateTimeToLive   operation = "UpdateTimeToLive"
+	opDescribeTimeToLive operation = "DescribeTimeToLive"
+)
+
+func (op operation) writes() bool {
+	return op != opGetItem && op != opDescribeTable && op != opDescribeTimeToLive
+}
+
+// call sends a request until it is answered, attempts have run out or ctx
+// ends. Every request of the package goes through it.
+//
+// unsure is the error of an earlier attempt that may have been applied, nil
+// if there was none. A failed condition is returned as it is: it holds the
+// item, and must not end up in an error that the caller sees.
+func (b *Backend) call(ctx context.Context, op operation, send func(context.Context) error) (unsure, err error) {
+	for attempt := 1; ; attempt++ {
+		err, timedOut := b.attempt(ctx, send)
+		if err == nil {
+			return unsure, nil
+		}
+		var failed *types.ConditionalCheckFailedException
+		if errors.As(err, &failed) {
+			return unsure, failed
+		}
+
+		again, applied := classify(err)
+		if timedOut {
+			again = true
+			err = fmt.Errorf("no answer within %v: %w", b.c.AttemptTimeout, err)
+		}
+		if applied && op.writes() {
+			unsure = err
+		}
+		report := func(why string, also error) error {
+			return b.callError(op, attempt, why, also, err, unsure != nil)
+		}
+		if ctxErr := contextError(ctx); ctxErr != nil {
+			return unsure, report("", ctxErr)
+		}
+		if !again || attempt >= b.c.MaxAttempts {
+			return unsure, report(b.explain(op, err), nil)
+		}
+		if wait := b.backoff(attempt); !sleep(ctx, wait) {
+			if ctxErr := contextError(ctx); ctxErr != nil {
+				return unsure, report("", ctxErr)
+			}
+			return unsure, report("no time left for another attempt", context.DeadlineExceeded)
+		}
+	}
+}
+
+func (b *Backend) attempt(ctx context.Context, send func(context.Context) error) (err error, timedOut bool) {
+	attemptCtx, cancel := context.WithTimeout(ctx, b.c.AttemptTimeout)
+	defer cancel()
+	if err := send(attemptCtx); err != nil {
+		return err, attemptCtx.Err() != nil && ctx.Err() == nil
+	}
+	return nil, false
+}
+
+// backoff returns the wait before retry n: full jitter, so that clients which
+// were throttled together do not come back together.
+func (b *Backend) backoff(n int) time.Duration {
+	limit := b.c.MaxBackoff
+	if n <= 30 && b.c.BackoffBase <= limit>>(n-1) {
+		limit = b.c.BackoffBase << (n - 1)
+	}
+	return rand.N(limit)
+}
+
+// sleep reports whether it has slept for d. It does not start to if the
+// deadline of ctx would come first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// contextError returns why ctx has ended, with its cause if it was given one.
+func contextError(ctx context.Context) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); err != nil && !errors.Is(cause, err) {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
+}
+
+// throttles and transient are codes of answers that say "not now".
+var throttles = retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}
+
+var transient = retry.IsErrorRetryables{
+	retry.RetryableError{}, // a clock that is off, which the SDK has corrected
+	retry.RetryableErrorCode{Codes: retry.DefaultRetryableErrorCodes},
+	retry.RetryableErrorCode{Codes: map[string]struct{}{
+		"ReplicatedWriteConflictException": {}, // another region is writing
+		"TransactionConflictException":     {}, // a transaction of somebody else is
+	}},
+}
+
+// classify tells whether the request may be sent again, and whether it may
+// have been applied in spite of err. Where it is not known, it may.
+func classify(err error) (again, applied bool) {
+	var (
+		api      smithy.APIError
+		response interface{ HTTPStatusCode() int }
+		status   int
+	)
+	if beforeSending(err) {
+		return false, false
+	}
+	if errors.As(err, &response) {
+		status = response.HTTPStatusCode()
+	}
+	if errors.As(err, &api) {
+		refused := status >= 400 && status < 500 && status != http.StatusRequestTimeout
+		if status == 0 {
+			refused = api.ErrorFault() == smithy.FaultClient
+		}
+		again = isThrottle(err) || transient.IsErrorRetryable(err) == aws.TrueTernary ||
+			status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout ||
+			status == 0 && api.ErrorFault() == smithy.FaultServer
+		return again, !refused
+	}
+
+	var (
+		dns         *net.DNSError
+		op          *net.OpError
+		certificate *tls.CertificateVerificationError
+		network     net.Error
+		garbled     *smithy.DeserializationError
+	)
+	switch {
+	case errors.As(err, &certificate):
+		return false, false
+	case errors.As(err, &dns):
+		return !dns.IsNotFound, false
+	case errors.As(err, &op) && op.Op == "dial":
+		return true, false
+	case errors.As(err, &network), errors.As(err, &garbled), status != 0,
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		retry.RetryableConnectionError{}.IsErrorRetryable(err) == aws.TrueTernary:
+		return true, true
+	}
+	return false, true
+}
+
+func isThrottle(err error) bool { return throttles.IsErrorThrottle(err) == aws.TrueTernary }
+
+// beforeSending recognises errors of the SDK that come before the request
+// exists. An error about credentials may hold the answer of another service,
+// so nothing else in it means anything.
+func beforeSending(err error) bool {
+	var (
+		params  smithy.InvalidParamsError
+		encode  *smithy.SerializationError
+		signing *v4.SigningError
+		op      *smithy.OperationError
+	)
+	if noCredentials(err) || errors.As(err, &params) || errors.As(err, &encode) || errors.As(err, &signing) {
+		return true
+	}
+	if !errors.As(err, &op) || op.Err == nil {
+		return false
+	}
+	text := op.Err.Error()
+	return strings.HasPrefix(text, "resolve auth scheme:") || strings.HasPrefix(text, "failed to resolve service endpoint")
+}
+
+// noCredentials goes by the text: the SDK has no type for it.
+func noCredentials(err error) bool {
+	var op *smithy.OperationError
+	return errors.As(err, &op) && op.Err != nil && strings.HasPrefix(op.Err.Error(), "get identity:")
+}

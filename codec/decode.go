@@ -1,0 +1,441 @@
+package codec
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// timestamp is the type of the only extension that is read and written.
+const timestamp = -1
+
+// decoder reads a value that has passed walk: no length in it is greater than
+// what is there.
+type decoder struct {
+	data []byte
+	pos  int
+}
+
+var errPointer = errors.New("codec: Unmarshal needs a pointer that is not nil")
+
+func misfit(h header, t reflect.Type) error {
+	return fmt.Errorf("codec: MessagePack: %v does not fit %v", h.kind, t)
+}
+
+func unmarshal(data []byte, v any) error {
+	d := decoder{data: data}
+	switch v := v.(type) {
+	case *any:
+		if v != nil {
+			x, err := d.any()
+			if err == nil {
+				*v = x
+			}
+			return err
+		}
+	case *string:
+		if v != nil {
+			h := d.head()
+			switch h.kind {
+			case kindNil:
+				*v = ""
+			case kindStr:
+				*v = string(d.take(h.n))
+			default:
+				return misfit(h, reflect.TypeFor[string]())
+			}
+			return nil
+		}
+	}
+	rv := reflect.ValueOf(v)
+	if rv.Kind() != reflect.Pointer || rv.IsNil() {
+		return errPointer
+	}
+	p, err := planFor(rv.Type().Elem())
+	if err != nil {
+		return err
+	}
+	return d.value(p, rv.Elem())
+}
+
+func (d *decoder) head() header {
+	h, pos, _ := readHeader(d.data, d.pos)
+	d.pos = pos
+	return h
+}
+
+func (d *decoder) take(n uint64) []byte {
+	start := d.pos
+	d.pos += int(n)
+	return d.data[start:d.pos]
+}
+
+// raw takes the next value whole.
+func (d *decoder) raw() ([]byte, error) {
+	start := d.pos
+	end, err := walk(d.data, start, math.MaxInt)
+	d.pos = end
+	return d.data[start:end:end], err
+}
+
+func (d *decoder) value(p *plan, v reflect.Value) error {
+	if d.data[d.pos] == 0xc0 {
+		d.pos++
+		v.SetZero()
+		return nil
+	}
+	switch p.op {
+	case opPtr:
+		e := reflect.New(p.elem.typ)
+		v.Set(e)
+		return d.value(p.elem, e.Elem())
+	case opAny:
+		x, err := d.any()
+		if err != nil {
+			return err
+		}
+		v.Set(reflect.ValueOf(x)) // nil came above
+		return nil
+	case opCustom, opRaw:
+		raw, err := d.raw()
+		if err != nil {
+			return err
+		}
+		if p.op == opRaw {
+			return v.Addr().Interface().(msgpack.Unmarshaler).UnmarshalMsgpack(bytes.Clone(raw))
+		}
+		return custom(raw, v.Addr().Interface().(msgpack.CustomDecoder))
+	case opOneSide:
+		return fmt.Errorf("codec: MessagePack: %v has a method to encode it, but none to decode it", p.typ)
+	}
+
+	h := d.head()
+	switch p.op {
+	case opBool:
+		if h.kind == kindBool {
+			v.SetBool(h.n == 1)
+			return nil
+		}
+	case opInt:
+		n := int64(h.n)
+		if h.kind == kindNeg || h.kind == kindUint && n >= 0 {
+			if v.OverflowInt(n) {
+				return fmt.Errorf("codec: MessagePack: the integer is out of range for %v", p.typ)
+			}
+			v.SetInt(n)
+			return nil
+		}
+		if h.kind == kindUint {
+			return fmt.Errorf("codec: MessagePack: the integer is out of range for %v", p.typ)
+		}
+	case opUint:
+		if h.kind == kindNeg || h.kind == kindUint && v.OverflowUint(h.n) {
+			return fmt.Errorf("codec: MessagePack: the integer is out of range for %v", p.typ)
+		}
+		if h.kind == kindUint {
+			v.SetUint(h.n)
+			return nil
+		}
+	case opFloat:
+		return d.float(h, p, v)
+	case opString:
+		if h.kind == kindStr {
+			v.SetString(string(d.take(h.n)))
+			return nil
+		}
+	case opBytes:
+		if h.kind == kindBin || h.kind == kindStr {
+			v.SetBytes(append(make([]byte, 0, h.n), d.take(h.n)...))
+			return nil
+		}
+	case opByteArray:
+		if h.kind == kindBin && h.n == uint64(v.Len()) {
+			copy(v.Slice(0, v.Len()).Bytes(), d.take(h.n))
+			return nil
+		}
+	case opSlice:
+		if h.kind == kindArray {
+			return d.slice(p, v, int(h.n))
+		}
+	case opArray:
+		if h.kind == kindArray && h.n == uint64(v.Len()) {
+			for i := range v.Len() {
+				if err := d.value(p.elem, v.Index(i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	case opMap:
+		if h.kind == kindMap {
+			return d.mapValue(p, v, int(h.n))
+		}
+	case opStruct:
+		if h.kind == kindMap && !p.asArray {
+			return d.structMap(p, v, h.n)
+		}
+		if h.kind == kindArray && p.asArray && h.n == uint64(len(p.fields)) {
+			for i := range p.fields {
+				if err := d.field(&p.fields[i], v); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	case opTime:
+		if h.kind == kindExt {
+			t, err := d.time(h)
+			if err != nil {
+				return err
+			}
+			v.Set(reflect.ValueOf(t))
+			return nil
+		}
+	case opBinary, opText:
+		if h.kind == kindBin || h.kind == kindStr {
+			b := bytes.Clone(d.take(h.n))
+			if p.op == opBinary {
+				return v.Addr().Interface().(encoding.BinaryUnmarshaler).UnmarshalBinary(b)
+			}
+			return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText(b)
+		}
+	}
+	return misfit(h, p.typ)
+}
+
+// custom runs a DecodeMsgpack method. It does not use the pool of decoders:
+// what one of them recorded when a value failed to decode stays in it.
+func custom(raw []byte, v msgpack.CustomDecoder) error {
+	r := bytes.NewReader(raw)
+	dec := msgpack.NewDecoder(r)
+	dec.SetCustomStructTag("json")
+	if err := v.DecodeMsgpack(dec); err != nil {
+		return fmt.Errorf("codec: MessagePack: %w", err)
+	}
+	if r.Len() != 0 {
+		return fmt.Errorf("codec: MessagePack: %T left a part of its value unread", v)
+	}
+	return nil
+}
+
+func (d *decoder) float(h header, p *plan, v reflect.Value) error {
+	var f float64
+	exact := true
+	switch h.kind {
+	case kindFloat:
+		f = math.Float64frombits(h.n)
+	case kindUint:
+		f = float64(h.n)
+		// 2^64 itself is out of the range of the conversion back.
+		exact = f < 1<<64 && uint64(f) == h.n
+	case kindNeg:
+		f = float64(int64(h.n))
+		exact = int64(f) == int64(h.n)
+	default:
+		return misfit(h, p.typ)
+	}
+	if p.typ.Kind() == reflect.Float32 && f == f && float64(float32(f)) != f {
+		exact = false
+	}
+	if !exact {
+		return fmt.Errorf("codec: MessagePack: the number cannot be exact as %v", p.typ)
+	}
+	v.SetFloat(f)
+	return nil
+}
+
+// firstChunk is how many bytes of elements are made before one was read.
+const firstChunk = 16 << 10
+
+func (d *decoder) slice(p *plan, v reflect.Value, n int) error {
+	s := reflect.New(p.typ).Elem()
+	first := n
+	if size := p.elem.typ.Size(); size > 0 {
+		first = min(n, int(max(1, firstChunk/size)))
+	}
+	s.Set(reflect.MakeSlice(p.typ, 0, first))
+	for i := range n {
+		if i == s.Cap() {
+			s.Grow(1)
+		}
+		s.SetLen(i + 1)
+		e := s.Index(i)
+		if err := d.value(p.elem, e); err != nil {
+			return err
+		}
+	}
+	v.Set(s)
+	return nil
+}
+
+// firstEntries is how many entries of a map are made room for before one was
+// read.
+const firstEntries = 64
+
+func (d *decoder) mapValue(p *plan, v reflect.Value, n int) error {
+	m := reflect.MakeMapWithSize(p.typ, min(n, firstEntries))
+	key := reflect.New(p.key.typ).Elem()
+	elem := reflect.New(p.elem.typ).Elem()
+	for i := range n {
+		key.SetZero()
+		elem.SetZero()
+		if err := d.value(p.key, key); err != nil {
+			return err
+		}
+		if !key.Comparable() {
+			return fmt.Errorf("codec: MessagePack: a key does not fit %v", p.typ)
+		}
+		if err := d.value(p.elem, elem); err != nil {
+			return err
+		}
+		m.SetMapIndex(key, elem)
+		if m.Len() != i+1 {
+			return errDuplicate
+		}
+	}
+	v.Set(m)
+	return nil
+}
+
+func (d *decoder) structMap(p *plan, v reflect.Value, n uint64) error {
+	for range n {
+		h := d.head()
+		if h.kind != kindStr {
+			return fmt.Errorf("codec: MessagePack: a field's name is a string, this is %v", h.kind)
+		}
+		if i, ok := p.byName[string(d.take(h.n))]; ok {
+			if err := d.field(&p.fields[i], v); err != nil {
+				return err
+			}
+		} else if _, err := d.raw(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *decoder) field(f *field, v reflect.Value) error {
+	for i, x := range f.index {
+		if i > 0 && v.Kind() == reflect.Pointer {
+			if v.IsNil() {
+				if d.data[d.pos] == 0xc0 {
+					d.pos++ // how a nil embedded pointer is written
+					return nil
+				}
+				v.Set(reflect.New(v.Type().Elem()))
+			}
+			v = v.Elem()
+		}
+		v = v.Field(x)
+	}
+	return d.value(f.plan, v)
+}
+
+func (d *decoder) time(h header) (time.Time, error) {
+	b := d.take(h.n + 1)[1:]
+	var sec int64
+	var nsec uint64
+	switch len(b) {
+	case 4:
+		sec = int64(binary.BigEndian.Uint32(b))
+	case 8:
+		n := binary.BigEndian.Uint64(b)
+		sec, nsec = int64(n&(1<<34-1)), n>>34
+	default:
+		nsec = uint64(binary.BigEndian.Uint32(b))
+		sec = int64(binary.BigEndian.Uint64(b[4:]))
+	}
+	if nsec >= 1e9 {
+		return time.Time{}, errors.New("codec: MessagePack: a timestamp has more than 999,999,999 nanoseconds")
+	}
+	return time.Unix(sec, int64(nsec)).UTC(), nil
+}
+
+func (d *decoder) any() (any, error) {
+	h := d.head()
+	switch h.kind {
+	case kindNil:
+		return nil, nil
+	case kindBool:
+		return h.n == 1, nil
+	case kindUint:
+		if h.n > math.MaxInt64 {
+			return h.n, nil
+		}
+		return int64(h.n), nil
+	case kindNeg:
+		return int64(h.n), nil
+	case kindFloat:
+		return math.Float64frombits(h.n), nil
+	case kindStr:
+		return string(d.take(h.n)), nil
+	case kindBin:
+		return append(make([]byte, 0, h.n), d.take(h.n)...), nil
+	case kindExt:
+		return d.time(h)
+	case kindArray:
+		s := make([]any, 0, h.n) // each takes at least a byte of data
+		for range h.n {
+			x, err := d.any()
+			if err != nil {
+				return nil, err
+			}
+			s = append(s, x)
+		}
+		return s, nil
+	}
+
+	m := make(map[string]any, min(h.n, firstEntries))
+	for i := range h.n {
+		kh, pos, _ := readHeader(d.data, d.pos)
+		if kh.kind != kindStr {
+			return d.anyMap(m, h.n)
+		}
+		d.pos = pos
+		key := string(d.take(kh.n))
+		x, err := d.any()
+		if err != nil {
+			return nil, err
+		}
+		m[key] = x
+		if uint64(len(m)) != i+1 {
+			return nil, errDuplicate
+		}
+	}
+	return m, nil
+}
+
+// anyMap goes on with a map in which a key that is no string was met. It does
+// not start again: nested maps would double the work at each level.
+func (d *decoder) anyMap(read map[string]any, n uint64) (any, error) {
+	m := make(map[any]any, len(read)+1)
+	for k, x := range read {
+		m[k] = x
+	}
+	for i := uint64(len(read)); i < n; i++ {
+		key, err := d.any()
+		if err != nil {
+			return nil, err
+		}
+		switch key.(type) {
+		case []byte, []any, map[string]any, map[any]any:
+			return nil, fmt.Errorf("codec: MessagePack: %T cannot be the key of a map", key)
+		}
+		x, err := d.any()
+		if err != nil {
+			return nil, err
+		}
+		m[key] = x
+		if uint64(len(m)) != i+1 {
+			return nil, errDuplicate
+		}
+	}
+	return m, nil
+}

@@ -1,0 +1,415 @@
+package codec
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+)
+
+// JSON is the codec for those who want to read a session in the store, or with
+// another language. It uses encoding/json, and its struct tags. Its zero value
+// is ready to use; it is safe for concurrent use.
+//
+// What it writes is compact, valid UTF-8 without spaces; <, > and & are not
+// escaped. It reads only that.
+type JSON struct {
+	// MaxDepth is how deep arrays, maps and structs may be nested in one
+	// value. Zero or less means [DefaultMaxDepth].
+	MaxDepth int
+	// MaxValues is how many values one session may have. Zero or less means
+	// [DefaultMaxValues].
+	MaxValues int
+	// MaxSize is how many bytes one value, and one joined session, may have.
+	// Zero or less means [DefaultMaxSize].
+	MaxSize int
+}
+
+func (c JSON) maxDepth() int  { return orDefault(c.MaxDepth, DefaultMaxDepth) }
+func (c JSON) maxValues() int { return orDefault(c.MaxValues, DefaultMaxValues) }
+func (c JSON) maxSize() int   { return orDefault(c.MaxSize, DefaultMaxSize) }
+
+// Text reports that the results of Marshal and Join are text: a store may keep
+// them as a string.
+func (c JSON) Text() bool { return true }
+
+var (
+	errJSONKeys = errors.New("codec: JSON: keys are not in order, or there twice")
+	errJSONUTF8 = errors.New("codec: JSON: a string is not valid UTF-8 and would not come back as it was")
+)
+
+// Marshal encodes v. Equal values give equal bytes.
+//
+// What encoding/json refuses is an error (channels, functions, NaN, cycles).
+// So is a string that is not valid UTF-8, which encoding/json would change
+// without a word, and a value that is nested too deep or too large.
+func (c JSON) Marshal(v any) (_ []byte, err error) {
+	defer caught("JSON: Marshal", &err)
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, fmt.Errorf("codec: JSON: %w", err)
+	}
+	out := bytes.TrimSuffix(buf.Bytes(), []byte{'\n'})
+	if len(out) > c.maxSize() {
+		return nil, errSize
+	}
+	if err := c.scanOne(out); err != nil {
+		return nil, err
+	}
+	if replaced(out) {
+		return nil, errJSONUTF8
+	}
+	return out, nil
+}
+
+// replaced reports whether the escape that encoding/json writes for a byte
+// that is not UTF-8 is in data. A replacement character that was in the string
+// is not escaped.
+func replaced(data []byte) bool {
+	for {
+		i := bytes.IndexByte(data, '\\')
+		if i < 0 {
+			return false
+		}
+		if bytes.HasPrefix(data[i:], []byte(`\ufffd`)) {
+			return true
+		}
+		data = data[i+2:] // there is no lone backslash in valid JSON
+	}
+}
+
+// Unmarshal decodes data into the pointer v by the rules of [json.Unmarshal].
+// What Marshal does not write is an error: spaces between values, anything
+// after the value, strings that are not valid UTF-8. After an error *v is
+// undefined.
+//
+// An integer comes back exactly when *v is of an integer type, and a number
+// that does not fit it is an error. Where the type is any, encoding/json gives
+// float64 for all numbers, which is exact only up to 2^53.
+func (c JSON) Unmarshal(data []byte, v any) (err error) {
+	if len(data) > c.maxSize() {
+		return errSize
+	}
+	if err := c.scanOne(data); err != nil {
+		return err
+	}
+	defer caught("JSON: Unmarshal", &err)
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("codec: JSON: %w", err)
+	}
+	return nil
+}
+
+// Join makes one JSON object of values, with its keys in order and the values
+// as they are. A key that is not valid UTF-8, or a value that is not one
+// encoded value, is an error.
+func (c JSON) Join(values map[string][]byte) ([]byte, error) {
+	if len(values) > c.maxValues() {
+		return nil, errValues
+	}
+	keys := make([]string, 0, len(values))
+	size := 2
+	for k, v := range values {
+		if !utf8.ValidString(k) {
+			return nil, errKeyUTF8
+		}
+		if len(v) > c.maxSize() {
+			return nil, errSize
+		}
+		if err := c.scanOne(v); err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+		if size += 4 + len(k) + len(v); size > c.maxSize()+2+len(values) {
+			return nil, errSize
+		}
+	}
+	slices.Sort(keys)
+
+	out := append(make([]byte, 0, size), '{')
+	for i, k := range keys {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(appendKey(out, k), ':')
+		out = append(out, values[k]...)
+	}
+	out = append(out, '}')
+	if len(out) > c.maxSize() {
+		return nil, errSize
+	}
+	return out, nil
+}
+
+// Split takes apart what Join made, in one pass. The values alias data. It
+// refuses everything that Join does not make.
+func (c JSON) Split(data []byte) (map[string][]byte, error) {
+	if len(data) == 0 {
+		return nil, errEmpty
+	}
+	if len(data) > c.maxSize() {
+		return nil, errSize
+	}
+	s := scanner{data: data}
+	if !s.next('{') {
+		return nil, s.bad("a session is an object")
+	}
+	values := make(map[string][]byte)
+	if s.next('}') {
+		if s.pos != len(data) {
+			return nil, s.bad("data goes on after the object")
+		}
+		return values, nil
+	}
+	prev := ""
+	for {
+		key, err := s.key()
+		if err != nil {
+			return nil, err
+		}
+		if len(values) > 0 && key <= prev {
+			return nil, errJSONKeys
+		}
+		prev = key
+		if len(values) == c.maxValues() {
+			return nil, errValues
+		}
+		if !s.next(':') {
+			return nil, s.bad("no colon after a key")
+		}
+		start := s.pos
+		if err := s.value(c.maxDepth()); err != nil {
+			return nil, err
+		}
+		values[key] = data[start:s.pos:s.pos]
+		if s.next(',') {
+			continue
+		}
+		if !s.next('}') {
+			return nil, s.bad("neither a comma nor the end after a value")
+		}
+		if s.pos != len(data) {
+			return nil, s.bad("data goes on after the object")
+		}
+		return values, nil
+	}
+}
+
+// scanOne checks that data is one value and nothing else.
+func (c JSON) scanOne(data []byte) error {
+	if len(data) == 0 {
+		return errEmpty
+	}
+	s := scanner{data: data}
+	if err := s.value(c.maxDepth()); err != nil {
+		return err
+	}
+	if s.pos != len(data) {
+		return s.bad("data goes on after the value")
+	}
+	return nil
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendKey writes a key with no escapes but those that JSON demands, so that
+// there is one way to write each.
+func appendKey(b []byte, key string) []byte {
+	b = append(b, '"')
+	for i := range len(key) {
+		switch c := key[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ':
+			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&0xf])
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}
+
+// scanner checks JSON without spaces. It allocates nothing but keys.
+type scanner struct {
+	data []byte
+	pos  int
+}
+
+func (s *scanner) bad(what string) error {
+	return fmt.Errorf("codec: JSON: %s (byte %d of %d)", what, s.pos, len(s.data))
+}
+
+// peek returns the next byte, or zero, which JSON has nowhere, at the end.
+func (s *scanner) peek() byte {
+	if s.pos < len(s.data) {
+		return s.data[s.pos]
+	}
+	return 0
+}
+
+func (s *scanner) next(c byte) bool {
+	if s.peek() == c && s.pos < len(s.data) {
+		s.pos++
+		return true
+	}
+	return false
+}
+
+func (s *scanner) value(depth int) error {
+	switch c := s.peek(); {
+	case c == '"':
+		return s.str()
+	case c == '{' || c == '[':
+		if depth <= 0 {
+			return s.bad("nested deeper than MaxDepth")
+		}
+		return s.nested(c, depth-1)
+	case c == '-' || digit(c):
+		return s.number()
+	case c == 't':
+		return s.literal("true")
+	case c == 'f':
+		return s.literal("false")
+	case c == 'n':
+		return s.literal("null")
+	}
+	return s.bad("no value")
+}
+
+func (s *scanner) literal(word string) error {
+	if !bytes.HasPrefix(s.data[s.pos:], []byte(word)) {
+		return s.bad("no value")
+	}
+	s.pos += len(word)
+	return nil
+}
+
+func (s *scanner) nested(open byte, depth int) error {
+	s.pos++
+	end := open + 2 // '{' and '}', '[' and ']' are two apart
+	if s.next(end) {
+		return nil
+	}
+	for {
+		if open == '{' {
+			if err := s.str(); err != nil {
+				return err
+			}
+			if !s.next(':') {
+				return s.bad("no colon after a key")
+			}
+		}
+		if err := s.value(depth); err != nil {
+			return err
+		}
+		if s.next(',') {
+			continue
+		}
+		if s.next(end) {
+			return nil
+		}
+		return s.bad("neither a comma nor the end after a value")
+	}
+}
+
+func digit(c byte) bool { return '0' <= c && c <= '9' }
+
+func (s *scanner) digits() bool {
+	start := s.pos
+	for digit(s.peek()) {
+		s.pos++
+	}
+	return s.pos > start
+}
+
+func (s *scanner) number() error {
+	s.next('-')
+	if !s.next('0') && !s.digits() {
+		return s.bad("no digit in a number")
+	}
+	if s.next('.') && !s.digits() {
+		return s.bad("no digit in a number")
+	}
+	if s.next('e') || s.next('E') {
+		if !s.next('+') {
+			s.next('-')
+		}
+		if !s.digits() {
+			return s.bad("no digit in a number")
+		}
+	}
+	return nil
+}
+
+func (s *scanner) str() error {
+	if !s.next('"') {
+		return s.bad("no string")
+	}
+	start := s.pos
+	for {
+		c := s.peek()
+		switch {
+		case c == '"':
+			if !utf8.Valid(s.data[start:s.pos]) {
+				return s.bad("a string is not valid UTF-8")
+			}
+			s.pos++
+			return nil
+		case c < ' ':
+			return s.bad("a string does not end, or has a control character in it")
+		case c == '\\':
+			s.pos++
+			switch s.peek() {
+			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+			case 'u':
+				for range 4 {
+					s.pos++
+					if c := s.peek(); !digit(c) && (c|0x20 < 'a' || c|0x20 > 'f') {
+						return s.bad("an escape that is none")
+					}
+				}
+			default:
+				return s.bad("an escape that is none")
+			}
+		}
+		s.pos++
+	}
+}
+
+// key reads a key as appendKey writes it.
+func (s *scanner) key() (string, error) {
+	start := s.pos
+	if err := s.str(); err != nil {
+		return "", err
+	}
+	raw := s.data[start+1 : s.pos-1]
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw), nil
+	}
+	key := make([]byte, 0, len(raw))
+	for i := 0; i < len(raw); i++ {
+		c := raw[i]
+		if c == '\\' {
+			i++
+			switch c = raw[i]; c {
+			case '"', '\\':
+			case 'u':
+				hi := bytes.IndexByte([]byte(hexDigits), raw[i+3])
+				lo := bytes.IndexByte([]byte(hexDigits), raw[i+4])
+				if raw[i+1] != '0' || raw[i+2] != '0' || hi < 0 || hi > 1 || lo < 0 {
+					return "", s.bad("a key is not written in its shortest form")
+				}
+				c = byte(hi<<4 | lo)
+				i += 4
+			default:
+				return "", s.bad("a key is not written in its shortest form")
+			}
+		}
+		key = append(key, c)
+	}
+	return string(key), nil
+}

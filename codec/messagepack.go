@@ -1,0 +1,348 @@
+package codec
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// The limits that apply where a field of [MessagePack] or [JSON] is zero.
+const (
+	DefaultMaxDepth  = 64
+	DefaultMaxValues = 4096
+	DefaultMaxSize   = 4 << 20
+)
+
+// MessagePack is the default codec: compact and fast. Its zero value is ready
+// to use; it is safe for concurrent use.
+//
+// Marshal writes with the encoder of github.com/vmihailenco/msgpack/v5, so
+// struct tags and the methods EncodeMsgpack, MarshalMsgpack, MarshalBinary and
+// MarshalText work as they do there. A field without a msgpack tag uses its
+// json tag, so that one struct serves both codecs. Unmarshal reads with a
+// decoder of this package; see the package comment for the reasons.
+type MessagePack struct {
+	// MaxDepth is how deep arrays, maps and structs may be nested in one
+	// value. Zero or less means [DefaultMaxDepth].
+	MaxDepth int
+	// MaxValues is how many values one session may have. Zero or less means
+	// [DefaultMaxValues].
+	MaxValues int
+	// MaxSize is how many bytes one value, and one joined session, may have.
+	// Zero or less means [DefaultMaxSize].
+	MaxSize int
+}
+
+func orDefault(n, def int) int {
+	if n <= 0 {
+		return def
+	}
+	return n
+}
+
+func (c MessagePack) maxDepth() int  { return orDefault(c.MaxDepth, DefaultMaxDepth) }
+func (c MessagePack) maxValues() int { return orDefault(c.MaxValues, DefaultMaxValues) }
+func (c MessagePack) maxSize() int   { return orDefault(c.MaxSize, DefaultMaxSize) }
+
+// caught turns a panic into an error, for the deferred call in the methods
+// that run methods of the values they are given.
+func caught(format string, err *error) {
+	if p := recover(); p != nil {
+		if e, ok := p.(error); ok {
+			*err = fmt.Errorf("codec: "+format+": panic: %w", e)
+		} else {
+			*err = fmt.Errorf("codec: "+format+": panic: %v", p)
+		}
+	}
+}
+
+// scratch is what Marshal writes to. It refuses to grow past max, which also
+// ends the encoding of a value that contains itself.
+type scratch struct {
+	b   []byte
+	max int
+}
+
+func (s *scratch) Write(p []byte) (int, error) {
+	if len(p) > s.max-len(s.b) {
+		return 0, errSize
+	}
+	s.b = append(s.b, p...)
+	return len(p), nil
+}
+
+func (s *scratch) WriteByte(c byte) error {
+	if len(s.b) >= s.max {
+		return errSize
+	}
+	s.b = append(s.b, c)
+	return nil
+}
+
+// keepScratch is the largest buffer worth keeping between calls.
+const keepScratch = 16 << 10
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+func (s *scratch) free() {
+	if cap(s.b) > keepScratch {
+		return
+	}
+	clear(s.b) // it holds what users stored
+	s.b = s.b[:0]
+	scratches.Put(s)
+}
+
+// Marshal encodes v. The result is the same for equal values, whatever kinds
+// of maps they contain. Integers, and lengths, take as few bytes as they can.
+//
+// These are errors: channels, functions, complex numbers; interfaces with
+// methods; structs that have fields but none that is exported, or two that
+// are encoded under one name, or a field tagged intern; extensions other than
+// the timestamp; a value that is nested too deep or contains itself, or is
+// too large.
+func (c MessagePack) Marshal(v any) (_ []byte, err error) {
+	defer caught("MessagePack: Marshal", &err)
+	unsorted, addr := false, false
+	switch v.(type) {
+	case nil, bool, string, []byte, int, int64, uint, uint64, float64:
+	default:
+		p, err := planFor(reflect.TypeOf(v))
+		if err != nil {
+			return nil, err
+		}
+		unsorted, addr = p.unsorted, p.needsAddr
+		if p.dynamic {
+			ck := checker{left: c.maxSize(), unsorted: unsorted}
+			// A level of nesting takes at most an interface, the pointers in
+			// it, and the value itself.
+			if err := ck.check(p, reflect.ValueOf(v), (2+maxPointers)*(c.maxDepth()+1)); err != nil {
+				return nil, err
+			}
+			unsorted = ck.unsorted
+		}
+	}
+	if addr {
+		// Methods on pointers can only be called where there is an address.
+		p := reflect.New(reflect.TypeOf(v))
+		p.Elem().Set(reflect.ValueOf(v))
+		v = p.Interface()
+	}
+
+	s := scratches.Get().(*scratch)
+	s.max = c.maxSize()
+	enc := msgpack.GetEncoder()
+	enc.Reset(s)
+	enc.SetSortMapKeys(true)
+	enc.UseCompactInts(true)
+	enc.SetCustomStructTag("json")
+	err = enc.Encode(v)
+	// After a panic neither is given back, so that nothing half-used is kept.
+	enc.Reset(nil)
+	msgpack.PutEncoder(enc)
+	defer s.free()
+
+	if err != nil {
+		if errors.Is(err, errSize) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("codec: MessagePack: %w", err)
+	}
+	if err := walkOne(s.b, c.maxDepth()); err != nil {
+		return nil, err
+	}
+	if unsorted {
+		if _, err := sortMaps(s.b, 0); err != nil {
+			return nil, err
+		}
+	}
+	return bytes.Clone(s.b), nil
+}
+
+// Unmarshal decodes data into the pointer v. A value that does not fit the
+// type of *v is an error: a number too great for it, a float for an
+// integer, an array of another length for an array. So is anything after the
+// value. After an error *v is undefined.
+//
+// It replaces what v points to, but leaves alone the fields of a struct that
+// data does not have, and ignores those that only data has. Nil gives the zero
+// value. Times are in UTC. Nothing in *v aliases data.
+//
+// Where the type is any, it gives nil, bool, int64 (uint64 for what is too
+// great for int64), float64, string, []byte, [time.Time], []any, and
+// map[string]any, or map[any]any if not all keys are strings. What was a
+// struct is then a map, and what was a []string is a []any: read into the
+// type that was written wherever it is known.
+//
+// Work and memory are bounded by len(data), times the size of the elements of
+// the slices in *v (about 50 bytes per byte of data for any).
+func (c MessagePack) Unmarshal(data []byte, v any) (err error) {
+	if len(data) > c.maxSize() {
+		return errSize
+	}
+	if err := walkOne(data, c.maxDepth()); err != nil {
+		return err
+	}
+	defer caught("MessagePack: Unmarshal", &err)
+	return unmarshal(data, v)
+}
+
+// Join makes one map of values, with its keys in order and the values as they
+// are. A key that is not valid UTF-8, or a value that is not one encoded
+// value, is an error. It allocates the keys and the result.
+func (c MessagePack) Join(values map[string][]byte) ([]byte, error) {
+	if len(values) > c.maxValues() {
+		return nil, errValues
+	}
+	keys := make([]string, 0, len(values))
+	size := 5
+	for k, v := range values {
+		if !utf8.ValidString(k) {
+			return nil, errKeyUTF8
+		}
+		if err := walkOne(v, c.maxDepth()); err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+		if size += 5 + len(k) + len(v); size < 0 {
+			return nil, errSize
+		}
+	}
+	slices.Sort(keys)
+
+	if size > c.maxSize()+5+5*len(keys) {
+		return nil, errSize
+	}
+	out := appendMapHeader(make([]byte, 0, size), len(keys))
+	for _, k := range keys {
+		out = appendStrHeader(out, len(k))
+		out = append(out, k...)
+		out = append(out, values[k]...)
+	}
+	if len(out) > c.maxSize() {
+		return nil, errSize
+	}
+	return out, nil
+}
+
+// Split takes apart what Join made, in one pass. The values alias data. It
+// refuses everything that Join does not make.
+func (c MessagePack) Split(data []byte) (map[string][]byte, error) {
+	if len(data) == 0 {
+		return nil, errEmpty
+	}
+	if len(data) > c.maxSize() {
+		return nil, errSize
+	}
+	h, pos, err := readHeader(data, 0)
+	if err != nil {
+		return nil, err
+	}
+	if h.kind != kindMap {
+		return nil, fmt.Errorf("codec: MessagePack: a session is a map, this is %v", h.kind)
+	}
+	rest := uint64(len(data) - pos)
+	if h.n > rest/2 {
+		return nil, errLength
+	}
+	if h.n > uint64(c.maxValues()) {
+		return nil, errValues
+	}
+	if pos != mapHeaderSize(h.n) {
+		return nil, errNotShortest
+	}
+	// One entry in the map costs some 50 bytes, so room is made for as many
+	// as can be there, but no more than one for every 8 bytes of data.
+	values := make(map[string][]byte, min(h.n, 1+rest/8))
+	var prev []byte
+	for i := range h.n {
+		kh, start, err := readHeader(data, pos)
+		if err != nil {
+			return nil, err
+		}
+		if kh.kind != kindStr {
+			return nil, fmt.Errorf("codec: MessagePack: a key is a string, this is %v", kh.kind)
+		}
+		if kh.n > uint64(len(data)-start) {
+			return nil, errLength
+		}
+		if start-pos != strHeaderSize(kh.n) {
+			return nil, errNotShortest
+		}
+		pos = start + int(kh.n)
+		key := data[start:pos]
+		if !utf8.Valid(key) {
+			return nil, errKeyUTF8
+		}
+		if i > 0 && bytes.Compare(prev, key) >= 0 {
+			return nil, errOrder
+		}
+		prev = key
+		value := pos
+		if pos, err = walk(data, value, c.maxDepth()); err != nil {
+			return nil, fmt.Errorf("%w (byte %d of %d)", err, pos, len(data))
+		}
+		values[string(key)] = data[value:pos:pos]
+	}
+	if pos != len(data) {
+		return nil, fmt.Errorf("%w (byte %d of %d)", errTrailing, pos, len(data))
+	}
+	return values, nil
+}
+
+var (
+	errNotShortest = errors.New("codec: MessagePack: a length is not written in its shortest form")
+	errOrder       = errors.New("codec: keys are not in order, or there twice")
+)
+
+func mapHeaderSize(n uint64) int {
+	switch {
+	case n < 16:
+		return 1
+	case n <= math.MaxUint16:
+		return 3
+	}
+	return 5
+}
+
+func appendMapHeader(b []byte, n int) []byte {
+	switch mapHeaderSize(uint64(n)) {
+	case 1:
+		return append(b, 0x80|byte(n))
+	case 3:
+		return binary.BigEndian.AppendUint16(append(b, 0xde), uint16(n))
+	}
+	return binary.BigEndian.AppendUint32(append(b, 0xdf), uint32(n))
+}
+
+func strHeaderSize(n uint64) int {
+	switch {
+	case n < 32:
+		return 1
+	case n <= math.MaxUint8:
+		return 2
+	case n <= math.MaxUint16:
+		return 3
+	}
+	return 5
+}
+
+func appendStrHeader(b []byte, n int) []byte {
+	switch strHeaderSize(uint64(n)) {
+	case 1:
+		return append(b, 0xa0|byte(n))
+	case 2:
+		return append(b, 0xd9, byte(n))
+	case 3:
+		return binary.BigEndian.AppendUint16(append(b, 0xda), uint16(n))
+	}
+	return binary.BigEndian.AppendUint32(append(b, 0xdb), uint32(n))
+}
