@@ -180,12 +180,13 @@ func (x *exchange) commit(ctx context.Context) error {
 	if s.closed {
 		return nil
 	}
-	changed := s.changed()
-	err := s.commit(ctx)
-	if err != nil && !changed {
-		return nil // a Touch that failed: an Event told of it
+	if !s.changed() {
+		if !x.late() {
+			_ = s.commit(ctx) // at most a Touch; an Event tells if it fails
+		}
+		return nil
 	}
-	return err
+	return s.commit(ctx)
 }
 
 // announce tells the client what it needs to know, in the headers h.

@@ -1,0 +1,603 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/memory"
+)
+
+var (
+	ctx     = context.Background()
+	counter = session.Key[int]{Name: "counter"}
+	note    = session.Key[string]{Name: "note"}
+)
+
+func inc(n int) int { return n + 1 }
+
+func TestLife(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{})
+
+	s := m.Start()
+	if !s.IsNew() || s.Has("note") || len(s.Names()) != 0 {
+		t.Error("a new session is not new and empty")
+	}
+	check(t, m.Save(ctx, s))
+	b.wantCalls(t) // nothing is stored without data
+
+	check(t, note.Set(s, "hello"))
+	check(t, counter.Update(s, inc))
+	check(t, m.Save(ctx, s))
+	b.wantCalls(t, "Save")
+	if s.IsNew() || s.Created().IsZero() || !s.Expires().After(s.Created()) {
+		t.Error("a stored session has no times")
+	}
+	check(t, m.Close(ctx, s))
+	b.wantCalls(t)
+	check(t, m.Close(ctx, s))
+	wantErr(t, m.Save(ctx, s), session.ErrClosed)
+	wantErr(t, note.Set(s, "x"), session.ErrClosed)
+	_, err := note.Get(s)
+	wantErr(t, err, session.ErrClosed)
+
+	s = open(t, m, s.ID().Token())
+	b.wantCalls(t, "Load")
+	if got, err := note.Get(s); got != "hello" || err != nil {
+		t.Errorf("note is %q, %v", got, err)
+	}
+	if names := s.Names(); len(names) != 2 || names[0] != "counter" || names[1] != "note" {
+		t.Errorf("names are %v", names)
+	}
+	check(t, note.Set(s, "hello"))
+	check(t, m.Save(ctx, s))
+	b.wantCalls(t) // an equal value is no change
+
+	if v, ok, err := note.Take(s); v != "hello" || !ok || err != nil {
+		t.Errorf("took %q, %v, %v", v, ok, err)
+	}
+	if _, ok, err := note.Take(s); ok || err != nil {
+		t.Errorf("took it twice: %v, %v", ok, err)
+	}
+	check(t, m.Save(ctx, s))
+	b.wantCalls(t, "Save")
+	check(t, s.Clear())
+	check(t, m.Save(ctx, s))
+	if b.Len() != 1 {
+		t.Error("an emptied session lost its record")
+	}
+
+	check(t, m.Destroy(ctx, s))
+	check(t, m.Destroy(ctx, s))
+	b.wantCalls(t, "Save", "Delete")
+	check(t, m.Close(ctx, s))
+	_, err = m.Open(ctx, s.ID().Token())
+	wantErr(t, err, session.ErrNotFound)
+	if b.Len() != 0 {
+		t.Error("the record is still there")
+	}
+}
+
+func TestTokens(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{})
+	a, z := m.Start(), m.Start()
+	if a.ID() == z.ID() || a.ID() != a.ID() || len(a.ID().Token()) != 32 {
+		t.Error("IDs are not unique, stable and of 192 bits")
+	}
+	for _, token := range []string{"", "short", strings.Repeat("A", 33), strings.Repeat("!", 32), "../" + strings.Repeat("A", 29)} {
+		_, err := m.Open(ctx, token)
+		wantErr(t, err, session.ErrNotFound)
+	}
+	b.wantCalls(t) // what cannot be a token costs nothing
+	planted := strings.Repeat("A", 32)
+	_, err := m.Open(ctx, planted)
+	wantErr(t, err, session.ErrNotFound)
+
+	id := a.ID()
+	for _, shown := range []string{
+		fmt.Sprint(id), fmt.Sprintf("%v %+v %#v %s %q", id, id, id, id, id),
+		fmt.Sprintf("%v", struct{ ID session.ID }{id}), id.LogValue().String(),
+	} {
+		if strings.Contains(shown, id.Token()) {
+			t.Errorf("%s shows the token", shown)
+		}
+	}
+	check(t, note.Set(a, "x"))
+	check(t, m.Save(ctx, a))
+	if _, err := b.Backend.Load(ctx, id.Token()); !errors.Is(err, session.ErrNotFound) {
+		t.Error("the store's key is the token itself")
+	}
+}
+
+func TestStoreErrorIsReturnedAndNothingWritten(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{})
+	token := begin(t, m, map[string]any{"note": "kept"})
+
+	b.failing("Load", errStore)
+	s, err := m.Open(ctx, token)
+	wantErr(t, err, errStore)
+	if s != nil || errors.Is(err, session.ErrNotFound) {
+		t.Errorf("a failed Load gave %v, %v", s, err)
+	}
+	b.healthy()
+	s = open(t, m, token)
+
+	b.failing("Save", errStore)
+	check(t, note.Set(s, "changed"))
+	wantErr(t, m.Save(ctx, s), errStore)
+	check(t, s.Rotate())
+	wantErr(t, m.Save(ctx, s), errStore)
+	fresh := m.Start()
+	check(t, note.Set(fresh, "x"))
+	wantErr(t, m.Save(ctx, fresh), errStore)
+	if !fresh.IsNew() {
+		t.Error("a session that was not stored says it was")
+	}
+
+	b.failing("Delete", errStore)
+	wantErr(t, m.Destroy(ctx, open(t, m, token)), errStore)
+	b.healthy()
+	wantValue(t, m, token, "note", "kept")
+	if b.Len() != 1 {
+		t.Errorf("%d records, want 1", b.Len())
+	}
+
+	// The changes were pending all the time.
+	check(t, m.Save(ctx, s))
+	wantValue(t, m, s.ID().Token(), "note", "changed")
+}
+
+func TestDestroyMayBeTriedAgain(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{})
+	s := open(t, m, begin(t, m, map[string]any{"note": "x"}))
+	check(t, note.Set(s, "pending"))
+	b.failing("Delete", errStore)
+	wantErr(t, m.Destroy(ctx, s), errStore)
+	b.healthy()
+	b.took()
+	check(t, m.Close(ctx, s))
+	b.wantCalls(t) // of a session to be destroyed nothing is saved
+	check(t, m.Destroy(ctx, s))
+	b.wantCalls(t, "Delete")
+}
+
+// TestNoRevival has a request that read its session before another one ended
+// it, and writes after that.
+func TestNoRevival(t *testing.T) {
+	ends := map[string]func(t *testing.T, m *session.Manager, token string){
+		"logout": func(t *testing.T, m *session.Manager, token string) {
+			check(t, m.Destroy(ctx, open(t, m, token)))
+		},
+		"rotation": func(t *testing.T, m *session.Manager, token string) {
+			s := open(t, m, token)
+			check(t, s.Rotate())
+			check(t, m.Close(ctx, s))
+		},
+		"login": func(t *testing.T, m *session.Manager, token string) {
+			s := open(t, m, token)
+			check(t, s.Login("gopher"))
+			check(t, m.Close(ctx, s))
+		},
+	}
+	slow := map[string]func(s *session.Session) error{
+		"set":    func(s *session.Session) error { return note.Set(s, "late") },
+		"update": func(s *session.Session) error { return counter.Update(s, inc) },
+		"rotate": func(s *session.Session) error { return s.Rotate() },
+		"login":  func(s *session.Session) error { return s.Login("mallory") },
+	}
+	for end, finish := range ends {
+		for name, change := range slow {
+			for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
+				t.Run(fmt.Sprintf("%s during %s, %v", end, name, mode), func(t *testing.T) {
+					var b memory.Backend
+					m := newManager(t, &b, session.Config{Mode: mode})
+					token := begin(t, m, map[string]any{"note": "x"})
+					late := open(t, m, token)
+					finish(t, m, token)
+					_, err := m.Open(ctx, token)
+					wantErr(t, err, session.ErrNotFound)
+					before := b.Len()
+
+					check(t, change(late))
+					err = m.Close(ctx, late)
+					wantErr(t, err, session.ErrNotFound)
+					wantErr(t, err, session.ErrConflict)
+					if b.Len() > before {
+						t.Errorf("%d records, before the slow request %d", b.Len(), before)
+					}
+					_, err = m.Open(ctx, token)
+					wantErr(t, err, session.ErrNotFound)
+				})
+			}
+		}
+	}
+}
+
+func TestRotate(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{})
+	old := begin(t, m, map[string]any{"note": "kept"})
+	s := open(t, m, old)
+	b.took()
+	check(t, s.Rotate())
+	check(t, counter.Set(s, 7))
+	if s.ID().Token() != old {
+		t.Error("the ID changed before it was stored")
+	}
+	created, expires := s.Created(), s.Expires()
+	check(t, m.Save(ctx, s))
+	b.wantCalls(t, "Save", "Save")
+	token := s.ID().Token()
+	if token == old {
+		t.Error("the ID did not change")
+	}
+	if !s.Created().Equal(created) || s.Expires().Before(expires.Add(-time.Second)) {
+		t.Error("rotation changed the times")
+	}
+	wantValue(t, m, token, "note", "kept")
+	wantValue(t, m, token, "counter", 7)
+	_, err := m.Open(ctx, old)
+	wantErr(t, err, session.ErrNotFound)
+
+	// A session that was never stored just gets another ID.
+	s = m.Start()
+	first := s.ID()
+	check(t, s.Rotate())
+	check(t, note.Set(s, "x"))
+	b.took()
+	check(t, m.Save(ctx, s))
+	b.wantCalls(t, "Save")
+	if s.ID() == first {
+		t.Error("an unsaved session kept its ID across Rotate")
+	}
+}
+
+// TestRotateMergesWhatCameBetween: a write between the read and the rotation
+// of another request is in the rotated session.
+func TestRotateMergesWhatCameBetween(t *testing.T) {
+	m := newManager(t, &memory.Backend{}, session.Config{})
+	token := begin(t, m, map[string]any{"note": "x", "counter": 1})
+	rotating := open(t, m, token)
+	other := open(t, m, token)
+	check(t, rotating.Rotate())
+	check(t, counter.Update(rotating, inc))
+	check(t, counter.Update(other, inc))
+	check(t, other.Set("other", "there"))
+	check(t, m.Close(ctx, other))
+	check(t, m.Close(ctx, rotating))
+	wantValue(t, m, rotating.ID().Token(), "other", "there")
+	wantValue(t, m, rotating.ID().Token(), "counter", 3)
+}
+
+// TestRotateFailsWhole: when the old ID cannot be ended, it stays, and there
+// is no new one.
+func TestRotateFailsWhole(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{})
+	token := begin(t, m, map[string]any{"note": "x"})
+	s := open(t, m, token)
+	check(t, s.Login("gopher"))
+	saves := 0
+	b.before = func(_ context.Context, op string) error {
+		if op == "Save" {
+			if saves++; saves == 2 {
+				return errStore
+			}
+		}
+		return nil
+	}
+	wantErr(t, m.Save(ctx, s), errStore)
+	if s.ID().Token() != token || b.Len() != 1 {
+		t.Errorf("half a rotation: %d records", b.Len())
+	}
+	if user, err := open(t, m, token).User(); user != "" || err != nil {
+		t.Errorf("the old ID is logged in as %q, %v", user, err)
+	}
+	check(t, m.Save(ctx, s)) // and it can be tried again
+	if user, err := open(t, m, s.ID().Token()).User(); user != "gopher" || err != nil {
+		t.Errorf("logged in as %q, %v", user, err)
+	}
+}
+
+func TestLogin(t *testing.T) {
+	m := newManager(t, &memory.Backend{}, session.Config{})
+	token := begin(t, m, map[string]any{"cart": "apple"})
+	login := func(token, user string) string {
+		s := open(t, m, token)
+		check(t, s.Login(user))
+		check(t, m.Close(ctx, s))
+		if s.ID().Token() == token {
+			t.Error("Login did not rotate")
+		}
+		s = open(t, m, s.ID().Token())
+		if got, err := s.User(); got != user || err != nil {
+			t.Errorf("user is %q, %v", got, err)
+		}
+		return s.ID().Token()
+	}
+	token = login(token, "ann")
+	wantValue(t, m, token, "cart", "apple") // what the visitor had becomes hers
+	token = login(token, "ann")
+	wantValue(t, m, token, "cart", "apple")
+	token = login(token, "bob")
+	s := open(t, m, token)
+	if names := s.Names(); len(names) != 0 {
+		t.Errorf("bob sees ann's %v", names)
+	}
+	check(t, s.Clear())
+	if user, err := s.User(); user != "bob" || err != nil {
+		t.Errorf("after Clear the user is %q, %v", user, err)
+	}
+	if err := s.Login(""); err == nil {
+		t.Error("logged in as nobody")
+	}
+	wantErr(t, s.Set("_session.user", "root"), session.ErrEncode)
+}
+
+func TestMergeKeepsEveryWriter(t *testing.T) {
+	const n = 20
+	m := newManager(t, &memory.Backend{}, session.Config{})
+	token := begin(t, m, map[string]any{"counter": 0})
+	// All have read before the first one writes.
+	sessions := make([]*session.Session, n)
+	for i := range sessions {
+		sessions[i] = open(t, m, token)
+		check(t, sessions[i].Set(fmt.Sprint("own", i), i))
+		check(t, counter.Update(sessions[i], inc))
+	}
+	var wg sync.WaitGroup
+	for _, s := range sessions {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := m.Close(ctx, s); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	wg.Wait()
+	for i := range n {
+		wantValue(t, m, token, fmt.Sprint("own", i), i)
+	}
+	wantValue(t, m, token, "counter", n)
+}
+
+// TestConflict has two requests that read the same state; the second to save
+// meets what the first has stored.
+func TestConflict(t *testing.T) {
+	sum := session.Key[int]{Name: "counter", Resolve: func(base, mine, theirs int) int { return theirs + mine - base }}
+	first := func(s *session.Session) error {
+		return errors.Join(counter.Update(s, func(n int) int { return n + 10 }), note.Set(s, "first"), s.Set("added", 1), s.Delete("gone"))
+	}
+	tests := []struct {
+		name   string
+		mode   session.Mode
+		second func(s *session.Session) error
+		want   string // counter, note, added, gone, kept; - for none
+	}{
+		{"untouched values keep theirs", session.Merge, func(s *session.Session) error { return s.Set("kept", 2) }, "11 first 1 - 2"},
+		{"the same value goes to the later writer", session.Merge, func(s *session.Session) error { return note.Set(s, "second") }, "11 second 1 - 1"},
+		{"Update is applied again", session.Merge, func(s *session.Session) error { return counter.Update(s, inc) }, "12 first 1 - 1"},
+		{"two Updates are applied again", session.Merge, func(s *session.Session) error {
+			return errors.Join(counter.Update(s, inc), counter.Update(s, func(n int) int { return n * 2 }))
+		}, "24 first 1 - 1"},
+		{"Update after Set is not", session.Merge, func(s *session.Session) error {
+			return errors.Join(counter.Set(s, 5), counter.Update(s, inc))
+		}, "6 first 1 - 1"},
+		{"Resolve decides", session.Merge, func(s *session.Session) error { return sum.Set(s, 4) }, "14 first 1 - 1"},
+		{"Update follows Resolve", session.Merge, func(s *session.Session) error {
+			return errors.Join(sum.Set(s, 4), counter.Update(s, func(n int) int { return n * 2 }))
+		}, "28 first 1 - 1"},
+		{"Delete", session.Merge, func(s *session.Session) error { return s.Delete("note") }, "11 - 1 - 1"},
+		{"both delete", session.Merge, func(s *session.Session) error { return s.Delete("gone") }, "11 first 1 - 1"},
+		{"Set what the other deleted", session.Merge, func(s *session.Session) error { return s.Set("gone", 3) }, "11 first 1 3 1"},
+		{"Clear removes theirs too", session.Merge, func(s *session.Session) error { return errors.Join(s.Clear(), note.Set(s, "only")) }, "- only - - -"},
+		{"Update after Clear starts from nothing", session.Merge, func(s *session.Session) error {
+			return errors.Join(s.Clear(), counter.Update(s, inc))
+		}, "1 - - - -"},
+		{"LastWrite replaces everything", session.LastWrite, func(s *session.Session) error { return s.Set("kept", 2) }, "1 start - 1 2"},
+		{"LastWrite does not apply again", session.LastWrite, func(s *session.Session) error { return counter.Update(s, inc) }, "2 start - 1 1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var b store
+			m := newManager(t, &b, session.Config{Mode: tt.mode})
+			token := begin(t, m, map[string]any{"counter": 1, "note": "start", "gone": 1, "kept": 1})
+			s1, s2 := open(t, m, token), open(t, m, token)
+			check(t, first(s1))
+			check(t, tt.second(s2))
+			check(t, m.Close(ctx, s1))
+			check(t, m.Close(ctx, s2))
+			s := open(t, m, token)
+			var got []string
+			for _, name := range []string{"counter", "note", "added", "gone", "kept"} {
+				var v any
+				if ok, err := s.Get(name, &v); err != nil {
+					t.Fatal(err)
+				} else if ok {
+					got = append(got, fmt.Sprint(v))
+				} else {
+					got = append(got, "-")
+				}
+			}
+			if got := strings.Join(got, " "); got != tt.want {
+				t.Errorf("stored %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestConflictWithNothingLeftToSave(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{})
+	token := begin(t, m, map[string]any{"note": "a"})
+	s1, s2 := open(t, m, token), open(t, m, token)
+	check(t, note.Set(s1, "b"))
+	check(t, note.Set(s2, "b"))
+	check(t, m.Close(ctx, s1))
+	b.took()
+	check(t, m.Close(ctx, s2))
+	b.wantCalls(t, "Save") // which conflicted, and found its own wish
+}
+
+func TestConflictsAreBounded(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{MaxMerges: 3})
+	s := open(t, m, begin(t, m, map[string]any{"note": "a"}))
+	check(t, note.Set(s, "b"))
+	b.failing("Save", &session.ConflictError{})
+	b.took()
+	wantErr(t, m.Save(ctx, s), session.ErrConflict)
+	b.wantCalls(t, "Save", "Load", "Save", "Load", "Save", "Load", "Save")
+
+	ctx, cancel := context.WithCancel(ctx)
+	b.before = func(_ context.Context, op string) error {
+		if op == "Save" {
+			cancel()
+			return &session.ConflictError{}
+		}
+		return nil
+	}
+	err := m.Save(ctx, s)
+	wantErr(t, err, context.Canceled)
+	wantErr(t, err, session.ErrConflict)
+}
+
+func TestMergeOntoUndecodableWritesNothing(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{})
+	s := open(t, m, begin(t, m, map[string]any{"counter": 1}))
+	check(t, counter.Update(s, inc))
+	b.failing("Save", &session.ConflictError{Current: &session.Record{Data: []byte("junk"), Created: time.Now(), Expires: time.Now().Add(time.Hour), Version: "x"}})
+	b.took()
+	wantErr(t, m.Save(ctx, s), session.ErrDecode)
+	b.wantCalls(t, "Save")
+}
+
+func TestWhatCannotBeStored(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{MaxSize: 1000})
+	token := begin(t, m, map[string]any{"note": "kept"})
+	s := open(t, m, token)
+	b.took()
+	wantErr(t, s.Set("note", make(chan int)), session.ErrEncode)
+	wantErr(t, s.Set("note", func() {}), session.ErrEncode)
+	wantErr(t, s.Set("", 1), session.ErrEncode)
+	wantErr(t, s.Set("\xff", 1), session.ErrEncode)
+	wantErr(t, session.Key[int]{}.Set(s, 1), session.ErrEncode)
+	wantErr(t, session.Key[int]{}.Update(s, inc), session.ErrEncode)
+	wantErr(t, session.Key[chan int]{Name: "note"}.Set(s, nil), session.ErrEncode)
+	check(t, m.Save(ctx, s))
+	b.wantCalls(t) // nothing changed
+	check(t, note.Set(s, strings.Repeat("x", 1000)))
+	wantErr(t, m.Close(ctx, s), session.ErrTooLarge)
+	b.wantCalls(t)
+	wantValue(t, m, token, "note", "kept")
+}
+
+func TestWhatDoesNotDecode(t *testing.T) {
+	var b store
+	key := func(token string) string { return "k" }
+	m := newManager(t, &b, session.Config{StoreKey: key})
+	token := begin(t, m, map[string]any{"note": "text", "counter": math.MaxInt64})
+	s := open(t, m, token)
+
+	var n int
+	ok, err := s.Get("note", &n)
+	wantErr(t, err, session.ErrDecode)
+	if !ok || n != 0 {
+		t.Errorf("got %v, %d", ok, n)
+	}
+	wantErr(t, session.Key[int]{Name: "note"}.Update(s, inc), session.ErrDecode)
+	_, err = session.Key[int8]{Name: "counter"}.Get(s)
+	wantErr(t, err, session.ErrDecode)
+	if strings.Contains(err.Error(), token) {
+		t.Error("the error shows the token")
+	}
+	check(t, m.Close(ctx, s))
+	wantValue(t, m, token, "note", "text")
+
+	rec, err := b.Backend.Load(ctx, "k")
+	check(t, err)
+	rec.Data = []byte("not a session")
+	_, err = b.Backend.Save(ctx, "k", rec)
+	check(t, err)
+	b.took()
+	_, err = m.Open(ctx, token)
+	wantErr(t, err, session.ErrDecode)
+	b.wantCalls(t, "Load")
+	rec, err = b.Backend.Load(ctx, "k")
+	if string(rec.Data) != "not a session" || err != nil {
+		t.Errorf("stored is now %q, %v", rec.Data, err)
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{})
+	ro, err := m.With(session.Route{Mode: session.ReadOnly})
+	check(t, err)
+	s := open(t, ro, begin(t, m, map[string]any{"note": "x"}))
+	b.took()
+	if v, err := note.Get(s); v != "x" || err != nil {
+		t.Errorf("read %q, %v", v, err)
+	}
+	for what, err := range map[string]error{
+		"Set": note.Set(s, "y"), "Update": counter.Update(s, inc), "Delete": note.Delete(s), "Clear": s.Clear(),
+		"Rotate": s.Rotate(), "Login": s.Login("x"), "Destroy": ro.Destroy(ctx, s),
+	} {
+		if !errors.Is(err, session.ErrReadOnly) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	check(t, ro.Close(ctx, s))
+	b.wantCalls(t)
+}
+
+func TestValuesAreNotShared(t *testing.T) {
+	list := session.Key[[]int]{Name: "list"}
+	m := newManager(t, &memory.Backend{}, session.Config{})
+	s := m.Start()
+	v := []int{1, 2}
+	check(t, list.Set(s, v))
+	v[0] = 9
+	got, err := list.Get(s)
+	check(t, err)
+	got[1] = 9
+	again, err := list.Get(s)
+	if check(t, err); again[0] != 1 || again[1] != 2 {
+		t.Errorf("a stored value changed from outside: %v", again)
+	}
+}
+
+func TestSessionIsSafeForConcurrentUse(t *testing.T) {
+	m := newManager(t, &memory.Backend{}, session.Config{})
+	s := open(t, m, begin(t, m, map[string]any{"counter": 0}))
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for range 20 {
+				_ = counter.Update(s, inc)
+				_, _ = counter.Get(s)
+				_ = s.Set(fmt.Sprint(i), i)
+				s.Names()
+				_ = m.Save(ctx, s)
+			}
+		}()
+	}
+	wg.Wait()
+	check(t, m.Close(ctx, s))
+	wantValue(t, m, s.ID().Token(), "counter", 160)
+}

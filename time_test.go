@@ -1,0 +1,218 @@
+//go:build go1.25
+
+package session_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+func TestTimeouts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		m := newManager(t, &b, session.Config{IdleTimeout: time.Hour, AbsoluteTimeout: 3 * time.Hour, TouchInterval: 10 * time.Minute})
+		token := begin(t, m, map[string]any{"note": "x"})
+		visit := func() {
+			t.Helper()
+			check(t, m.Close(ctx, open(t, m, token)))
+		}
+		gone := func() {
+			t.Helper()
+			_, err := m.Open(ctx, token)
+			wantErr(t, err, session.ErrNotFound)
+		}
+		b.took()
+		time.Sleep(10*time.Minute - time.Second)
+		visit()
+		b.wantCalls(t, "Load") // within the TouchInterval reading is only reading
+		time.Sleep(time.Second)
+		visit()
+		b.wantCalls(t, "Load", "Touch")
+		for range 3 {
+			time.Sleep(50 * time.Minute)
+			visit()
+		}
+		s := open(t, m, token)
+		if want := s.Created().Add(3 * time.Hour); !s.Expires().Equal(want) {
+			t.Errorf("expires %v, want the absolute deadline %v", s.Expires(), want)
+		}
+		time.Sleep(20*time.Minute - time.Second)
+		b.took()
+		visit()
+		b.wantCalls(t, "Load") // the absolute deadline does not move
+		time.Sleep(time.Second)
+		gone()
+
+		token = begin(t, m, map[string]any{"note": "x"})
+		time.Sleep(time.Hour)
+		gone() // idle
+
+		token = begin(t, m, map[string]any{"note": "x"})
+		for range 5 { // writing keeps it alive as well
+			time.Sleep(30 * time.Minute)
+			s := open(t, m, token)
+			check(t, counter.Update(s, inc))
+			check(t, m.Close(ctx, s))
+		}
+		s = open(t, m, token)
+		check(t, s.Login("gopher"))
+		check(t, m.Close(ctx, s))
+		if !s.Created().Equal(time.Now()) {
+			t.Error("Login did not restart the absolute timeout")
+		}
+	})
+}
+
+func TestTimeoutsTurnedOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		m := newManager(t, &b, session.Config{IdleTimeout: session.Never, AbsoluteTimeout: 10 * time.Hour})
+		token := begin(t, m, map[string]any{"note": "x"})
+		time.Sleep(10*time.Hour - 1)
+		b.took()
+		check(t, m.Close(ctx, open(t, m, token)))
+		b.wantCalls(t, "Load")
+		time.Sleep(1)
+		_, err := m.Open(ctx, token)
+		wantErr(t, err, session.ErrNotFound)
+
+		m = newManager(t, &b, session.Config{IdleTimeout: 10 * time.Hour, AbsoluteTimeout: session.Never})
+		token = begin(t, m, map[string]any{"note": "x"})
+		for range 100 {
+			time.Sleep(9 * time.Hour)
+			check(t, m.Close(ctx, open(t, m, token)))
+		}
+	})
+}
+
+func TestShorterAbsoluteTimeoutAppliesToOldSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		m := newManager(t, &b, session.Config{})
+		token := begin(t, m, map[string]any{"note": "x"})
+		time.Sleep(time.Hour)
+		strict := newManager(t, &b, session.Config{IdleTimeout: time.Hour, AbsoluteTimeout: time.Hour})
+		_, err := strict.Open(ctx, token)
+		wantErr(t, err, session.ErrNotFound)
+	})
+}
+
+// TestNoRevivalAfterExpiry has a request that takes longer than its session
+// lives.
+func TestNoRevivalAfterExpiry(t *testing.T) {
+	changes := map[string]func(*session.Session) error{
+		"set":    func(s *session.Session) error { return note.Set(s, "late") },
+		"rotate": func(s *session.Session) error { return s.Rotate() },
+		"login":  func(s *session.Session) error { return s.Login("gopher") },
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var b store
+				m := newManager(t, &b, session.Config{IdleTimeout: time.Hour})
+				token := begin(t, m, map[string]any{"note": "x"})
+				s := open(t, m, token)
+				reader := open(t, m, token)
+				time.Sleep(time.Hour)
+				check(t, change(s))
+				b.took()
+				wantErr(t, m.Save(ctx, s), session.ErrNotFound)
+				b.wantCalls(t, "Load")
+				check(t, m.Close(ctx, reader))
+				b.wantCalls(t) // nor is it touched
+				_, err := m.Open(ctx, token)
+				wantErr(t, err, session.ErrNotFound)
+			})
+		})
+	}
+}
+
+// TestSlowWriterOfASessionThatOthersKeptAlive: the deadline that it read has
+// passed, that in the store has not.
+func TestSlowWriterOfASessionThatOthersKeptAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		m := newManager(t, &b, session.Config{IdleTimeout: time.Hour})
+		token := begin(t, m, map[string]any{"note": "x"})
+		slow := open(t, m, token)
+		check(t, counter.Set(slow, 1))
+		time.Sleep(50 * time.Minute)
+		other := open(t, m, token)
+		check(t, note.Set(other, "y"))
+		check(t, m.Close(ctx, other))
+		time.Sleep(20 * time.Minute)
+		check(t, m.Close(ctx, slow))
+		wantValue(t, m, token, "counter", 1)
+		wantValue(t, m, token, "note", "y")
+	})
+}
+
+// TestWaitsAreBounded has a store that answers nothing.
+func TestWaitsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		m := newManager(t, &b, session.Config{CommitTimeout: 7 * time.Second})
+		token := begin(t, m, map[string]any{"note": "x"})
+		s, doomed := open(t, m, token), open(t, m, token)
+		check(t, note.Set(s, "y"))
+		hang := func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+		b.before = hang
+		calls := map[string]func(context.Context) error{
+			"Open":    func(ctx context.Context) error { _, err := m.Open(ctx, token); return err },
+			"Save":    func(ctx context.Context) error { return m.Save(ctx, s) },
+			"Destroy": func(ctx context.Context) error { return m.Destroy(ctx, doomed) },
+		}
+		for name, call := range calls {
+			ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+			start := time.Now()
+			err := call(ctx)
+			if took := time.Since(start); took != 3*time.Second {
+				t.Errorf("%s took %v", name, took)
+			}
+			wantErr(t, err, context.DeadlineExceeded)
+			cancel()
+		}
+
+		// The Handler saves with a bound of its own, also when the client is gone.
+		b.healthy()
+		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s, err := m.Get(r.Context())
+			check(t, err)
+			check(t, note.Set(s, "z"))
+			b.mu.Lock()
+			b.before = hang
+			b.mu.Unlock()
+		}))
+		w := httptest.NewRecorder()
+		gone, cancel := context.WithCancel(ctx)
+		r := httptest.NewRequestWithContext(gone, "GET", "/", nil)
+		r.AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
+		time.AfterFunc(time.Second, cancel)
+		start := time.Now()
+		h.ServeHTTP(w, r)
+		if took := time.Since(start); took != 7*time.Second || w.Code != http.StatusServiceUnavailable {
+			t.Errorf("status %d after %v", w.Code, took)
+		}
+	})
+}
+
+func TestPersistentCookieEndsWithTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			absolute time.Duration
+			want     int
+		}{{12 * time.Hour, 12 * 3600}, {session.Never, 400 * 24 * 3600}} {
+			m := newManager(t, &store{}, session.Config{AbsoluteTimeout: tt.absolute, Cookie: session.Cookie{Persistent: true}})
+			w := serve(t, m, "", func(w http.ResponseWriter, r *http.Request, s *session.Session) { check(t, note.Set(s, "x")) })
+			if got := w.Result().Cookies()[0].MaxAge; got != tt.want {
+				t.Errorf("Max-Age %d, want %d", got, tt.want)
+			}
+		}
+	})
+}
