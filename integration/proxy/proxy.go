@@ -42,7 +42,7 @@ type Proxy struct {
 // New starts a proxy in front of target, an "http://host:port". It passes
 // everything on until SetRule says otherwise.
 func New(target string) (*Proxy, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

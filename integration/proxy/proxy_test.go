@@ -77,7 +77,7 @@ func TestPassesOnAndCounts(t *testing.T) {
 	p := newProxy(t, e.URL)
 	for range 3 {
 		resp, body, err := send(t.Context(), p.URL(), "GetItem")
-		if err != nil || resp.StatusCode != 200 || body != answer || resp.Header.Get("X-Amz-Crc32") != "12345" {
+		if err != nil || resp.StatusCode != http.StatusOK || body != answer || resp.Header.Get("X-Amz-Crc32") != "12345" {
 			t.Fatalf("got %v %q, %v", resp, body, err)
 		}
 	}

@@ -1,0 +1,61 @@
+# Works with GNU make 3.81, which is what macOS has, and later.
+SHELL := /bin/bash
+.SHELLFLAGS := -euc
+.DEFAULT_GOAL := help
+
+# Tools of a fixed version, built once into .cache.
+GOLANGCI_VERSION := v2.15.0
+BIN := $(CURDIR)/.cache/bin
+GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
+
+# The root module and those below it.
+MODULES := . $(patsubst %/go.mod,%,$(wildcard */go.mod cmd/*/go.mod))
+
+FUZZTIME ?= 30s
+BENCHTIME ?= 1s
+BENCH ?= .
+
+.PHONY: help demo test lint fuzz bench cover tidy clean
+
+help: ## Say what there is to make
+	@echo "Targets:"
+	@sed -nE 's/^([a-z]+):.*## (.*)$$/  make \1	\2/p' Makefile
+
+demo: ## Run the example web application; ARGS="-help" lists its flags
+	@cd examples && go run ./shop $(ARGS)
+
+test: ## Obtain what the tests need and run all of them, with -race
+	@scripts/gotest.sh
+
+lint: $(GOLANGCI) ## Check format and style, and look for mistakes
+	@for m in $(MODULES); do \
+		echo "lint $$m"; \
+		(cd $$m && go vet ./... && $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...) || exit 1; \
+	done
+	@unformatted=$$(gofmt -l . ) || exit 1; \
+	if [ -n "$$unformatted" ]; then echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; fi
+
+fuzz: ## Run every fuzz target for FUZZTIME=30s
+	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+bench: ## Run the benchmarks; BENCH=regexp selects, BENCHTIME=1s each
+	go test -run='^$$' -bench='$(BENCH)' -benchmem -benchtime=$(BENCHTIME) ./...
+
+cover: ## Write the coverage of the root module to .cache/cover.html
+	@mkdir -p .cache
+	go test -count=1 -coverpkg=./... -coverprofile=.cache/cover.out ./...
+	go tool cover -html=.cache/cover.out -o .cache/cover.html
+	@go tool cover -func=.cache/cover.out | tail -n 1
+
+tidy: ## Run go mod tidy in every module
+	@for m in $(MODULES); do echo "tidy $$m"; (cd $$m && go mod tidy) || exit 1; done
+
+clean: ## Remove .cache
+	rm -rf .cache
+
+$(GOLANGCI):
+	@mkdir -p $(BIN)
+	@echo "building golangci-lint $(GOLANGCI_VERSION), about a minute"
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+		GOBIN="$$tmp" GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) && \
+		mv "$$tmp/golangci-lint" $@
