@@ -1,0 +1,248 @@
+package session_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/codec"
+)
+
+// A whole program: a page that counts its visits.
+func Example() {
+	manager, err := session.New(&memory.Backend{}, session.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	visits := session.Key[int]{Name: "visits"}
+
+	handler := manager.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := manager.Get(r.Context())
+		if err != nil {
+			manager.Error(w, r, err)
+			return
+		}
+		if err := visits.Update(s, func(n int) int { return n + 1 }); err != nil {
+			manager.Error(w, r, err)
+			return
+		}
+		n, _ := visits.Get(s)
+		fmt.Fprintf(w, "visit %d", n)
+	}))
+
+	server := httptest.NewTLSServer(handler)
+	defer server.Close()
+	client := server.Client()
+	client.Jar, _ = cookiejar.New(nil)
+	for range 3 {
+		response, err := client.Get(server.URL)
+		if err != nil {
+			log.Fatal(err)
+		}
+		page := make([]byte, 100)
+		n, _ := response.Body.Read(page)
+		_ = response.Body.Close()
+		fmt.Printf("%s\n", page[:n])
+	}
+	// Output:
+	// visit 1
+	// visit 2
+	// visit 3
+}
+
+func ExampleNew() {
+	_, err := session.New(&memory.Backend{}, session.Config{
+		IdleTimeout:     30 * time.Minute,
+		AbsoluteTimeout: 8 * time.Hour,
+		Cookie:          session.Cookie{Name: "__Host-shop", Persistent: true},
+		Codec:           codec.JSON{},
+	})
+	fmt.Println(err)
+
+	// Mistakes are found here, all at once.
+	_, err = session.New(&memory.Backend{}, session.Config{
+		IdleTimeout: time.Millisecond,
+		Cookie:      session.Cookie{Name: "__Host-shop", Domain: "example.com"},
+	})
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// session: IdleTimeout is 1ms; it must be at least 1s, or Never
+	// session: Cookie: the name "__Host-shop" needs Path "/" and no Domain
+}
+
+// Outside net/http a session is opened with its token and closed, which saves
+// it.
+func ExampleManager_Open() {
+	ctx := context.Background()
+	manager, err := session.New(&memory.Backend{}, session.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	name := session.Key[string]{Name: "name"}
+
+	s := manager.Start()
+	_ = name.Set(s, "Gopher")
+	if err := manager.Close(ctx, s); err != nil {
+		log.Fatal(err)
+	}
+	token := s.ID().Token() // goes to the client
+
+	s, err = manager.Open(ctx, token)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(name.Get(s))
+	fmt.Println(s.ID()) // a token is never printed by accident
+	// Output:
+	// Gopher <nil>
+	// [session ID]
+}
+
+// Login binds the session to a user and gives it a new ID; what the visitor
+// had in the cart stays.
+func ExampleSession_Login() {
+	manager, _ := session.New(&memory.Backend{}, session.Config{})
+	http.Handle("POST /login", manager.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := manager.Get(r.Context())
+		if err != nil {
+			manager.Error(w, r, err)
+			return
+		}
+		// Check the password first.
+		if err := s.Login(r.FormValue("user")); err != nil {
+			manager.Error(w, r, err)
+			return
+		}
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})))
+}
+
+// Destroy deletes the session at once, and says if it could not.
+func ExampleManager_Destroy() {
+	manager, _ := session.New(&memory.Backend{}, session.Config{})
+	http.Handle("POST /logout", manager.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := manager.Get(r.Context())
+		if err == nil {
+			err = manager.Destroy(r.Context(), s)
+		}
+		if err != nil {
+			manager.Error(w, r, err)
+			return
+		}
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})))
+}
+
+// With makes routes that differ. It may be nested in the Handler of the whole
+// site.
+func ExampleManager_With() {
+	manager, _ := session.New(&memory.Backend{}, session.Config{})
+	readOnly, err := manager.With(session.Route{Mode: session.ReadOnly})
+	if err != nil {
+		log.Fatal(err)
+	}
+	report := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := manager.Get(r.Context()) // that of readOnly: they share it
+		if err != nil {
+			manager.Error(w, r, err)
+			return
+		}
+		fmt.Println(s.Set("x", 1))
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/report", readOnly.Handler(report))
+	manager.Handler(mux).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/report", nil))
+	// Output: session: set "x": session: read-only
+}
+
+// Two requests read the same session and change the same value. Update loses
+// neither change, without a lock.
+func ExampleKey_Update() {
+	ctx := context.Background()
+	manager, _ := session.New(&memory.Backend{}, session.Config{})
+	cart := session.Key[[]string]{Name: "cart"}
+	add := func(s *session.Session, item string) {
+		_ = cart.Update(s, func(items []string) []string { return append(items, item) })
+	}
+	s := manager.Start()
+	add(s, "tea")
+	_ = manager.Close(ctx, s)
+	token := s.ID().Token()
+
+	tab1, _ := manager.Open(ctx, token)
+	tab2, _ := manager.Open(ctx, token)
+	add(tab1, "milk")
+	add(tab2, "cake")
+	fmt.Println(manager.Close(ctx, tab1), manager.Close(ctx, tab2))
+
+	s, _ = manager.Open(ctx, token)
+	fmt.Println(cart.Get(s))
+	// Output:
+	// <nil> <nil>
+	// [tea milk cake] <nil>
+}
+
+// Resolve decides about a value that was Set by two requests at once.
+func ExampleKey_resolve() {
+	ctx := context.Background()
+	manager, _ := session.New(&memory.Backend{}, session.Config{})
+	best := session.Key[int]{
+		Name:    "best",
+		Resolve: func(_, mine, theirs int) int { return max(mine, theirs) },
+	}
+	s := manager.Start()
+	_ = best.Set(s, 10)
+	_ = manager.Close(ctx, s)
+
+	first, _ := manager.Open(ctx, s.ID().Token())
+	second, _ := manager.Open(ctx, s.ID().Token())
+	_ = best.Set(first, 99)
+	_ = best.Set(second, 50)
+	_ = manager.Close(ctx, first)
+	_ = manager.Close(ctx, second)
+
+	s, _ = manager.Open(ctx, s.ID().Token())
+	fmt.Println(best.Get(s))
+	// Output: 99 <nil>
+}
+
+// Take is for messages that are shown once.
+func ExampleKey_Take() {
+	manager, _ := session.New(&memory.Backend{}, session.Config{})
+	flash := session.Key[string]{Name: "flash"}
+	s := manager.Start()
+	_ = flash.Set(s, "Saved.")
+	fmt.Println(flash.Take(s))
+	fmt.Println(flash.Take(s))
+	// Output:
+	// Saved. true <nil>
+	//  false <nil>
+}
+
+// An Observer counts, logs or traces.
+func ExampleObserver() {
+	manager, _ := session.New(&memory.Backend{}, session.Config{Observer: printer{}})
+	s := manager.Start()
+	_ = s.Set("x", 1)
+	_ = manager.Close(context.Background(), s)
+	_, _ = manager.Open(context.Background(), "not-a-token")
+	// Output:
+	// Save <nil>
+	// SessionCreated
+	// TokenMalformed
+}
+
+type printer struct{}
+
+func (printer) Call(ctx context.Context, op session.Op) (context.Context, func(error)) {
+	return ctx, func(err error) { fmt.Println(op, err) }
+}
+
+func (printer) Event(_ context.Context, e session.Event) { fmt.Println(e.Kind) }
