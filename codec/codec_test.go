@@ -425,7 +425,7 @@ func TestMarshalErrors(t *testing.T) {
 	}
 	for _, v := range []any{
 		uintptr(1), cyclicEmbed{}, endless(nil), onlyHidden{1}, errFailing, interned{"s"}, twice{}, shared,
-		struct{ E error }{}, struct{ F fmt.Stringer }{}, []chan int{}, (*func())(nil), struct{ named }{"x"},
+		struct{ E error }{}, map[string]url.URL{"a": {}}, []any{url.URL{}}, struct{ F fmt.Stringer }{}, []chan int{}, (*func())(nil), struct{ named }{"x"},
 		msgpack.RawMessage{}, []msgpack.RawMessage{{}}, msgpack.RawMessage{0xc1}, msgpack.RawMessage{0xdd, 0xff, 0xff, 0xff, 0xff},
 		msgpack.RawMessage{0xd4, 5, 5}, map[any]int{int8(1): 1, int64(1): 2}, map[float64]int{math.NaN(): 1, math.NaN(): 2},
 	} {
