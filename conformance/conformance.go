@@ -31,7 +31,6 @@ package conformance
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"testing"
 	"time"
@@ -114,9 +113,7 @@ func (r backendRule) test(t testing.TB, backend Backend, patience time.Duration)
 	t.Helper()
 	t.Cleanup(func() { logQuotes(t, r.quotes) })
 	p := &probe{TB: t, backend: backend, patience: patience, ctx: context.Background()}
-	var token [8]byte
-	rand.Read(token[:]) // never fails
-	p.prefix = hex.EncodeToString(token[:])
+	p.prefix = rand.Text()[:16]
 	p.b = backend.New(t)
 	p.other = p.b
 	if backend.Reopen != nil {

@@ -15,10 +15,12 @@ var unbounded = conformance.Backend{
 }
 
 func TestMemory(t *testing.T) {
+	t.Parallel()
 	conformance.TestBackend(t, unbounded)
 }
 
 func TestMemoryBounded(t *testing.T) {
+	t.Parallel()
 	conformance.TestBackend(t, conformance.Backend{
 		New: func(t testing.TB) session.Backend {
 			b, err := memory.New(memory.Config{MaxRecords: 1000, MaxData: 4096})
@@ -33,6 +35,7 @@ func TestMemoryBounded(t *testing.T) {
 
 // The keys of the rules do not meet, so that a backend may be shared.
 func TestMemoryShared(t *testing.T) {
+	t.Parallel()
 	var b memory.Backend
 	conformance.TestBackend(t, conformance.Backend{
 		New: func(testing.TB) session.Backend { return &b },
