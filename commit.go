@@ -11,12 +11,13 @@ import (
 // commit stores what there is to store. The session's lock is held. After an
 // error the changes are still pending.
 func (s *Session) commit(ctx context.Context) error {
-	switch {
-	case !s.changed() && (!s.stored() || s.mode == ReadOnly):
+	if !s.changed() {
+		if expires, stale := s.stale(); stale {
+			return s.touch(ctx, expires)
+		}
 		return nil
-	case !s.changed():
-		return s.touch(ctx)
-	case !s.stored():
+	}
+	if !s.stored() {
 		return s.create(ctx)
 	}
 	if s.m.expired(s.rec, time.Now()) {
@@ -32,13 +33,19 @@ func (s *Session) commit(ctx context.Context) error {
 	return s.replace(ctx)
 }
 
-// touch moves the idle deadline if it is older than the TouchInterval.
-func (s *Session) touch(ctx context.Context) error {
+// stale returns the deadline to move the stored one to, and whether that is
+// older than the TouchInterval allows.
+func (s *Session) stale() (time.Time, bool) {
 	now := time.Now()
-	expires := s.m.deadline(now, s.rec.Created)
-	if s.m.cfg.IdleTimeout < 0 || s.m.expired(s.rec, now) || expires.Sub(s.rec.Expires) < s.m.cfg.TouchInterval {
-		return nil
+	if !s.stored() || s.mode == ReadOnly || s.m.cfg.IdleTimeout < 0 || s.m.expired(s.rec, now) {
+		return time.Time{}, false
 	}
+	expires := s.m.deadline(now, s.rec.Created)
+	return expires, expires.Sub(s.rec.Expires) >= s.m.cfg.TouchInterval
+}
+
+// touch moves the idle deadline.
+func (s *Session) touch(ctx context.Context, expires time.Time) error {
 	err := s.m.touch(ctx, s.key, expires)
 	switch {
 	case errors.Is(err, ErrNotFound):

@@ -137,18 +137,21 @@ func (x *exchange) get(ctx context.Context) (*Session, error) {
 		}
 	}
 	m := Manager{core: x.m.core, mode: x.mode}
-	s := m.Start()
+	var s *Session
 	if x.token != "" {
-		opened, err := m.Open(ctx, x.token)
+		var err error
+		s, err = m.Open(ctx, x.token)
 		switch {
 		case err == nil:
-			s = opened
 		case errors.Is(err, ErrNotFound),
 			errors.Is(err, ErrDecode) && x.m.cfg.Undecodable == ReplaceUndecodable:
 			x.token = ""
 		default:
 			return nil, err
 		}
+	}
+	if s == nil {
+		s = m.Start()
 	}
 	s.exchange = x
 	x.s = s
@@ -165,7 +168,8 @@ func (x *exchange) forget(s *Session) {
 	}
 }
 
-// commit saves the session.
+// commit saves the session. After the response has started it does so only if
+// there are changes.
 func (x *exchange) commit(ctx context.Context) error {
 	x.mu.Lock()
 	s := x.s
@@ -173,20 +177,24 @@ func (x *exchange) commit(ctx context.Context) error {
 	if s == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
-	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	changed := s.changed()
+	if !changed {
+		if _, stale := s.stale(); !stale || x.late() {
+			return nil
+		}
+	}
 	if s.closed {
 		return nil
 	}
-	if !s.changed() {
-		if !x.late() {
-			_ = s.commit(ctx) // at most a Touch; an Event tells if it fails
-		}
-		return nil
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
+	defer cancel()
+	err := s.commit(ctx)
+	if !changed {
+		return nil // if the deadline could not be moved, an Event told of it
 	}
-	return s.commit(ctx)
+	return err
 }
 
 // announce tells the client what it needs to know, in the headers h.

@@ -290,7 +290,7 @@ func (s *Session) rebase(rec Record) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDecode, err)
 	}
-	redone := make(map[string]change, len(s.changes))
+	var redone map[string]change
 	for name, c := range s.changes {
 		if c.redo != nil {
 			theirs := base[name]
@@ -302,6 +302,9 @@ func (s *Session) rebase(rec Record) error {
 			}
 		} else if !s.cleared && bytes.Equal(c.data, base[name]) {
 			continue
+		}
+		if redone == nil {
+			redone = make(map[string]change, len(s.changes))
 		}
 		redone[name] = c
 	}

@@ -1,0 +1,65 @@
+package session_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const self = "github.com/seed-a7bee19b/session"
+
+// TestDependencies holds the promise that who keeps sessions in memory gets
+// neither an AWS nor a Redis client: not by what these packages import, nor by
+// what their tests do, which decides about downloads too.
+func TestDependencies(t *testing.T) {
+	tests := []struct {
+		pkg     string
+		allowed []string // of the module's own packages
+	}{
+		{"codec", nil},
+		{"", []string{"codec"}},
+		{"backend/memory", []string{"", "codec"}},
+		{"conformance", []string{"", "codec"}},
+	}
+	for _, tt := range tests {
+		for _, dep := range deps(t, "./"+tt.pkg) {
+			own := dep == join(tt.pkg)
+			for _, a := range tt.allowed {
+				own = own || dep == join(a)
+			}
+			if !own && !thirdParty(dep) {
+				t.Errorf("package %s imports %s", join(tt.pkg), dep)
+			}
+		}
+		for _, dep := range deps(t, "-test", "./"+tt.pkg) {
+			if !strings.HasPrefix(dep, self) && !thirdParty(dep) {
+				t.Errorf("the tests of package %s import %s", join(tt.pkg), dep)
+			}
+			if strings.HasPrefix(dep, join("backend/")) && !strings.HasPrefix(dep, join("backend/memory")) {
+				t.Errorf("the tests of package %s import %s", join(tt.pkg), dep)
+			}
+		}
+	}
+}
+
+func join(pkg string) string { return strings.TrimSuffix(self+"/"+pkg, "/") }
+
+// thirdParty reports whether dep is one that everybody gets.
+func thirdParty(dep string) bool { return strings.HasPrefix(dep, "github.com/vmihailenco/") }
+
+// deps returns what is not of the standard library.
+func deps(t *testing.T, args ...string) []string {
+	t.Helper()
+	args = append([]string{"list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, args...)
+	out, err := exec.Command("go", args...).Output()
+	if err != nil {
+		t.Fatalf("go %v: %v", args, err)
+	}
+	var list []string
+	for line := range strings.Lines(string(out)) {
+		if dep, _, _ := strings.Cut(strings.TrimSpace(line), " "); dep != "" { // what follows names a test variant
+			list = append(list, dep)
+		}
+	}
+	return list
+}
