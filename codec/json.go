@@ -40,7 +40,8 @@ var (
 	errJSONUTF8 = errors.New("codec: JSON: a string is not valid UTF-8 and would not come back as it was")
 )
 
-// Marshal encodes v. Equal values give equal bytes.
+// Marshal encodes v. Equal values give equal bytes, as far as MarshalJSON
+// methods in them do.
 //
 // What encoding/json refuses is an error (channels, functions, NaN, cycles).
 // So is a string that is not valid UTF-8, which encoding/json would change
