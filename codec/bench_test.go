@@ -12,13 +12,13 @@ func BenchmarkSplit(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			b.ReportMetric(float64(len(blob)), "B/blob")
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := c.Split(blob); err != nil {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64(len(blob)), "B/blob")
 		})
 	}
 }

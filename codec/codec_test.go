@@ -89,7 +89,6 @@ type (
 		*Inner
 		Name string `json:"name,omitempty"`
 		Skip string `json:"-"`
-		priv int
 	}
 	Inner struct {
 		X, Y int `json:",omitempty"`
@@ -306,6 +305,85 @@ func TestMisfit(t *testing.T) {
 	}
 }
 
+// TestRaw: data that other encoders write, and what is wrong in itself.
+func TestRaw(t *testing.T) {
+	type in struct{ A int }
+	type emb struct{ *Inner }
+	for _, tt := range []struct {
+		data string
+		v    any
+		want any // nil if it must be refused
+	}{
+		{"\xd0\x05", new(int), 5},
+		{"\xd1\x00\x05", new(uint8), uint8(5)},
+		{"\xd3\xff\xff\xff\xff\xff\xff\xff\xfb", new(int8), int8(-5)},
+		{"\xd2\xff\xff\xff\xfb", new(any), int64(-5)},
+		{"\xcf\x00\x00\x00\x00\x00\x00\x00\x05", new(any), int64(5)},
+		{"\xcf\x80\x00\x00\x00\x00\x00\x00\x00", new(any), uint64(1 << 63)},
+		{"\xca\x3f\xc0\x00\x00", new(float64), 1.5},
+		{"\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00", new(float32), float32(1.5)},
+		{"\xcb\x3f\xb9\x99\x99\x99\x99\x99\x9a", new(float32), nil},
+		{"\x07", new(float64), 7.0},
+		{"\xf9", new(float64), -7.0},
+		{"\xcf\xff\xff\xff\xff\xff\xff\xff\xff", new(float64), nil},
+		{"\xd3\x80\x00\x00\x00\x00\x00\x00\x01", new(float64), nil},
+		{"\xa1a", new(float64), nil},
+		{"\xdd\x00\x00\x00\x01\x05", new([]int), []int{5}},
+		{"\xa2hi", new([]byte), []byte("hi")},
+		{"\xc4\x02hi", new(string), nil},
+		{"\xa2hi", new([2]byte), nil},
+		{"\xc4\x01h", new([2]byte), nil},
+		{"\x91\x05", new([2]int), nil},
+		{"\x92\x05\xa1a", new([2]int), nil},
+		{"\x81\xa1A\x05", new(in), in{5}},
+		{"\x82\xa1Z\x93\x01\x02\xc0\xa1A\x05", new(in), in{5}},
+		{"\x81\x01\x05", new(in), nil},
+		{"\x91\x05", new(in), nil},
+		{"\x91\x05", new(arrayed), nil},
+		{"\x92\x05\x05", new(arrayed), nil},
+		{"\x82\xa1A\x05\xa1B\xa1b", new(arrayed), nil},
+		{"\x81\xa1X\xc0", new(emb), emb{}},
+		{"\x81\xa1X\x05", new(emb), emb{&Inner{X: 5}}},
+		{"\x82\xa1a\x01\xa1a\x01", new(map[string]int), nil},
+		{"\x82\xa1a\x01\xa1a\x01", new(any), nil},
+		{"\x82\x01\x01\x01\x01", new(any), nil},
+		{"\x82\xa1a\x01\x01\xd7\xff\xff\xff\xff\xff\xff\xff\xff\xff", new(any), nil},
+		{"\x81\xd7\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", new(any), nil},
+		{"\x81\xa1a\xd7\xff\xff\xff\xff\xff\xff\xff\xff\xff", new(any), nil},
+		{"\x91\xd7\xff\xff\xff\xff\xff\xff\xff\xff\xff", new(any), nil},
+		{"\xd7\xff\xff\xff\xff\xff\xff\xff\xff\xff", new(time.Time), nil},
+		{"\x81\x90\x01", new(any), nil},
+		{"\x81\x80\x01", new(map[any]int), nil},
+		{"\x81\x01\x02", new(map[any]any), map[any]any{int64(1): int64(2)}},
+		{"\x81\xa1a\x02", new(customMap), customMap{"a": 2}},
+		{"\x81\xa1a", new(customMap), nil},
+		{"\x81\xa1a\xa1b", new(customMap), nil},
+		{"\x92\x01\x02", new(first), nil}, // leaves a part unread
+		{"\xc1", new(any), nil},
+		{"", new(any), nil},
+	} {
+		err := codec.MessagePack{}.Unmarshal([]byte(tt.data), tt.v)
+		got := reflect.ValueOf(tt.v).Elem().Interface()
+		switch {
+		case tt.want == nil && err == nil:
+			t.Errorf("%x is decoded as %#v", tt.data, got)
+		case tt.want != nil && (err != nil || !reflect.DeepEqual(got, tt.want)):
+			t.Errorf("%x: got %#v, %v; want %#v", tt.data, got, err, tt.want)
+		}
+	}
+}
+
+// first encodes one value and decodes one, where there may be more.
+type first int
+
+func (f first) EncodeMsgpack(enc *msgpack.Encoder) error { return enc.EncodeInt(int64(f)) }
+
+func (f *first) DecodeMsgpack(dec *msgpack.Decoder) error {
+	n, err := dec.DecodeArrayLen()
+	*f = first(n)
+	return err
+}
+
 // TestNil: nil is the zero value of every type in MessagePack.
 func TestNil(t *testing.T) {
 	one := 1
@@ -364,7 +442,7 @@ func TestReplace(t *testing.T) {
 }
 
 type (
-	cyclicEmbed struct{ *cyclicEmbed }
+	CyclicEmbed struct{ *CyclicEmbed }
 	endless     *endless
 	onlyHidden  struct{ secret int }
 	interned    struct {
@@ -424,8 +502,8 @@ func TestMarshalErrors(t *testing.T) {
 		}
 	}
 	for _, v := range []any{
-		uintptr(1), cyclicEmbed{}, endless(nil), onlyHidden{1}, errFailing, interned{"s"}, twice{}, shared,
-		struct{ E error }{}, struct{ F fmt.Stringer }{}, []chan int{}, (*func())(nil), struct{ named }{"x"},
+		uintptr(1), CyclicEmbed{}, endless(nil), onlyHidden{1}, errFailing, interned{"s"}, twice{}, shared,
+		struct{ E error }{}, map[string]url.URL{"a": {}}, []any{url.URL{}}, struct{ F fmt.Stringer }{}, []chan int{}, (*func())(nil), struct{ named }{"x"},
 		msgpack.RawMessage{}, []msgpack.RawMessage{{}}, msgpack.RawMessage{0xc1}, msgpack.RawMessage{0xdd, 0xff, 0xff, 0xff, 0xff},
 		msgpack.RawMessage{0xd4, 5, 5}, map[any]int{int8(1): 1, int64(1): 2}, map[float64]int{math.NaN(): 1, math.NaN(): 2},
 	} {
@@ -842,7 +920,7 @@ func TestInterchange(t *testing.T) {
 }
 
 type arrayed struct {
-	_msgpack struct{} `msgpack:",as_array"`
+	_msgpack struct{} `msgpack:",as_array"` //nolint:unused // read by its tag
 	A        int
 	B        string
 }

@@ -241,7 +241,7 @@ func (d *decoder) float(h header, p *plan, v reflect.Value) error {
 	default:
 		return misfit(h, p.typ)
 	}
-	if p.typ.Kind() == reflect.Float32 && f == f && float64(float32(f)) != f {
+	if p.typ.Kind() == reflect.Float32 && !math.IsNaN(f) && float64(float32(f)) != f {
 		exact = false
 	}
 	if !exact {

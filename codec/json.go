@@ -17,7 +17,7 @@ import (
 // escaped. It reads only that.
 type JSON struct {
 	// MaxDepth is how deep arrays, maps and structs may be nested in one
-	// value. Zero or less means [DefaultMaxDepth].
+	// value, at most 10,000. Zero or less means [DefaultMaxDepth].
 	MaxDepth int
 	// MaxValues is how many values one session may have. Zero or less means
 	// [DefaultMaxValues].
@@ -27,7 +27,7 @@ type JSON struct {
 	MaxSize int
 }
 
-func (c JSON) maxDepth() int  { return orDefault(c.MaxDepth, DefaultMaxDepth) }
+func (c JSON) maxDepth() int  { return min(orDefault(c.MaxDepth, DefaultMaxDepth), greatestDepth) }
 func (c JSON) maxValues() int { return orDefault(c.MaxValues, DefaultMaxValues) }
 func (c JSON) maxSize() int   { return orDefault(c.MaxSize, DefaultMaxSize) }
 
@@ -40,11 +40,13 @@ var (
 	errJSONUTF8 = errors.New("codec: JSON: a string is not valid UTF-8 and would not come back as it was")
 )
 
-// Marshal encodes v. Equal values give equal bytes.
+// Marshal encodes v. Equal values give equal bytes, as far as MarshalJSON
+// methods in them do.
 //
 // What encoding/json refuses is an error (channels, functions, NaN, cycles).
 // So is a string that is not valid UTF-8, which encoding/json would change
-// without a word, and a value that is nested too deep or too large.
+// without a word (it is known by the escape \ufffd, which a MarshalJSON method
+// must therefore not write), and a value that is nested too deep or too large.
 func (c JSON) Marshal(v any) (_ []byte, err error) {
 	defer caught("JSON: Marshal", &err)
 	var buf bytes.Buffer

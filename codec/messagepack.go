@@ -16,10 +16,13 @@ import (
 
 // The limits that apply where a field of [MessagePack] or [JSON] is zero.
 const (
-	DefaultMaxDepth  = 64
-	DefaultMaxValues = 4096
-	DefaultMaxSize   = 4 << 20
+	DefaultMaxDepth  = 64      // levels
+	DefaultMaxValues = 4096    // values
+	DefaultMaxSize   = 4 << 20 // bytes
 )
+
+// greatestDepth bounds MaxDepth itself: each level takes stack.
+const greatestDepth = 10_000
 
 // MessagePack is the default codec: compact and fast. Its zero value is ready
 // to use; it is safe for concurrent use.
@@ -31,7 +34,7 @@ const (
 // decoder of this package; see the package comment for the reasons.
 type MessagePack struct {
 	// MaxDepth is how deep arrays, maps and structs may be nested in one
-	// value. Zero or less means [DefaultMaxDepth].
+	// value, at most 10,000. Zero or less means [DefaultMaxDepth].
 	MaxDepth int
 	// MaxValues is how many values one session may have. Zero or less means
 	// [DefaultMaxValues].
@@ -48,7 +51,9 @@ func orDefault(n, def int) int {
 	return n
 }
 
-func (c MessagePack) maxDepth() int  { return orDefault(c.MaxDepth, DefaultMaxDepth) }
+func (c MessagePack) maxDepth() int {
+	return min(orDefault(c.MaxDepth, DefaultMaxDepth), greatestDepth)
+}
 func (c MessagePack) maxValues() int { return orDefault(c.MaxValues, DefaultMaxValues) }
 func (c MessagePack) maxSize() int   { return orDefault(c.MaxSize, DefaultMaxSize) }
 
@@ -107,8 +112,8 @@ func (s *scratch) free() {
 // These are errors: channels, functions, complex numbers; interfaces with
 // methods; structs that have fields but none that is exported, or two that
 // are encoded under one name, or a field tagged intern; extensions other than
-// the timestamp; a value that is nested too deep or contains itself, or is
-// too large.
+// the timestamp; values of maps, or of any, whose methods are on the pointer;
+// a value that is nested too deep or contains itself, or is too large.
 func (c MessagePack) Marshal(v any) (_ []byte, err error) {
 	defer caught("MessagePack: Marshal", &err)
 	unsorted, addr := false, false
@@ -182,8 +187,8 @@ func (c MessagePack) Marshal(v any) (_ []byte, err error) {
 // struct is then a map, and what was a []string is a []any: read into the
 // type that was written wherever it is known.
 //
-// Work and memory are bounded by len(data), times the size of the elements of
-// the slices in *v (about 50 bytes per byte of data for any).
+// Work is proportional to len(data). Memory is, times the size of what one
+// byte of data may become: less than 100 bytes for any, an element for a slice.
 func (c MessagePack) Unmarshal(data []byte, v any) (err error) {
 	if len(data) > c.maxSize() {
 		return errSize
@@ -203,32 +208,27 @@ func (c MessagePack) Join(values map[string][]byte) ([]byte, error) {
 		return nil, errValues
 	}
 	keys := make([]string, 0, len(values))
-	size := 5
+	size := mapHeaderSize(uint64(len(values)))
 	for k, v := range values {
 		if !utf8.ValidString(k) {
 			return nil, errKeyUTF8
+		}
+		size += strHeaderSize(uint64(len(k))) + len(k) + len(v)
+		if size > c.maxSize() {
+			return nil, errSize
 		}
 		if err := walkOne(v, c.maxDepth()); err != nil {
 			return nil, err
 		}
 		keys = append(keys, k)
-		if size += 5 + len(k) + len(v); size < 0 {
-			return nil, errSize
-		}
 	}
 	slices.Sort(keys)
 
-	if size > c.maxSize()+5+5*len(keys) {
-		return nil, errSize
-	}
 	out := appendMapHeader(make([]byte, 0, size), len(keys))
 	for _, k := range keys {
 		out = appendStrHeader(out, len(k))
 		out = append(out, k...)
 		out = append(out, values[k]...)
-	}
-	if len(out) > c.maxSize() {
-		return nil, errSize
 	}
 	return out, nil
 }

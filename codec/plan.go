@@ -388,11 +388,15 @@ func (c *checker) check(p *plan, v reflect.Value, depth int) error {
 		}
 	case opMap:
 		for it := v.MapRange(); it.Next(); {
-			if err := c.check(p.key, it.Key(), depth); err != nil {
-				return err
+			if p.key.dynamic { // asked here because Key and Value allocate
+				if err := c.check(p.key, it.Key(), depth); err != nil {
+					return err
+				}
 			}
-			if err := c.check(p.elem, it.Value(), depth); err != nil {
-				return err
+			if p.elem.dynamic {
+				if err := c.check(p.elem, it.Value(), depth); err != nil {
+					return err
+				}
 			}
 		}
 	case opStruct:

@@ -309,9 +309,9 @@ const maxKey = 512
 
 // check refuses what must not be sent. Invalid UTF-8 would be replaced on its
 // way into JSON, and two keys could become one.
-func check(ctx context.Context, op operation, table, key string) error {
-	if err := contextError(ctx); err != nil {
-		return fmt.Errorf("dynamodb: %s on table %q: not sent: %w", op, table, err)
+func (b *Backend) check(ctx context.Context, op operation, key string) error {
+	if err := b.ended(ctx, op); err != nil {
+		return err
 	}
 	switch {
 	case key == "":

@@ -24,7 +24,7 @@ func (b *Backend) Load(ctx context.Context, key string) (session.Record, error) 
 }
 
 func (b *Backend) get(ctx context.Context, key string, consistent bool) (session.Record, error) {
-	if err := check(ctx, opGetItem, b.c.Table, key); err != nil {
+	if err := b.check(ctx, opGetItem, key); err != nil {
 		return session.Record{}, err
 	}
 	in := &dynamodb.GetItemInput{
@@ -64,7 +64,7 @@ func (b *Backend) get(ctx context.Context, key string, consistent bool) (session
 // It is one UpdateItem: 1 WCU per KB of the larger of the old and the new
 // item, rounded up, whether it succeeds or conflicts.
 func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
-	if err := check(ctx, opUpdateItem, b.c.Table, key); err != nil {
+	if err := b.check(ctx, opUpdateItem, key); err != nil {
 		return "", err
 	}
 	old, token := history(rec.Version), newToken()
@@ -91,7 +91,8 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 	case err == nil:
 		return session.Version(next), nil
 	case itemTooLarge(err):
-		return "", fmt.Errorf("%w: %w", session.ErrTooLarge, err)
+		return "", fmt.Errorf("dynamodb: the item, with attributes that others have added to it, is larger than DynamoDB allows: %w: %w",
+			session.ErrTooLarge, err)
 	case !refused:
 		return "", err
 	}
@@ -168,7 +169,7 @@ func (b *Backend) data(data []byte) types.AttributeValue {
 //
 // It is one UpdateItem: 1 WCU per KB of the whole item, rounded up.
 func (b *Backend) Touch(ctx context.Context, key string, expires time.Time) error {
-	if err := check(ctx, opUpdateItem, b.c.Table, key); err != nil {
+	if err := b.check(ctx, opUpdateItem, key); err != nil {
 		return err
 	}
 	until := seconds(expires)
@@ -201,7 +202,7 @@ func (b *Backend) Touch(ctx context.Context, key string, expires time.Time) erro
 //
 // It is one DeleteItem: 1 WCU per KB of the item, rounded up, at least 1.
 func (b *Backend) Delete(ctx context.Context, key string) error {
-	if err := check(ctx, opDeleteItem, b.c.Table, key); err != nil {
+	if err := b.check(ctx, opDeleteItem, key); err != nil {
 		return err
 	}
 	in := &dynamodb.DeleteItemInput{TableName: &b.c.Table, Key: b.key(key)}

@@ -24,7 +24,8 @@
 // The names can be changed in [Config]. Attributes that this package does not
 // know are left alone. An item that lacks one of the five, or has one of
 // another type, was not written by this package: reading it fails with
-// [session.ErrDecode], and Save and Touch never overwrite it.
+// [session.ErrDecode], and a Save conflicts with it. One without a version is
+// never written to, whatever else it has.
 //
 // TTL deletes expired items days late. No call takes an expired item for a
 // live one until then: Save and Touch carry the clock of this machine in

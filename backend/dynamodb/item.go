@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -74,13 +73,20 @@ func number(n int64) *types.AttributeValueMemberN {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
 
-// numberSize is the size that DynamoDB bills for n: a byte for every two
-// significant digits, one more, and one for the sign if it is negative.
+// numberSize is the size that DynamoDB counts for n: it keeps numbers in base
+// 100 without trailing zeros, and needs one byte more, and one for a minus.
 func numberSize(n int64) int {
-	s := strconv.FormatInt(n, 10)
-	digits := strings.TrimRight(strings.TrimPrefix(s, "-"), "0")
-	size := (len(digits)+1)/2 + 1
+	if n == 0 {
+		return 1
+	}
+	size := 1
 	if n < 0 {
+		size++
+	}
+	for n%100 == 0 {
+		n /= 100
+	}
+	for ; n != 0; n /= 100 {
 		size++
 	}
 	return size

@@ -43,6 +43,9 @@ func (op operation) writes() bool {
 // if there was none. A failed condition is returned as it is: it holds the
 // item, and must not end up in an error that the caller sees.
 func (b *Backend) call(ctx context.Context, op operation, send func(context.Context) error) (unsure, err error) {
+	if err := b.ended(ctx, op); err != nil {
+		return nil, err
+	}
 	for attempt := 1; ; attempt++ {
 		err, timedOut := b.attempt(ctx, send)
 		if err == nil {
@@ -112,6 +115,14 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// ended is what a call fails with that starts with a context which has ended.
+func (b *Backend) ended(ctx context.Context, op operation) error {
+	if err := contextError(ctx); err != nil {
+		return fmt.Errorf("dynamodb: %s on table %q: not sent: %w", op, b.c.Table, err)
+	}
+	return nil
 }
 
 // contextError returns why ctx has ended, with its cause if it was given one.

@@ -194,8 +194,9 @@ func (b *Backend) CheckTable(ctx context.Context) error {
 		return err
 	}
 	table, err := b.describe(ctx, client)
-	if isMissing(err) {
-		return &TableError{Table: b.c.Table, Err: err, Problems: []string{
+	var missing *types.ResourceNotFoundException
+	if errors.As(err, &missing) {
+		return &TableError{Table: b.c.Table, Err: missing, Problems: []string{
 			"it does not exist in " + b.place() + ": create it with CreateTable, or correct Config.Table or the region",
 		}}
 	}

@@ -1,0 +1,660 @@
+package dynamodb
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+const key = "7b1f-the-key"
+
+func record(data string) session.Record {
+	return session.Record{
+		Data:    []byte(data),
+		Created: time.Date(2024, 5, 6, 7, 8, 9, 123456789, time.UTC),
+		Expires: time.Now().Add(time.Hour),
+	}
+}
+
+func mustSave(t testing.TB, b *Backend, rec session.Record) session.Version {
+	t.Helper()
+	v, err := b.Save(context.Background(), key, rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func mustLoad(t testing.TB, b *Backend) session.Record {
+	t.Helper()
+	rec, err := b.Load(context.Background(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+// replaced returns rec with other data, to be saved over version v.
+func replaced(rec session.Record, v session.Version, data string) session.Record {
+	rec.Version, rec.Data = v, []byte(data)
+	return rec
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		c    Config
+		data string
+	}{
+		{"binary", Config{}, "\x00\xff"},
+		{"string", Config{DataType: String}, `{"a":1}`},
+		{"empty", Config{}, ""},
+		{"empty string", Config{DataType: String}, ""},
+		{"other names", Config{Table: "T.1", KeyAttribute: "k", DataAttribute: "d", ExpiresAttribute: "ttl",
+			CreatedAttribute: "c", VersionAttribute: "v"}, "x"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFake()
+			b := newBackend(t, f, tt.c)
+			f.keyName = b.c.KeyAttribute
+			want := record(tt.data)
+			v := mustSave(t, b, want)
+			got := mustLoad(t, b)
+			if string(got.Data) != tt.data || got.Version != v {
+				t.Errorf("got %q at %x, want %q at %x", got.Data, got.Version, tt.data, v)
+			}
+			if !got.Created.Equal(want.Created.Truncate(time.Millisecond)) {
+				t.Errorf("Created = %v, want %v", got.Created, want.Created)
+			}
+			if late := got.Expires.Sub(want.Expires); late < 0 || late >= time.Second {
+				t.Errorf("Expires = %v, want %v rounded up", got.Expires, want.Expires)
+			}
+			if f.requests() != "UpdateItem GetItem" {
+				t.Errorf("requests: %s", f.requests())
+			}
+			if *f.lastUpdate.TableName != b.c.Table {
+				t.Errorf("table %q", *f.lastUpdate.TableName)
+			}
+			if b.TextOnly() != (tt.c.DataType == String) {
+				t.Errorf("TextOnly = %v", b.TextOnly())
+			}
+		})
+	}
+}
+
+func TestConsistentRead(t *testing.T) {
+	for _, eventually := range []bool{false, true} {
+		f := newFake()
+		b := newBackend(t, f, Config{EventuallyConsistentReads: eventually})
+		if _, err := b.Load(context.Background(), key); err != session.ErrNotFound {
+			t.Fatal(err)
+		}
+		if *f.lastGet.ConsistentRead == eventually {
+			t.Errorf("EventuallyConsistentReads %v, ConsistentRead %v", eventually, *f.lastGet.ConsistentRead)
+		}
+	}
+}
+
+// A lost response to any write is made up for by the retry, with no conflict
+// and no second effect.
+func TestLostResponse(t *testing.T) {
+	lost := []struct {
+		name string
+		f    fault
+	}{
+		{"connection reset", fault{after: errReset}},
+		{"500", fault{after: errInternal}},
+		{"503 of a proxy", fault{after: apiFault(503, "UnknownError", "")}},
+		{"never answered", fault{mute: true}},
+		{"not applied", fault{lost: errReset}},
+		{"throttled", fault{lost: errThrottle}},
+	}
+	for _, tt := range lost {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx := context.Background()
+			f := newFake()
+			b := newBackend(t, f, quick(Config{AttemptTimeout: 20 * time.Millisecond}))
+
+			f.fail(tt.f)
+			v := mustSave(t, b, record("1"))
+			if got := mustLoad(t, b); got.Version != v || string(got.Data) != "1" {
+				t.Errorf("after create: %q at %x, Save said %x", got.Data, got.Version, v)
+			}
+
+			f.fail(tt.f)
+			v2 := mustSave(t, b, replaced(record(""), v, "2"))
+			if got := mustLoad(t, b); got.Version != v2 || string(got.Data) != "2" {
+				t.Errorf("after replace: %q at %x, Save said %x", got.Data, got.Version, v2)
+			}
+			if len(v2) != 2*tokenSize {
+				t.Errorf("two writes left %d tokens", len(v2)/tokenSize)
+			}
+
+			f.fail(tt.f)
+			later := time.Now().Add(2 * time.Hour)
+			if err := b.Touch(ctx, key, later); err != nil {
+				t.Fatal(err)
+			}
+			if got := mustLoad(t, b); got.Version != v2 || got.Expires.Before(later) {
+				t.Errorf("after touch: Expires %v at %x", got.Expires, got.Version)
+			}
+
+			// A record that is saved as dead is the hard case: the retry
+			// finds it expired.
+			f.fail(tt.f)
+			dead := replaced(record(""), v2, "3")
+			dead.Expires = time.Now().Add(-time.Minute)
+			mustSave(t, b, dead)
+
+			f.fail(tt.f)
+			if err := b.Delete(ctx, key); err != nil {
+				t.Fatal(err)
+			}
+			if len(f.items) != 0 {
+				t.Error("not deleted")
+			}
+			want := "UpdateItem UpdateItem GetItem UpdateItem UpdateItem GetItem UpdateItem UpdateItem GetItem UpdateItem UpdateItem DeleteItem DeleteItem"
+			if got := f.requests(); got != want {
+				t.Errorf("requests:\n%s, want\n%s", got, want)
+			}
+		})
+	}
+}
+
+// What the retry of a Save finds after a lost response, and what it makes of it.
+func TestWhatRetryFinds(t *testing.T) {
+	const (
+		success = iota
+		conflict
+		gone
+		unknown
+	)
+	others := func(n int) func(*testing.T, *Backend, *fake) {
+		return func(t *testing.T, b *Backend, _ *fake) {
+			for range n {
+				rec := mustLoad(t, b)
+				rec.Data = []byte("theirs")
+				mustSave(t, b, rec)
+			}
+		}
+	}
+	remove := func(t *testing.T, b *Backend, _ *fake) {
+		if err := b.Delete(context.Background(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	anew := func(t *testing.T, b *Backend, f *fake) {
+		remove(t, b, f)
+		mustSave(t, b, record("anew"))
+	}
+	expire := func(t *testing.T, b *Backend, f *fake) {
+		f.items[key]["expires"] = number(time.Now().Unix())
+	}
+	spoil := func(t *testing.T, b *Backend, f *fake) {
+		f.items[key]["version"] = number(1)
+	}
+	afterwards := func(steps ...func(*testing.T, *Backend, *fake)) func(*testing.T, *Backend, *fake) {
+		return func(t *testing.T, b *Backend, f *fake) {
+			for _, s := range steps {
+				s(t, b, f)
+			}
+		}
+	}
+
+	applied, dropped, refused := fault{after: errReset}, fault{lost: errReset}, fault{lost: errThrottle}
+	for _, tt := range []struct {
+		name      string
+		create    bool
+		first     fault
+		meanwhile func(*testing.T, *Backend, *fake)
+		want      int
+	}{
+		{"ours is stored", false, applied, others(0), success},
+		{"ours, and 1 write on top", false, applied, others(1), success},
+		{"ours, and 7 writes on top", false, applied, others(7), success},
+		{"ours may be under 8 writes", false, applied, others(8), unknown},
+		{"ours was dropped before 1 write", false, dropped, others(1), conflict},
+		{"ours was dropped before 7 writes", false, dropped, others(7), conflict},
+		{"ours was dropped before 8 writes", false, dropped, others(8), unknown},
+		{"ours was throttled before 1 write", false, refused, others(1), conflict},
+		{"ours was throttled before 8 writes", false, refused, others(8), conflict},
+		{"ours, then deleted", false, applied, remove, gone},
+		{"dropped, then deleted", false, dropped, remove, gone},
+		{"ours, then deleted and made anew", false, applied, anew, conflict},
+		{"dropped, then expired", false, dropped, expire, gone},
+		{"ours, then expired", false, applied, expire, success},
+		{"dropped, then expired under 8 writes", false, dropped, afterwards(others(8), expire), gone},
+		{"throttled, then spoilt", false, refused, spoil, conflict},
+		{"ours, then spoilt", false, applied, spoil, unknown},
+
+		{"created", true, applied, others(0), success},
+		{"created, and 7 writes on top", true, applied, others(7), success},
+		{"created, and 8 writes on top", true, applied, others(8), unknown},
+		{"not created, but by another", true, dropped, func(t *testing.T, b *Backend, _ *fake) { mustSave(t, b, record("theirs")) }, conflict},
+		{"throttled, and by another", true, refused, func(t *testing.T, b *Backend, _ *fake) { mustSave(t, b, record("theirs")) }, conflict},
+	} {
+		for _, withoutOld := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/ALL_OLD ignored %v", tt.name, withoutOld), func(t *testing.T) {
+				f := newFake()
+				f.withoutOld = withoutOld
+				b, other := newBackend(t, f, quick(Config{})), newBackend(t, f, quick(Config{}))
+
+				rec := record("ours")
+				if !tt.create {
+					rec.Version = mustSave(t, b, record("old"))
+				}
+				first := tt.first
+				first.then = func() { tt.meanwhile(t, other, f) }
+				f.fail(first)
+
+				v, err := b.Save(context.Background(), key, rec)
+				var ce *session.ConflictError
+				switch tt.want {
+				case success:
+					if err != nil {
+						t.Fatal(err)
+					}
+					if history(mustLoad(t, b).Version).index(history(v).newest()) < 0 {
+						t.Error("the version that Save returned was never stored")
+					}
+				case conflict:
+					if !errors.As(err, &ce) || ce.Gone {
+						t.Fatalf("got %v, want a conflict", err)
+					}
+					if ce.Current != nil && ce.Current.Version != mustLoad(t, b).Version {
+						t.Error("Current is not what is stored")
+					}
+				case gone:
+					if !errors.As(err, &ce) || !ce.Gone || !errors.Is(err, session.ErrNotFound) {
+						t.Fatalf("got %v, want a conflict with Gone", err)
+					}
+				case unknown:
+					if err == nil || errors.Is(err, session.ErrConflict) || errors.Is(err, session.ErrNotFound) {
+						t.Fatalf("got %v, want an error that is no conflict", err)
+					}
+					if !errors.Is(err, errReset) || !strings.Contains(err.Error(), "not known whether it was applied") {
+						t.Errorf("%v", err)
+					}
+				}
+				if err != nil && strings.Contains(err.Error(), key) {
+					t.Error("the key is in the error")
+				}
+			})
+		}
+	}
+}
+
+func TestConflict(t *testing.T) {
+	ctx := context.Background()
+	f := newFake()
+	b := newBackend(t, f, Config{})
+	v1 := mustSave(t, b, record("1"))
+	v2 := mustSave(t, b, replaced(record(""), v1, "2"))
+
+	for _, v := range []session.Version{"", v1, "bogus", session.Version(strings.Repeat("x", 200))} {
+		n := f.count()
+		_, err := b.Save(ctx, key, replaced(record(""), v, "3"))
+		var ce *session.ConflictError
+		if !errors.As(err, &ce) || ce.Gone || ce.Current == nil || ce.Current.Version != v2 || string(ce.Current.Data) != "2" {
+			t.Errorf("version %x: %v", v, err)
+		}
+		var failed *types.ConditionalCheckFailedException
+		if errors.As(err, &failed) {
+			t.Error("the item of the failed condition leaks into the error")
+		}
+		if f.count() != n+1 {
+			t.Errorf("version %x: %d requests", v, f.count()-n)
+		}
+	}
+}
+
+func TestGoneAndDead(t *testing.T) {
+	ctx := context.Background()
+	for _, withoutOld := range []bool{false, true} {
+		f := newFake()
+		f.withoutOld = withoutOld
+		b := newBackend(t, f, Config{})
+		v := mustSave(t, b, record("1"))
+
+		dead := replaced(record(""), v, "dead")
+		dead.Expires = time.Now().Add(-time.Second)
+		v = mustSave(t, b, dead)
+		isGone := func(name string, err error) {
+			t.Helper()
+			var ce *session.ConflictError
+			if !errors.As(err, &ce) || !ce.Gone || ce.Current != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		_, err := b.Save(ctx, key, replaced(record(""), v, "2"))
+		isGone("save over an expired record", err)
+		if err := b.Touch(ctx, key, time.Now().Add(time.Hour)); !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("touch of an expired record: %v", err)
+		}
+		if rec := mustLoad(t, b); string(rec.Data) != "dead" || rec.Version != v {
+			t.Errorf("an expired record was changed: %q", rec.Data)
+		}
+
+		// The key is free again.
+		v2 := mustSave(t, b, record("anew"))
+		if len(v2) != tokenSize {
+			t.Error("the history of the expired record goes on")
+		}
+
+		if err := b.Delete(ctx, key); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Delete(ctx, key); err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.Save(ctx, key, replaced(record(""), v2, "2"))
+		isGone("save over a deleted record", err)
+		if err := b.Touch(ctx, key, time.Now().Add(time.Hour)); !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("touch of a deleted record: %v", err)
+		}
+		if len(f.items) != 0 {
+			t.Error("revived")
+		}
+	}
+}
+
+// Once DynamoDB has shown that it hands over items, no item means that there
+// is none, and no read is needed.
+func TestGoneCostsOneRequest(t *testing.T) {
+	ctx := context.Background()
+	f := newFake()
+	b := newBackend(t, f, Config{})
+	gone := func() int {
+		n := f.count()
+		if err := b.Touch(ctx, "nobody", time.Now().Add(time.Hour)); err != session.ErrNotFound {
+			t.Fatal(err)
+		}
+		return f.count() - n
+	}
+	if n := gone(); n != 2 {
+		t.Errorf("%d requests before it is known", n)
+	}
+	mustSave(t, b, record("1"))
+	if _, err := b.Save(ctx, key, record("2")); !errors.Is(err, session.ErrConflict) {
+		t.Fatal(err)
+	}
+	if n := gone(); n != 1 {
+		t.Errorf("%d requests afterwards", n)
+	}
+}
+
+func TestTouch(t *testing.T) {
+	ctx := context.Background()
+	f := newFake()
+	b := newBackend(t, f, Config{})
+	rec := record("1")
+	rec.Expires = time.Unix(time.Now().Unix()+100, 0)
+	v := mustSave(t, b, rec)
+	for _, tt := range []struct{ touch, want time.Time }{
+		{rec.Expires.Add(-50 * time.Second), rec.Expires},
+		{time.Time{}, rec.Expires},
+		{rec.Expires, rec.Expires},
+		{rec.Expires.Add(1), rec.Expires.Add(time.Second)},
+		{rec.Expires.Add(time.Hour), rec.Expires.Add(time.Hour)},
+	} {
+		n := f.count()
+		if err := b.Touch(ctx, key, tt.touch); err != nil {
+			t.Fatal(err)
+		}
+		if f.count() != n+1 {
+			t.Errorf("%d requests", f.count()-n)
+		}
+		if got := mustLoad(t, b); !got.Expires.Equal(tt.want) || got.Version != v || string(got.Data) != "1" {
+			t.Errorf("after Touch to %v: %v, want %v", tt.touch, got.Expires, tt.want)
+		}
+	}
+}
+
+// What others wrote is reported and stays.
+func TestForeignItem(t *testing.T) {
+	ctx := context.Background()
+	ours := func() item {
+		return item{
+			"id":      &types.AttributeValueMemberS{Value: key},
+			"data":    &types.AttributeValueMemberB{Value: []byte("x")},
+			"expires": number(time.Now().Add(time.Hour).Unix()),
+			"created": number(time.Now().UnixMilli()),
+			"version": &types.AttributeValueMemberB{Value: []byte("12345678")},
+		}
+	}
+	N := func(s string) types.AttributeValue { return &types.AttributeValueMemberN{Value: s} }
+	for _, tt := range []struct {
+		attribute string
+		value     types.AttributeValue
+	}{
+		{"data", nil},
+		{"data", N("1")},
+		{"expires", nil},
+		{"expires", &types.AttributeValueMemberS{Value: "1700000000"}},
+		{"expires", N("9999999999.5")},
+		{"expires", N("253402300800")},
+		{"expires", N("99999999999999999999999999999999999999")},
+		{"created", nil},
+		{"created", &types.AttributeValueMemberBOOL{Value: true}},
+		{"created", N("-62135596800001")},
+		{"version", nil},
+		{"version", &types.AttributeValueMemberS{Value: "12345678"}},
+		{"version", &types.AttributeValueMemberB{Value: []byte("1234567")}},
+		{"version", &types.AttributeValueMemberB{}},
+		{"version", &types.AttributeValueMemberB{Value: make([]byte, 72)}},
+	} {
+		t.Run(fmt.Sprintf("%s/%T", tt.attribute, tt.value), func(t *testing.T) {
+			f := newFake()
+			b := newBackend(t, f, Config{})
+			it := ours()
+			f.items[key] = it
+			mustLoad(t, b)
+			if it[tt.attribute] = tt.value; tt.value == nil {
+				delete(it, tt.attribute)
+			}
+			_, err := b.Load(ctx, key)
+			if !errors.Is(err, session.ErrDecode) || !strings.Contains(err.Error(), `"`+tt.attribute+`"`) ||
+				!strings.Contains(err.Error(), "not written by this package") || strings.Contains(err.Error(), key) {
+				t.Errorf("Load: %v", err)
+			}
+			if _, err := b.Save(ctx, key, record("2")); !errors.Is(err, session.ErrConflict) || errors.Is(err, session.ErrNotFound) {
+				t.Errorf("Save: %v", err)
+			}
+			if fmt.Sprint(f.items[key]) != fmt.Sprint(it) {
+				t.Error("overwritten")
+			}
+		})
+	}
+
+	t.Run("of the PHP handler", func(t *testing.T) {
+		f := newFake()
+		b := newBackend(t, f, Config{})
+		f.items[key] = item{
+			"id":      &types.AttributeValueMemberS{Value: key},
+			"data":    &types.AttributeValueMemberS{Value: "a|i:1;"},
+			"expires": number(time.Now().Add(-time.Hour).Unix()),
+		}
+		if err := b.Touch(ctx, key, time.Now().Add(time.Hour)); !errors.Is(err, session.ErrDecode) {
+			t.Errorf("Touch: %v", err)
+		}
+		// It has expired, but is not ours to overwrite.
+		if _, err := b.Save(ctx, key, record("2")); !errors.Is(err, session.ErrConflict) {
+			t.Errorf("Save: %v", err)
+		}
+		if _, ok := f.items[key]["version"]; ok {
+			t.Error("overwritten")
+		}
+	})
+
+	t.Run("with none of our attributes", func(t *testing.T) {
+		f := newFake()
+		f.items[key] = item{"id": &types.AttributeValueMemberS{Value: key}}
+		if _, err := newBackend(t, f, Config{}).Load(ctx, key); !errors.Is(err, session.ErrDecode) {
+			t.Errorf("Load: %v", err)
+		}
+	})
+}
+
+func TestSize(t *testing.T) {
+	ctx := context.Background()
+	expires, created := time.Unix(2000000000, 0), time.UnixMilli(1700000000001)
+	// Names 2+4+7+7+7, key, N of 1 and of 7 bytes in base 100 and one each, a token.
+	overhead := 27 + len(key) + 2 + 8 + tokenSize
+	for _, tt := range []struct{ limit, effective int }{{0, 409600}, {1000, 1000}} {
+		f := newFake()
+		b := newBackend(t, f, Config{MaxItemSize: tt.limit})
+		rec := session.Record{Created: created, Expires: expires, Data: bytes.Repeat([]byte("x"), tt.effective-overhead)}
+		v := mustSave(t, b, rec)
+
+		n := f.count()
+		over := rec
+		over.Data = append(bytes.Clone(rec.Data), 'x')
+		_, err := b.Save(ctx, "other-key-12", over)
+		if !errors.Is(err, session.ErrTooLarge) {
+			t.Fatal(err)
+		}
+		for _, size := range []int{tt.effective, tt.effective + 1} {
+			if !strings.Contains(err.Error(), fmt.Sprint(size)) {
+				t.Errorf("%v lacks the size %d", err, size)
+			}
+		}
+		// The second write has two tokens.
+		if _, err := b.Save(ctx, key, replaced(rec, v, string(rec.Data))); !errors.Is(err, session.ErrTooLarge) {
+			t.Errorf("second write: %v", err)
+		}
+		if f.count() != n {
+			t.Error("something was sent")
+		}
+		mustSave(t, b, replaced(rec, v, string(rec.Data[tokenSize:])))
+	}
+
+	// Attributes that others have added count, and only DynamoDB sees them.
+	f := newFake()
+	b := newBackend(t, f, Config{})
+	f.fail(fault{lost: apiFault(400, "ValidationException", "Item size to update has exceeded the maximum allowed size")})
+	if _, err := b.Save(ctx, key, record("x")); !errors.Is(err, session.ErrTooLarge) {
+		t.Errorf("refused by DynamoDB: %v", err)
+	}
+}
+
+func TestNumberSize(t *testing.T) {
+	for n, want := range map[int64]int{0: 1, 1: 2, 9: 2, 10: 2, 99: 2, 100: 2, 101: 3, 1000: 2, 1700000000: 2, 1700000001: 6,
+		1700000000000: 3, 1700000000001: 8, -1: 3, -100: 3, -101: 4} {
+		if got := numberSize(n); got != want {
+			t.Errorf("numberSize(%d) = %d, want %d", n, got, want)
+		}
+	}
+}
+
+// These are refused without a request.
+func TestRefused(t *testing.T) {
+	ctx := context.Background()
+	ended, cancel := context.WithCancelCause(ctx)
+	why := errors.New("the lock was lost")
+	cancel(why)
+
+	f := newFake()
+	b := newBackend(t, f, Config{DataType: String})
+	calls := map[string]func(ctx context.Context, key string) error{
+		"Load":   func(ctx context.Context, key string) error { _, err := b.Load(ctx, key); return err },
+		"Save":   func(ctx context.Context, key string) error { _, err := b.Save(ctx, key, record("1")); return err },
+		"Touch":  func(ctx context.Context, key string) error { return b.Touch(ctx, key, time.Now().Add(time.Hour)) },
+		"Delete": b.Delete,
+	}
+	for name, call := range calls {
+		for _, key := range []string{"", strings.Repeat("k", 513), "\xff"} {
+			if err := call(ctx, key); err == nil {
+				t.Errorf("%s: the key %.10q passes", name, key)
+			}
+		}
+		if err := call(ended, key); !errors.Is(err, context.Canceled) || !errors.Is(err, why) {
+			t.Errorf("%s with an ended ctx: %v", name, err)
+		}
+	}
+	for name, change := range map[string]func(*session.Record){
+		"no Expires":     func(r *session.Record) { r.Expires = time.Time{} },
+		"Expires late":   func(r *session.Record) { r.Expires = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"Expires rounds": func(r *session.Record) { r.Expires = time.Date(9999, 12, 31, 23, 59, 59, 1, time.UTC) },
+		"Expires early":  func(r *session.Record) { r.Expires = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"Created late":   func(r *session.Record) { r.Created = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+	} {
+		rec := record("1")
+		change(&rec)
+		if _, err := b.Save(ctx, key, rec); err == nil {
+			t.Errorf("%s passes", name)
+		}
+	}
+	if _, err := b.Save(ctx, key, record("\xff")); !errors.Is(err, session.ErrEncode) {
+		t.Errorf("data that is not text: %v", err)
+	}
+	if err := b.Touch(ctx, key, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)); err == nil {
+		t.Error("Touch to the year 10000 passes")
+	}
+	if f.count() != 0 {
+		t.Errorf("sent: %s", f.requests())
+	}
+
+	// The ends of the range can be stored.
+	rec := record("1")
+	rec.Created, rec.Expires = time.Time{}, time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	mustSave(t, b, rec)
+	if got := mustLoad(t, b); !got.Created.IsZero() || !got.Expires.Equal(rec.Expires) {
+		t.Errorf("got %v, %v", got.Created, got.Expires)
+	}
+}
+
+// The caller's slices are neither kept nor changed.
+func TestSlicesStayTheCallers(t *testing.T) {
+	b := newBackend(t, newFake(), Config{})
+	rec := record("abc")
+	mustSave(t, b, rec)
+	rec.Data[0] = 'X'
+	if got := mustLoad(t, b); string(got.Data) != "abc" {
+		t.Errorf("stored: %q", got.Data)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte("data"), "1700000000", "1700000000000", []byte("12345678"))
+	f.Add([]byte{}, "-1", "0", make([]byte, 64))
+	f.Add([]byte{}, "1e3", "", make([]byte, 65))
+	b := newBackend(f, newFake(), Config{})
+	f.Fuzz(func(t *testing.T, data []byte, expires, created string, version []byte) {
+		rec, err := b.decode(item{
+			"data":    &types.AttributeValueMemberB{Value: data},
+			"expires": &types.AttributeValueMemberN{Value: expires},
+			"created": &types.AttributeValueMemberN{Value: created},
+			"version": &types.AttributeValueMemberB{Value: version},
+		})
+		if err != nil {
+			if !errors.Is(err, session.ErrDecode) {
+				t.Fatal(err)
+			}
+			return
+		}
+		// What is read can be written, and is then the same.
+		h := history(rec.Version)
+		next := h.push(newToken())
+		if !next.valid() || next.index(next.newest()) != 0 || next.index(h.newest()) < 0 {
+			t.Fatalf("history %x, then %x", h, next)
+		}
+		if rec.Expires.IsZero() {
+			return
+		}
+		e, c, err := b.fits(key, rec, next)
+		if err != nil && !errors.Is(err, session.ErrTooLarge) {
+			t.Fatal(err)
+		}
+		if err == nil && (!time.Unix(e, 0).Equal(rec.Expires) || !time.UnixMilli(c).Equal(rec.Created)) {
+			t.Fatalf("%v and %v become %d and %d", rec.Expires, rec.Created, e, c)
+		}
+	})
+}

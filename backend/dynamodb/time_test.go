@@ -1,0 +1,200 @@
+//go:build go1.25
+
+package dynamodb
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+func forever(ft fault) []fault {
+	faults := make([]fault, 100)
+	for i := range faults {
+		faults[i] = ft
+	}
+	return faults
+}
+
+// Every wait ends with the caller's context, at once, and the error has both
+// the context's error and what went wrong.
+func TestWaits(t *testing.T) {
+	hang, throttle := fault{hang: true}, fault{lost: errThrottle}
+	slow := Config{BackoffBase: time.Hour, MaxBackoff: time.Hour}
+	for _, tt := range []struct {
+		name     string
+		c        Config
+		faults   []fault
+		deadline time.Duration // of ctx; none if 0
+		cancel   time.Duration // when ctx is cancelled; never if 0
+		atLeast  time.Duration // the call takes
+		atMost   time.Duration
+		requests int
+		is       []error
+	}{
+		{name: "attempts time out", faults: forever(hang), atLeast: 8 * time.Second, atMost: 8*time.Second + 350*time.Millisecond,
+			requests: 4, is: []error{context.DeadlineExceeded}},
+		{name: "one attempt", c: Config{MaxAttempts: 1}, faults: forever(hang), atLeast: 2 * time.Second, atMost: 2 * time.Second,
+			requests: 1, is: []error{context.DeadlineExceeded}},
+		{name: "deadline in an attempt", faults: forever(hang), deadline: time.Second, atLeast: time.Second, atMost: time.Second,
+			requests: 1, is: []error{context.DeadlineExceeded}},
+		{name: "cancelled in an attempt", faults: forever(hang), cancel: time.Second, atLeast: time.Second, atMost: time.Second,
+			requests: 1, is: []error{context.Canceled}},
+		{name: "the wait does not fit", c: slow, faults: forever(throttle), deadline: time.Second, atMost: time.Second - 1,
+			requests: 1, is: []error{context.DeadlineExceeded, errThrottle}},
+		{name: "cancelled in the wait", c: slow, faults: forever(throttle), cancel: time.Millisecond, atLeast: time.Millisecond, atMost: time.Millisecond,
+			requests: 1, is: []error{context.Canceled, errThrottle}},
+		{name: "throttled for ever", faults: forever(throttle), atMost: 350 * time.Millisecond,
+			requests: 4, is: []error{errThrottle}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for name, call := range map[string]func(context.Context, *Backend) error{
+				"Load":   func(ctx context.Context, b *Backend) error { _, err := b.Load(ctx, key); return err },
+				"Save":   func(ctx context.Context, b *Backend) error { _, err := b.Save(ctx, key, record("1")); return err },
+				"Touch":  func(ctx context.Context, b *Backend) error { return b.Touch(ctx, key, time.Now()) },
+				"Delete": func(ctx context.Context, b *Backend) error { return b.Delete(ctx, key) },
+			} {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFake()
+					f.fail(tt.faults...)
+					b := newBackend(t, f, tt.c)
+					ctx, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					if tt.deadline > 0 {
+						ctx, cancel = context.WithTimeout(ctx, tt.deadline)
+						defer cancel()
+					}
+					if tt.cancel > 0 {
+						defer time.AfterFunc(tt.cancel, cancel).Stop()
+					}
+					start := time.Now()
+					err := call(ctx, b)
+					took := time.Since(start)
+					if err == nil {
+						t.Fatal(name, "succeeds")
+					}
+					if took < tt.atLeast || took > tt.atMost {
+						// With full jitter the first wait may be short enough to fit.
+						if tt.name != "the wait does not fit" || f.count() == 1 {
+							t.Errorf("%s took %v, want %v to %v", name, took, tt.atLeast, tt.atMost)
+						}
+					}
+					if f.count() != tt.requests {
+						t.Errorf("%s: %d requests, want %d", name, f.count(), tt.requests)
+					}
+					for _, is := range tt.is {
+						if !errors.Is(err, is) {
+							t.Errorf("%s: %v is not %v", name, err, is)
+						}
+					}
+					hung := len(tt.faults) > 0 && tt.faults[0].hang
+					if got := strings.Contains(err.Error(), "not known whether it was applied"); got != (hung && name != "Load") {
+						t.Errorf("%s: %v", name, err)
+					}
+					if errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrConflict) {
+						t.Errorf("%s: %v", name, err)
+					}
+				})
+			}
+		})
+	}
+}
+
+// Each attempt looks at the clock anew: a record that expires during the
+// retries is not revived.
+func TestExpiresDuringRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		f := newFake()
+		b := newBackend(t, f, Config{})
+		rec := record("1")
+		rec.Expires = time.Now().Add(time.Second)
+		rec.Version = mustSave(t, b, rec)
+		rec.Expires = time.Now().Add(time.Hour)
+
+		f.fail(fault{hang: true}) // 2 s
+		var ce *session.ConflictError
+		if _, err := b.Save(ctx, key, rec); !errors.As(err, &ce) || !ce.Gone {
+			t.Errorf("Save: %v", err)
+		}
+		f.items[key]["expires"] = number(time.Now().Unix() + 1)
+		f.fail(fault{hang: true})
+		if err := b.Touch(ctx, key, rec.Expires); !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("Touch: %v", err)
+		}
+	})
+}
+
+// The deadline is exact: a record lives up to its second, and not in it.
+func TestDeadlineIsExact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b := newBackend(t, newFake(), Config{})
+		rec := record("1")
+		rec.Expires = time.Now().Add(10 * time.Second)
+		rec.Version = mustSave(t, b, rec)
+		stored := mustLoad(t, b)
+
+		time.Sleep(time.Until(stored.Expires) - 1)
+		rec.Version = mustSave(t, b, rec)
+		if err := b.Touch(ctx, key, stored.Expires); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(1)
+		if _, err := b.Save(ctx, key, rec); !errors.Is(err, session.ErrNotFound) {
+			t.Error(err)
+		}
+		if err := b.Touch(ctx, key, stored.Expires.Add(1)); !errors.Is(err, session.ErrNotFound) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTableWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTables()
+		f.creating, f.enabling = 5, 10
+		b := newBackend(t, f, Config{})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := b.CreateTable(ctx, TableOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if f.table.TableStatus != types.TableStatusActive || f.ttl.TimeToLiveStatus != types.TimeToLiveStatusEnabled {
+			t.Errorf("%v, %v", f.table.TableStatus, f.ttl.TimeToLiveStatus)
+		}
+	})
+	for _, tt := range []struct {
+		creating, enabling int
+		words              string
+	}{
+		{1000, 0, "is still being created: run CreateTable again"},
+		{0, 1000, "can be used, but its TTL"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newTables()
+			f.creating, f.enabling = tt.creating, tt.enabling
+			b := newBackend(t, f, Config{})
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			start := time.Now()
+			err := b.CreateTable(ctx, TableOptions{})
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), tt.words) {
+				t.Errorf("%v", err)
+			}
+			if took := time.Since(start); took > time.Minute {
+				t.Errorf("took %v", took)
+			}
+			if n := f.count(); n > 30 {
+				t.Errorf("%d requests in a minute", n)
+			}
+		})
+	}
+}

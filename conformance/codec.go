@@ -1,0 +1,680 @@
+package conformance
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// TestCodec tests a codec against the contract of [session.Codec], one
+// subtest for each rule. It measures memory, and so is best not called from a
+// test that runs in parallel with others.
+func TestCodec(t *testing.T, codec session.Codec) {
+	t.Helper()
+	for _, rule := range codecRules {
+		t.Run(rule.name, func(t *testing.T) { rule.test(t, codec) })
+	}
+}
+
+// A codecRule is one rule of the contract of session.Codec.
+type codecRule struct {
+	name   string
+	quotes []string
+	run    func(*codecProbe)
+}
+
+func (r codecRule) test(t testing.TB, codec session.Codec) {
+	t.Helper()
+	t.Cleanup(func() { logQuotes(t, r.quotes) })
+	r.run(&codecProbe{TB: t, codec: codec})
+}
+
+var codecRules = []codecRule{
+	{name: "RoundTrip", run: ruleRoundTrip, quotes: []string{
+		"Unmarshal decodes what Marshal made into the pointer v.",
+	}},
+	{name: "MarshalRefuses", run: ruleMarshalRefuses, quotes: []string{
+		"A type that it cannot encode MUST be an error.",
+	}},
+	{name: "MarshalEqual", run: ruleMarshalEqual, quotes: []string{
+		"Equal values MUST give equal bytes, maps included:",
+	}},
+	{name: "UnmarshalRefuses", run: ruleUnmarshalRefuses, quotes: []string{
+		"Anything else MUST be an error, trailing bytes included,",
+	}},
+	{name: "UnmarshalPanics", run: ruleUnmarshalPanics, quotes: []string{
+		"trailing bytes included, and MUST NOT panic.",
+	}},
+	{name: "UnmarshalMemory", run: ruleUnmarshalMemory, quotes: []string{
+		"Its memory MUST be bounded by a small multiple of len(data), whatever the lengths that data claims.",
+	}},
+	{name: "JoinEqual", run: ruleJoinEqual, quotes: []string{
+		"Join makes one blob of encoded values. It MUST be deterministic.",
+	}},
+	{name: "SplitReturns", run: ruleSplitReturns, quotes: []string{
+		"Split MUST return the values that Join was given, byte for byte.",
+	}},
+	{name: "SplitRefuses", run: ruleSplitRefuses, quotes: []string{
+		"It MUST refuse what Join cannot have made,",
+	}},
+	{name: "SplitEmpty", run: ruleSplitEmpty, quotes: []string{
+		"Empty data is not a session: it MUST be refused.",
+	}},
+	{name: "SplitPanics", run: ruleSplitPanics, quotes: []string{
+		"a small multiple of len(data), and MUST NOT panic.",
+	}},
+	{name: "SplitMemory", run: ruleSplitMemory, quotes: []string{
+		"It MUST refuse what Join cannot have made, with work and memory bounded by a small multiple of len(data)",
+	}},
+	{name: "Slices", run: ruleSlices, quotes: []string{
+		"and MUST NOT keep or change the slices and maps they are given, except that results of Split may alias data.",
+	}},
+	{name: "Concurrent", run: ruleConcurrent, quotes: []string{
+		"Methods MUST be safe for concurrent use",
+	}},
+}
+
+type codecProbe struct {
+	testing.TB
+	codec session.Codec
+}
+
+type codecItem struct {
+	SKU   string
+	Qty   int
+	Price float64
+	Tags  map[string]int
+}
+
+// codecValues are what sessions hold, each a pointer to a fresh value.
+func codecValues() []any {
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	return []any{
+		ptr(true), ptr(false),
+		ptr(0), ptr(-1), ptr(127), ptr(128), ptr(math.MaxInt32), ptr(int64(math.MaxInt64)), ptr(int64(math.MinInt64)),
+		ptr(uint64(math.MaxUint64)), ptr(uint8(255)), ptr(int8(-128)),
+		ptr(0.1), ptr(-1e300), ptr(math.SmallestNonzeroFloat64), ptr(float32(1.5)),
+		ptr(""), ptr("a"), ptr("<a href=\"x\">&\\\n\t\u00e9\u2028\U0001f600</a>"), ptr(strings.Repeat("long ", 20_000)),
+		ptr(all), ptr([]byte{}),
+		ptr([]string{"admin", "", "editor"}), ptr([]int{1, -300, 70_000}), ptr([3]int{1, 2, 3}),
+		ptr(map[string]int{"a": 1, "": 2, "\u00e9": 3}), ptr(map[string]string{"a": "b"}), ptr(map[int]string{1: "a", -2: "b"}),
+		ptr(map[string]map[string][]int{"a": {"b": {1, 2}, "c": {}}}),
+		ptr(codecItem{"x-1", 2, 9.99, map[string]int{"red": 1, "blue": 2}}),
+		ptr([]codecItem{{SKU: "a", Tags: map[string]int{}}, {Qty: -1, Tags: map[string]int{"b": 1}}}),
+		ptr(ptr("pointed at")),
+		ptr(time.Date(2026, 3, 29, 1, 59, 59, 123456789, time.UTC)),
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func (p *codecProbe) marshal(v any) []byte {
+	p.Helper()
+	data, err := p.codec.Marshal(v)
+	if err != nil {
+		p.Fatalf("Marshal of a %T: %v", v, err)
+	}
+	return data
+}
+
+func (p *codecProbe) join(values map[string][]byte) []byte {
+	p.Helper()
+	blob, err := p.codec.Join(values)
+	if err != nil {
+		p.Fatalf("Join: %v", err)
+	}
+	return blob
+}
+
+// session is a session's values, encoded.
+func (p *codecProbe) session() map[string][]byte {
+	p.Helper()
+	return map[string][]byte{
+		"user":  p.marshal("u-1"),
+		"count": p.marshal(70_000),
+		"roles": p.marshal([]string{"admin", "editor"}),
+		"cart":  p.marshal([]codecItem{{SKU: "a", Qty: 1, Tags: map[string]int{"b": 1, "c": 2}}}),
+	}
+}
+
+func elem(pointer any) any { return reflect.ValueOf(pointer).Elem().Interface() }
+
+func blank(pointer any) any { return reflect.New(reflect.TypeOf(pointer).Elem()).Interface() }
+
+// equal is deep equality, with times compared as instants.
+func equal(a, b any) bool {
+	if ta, ok := a.(time.Time); ok {
+		tb, ok := b.(time.Time)
+		return ok && ta.Equal(tb)
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+func ruleRoundTrip(p *codecProbe) {
+	for _, pointer := range codecValues() {
+		want := elem(pointer)
+		got := blank(pointer)
+		if err := p.codec.Unmarshal(p.marshal(want), got); err != nil {
+			p.Errorf("a %T: Unmarshal of what Marshal made: %v", want, err)
+		} else if !equal(elem(got), want) {
+			p.Errorf("a %T: %.100v came back as %.100v", want, want, elem(got))
+		}
+	}
+}
+
+func ruleMarshalRefuses(p *codecProbe) {
+	for _, v := range []any{make(chan int), func() {}, []any{1, make(chan int)}, map[string]any{"a": func() {}}} {
+		func() {
+			defer func() {
+				if r := recover(); r != nil {
+					p.Errorf("Marshal of a %T panics: %v", v, r)
+				}
+			}()
+			if _, err := p.codec.Marshal(v); err == nil {
+				p.Errorf("Marshal of a %T: no error", v)
+			}
+		}()
+	}
+}
+
+func ruleMarshalEqual(p *codecProbe) {
+	// Each call builds the value anew, with its maps in another order.
+	builds := map[string]func(order []int) any{
+		"map[string]int": func(order []int) any { return fill(order, func(i int) int { return i }) },
+		"map[string]any": func(order []int) any { return fill(order, func(i int) any { return i }) },
+		"map[string]string": func(order []int) any {
+			return fill(order, func(i int) string { return fmt.Sprint(i) })
+		},
+		"map[string]map[string]bool": func(order []int) any {
+			return fill(order[:4], func(int) map[string]bool { return fill(order, func(i int) bool { return i%2 == 0 }) })
+		},
+		"map[int]string": func(order []int) any {
+			m := map[int]string{}
+			for _, i := range order {
+				m[i] = "x"
+			}
+			return m
+		},
+		"a struct with a map": func(order []int) any {
+			return codecItem{Tags: fill(order, func(i int) int { return i })}
+		},
+		"[]any with a map": func(order []int) any {
+			return []any{"a", fill(order, func(i int) any { return fmt.Sprint(i) })}
+		},
+	}
+	for name, build := range builds {
+		order := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+		first := p.marshal(build(order))
+		for range 20 {
+			rand.Shuffle(4, func(i, j int) { order[i], order[j] = order[j], order[i] })
+			rand.Shuffle(12, func(i, j int) { order[4+i], order[4+j] = order[4+j], order[4+i] })
+			if again := p.marshal(build(order)); !bytes.Equal(first, again) {
+				p.Errorf("a %s: the same value gave other bytes the second time", name)
+				break
+			}
+		}
+	}
+}
+
+func fill[T any](order []int, value func(i int) T) map[string]T {
+	m := map[string]T{}
+	for _, i := range order {
+		m[fmt.Sprint("key", i)] = value(i)
+	}
+	return m
+}
+
+func ruleUnmarshalRefuses(p *codecProbe) {
+	for _, pointer := range codecValues() {
+		data := p.marshal(elem(pointer))
+		if len(data) > 1000 {
+			data = p.marshal("not so long")
+			pointer = ptr("")
+		}
+		check := func(what string, other []byte) {
+			got := blank(pointer)
+			if err := p.codec.Unmarshal(other, got); err != nil {
+				return
+			}
+			// In a text, part of a number is a number.
+			if len(bytes.Trim(other, "+-.0123456789Ee")) == 0 && reflect.ValueOf(elem(got)).CanConvert(reflect.TypeFor[float64]()) {
+				return
+			}
+			if again, err := p.codec.Marshal(elem(got)); err != nil || !bytes.Equal(again, other) {
+				p.Errorf("a %T: Unmarshal of %s: no error", elem(pointer), what)
+			}
+		}
+		check("no data", nil)
+		for n := 1; n < len(data); n++ {
+			check(fmt.Sprintf("the first %d of %d bytes", n, len(data)), data[:n])
+		}
+		for _, tail := range []string{"\x00", "\x01", "x", "}", "\xc0", "\xff", string(data)} {
+			check(fmt.Sprintf("what Marshal made and %q after it", tail), append(bytes.Clone(data), tail...))
+		}
+	}
+	for _, mismatch := range []struct{ value, target any }{
+		{"text", ptr(0)}, {"text", ptr([]int{})}, {1, ptr("")}, {[]string{"a"}, ptr(map[string]string{})},
+		{[]string{"a"}, ptr([]int{})}, {map[string]int{"a": 1}, ptr(0.5)}, {true, ptr(codecItem{})},
+	} {
+		if err := p.codec.Unmarshal(p.marshal(mismatch.value), mismatch.target); err == nil {
+			p.Errorf("Unmarshal of a %T into a %T: no error", mismatch.value, elem(mismatch.target))
+		}
+	}
+	var nilPointer *int
+	for _, target := range []any{nil, 0, nilPointer} {
+		var err error
+		r := p.panics(func() error { err = p.codec.Unmarshal(p.marshal(1), target); return err })
+		if r == nil && err == nil { // a panic is for rule UnmarshalPanics
+			p.Errorf("Unmarshal into %#v: no error", target)
+		}
+	}
+}
+
+// panics returns what call panics with.
+func (p *codecProbe) panics(call func() error) (r any) {
+	defer func() { r = recover() }()
+	_ = call()
+	return nil
+}
+
+// codecTargets is one pointer for each way of decoding.
+func codecTargets() []any {
+	return []any{
+		new(any), new(string), new([]byte), new([]int), new([]string), new(map[string]any), new(map[string]int),
+		new(map[string]string), new(codecItem), new([]codecItem), new(time.Time), new(float64), new([4]int), new(**int),
+	}
+}
+
+// garbage calls f with data that nobody made, and with damaged seeds. It is
+// the same each time.
+func garbage(seeds [][]byte, f func(data []byte)) {
+	random := rand.New(rand.NewPCG(1, 2))
+	f(nil)
+	f([]byte{})
+	for c := range 256 {
+		f([]byte{byte(c)})
+		f([]byte{byte(c), 0xff})
+		f([]byte{byte(c), 0})
+	}
+	for _, seed := range seeds {
+		for range 200 {
+			data := bytes.Clone(seed)
+			for range 1 + random.IntN(3) {
+				at := random.IntN(len(data) + 1)
+				switch random.IntN(4) {
+				case 0:
+					data = data[:at]
+				case 1:
+					data = slices.Insert(data, at, byte(random.Uint32()))
+				default:
+					if at < len(data) {
+						data[at] = byte(random.Uint32())
+					}
+				}
+			}
+			f(data)
+		}
+	}
+	// Deep nesting, as in JSON and in MessagePack.
+	for _, c := range []byte{'[', '{', 0x91, 0x81, 0xdc, 0xdf} {
+		f(bytes.Repeat([]byte{c}, 200_000))
+	}
+	f(bytes.Repeat([]byte(`{"a":`), 50_000))
+	f(bytes.Repeat([]byte("\x81\xa1a"), 50_000))
+}
+
+func (p *codecProbe) seeds() [][]byte {
+	p.Helper()
+	var seeds [][]byte
+	for _, pointer := range codecValues() {
+		if data := p.marshal(elem(pointer)); len(data) < 1000 {
+			seeds = append(seeds, data)
+		}
+	}
+	return seeds
+}
+
+// limitStack makes endless recursion end soon. It ends the process: there is
+// no other way to see it.
+func limitStack() (restore func()) {
+	before := debug.SetMaxStack(64 << 20)
+	return func() { debug.SetMaxStack(before) }
+}
+
+func ruleUnmarshalPanics(p *codecProbe) {
+	defer limitStack()()
+	reported := map[string]bool{}
+	try := func(data []byte, target any) {
+		name := fmt.Sprintf("%T", target)
+		r := p.panics(func() error { return p.codec.Unmarshal(data, target) })
+		if r != nil && !reported[name] {
+			reported[name] = true
+			p.Errorf("Unmarshal of % .20x into a %s panics: %v", data, name, r)
+		}
+	}
+	garbage(p.seeds(), func(data []byte) {
+		for _, target := range codecTargets() {
+			try(data, target)
+		}
+	})
+	var nilPointer *int
+	for _, target := range []any{nil, 0, nilPointer} {
+		try(p.marshal(1), target)
+	}
+}
+
+// claims calls f with short data in which some bytes claim a great length.
+func claims(seeds [][]byte, f func(data []byte)) {
+	for c := range 256 {
+		for _, n := range []int{2, 4, 8} {
+			for _, first := range []byte{0xff, 0x7f, 0x0f} {
+				data := append([]byte{byte(c), first}, bytes.Repeat([]byte{0xff}, n-1)...)
+				f(data)
+			}
+		}
+	}
+	for _, seed := range seeds {
+		if len(seed) > 100 {
+			continue
+		}
+		for at := range seed {
+			for _, n := range []int{1, 2, 4, 8} {
+				if at+n > len(seed) {
+					break
+				}
+				data := bytes.Clone(seed)
+				for i := range n {
+					data[at+i] = 0xff
+				}
+				f(data)
+			}
+		}
+	}
+}
+
+// memory complains if call allocates more than a megabyte again and again.
+// Others may allocate at the same time, so that one measurement says little.
+func (p *codecProbe) memory(what string, data []byte, call func()) bool {
+	const limit = 1 << 20
+	var least uint64 = math.MaxUint64
+	for range 3 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		call()
+		runtime.ReadMemStats(&after)
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
+		if least < limit {
+			return true
+		}
+	}
+	p.Errorf("%s of %d bytes, % .20x, allocates %d bytes", what, len(data), data, least)
+	return false
+}
+
+// bounded measures call with data that claims too much. A panic is for
+// another rule.
+func (p *codecProbe) bounded(what string, seeds [][]byte, call func(data []byte)) {
+	p.Helper()
+	quiet := func(data []byte) { p.panics(func() error { call(data); return nil }) }
+	failures := 0
+	claims(seeds, func(data []byte) {
+		if failures < 3 && !p.memory(what, data, func() { quiet(data) }) {
+			failures++
+		}
+	})
+}
+
+func ruleUnmarshalMemory(p *codecProbe) {
+	defer limitStack()()
+	seeds := p.seeds()
+	p.bounded("Unmarshal", seeds, func(data []byte) {
+		for _, target := range codecTargets() {
+			_ = p.codec.Unmarshal(data, target)
+		}
+	})
+}
+
+func ruleJoinEqual(p *codecProbe) {
+	values := p.session()
+	for i := range 20 {
+		values[fmt.Sprint("more", i)] = p.marshal(i)
+	}
+	first := p.join(values)
+	for range 20 {
+		if !bytes.Equal(first, p.join(maps.Clone(values))) {
+			p.Fatal("Join of the same values gave another blob")
+		}
+	}
+}
+
+func ruleSplitReturns(p *codecProbe) {
+	many := map[string][]byte{}
+	for i, pointer := range codecValues() {
+		many[fmt.Sprint("value ", i)] = p.marshal(elem(pointer))
+	}
+	for _, c := range []struct {
+		what   string
+		values map[string][]byte
+	}{
+		{"no values", nil},
+		{"no values", map[string][]byte{}},
+		{"a value", map[string][]byte{"a": p.marshal(1)}},
+		{"a session", p.session()},
+		{"every type of value", many},
+		{"odd names", map[string][]byte{
+			"": p.marshal(1), " ": p.marshal(2), "A": p.marshal(3), "a": p.marshal(4), `"\`: p.marshal(5), "<&>": p.marshal(6),
+			"\u00e9": p.marshal(7), "e\u0301": p.marshal(8), "\u2028\x00\n": p.marshal(9), "\U0001f600": p.marshal(10),
+			strings.Repeat("n", 300): p.marshal(11),
+		}},
+		{"a name that is not UTF-8", map[string][]byte{"a\xff": p.marshal(1)}},
+	} {
+		blob, err := p.codec.Join(c.values)
+		if err != nil {
+			for name := range c.values {
+				if !utf8.ValidString(name) {
+					err = nil // refused, not changed
+				}
+			}
+			if err != nil {
+				p.Errorf("%s: Join: %v", c.what, err)
+			}
+			continue
+		}
+		got, err := p.codec.Split(blob)
+		if err != nil {
+			if len(blob) > 0 { // rule SplitEmpty
+				p.Errorf("%s: Split of what Join made: %v", c.what, err)
+			}
+			continue
+		}
+		if !maps.EqualFunc(got, c.values, bytes.Equal) {
+			p.Errorf("%s: Split returned other values, or other names, than Join was given", c.what)
+		}
+	}
+}
+
+func ruleSplitRefuses(p *codecProbe) {
+	blob := p.join(p.session())
+	failures := 0
+	check := func(what string, data []byte) {
+		if len(data) == 0 || failures == 3 {
+			return // rule SplitEmpty
+		}
+		values, err := p.split(data)
+		if err != nil {
+			return
+		}
+		// What Join can have made, it makes again.
+		if again, err := p.codec.Join(values); err != nil || !bytes.Equal(again, data) {
+			failures++
+			p.Errorf("Split of %s: no error, though Join does not make it", what)
+		}
+	}
+	for n := range blob {
+		check(fmt.Sprintf("the first %d of %d bytes", n, len(blob)), blob[:n])
+	}
+	for _, tail := range []string{"\x00", "\x01", "x", " ", "\n", "}", "\xc0", "\xff", string(blob)} {
+		check(fmt.Sprintf("a blob and %q after it", tail), append(bytes.Clone(blob), tail...))
+	}
+	garbage([][]byte{blob, p.join(map[string][]byte{"a": p.marshal(1)}), p.join(nil)}, func(data []byte) {
+		check(fmt.Sprintf("damaged data, % .60x", data), data)
+	})
+}
+
+var errPanic = errors.New("panic")
+
+// split is Split without its panics, which are for rule SplitPanics.
+func (p *codecProbe) split(data []byte) (values map[string][]byte, err error) {
+	if p.panics(func() error { values, err = p.codec.Split(data); return nil }) != nil {
+		return nil, errPanic
+	}
+	return values, err
+}
+
+func ruleSplitEmpty(p *codecProbe) {
+	for _, data := range [][]byte{nil, {}} {
+		if _, err := p.split(data); err == nil {
+			p.Error("Split of no data: no error")
+		}
+	}
+	if len(p.join(nil)) == 0 {
+		p.Error("Join of no values makes no data, which Split has to refuse")
+	}
+}
+
+func ruleSplitPanics(p *codecProbe) {
+	defer limitStack()()
+	failures := 0
+	garbage([][]byte{p.join(p.session()), p.join(nil)}, func(data []byte) {
+		r := p.panics(func() error { _, err := p.codec.Split(data); return err })
+		if r != nil && failures < 3 {
+			failures++
+			p.Errorf("Split of % .20x panics: %v", data, r)
+		}
+	})
+}
+
+func ruleSplitMemory(p *codecProbe) {
+	defer limitStack()()
+	seeds := [][]byte{p.join(map[string][]byte{"user": p.marshal("u-1"), "roles": p.marshal([]string{"admin"})})}
+	p.bounded("Split", seeds, func(data []byte) { _, _ = p.codec.Split(data) })
+}
+
+func ruleSlices(p *codecProbe) {
+	// Marshal: the value stays, and the result is its own.
+	in := []byte("caller's bytes")
+	data := p.marshal(in)
+	before := bytes.Clone(data)
+	if string(in) != "caller's bytes" {
+		p.Error("Marshal changed its argument")
+	}
+	clear(in)
+	if !bytes.Equal(data, before) {
+		p.Error("the caller changed the value after Marshal, and the encoded bytes changed")
+	}
+	m := map[string]int{"a": 1}
+	p.marshal(m)
+	if len(m) != 1 || m["a"] != 1 {
+		p.Error("Marshal changed the map it was given")
+	}
+
+	// Unmarshal: data stays, and the value does not alias it.
+	for _, pointer := range codecValues() {
+		want := elem(pointer)
+		data := p.marshal(want)
+		before := bytes.Clone(data)
+		got := blank(pointer)
+		if p.codec.Unmarshal(data, got) != nil || !equal(elem(got), want) {
+			continue // rule RoundTrip
+		}
+		if !bytes.Equal(data, before) {
+			p.Errorf("a %T: Unmarshal changed its data", want)
+		}
+		clear(data)
+		if !equal(elem(got), want) {
+			p.Errorf("a %T: the caller changed data after Unmarshal, and the value changed", want)
+		}
+	}
+
+	// Join: the map and its values stay, and the blob does not alias them.
+	for _, values := range []map[string][]byte{p.session(), {"only": p.marshal("one value")}} {
+		original := map[string][]byte{}
+		for name, value := range values {
+			original[name] = bytes.Clone(value)
+		}
+		blob := p.join(values)
+		if !maps.EqualFunc(values, original, bytes.Equal) {
+			p.Error("Join changed the values it was given")
+		}
+		before = bytes.Clone(blob)
+		for _, value := range values {
+			clear(value)
+		}
+		if !bytes.Equal(blob, before) {
+			p.Error("the caller changed the values after Join, and the blob changed")
+		}
+		// Split: data stays.
+		if _, err := p.codec.Split(blob); err == nil && !bytes.Equal(blob, before) {
+			p.Error("Split changed its data")
+		}
+	}
+}
+
+func ruleConcurrent(p *codecProbe) {
+	const workers, rounds = 8, 50
+	var wg sync.WaitGroup
+	for worker := range workers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for round := range rounds {
+				if err := p.useAlone(fmt.Sprint(worker, "/", round)); err != nil {
+					p.Errorf("among %d goroutines: %v", workers, err)
+					return
+				}
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+// useAlone takes one value the whole way.
+func (p *codecProbe) useAlone(value string) error {
+	data, err := p.codec.Marshal(value)
+	if err != nil {
+		return err
+	}
+	blob, err := p.codec.Join(map[string][]byte{"a": data, "b": data})
+	if err != nil {
+		return err
+	}
+	values, err := p.codec.Split(blob)
+	if err != nil {
+		return err
+	}
+	var got string
+	if err := p.codec.Unmarshal(values["b"], &got); err != nil {
+		return err
+	}
+	if got != value {
+		return fmt.Errorf("%q came back as %q", value, got)
+	}
+	return nil
+}

@@ -1,0 +1,357 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/dynamodb"
+	"github.com/seed-a7bee19b/session/integration/proxy"
+)
+
+// quick has the number of attempts of the defaults, and waits less between.
+func quick() dynamodb.Config {
+	return dynamodb.Config{BackoffBase: time.Millisecond, MaxBackoff: 10 * time.Millisecond}
+}
+
+// A call is one of those of a backend, with what it needs and does.
+type call struct {
+	name   string
+	op     string // of DynamoDB
+	absent bool   // no record beforehand
+	do     func(ctx context.Context, b session.Backend, before session.Record) (session.Version, error)
+	// check looks at what is stored once do has succeeded and returned v.
+	check func(t *testing.T, b session.Backend, before session.Record, v session.Version)
+}
+
+var calls = []call{
+	{
+		name: "Load", op: "GetItem",
+		do: func(ctx context.Context, b session.Backend, before session.Record) (session.Version, error) {
+			rec, err := b.Load(ctx, key)
+			if err == nil && rec.Version != before.Version {
+				err = fmt.Errorf("loaded %+v, want %+v", rec, before)
+			}
+			return rec.Version, err
+		},
+		check: unchanged,
+	},
+	{
+		name: "Load of an absent record", op: "GetItem", absent: true,
+		do: func(ctx context.Context, b session.Backend, _ session.Record) (session.Version, error) {
+			_, err := b.Load(ctx, key)
+			if errors.Is(err, session.ErrNotFound) {
+				err = nil
+			}
+			return "", err
+		},
+		check: absent,
+	},
+	{
+		name: "Save that creates", op: "UpdateItem", absent: true,
+		do: func(ctx context.Context, b session.Backend, _ session.Record) (session.Version, error) {
+			return b.Save(ctx, key, record("after"))
+		},
+		check: isSaved,
+	},
+	{
+		name: "Save that replaces", op: "UpdateItem",
+		do: func(ctx context.Context, b session.Backend, before session.Record) (session.Version, error) {
+			return b.Save(ctx, key, replacing(record("after"), before.Version))
+		},
+		check: isSaved,
+	},
+	{
+		name: "Touch", op: "UpdateItem",
+		do: func(ctx context.Context, b session.Backend, before session.Record) (session.Version, error) {
+			return "", b.Touch(ctx, key, before.Expires.Add(time.Hour))
+		},
+		check: func(t *testing.T, b session.Backend, before session.Record, _ session.Version) {
+			t.Helper()
+			before.Expires = before.Expires.Add(time.Hour)
+			unchanged(t, b, before, "")
+		},
+	},
+	{
+		name: "Delete", op: "DeleteItem",
+		do: func(ctx context.Context, b session.Backend, _ session.Record) (session.Version, error) {
+			return "", b.Delete(ctx, key)
+		},
+		check: func(t *testing.T, b session.Backend, before session.Record, _ session.Version) {
+			t.Helper()
+			absent(t, b, before, "")
+			if _, err := b.Save(t.Context(), key, before); !errors.Is(err, session.ErrConflict) {
+				t.Errorf("a Save brought the record back: %v", err)
+			}
+		},
+	},
+}
+
+func unchanged(t *testing.T, b session.Backend, before session.Record, _ session.Version) {
+	t.Helper()
+	got := load(t, b, key)
+	if string(got.Data) != string(before.Data) || got.Version != before.Version || !got.Expires.Equal(before.Expires) {
+		t.Errorf("stored is %+v, want %+v", got, before)
+	}
+}
+
+func absent(t *testing.T, b session.Backend, _ session.Record, _ session.Version) {
+	t.Helper()
+	if rec, err := b.Load(t.Context(), key); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("got %+v, %v, want none", rec, err)
+	}
+}
+
+// isSaved checks that the version that Save returned is the one that is
+// stored, and can be saved upon: it moved once, and nobody was lost.
+func isSaved(t *testing.T, b session.Backend, before session.Record, v session.Version) {
+	t.Helper()
+	got := load(t, b, key)
+	if string(got.Data) != "after" || got.Version != v || got.Version == before.Version {
+		t.Errorf("stored is %q with version %x, want \"after\" with version %x", got.Data, got.Version, v)
+	}
+	save(t, b, key, replacing(record("next"), v))
+}
+
+// prepare returns the record that c starts with, loaded past the faults.
+func (c call) prepare(t *testing.T, b session.Backend) session.Record {
+	t.Helper()
+	if c.absent {
+		return session.Record{}
+	}
+	save(t, b, key, record("before"))
+	return load(t, b, key)
+}
+
+// untouched checks that nothing of c has happened.
+func (c call) untouched(t *testing.T, b session.Backend, before session.Record) {
+	t.Helper()
+	if c.absent {
+		absent(t, b, before, "")
+	} else {
+		unchanged(t, b, before, "")
+	}
+}
+
+// TestOneFault shows that every call gets over every fault that passes: with
+// success, without a false conflict, and with the effect of one call.
+func TestOneFault(t *testing.T) {
+	faults := []struct {
+		fault   proxy.Fault
+		applied bool // the first attempt has reached the engine
+	}{
+		{proxy.DropRequest, false},
+		{proxy.DropResponse, true},
+		{proxy.Throttle, false},
+		{proxy.InternalError, false},
+		{proxy.Hang, false},
+	}
+	for _, f := range faults {
+		for _, c := range calls {
+			t.Run(f.fault.String()+"/"+c.name, func(t *testing.T) {
+				config := quick()
+				if f.fault == proxy.Hang {
+					config.AttemptTimeout = 200 * time.Millisecond
+					config.MaxAttempts = 20 // a slow machine may need more than one
+				}
+				b, p := connect(t, newTable(t, config))
+				before := c.prepare(t, b)
+				p.Reset()
+				p.SetRule(proxy.Nth(c.op, 1, proxy.Action{Fault: f.fault}))
+				v, err := c.do(t.Context(), b, before)
+				if err != nil {
+					t.Fatalf("got error %v", err)
+				}
+				p.SetRule(nil)
+				if n := p.Counts()[c.op].Requests; n < 2 || f.fault != proxy.Hang && n != 2 {
+					t.Errorf("%d requests, want 2", n)
+				}
+				c.check(t, b, before, v)
+			})
+		}
+	}
+}
+
+// TestStoreDown shows that a fault that stays is an error that says what
+// happened, is no sentinel, and leaves the record as it was.
+func TestStoreDown(t *testing.T) {
+	for _, fault := range []proxy.Fault{proxy.DropRequest, proxy.Throttle, proxy.InternalError} {
+		for _, c := range calls {
+			t.Run(fault.String()+"/"+c.name, func(t *testing.T) {
+				b, p := connect(t, newTable(t, quick()))
+				before := c.prepare(t, b)
+				p.Reset()
+				p.SetRule(proxy.Always(c.op, proxy.Action{Fault: fault}))
+				_, err := c.do(t.Context(), b, before)
+				p.SetRule(nil)
+				if err == nil || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrConflict) {
+					t.Errorf("got error %v", err)
+				}
+				var throttled *types.ProvisionedThroughputExceededException
+				if fault == proxy.Throttle && !errors.As(err, &throttled) {
+					t.Errorf("the cause is not in the error: %v", err)
+				}
+				if got := p.Counts()[c.op]; got.Requests != dynamodb.DefaultMaxAttempts || got.Applied != 0 {
+					t.Errorf("got %+v, want %d requests", got, dynamodb.DefaultMaxAttempts)
+				}
+				c.untouched(t, b, before)
+			})
+		}
+	}
+}
+
+// TestHangEndsWithContext shows that every wait is bounded by the context of
+// the caller, and that the error says so.
+func TestHangEndsWithContext(t *testing.T) {
+	for _, c := range calls {
+		t.Run(c.name, func(t *testing.T) {
+			// One attempt would wait for longer than the test may.
+			b, p := connect(t, newTable(t, dynamodb.Config{AttemptTimeout: time.Hour}))
+			before := c.prepare(t, b)
+
+			p.SetRule(proxy.Always(c.op, proxy.Action{Fault: proxy.Hang}))
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if _, err := c.do(ctx, b, before); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("deadline: got error %v", err)
+			}
+
+			ctx, cancel = context.WithCancel(t.Context())
+			defer cancel()
+			p.SetRule(proxy.Always(c.op, proxy.Action{Fault: proxy.Hang, Before: cancel}))
+			if _, err := c.do(ctx, b, before); !errors.Is(err, context.Canceled) {
+				t.Errorf("cancel: got error %v", err)
+			}
+
+			p.SetRule(nil)
+			c.untouched(t, b, before)
+		})
+	}
+}
+
+// TestSupersededAfterLostResponse lets another client write on top of a Save
+// whose response was lost, before its retry arrives. The Save has happened:
+// to call it a conflict would have the caller do it twice.
+func TestSupersededAfterLostResponse(t *testing.T) {
+	for _, create := range []bool{true, false} {
+		t.Run(fmt.Sprintf("create=%t", create), func(t *testing.T) {
+			table := newTable(t, quick())
+			b, p := connect(t, table)
+			other, _ := connect(t, table)
+			var rec session.Record
+			if !create {
+				save(t, b, key, record("before"))
+				rec = load(t, b, key)
+			}
+			p.Reset()
+			p.SetRule(proxy.Nth("UpdateItem", 1, proxy.Action{
+				Fault: proxy.DropResponse,
+				After: func() {
+					got, err := other.Load(t.Context(), key)
+					if err != nil || string(got.Data) != "ours" {
+						t.Errorf("after our request: %q, %v", got.Data, err)
+					}
+					if _, err := other.Save(t.Context(), key, replacing(record("theirs"), got.Version)); err != nil {
+						t.Errorf("the other Save: %v", err)
+					}
+				},
+			}))
+			v, err := b.Save(t.Context(), key, replacing(record("ours"), rec.Version))
+			if err != nil {
+				t.Fatalf("our Save: %v", err)
+			}
+			if got := load(t, b, key); string(got.Data) != "theirs" {
+				t.Errorf("stored is %q, want what the other wrote", got.Data)
+			}
+			// Our version is of a state that has passed: no write goes on from it.
+			if _, err := b.Save(t.Context(), key, replacing(record("ours again"), v)); !errors.Is(err, session.ErrConflict) {
+				t.Errorf("the next Save: got error %v, want a conflict", err)
+			}
+		})
+	}
+}
+
+// TestDeletedAfterLostResponse has the record deleted between a Save that was
+// applied and its retry. The retry must not bring it back.
+func TestDeletedAfterLostResponse(t *testing.T) {
+	table := newTable(t, quick())
+	b, p := connect(t, table)
+	other, _ := connect(t, table)
+	save(t, b, key, record("before"))
+	rec := load(t, b, key)
+	p.SetRule(proxy.Nth("UpdateItem", 1, proxy.Action{
+		Fault: proxy.DropResponse,
+		After: func() {
+			if err := other.Delete(t.Context(), key); err != nil {
+				t.Errorf("the other Delete: %v", err)
+			}
+		},
+	}))
+	if _, err := b.Save(t.Context(), key, replacing(record("after"), rec.Version)); !errors.Is(err, session.ErrConflict) || !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("got error %v, want one that is ErrConflict and ErrNotFound", err)
+	}
+	absent(t, b, rec, "")
+}
+
+// TestCounterUnderFaults has clients count one key up, each with its own
+// connection, while requests and responses are lost: no increment is, and
+// none is done twice.
+func TestCounterUnderFaults(t *testing.T) {
+	const clients, increments = 10, 20
+	config := quick()
+	config.MaxAttempts = 10 // with 4, one call in 2000 would meet nothing but faults
+	table := newTable(t, config)
+	b, _ := connect(t, table)
+	save(t, b, key, record("0"))
+
+	var wg sync.WaitGroup
+	for i := range clients {
+		mine, p := connect(t, table)
+		p.SetRule(proxy.Random(uint64(i), map[proxy.Fault]float64{
+			proxy.DropRequest:  0.05,
+			proxy.DropResponse: 0.05,
+			proxy.Throttle:     0.05,
+		}))
+		wg.Go(func() {
+			for range increments {
+				if err := increment(t.Context(), mine); err != nil {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got, want := string(load(t, b, key).Data), strconv.Itoa(clients*increments); got != want {
+		t.Errorf("counted to %s, want %s", got, want)
+	}
+}
+
+// increment tries until it has written what it read plus one.
+func increment(ctx context.Context, b session.Backend) error {
+	rec, err := b.Load(ctx, key)
+	for err == nil {
+		var n int
+		if n, err = strconv.Atoi(string(rec.Data)); err != nil {
+			return err
+		}
+		var conflict *session.ConflictError
+		_, err = b.Save(ctx, key, replacing(record(strconv.Itoa(n+1)), rec.Version))
+		switch {
+		case !errors.As(err, &conflict):
+			return err
+		case conflict.Current != nil:
+			rec, err = *conflict.Current, nil
+		default:
+			rec, err = b.Load(ctx, key)
+		}
+	}
+	return err
+}
