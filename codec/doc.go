@@ -40,7 +40,8 @@
 // that are out of order or there twice are errors, found in one pass that
 // allocates no more than the data can fill: five bytes that claim four billion
 // elements cost no more than any other five bytes. Errors name types and
-// positions.
+// positions; those that come from encoding/json, or from methods of the values,
+// may quote a part of a value.
 //
 // # Traps avoided
 //
