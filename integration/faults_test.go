@@ -212,7 +212,6 @@ func TestStoreDown(t *testing.T) {
 func TestHangEndsWithContext(t *testing.T) {
 	for _, c := range calls {
 		t.Run(c.name, func(t *testing.T) {
-			// One attempt would wait for longer than the test may.
 			b, p := connect(t, newTable(t, dynamodb.Config{AttemptTimeout: time.Hour}))
 			before := c.prepare(t, b)
 

@@ -54,10 +54,15 @@ func tableName(t testing.TB) string {
 	return name
 }
 
-// newTable makes a table and returns c with its name.
+// newTable makes a table and returns c with its name. On a busy machine the
+// engine may stall for seconds, which is not the kind of fault that is tested:
+// unless c says otherwise, an attempt may take long.
 func newTable(t testing.TB, c dynamodb.Config) dynamodb.Config {
 	t.Helper()
 	c.Table = tableName(t)
+	if c.AttemptTimeout == 0 {
+		c.AttemptTimeout = time.Minute
+	}
 	b, err := dynamodb.NewFromClient(client(), c)
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,7 @@ func startContainer(ctx context.Context) (_ *Engine, err error) {
 	// A first pull may take minutes on a slow line.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
+	log.SetDefault(log.NewNoopLogger()) // what matters of it is in its errors
 	docker, err := dockerEngine(ctx)
 	if err != nil {
 		return nil, err
@@ -45,7 +46,6 @@ func startContainer(ctx context.Context) (_ *Engine, err error) {
 
 	image := cmp.Or(os.Getenv("SESSION_DYNAMODB_IMAGE"), defaultImage)
 	c, err := testcontainers.Run(ctx, image,
-		testcontainers.WithLogger(log.NewNoopLogger()),
 		testcontainers.WithExposedPorts(enginePort),
 		testcontainers.WithCmd("-jar", "DynamoDBLocal.jar", "-inMemory", "-sharedDb", "-disableTelemetry"),
 		// Ready in half the time: no run is long enough for the big compiler.
@@ -74,7 +74,7 @@ func startContainer(ctx context.Context) (_ *Engine, err error) {
 // dockerEngine finds the engine that testcontainers uses.
 func dockerEngine(ctx context.Context) (*testcontainers.DockerProvider, error) {
 	const words = "no Docker engine answers: %w"
-	docker, err := testcontainers.NewDockerProvider(testcontainers.WithLogger(log.NewNoopLogger()))
+	docker, err := testcontainers.NewDockerProvider()
 	if err != nil {
 		return nil, fmt.Errorf(words, err)
 	}
