@@ -12,31 +12,34 @@ import (
 
 // ruleClients is about two clients taking turns. Nothing is concurrent here.
 func ruleClients(p *probe) {
-	key := p.key("a")
-	v := p.save(key, p.record("1"))
-	see := func(b session.Backend, what, data string) {
-		p.Helper()
-		if rec, err := b.Load(p.ctx, key); err != nil || string(rec.Data) != data {
-			p.Fatalf("after %s, Load: %v, %q, want %q", what, err, rec.Data, data)
+	for name, c := range map[string]struct{ first, second session.Backend }{
+		"a": {p.b, p.other}, "b": {p.other, p.b},
+	} {
+		key := p.key(name)
+		see := func(b session.Backend, what, data string) {
+			p.Helper()
+			if rec, err := b.Load(p.ctx, key); err != nil || string(rec.Data) != data {
+				p.Errorf("after %s, Load: %v, %q, want %q", what, err, rec.Data, data)
+			}
 		}
-	}
-	see(p.b, "Save", "1")
-	see(p.other, "Save of another client", "1")
-	v, err := p.other.Save(p.ctx, key, replacing(p.record("2"), v))
-	if err != nil {
-		p.Fatalf("Save with a version from another client: %v", err)
-	}
-	see(p.other, "Save", "2")
-	see(p.b, "Save of another client", "2")
-	p.save(key, replacing(p.record("3"), v))
-	see(p.other, "Save of another client", "3")
-
-	if err := p.other.Delete(p.ctx, key); err != nil {
-		p.Fatalf("Delete: %v", err)
-	}
-	// Where the other client still has it, rule Delete says so.
-	if !p.aliveAt(p.other, key) && p.aliveAt(p.b, key) {
-		p.Error("after Delete of another client, Load returned the record")
+		v, err := c.first.Save(p.ctx, key, p.record("1"))
+		if err != nil {
+			p.Fatalf("Save: %v", err)
+		}
+		see(c.first, "Save", "1")
+		see(c.second, "Save of another client", "1")
+		if _, err = c.second.Save(p.ctx, key, replacing(p.record("2"), v)); err != nil {
+			p.Fatalf("Save with a version from another client: %v", err)
+		}
+		see(c.second, "Save", "2")
+		see(c.first, "Save of another client", "2")
+		if err := c.second.Delete(p.ctx, key); err != nil {
+			p.Fatalf("Delete: %v", err)
+		}
+		// Where the second client still has it, rule Delete says so.
+		if !p.aliveAt(c.second, key) && p.aliveAt(c.first, key) {
+			p.Error("after Delete of another client, Load returned the record")
+		}
 	}
 }
 

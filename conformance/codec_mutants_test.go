@@ -1,0 +1,7 @@
+package conformance
+
+import "testing"
+
+var codecMutants = []struct{ bug, rule string }{}
+
+var _ testing.TB
