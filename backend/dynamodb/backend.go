@@ -117,6 +117,7 @@ type Backend struct {
 	c      Config
 	region string // for error texts; may be unknown
 	opts   []func(*dynamodb.Options)
+	now    func() time.Time
 
 	load    expression
 	create  expression
@@ -165,6 +166,7 @@ func NewFromClient(client Client, c Config) (*Backend, error) {
 	b := &Backend{
 		client: client,
 		c:      c,
+		now:    time.Now,
 		opts: []func(*dynamodb.Options){func(o *dynamodb.Options) {
 			o.Retryer = aws.NopRetryer{}
 		}},

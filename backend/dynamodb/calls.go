@@ -176,25 +176,28 @@ func (b *Backend) Touch(ctx context.Context, key string, expires time.Time) erro
 	if until > maxSeconds {
 		return errors.New("dynamodb: Expires is not in the years 1 to 9999")
 	}
-	_, now, err := b.update(ctx, key, &b.touch, map[string]types.AttributeValue{":e": number(until)})
-	failed, refused := err.(*types.ConditionalCheckFailedException)
-	if !refused {
-		return err
+	values := map[string]types.AttributeValue{":e": number(until)}
+	for range b.c.MaxAttempts {
+		_, now, err := b.update(ctx, key, &b.touch, values)
+		failed, refused := err.(*types.ConditionalCheckFailedException)
+		if !refused {
+			return err
+		}
+		current, err := b.stored(ctx, key, failed.Item)
+		switch {
+		case err != nil:
+			return err
+		case current.Expires.Unix() <= now:
+			return session.ErrNotFound
+		case current.Expires.Unix() >= until:
+			// It was as late already, or a first attempt whose response was
+			// lost has moved it.
+			return nil
+		}
+		// Without ALL_OLD: what the read found is not what refused the Touch.
 	}
-	current, err := b.stored(ctx, key, failed.Item)
-	switch {
-	case err != nil:
-		return err
-	case current.Expires.Unix() <= now:
-		return session.ErrNotFound
-	case current.Expires.Unix() < until:
-		// Only a fall-back read can see this: the item was made anew after
-		// the refusal.
-		return fmt.Errorf("dynamodb: %s on table %q: the record changed meanwhile", opUpdateItem, b.c.Table)
-	}
-	// It is as late already, or a first attempt whose response was lost has
-	// moved it.
-	return nil
+	return fmt.Errorf("dynamodb: %s on table %q: refused %d times, and the record changed each time before it could be read",
+		opUpdateItem, b.c.Table, b.c.MaxAttempts)
 }
 
 // Delete removes the record at key, whatever its version. It is not an error
@@ -227,7 +230,7 @@ func (b *Backend) update(ctx context.Context, key string, expr *expression, valu
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}
 	unsure, err = b.call(ctx, opUpdateItem, func(ctx context.Context) error {
-		now = time.Now().Unix()
+		now = b.now().Unix()
 		values[":now"] = number(now)
 		_, err := b.client.UpdateItem(ctx, in, b.opts...)
 		return err

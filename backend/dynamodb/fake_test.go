@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -30,7 +31,9 @@ type fake struct {
 	faults []fault  // one for each request to come
 
 	keyName    string
-	withoutOld bool // ignores ALL_OLD, like some look-alikes
+	withoutOld bool         // ignores ALL_OLD, like some look-alikes
+	down       bool         // fails everything
+	ahead      atomic.Int64 // how far its clients' clocks are, in ns
 
 	lastUpdate *dynamodb.UpdateItemInput
 	lastGet    *dynamodb.GetItemInput
@@ -60,6 +63,8 @@ func (f *fake) do(ctx context.Context, op string, apply func() error) error {
 	var err error
 	switch {
 	case ft.hang:
+	case f.down:
+		err = sdkError(op, 500, &types.InternalServerError{})
 	case ft.lost != nil:
 		err = ft.lost
 	default:
@@ -101,7 +106,7 @@ func (f *fake) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func
 		out.Item = item{}
 		for _, name := range strings.Split(*in.ProjectionExpression, ", ") {
 			if v, ok := it[in.ExpressionAttributeNames[name]]; ok {
-				out.Item[in.ExpressionAttributeNames[name]] = v
+				out.Item[in.ExpressionAttributeNames[name]] = copied(v)
 			}
 		}
 		return nil
@@ -123,7 +128,10 @@ func (f *fake) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ .
 		if !holds(*in.ConditionExpression, in, old) {
 			failed := &types.ConditionalCheckFailedException{}
 			if exists && !f.withoutOld {
-				failed.Item = maps.Clone(old)
+				failed.Item = item{}
+				for name, v := range old {
+					failed.Item[name] = copied(v)
+				}
 			}
 			return sdkError("UpdateItem", 400, failed)
 		}
@@ -157,7 +165,7 @@ func (f *fake) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ .
 
 func (f *fake) keyOf(key item) string { return key[f.keyName].(*types.AttributeValueMemberS).Value }
 
-// copied is what a client that keeps data would do.
+// copied is what goes over a wire.
 func copied(v types.AttributeValue) types.AttributeValue {
 	if b, ok := v.(*types.AttributeValueMemberB); ok {
 		return &types.AttributeValueMemberB{Value: slices.Clone(b.Value)}

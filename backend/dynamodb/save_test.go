@@ -418,6 +418,30 @@ func TestTouch(t *testing.T) {
 	}
 }
 
+// With an engine that ignores ALL_OLD, a read after the refusal may find a
+// record that would not have refused. Touch tries again, but not for ever.
+func TestTouchRacesWithRead(t *testing.T) {
+	for _, races := range []int{1, 2, 100} {
+		f := newFake()
+		f.withoutOld = true
+		b, other := newBackend(t, f, quick(Config{MaxAttempts: 3})), newBackend(t, f, Config{})
+		again := fault{then: func() { mustSave(t, other, record("anew")) }}
+		for range races {
+			// Absent when Touch comes, there when the read does.
+			f.fail(again, fault{}, fault{then: func() {
+				if err := other.Delete(context.Background(), key); err != nil {
+					t.Fatal(err)
+				}
+			}}, fault{})
+		}
+		f.faults = f.faults[:len(f.faults)-2]
+		err := b.Touch(context.Background(), key, time.Now().Add(2*time.Hour))
+		if races < 3 && err != nil || races == 100 && (err == nil || !strings.Contains(err.Error(), "refused 3 times") || errors.Is(err, session.ErrNotFound)) {
+			t.Errorf("%d races: %v", races, err)
+		}
+	}
+}
+
 // What others wrote is reported and stays.
 func TestForeignItem(t *testing.T) {
 	ctx := context.Background()

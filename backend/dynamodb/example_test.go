@@ -1,0 +1,110 @@
+package dynamodb_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/dynamodb"
+)
+
+// loadConfig stands for config.LoadDefaultConfig of the SDK's package config,
+// which finds the region and the credentials.
+func loadConfig(context.Context) (aws.Config, error) { return aws.Config{}, nil }
+
+func ExampleNew() {
+	cfg, err := loadConfig(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	backend, err := dynamodb.New(cfg, dynamodb.Config{Table: "my-sessions"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	sessions, err := session.New(backend, session.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(http.ListenAndServe(":8080", sessions.Handler(http.DefaultServeMux)))
+}
+
+// A table that was made for the session handler of the AWS SDK for PHP, with
+// names of its own. DynamoDB Local is one BaseEndpoint away.
+func ExampleNewFromClient() {
+	cfg, err := loadConfig(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := awsdynamodb.NewFromConfig(cfg, func(o *awsdynamodb.Options) {
+		o.BaseEndpoint = aws.String("http://127.0.0.1:8000")
+	})
+	backend, err := dynamodb.NewFromClient(client, dynamodb.Config{
+		Table:            "php-sessions",
+		KeyAttribute:     "sid",
+		ExpiresAttribute: "ttl",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = backend
+}
+
+func ExampleConfig() {
+	_, err := dynamodb.New(aws.Config{Region: "eu-west-1", Credentials: aws.AnonymousCredentials{}}, dynamodb.Config{
+		DataAttribute:    "value",
+		ExpiresAttribute: "value",
+	})
+	fmt.Println(err)
+	// Output: dynamodb: Config.DataAttribute and Config.ExpiresAttribute are both "value"
+}
+
+func ExampleBackend_CreateTable() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	cfg, err := loadConfig(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	backend, err := dynamodb.New(cfg, dynamodb.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// On-demand, with TTL. It does nothing if the table is there.
+	err = backend.CreateTable(ctx, dynamodb.TableOptions{
+		DeletionProtection: true,
+		Tags:               map[string]string{"team": "web"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleBackend_CheckTable() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	cfg, err := loadConfig(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	backend, err := dynamodb.New(cfg, dynamodb.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = backend.CheckTable(ctx)
+	var wrong *dynamodb.TableError
+	switch {
+	case errors.As(err, &wrong):
+		for _, problem := range wrong.Problems {
+			fmt.Println("-", problem)
+		}
+	case err != nil:
+		log.Fatal(err)
+	}
+}
