@@ -199,3 +199,8 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, errors.Join(errs...)
 }
+
+var (
+	_ Codec = codec.MessagePack{}
+	_ Codec = codec.JSON{}
+)

@@ -431,7 +431,7 @@ func TestStreaming(t *testing.T) {
 func TestHijack(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{Cookie: session.Cookie{InsecureHTTP: true}})
 	token := begin(t, m, map[string]any{"note": "x"})
-	srv := httptest.NewServer(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := m.Get(r.Context())
 		check(t, err)
 		if err := counter.Update(s, inc); err != nil {
@@ -448,7 +448,12 @@ func TestHijack(t *testing.T) {
 		}
 		_, _ = buf.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 		_ = buf.Flush()
-	})))
+	}))
+	returned := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r)
+		close(returned)
+	}))
 	defer srv.Close()
 	get := func(token string) int {
 		r, _ := http.NewRequest("GET", srv.URL, nil)
@@ -461,7 +466,7 @@ func TestHijack(t *testing.T) {
 	if got := get(token); got != 200 {
 		t.Errorf("status %d", got)
 	}
-	srv.Close() // waits for what is saved last
+	<-returned // what is changed after Hijack is saved then
 	wantValue(t, m, token, "counter", 2)
 }
 
