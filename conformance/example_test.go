@@ -1,0 +1,41 @@
+package conformance_test
+
+import (
+	"testing"
+
+	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/codec"
+	"github.com/seed-a7bee19b/session/conformance"
+)
+
+// The whole test of a backend. As a test function it has the name
+// TestConformance.
+func ExampleTestBackend() {
+	_ = func(t *testing.T) {
+		conformance.TestBackend(t, conformance.Backend{
+			New: func(t testing.TB) session.Backend {
+				b, err := memory.New(memory.Config{MaxData: 64 << 10})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return b
+			},
+			MaxData: 64 << 10,
+		})
+	}
+}
+
+func ExampleTestCodec() {
+	_ = func(t *testing.T) {
+		conformance.TestCodec(t, codec.JSON{})
+	}
+}
+
+func ExampleBenchmarkBackend() {
+	_ = func(b *testing.B) {
+		conformance.BenchmarkBackend(b, conformance.Backend{
+			New: func(testing.TB) session.Backend { return new(memory.Backend) },
+		})
+	}
+}
