@@ -85,24 +85,24 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 		expr = &b.replace
 		values[":old"] = &types.AttributeValueMemberB{Value: []byte(old)}
 	}
-	unsure, now, err := b.update(ctx, key, expr, values)
-	failed, refused := err.(*types.ConditionalCheckFailedException)
+	refused, err := b.update(ctx, key, expr, values)
 	switch {
-	case err == nil:
-		return session.Version(next), nil
 	case itemTooLarge(err):
 		return "", fmt.Errorf("dynamodb: the item, with attributes that others have added to it, is larger than DynamoDB allows: %w: %w",
 			session.ErrTooLarge, err)
-	case !refused:
+	case err != nil:
 		return "", err
+	case refused == nil:
+		return session.Version(next), nil
 	}
+	unsure := refused.unsure
 
 	// DynamoDB always hands over the item that stands in the way of a create.
 	// A conflict that cannot be our own first attempt is clear without it.
-	if old == "" && failed.Item == nil && unsure == nil {
+	if old == "" && refused.item == nil && unsure == nil {
 		return "", &session.ConflictError{}
 	}
-	current, err := b.stored(ctx, key, failed.Item)
+	current, err := b.stored(ctx, key, refused.item)
 	found := history(current.Version)
 	switch {
 	case err == nil && found.index(token) >= 0:
@@ -111,7 +111,7 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 		return session.Version(next), nil
 	case errors.Is(err, session.ErrNotFound):
 		return "", &session.ConflictError{Gone: true}
-	case err == nil && old != "" && current.Expires.Unix() <= now:
+	case err == nil && old != "" && current.Expires.Unix() <= refused.at:
 		return "", &session.ConflictError{Gone: true}
 	case unsure == nil && err != nil:
 		return "", &session.ConflictError{}
@@ -178,16 +178,15 @@ func (b *Backend) Touch(ctx context.Context, key string, expires time.Time) erro
 	}
 	values := map[string]types.AttributeValue{":e": number(until)}
 	for range b.c.MaxAttempts {
-		_, now, err := b.update(ctx, key, &b.touch, values)
-		failed, refused := err.(*types.ConditionalCheckFailedException)
-		if !refused {
+		refused, err := b.update(ctx, key, &b.touch, values)
+		if err != nil || refused == nil {
 			return err
 		}
-		current, err := b.stored(ctx, key, failed.Item)
+		current, err := b.stored(ctx, key, refused.item)
 		switch {
 		case err != nil:
 			return err
-		case current.Expires.Unix() <= now:
+		case current.Expires.Unix() <= refused.at:
 			return session.ErrNotFound
 		case current.Expires.Unix() >= until:
 			// It was as late already, or a first attempt whose response was
@@ -216,9 +215,16 @@ func (b *Backend) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-// update sends expr, with the time of each attempt as :now. It returns the
-// last one, to judge the item by that came back.
-func (b *Backend) update(ctx context.Context, key string, expr *expression, values map[string]types.AttributeValue) (unsure error, now int64, err error) {
+// refusal is what a failed condition tells.
+type refusal struct {
+	item   map[string]types.AttributeValue // what is stored; see stored
+	at     int64                           // when it was judged, in epoch seconds of this machine
+	unsure error                           // of an earlier attempt that may have been applied
+}
+
+// update sends expr, with the time of each attempt as :now. It returns a
+// refusal if the condition failed.
+func (b *Backend) update(ctx context.Context, key string, expr *expression, values map[string]types.AttributeValue) (*refusal, error) {
 	in := &dynamodb.UpdateItemInput{
 		TableName:                 &b.c.Table,
 		Key:                       b.key(key),
@@ -229,13 +235,18 @@ func (b *Backend) update(ctx context.Context, key string, expr *expression, valu
 
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}
-	unsure, err = b.call(ctx, opUpdateItem, func(ctx context.Context) error {
+	var now int64
+	unsure, err := b.call(ctx, opUpdateItem, func(ctx context.Context) error {
 		now = b.now().Unix()
 		values[":now"] = number(now)
 		_, err := b.client.UpdateItem(ctx, in, b.opts...)
 		return err
 	})
-	return unsure, now, err
+	var failed *types.ConditionalCheckFailedException
+	if errors.As(err, &failed) {
+		return &refusal{item: failed.Item, at: now, unsure: unsure}, nil
+	}
+	return nil, err
 }
 
 // stored decodes the item that came with a failed condition.

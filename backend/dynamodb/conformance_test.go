@@ -23,11 +23,13 @@ func TestConformance(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			conformance.TestBackend(t, conformance.Backend{
 				New: func(t testing.TB) session.Backend {
+					t.Helper()
 					f := newFake()
 					f.withoutOld = tt.withoutOld
 					return newClockedBackend(t, f, tt.c)
 				},
 				Reopen: func(t testing.TB, b session.Backend) session.Backend {
+					t.Helper()
 					return newClockedBackend(t, b.(*Backend).client.(*fake), tt.c)
 				},
 				Advance: func(_ testing.TB, b session.Backend, d time.Duration) {
@@ -47,6 +49,7 @@ func TestConformance(t *testing.T) {
 }
 
 func newClockedBackend(t testing.TB, f *fake, c Config) *Backend {
+	t.Helper()
 	b := newBackend(t, f, quick(c))
 	b.now = func() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) }
 	return b

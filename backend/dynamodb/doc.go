@@ -11,7 +11,10 @@
 //
 // Sizes are rounded up. A Save or Touch that is refused because its condition
 // does not hold is billed like one that succeeded. Each retry is one more
-// request, and billed if it reached the table.
+// request, and billed if it reached the table. A refusal that comes without
+// the stored item costs one GetItem more, to tell a missing record from an
+// engine that ignores ReturnValuesOnConditionCheckFailure, until the first
+// item has come with a refusal: DynamoDB sends it always.
 //
 // # The item
 //
@@ -46,6 +49,10 @@
 // case left, a lost response followed by eight or more writes of others
 // before the retry, nobody can know: the error says so, and is not
 // [session.ErrConflict].
+//
+// No condition helps against a create that was given up, succeeded in its
+// retry, and comes through only after a Delete: it would create once more.
+// The request would have to be under way for longer than the session lived.
 //
 // # Options of the PHP session handler
 //

@@ -191,8 +191,10 @@ func checkPlaceholders(in *dynamodb.UpdateItemInput) error {
 		given[k] = true
 	}
 	if !maps.Equal(used, given) {
-		return sdkError("UpdateItem", 400, &smithy.GenericAPIError{Code: "ValidationException",
-			Message: fmt.Sprintf("placeholders used: %v, given: %v", used, given)})
+		return sdkError("UpdateItem", 400, &smithy.GenericAPIError{
+			Code:    "ValidationException",
+			Message: fmt.Sprintf("placeholders used: %v, given: %v", used, given),
+		})
 	}
 	return nil
 }

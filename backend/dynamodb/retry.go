@@ -40,14 +40,14 @@ func (op operation) writes() bool {
 // ends. Every request of the package goes through it.
 //
 // unsure is the error of an earlier attempt that may have been applied, nil
-// if there was none. A failed condition is returned as it is: it holds the
-// item, and must not end up in an error that the caller sees.
+// if there was none. A failed condition is returned as it is: the error holds
+// the item, which must not end up in one that the caller sees.
 func (b *Backend) call(ctx context.Context, op operation, send func(context.Context) error) (unsure, err error) {
 	if err := b.ended(ctx, op); err != nil {
 		return nil, err
 	}
 	for attempt := 1; ; attempt++ {
-		err, timedOut := b.attempt(ctx, send)
+		timedOut, err := b.attempt(ctx, send)
 		if err == nil {
 			return unsure, nil
 		}
@@ -82,13 +82,13 @@ func (b *Backend) call(ctx context.Context, op operation, send func(context.Cont
 	}
 }
 
-func (b *Backend) attempt(ctx context.Context, send func(context.Context) error) (err error, timedOut bool) {
+func (b *Backend) attempt(ctx context.Context, send func(context.Context) error) (timedOut bool, err error) {
 	attemptCtx, cancel := context.WithTimeout(ctx, b.c.AttemptTimeout)
 	defer cancel()
 	if err := send(attemptCtx); err != nil {
-		return err, attemptCtx.Err() != nil && ctx.Err() == nil
+		return attemptCtx.Err() != nil && ctx.Err() == nil, err
 	}
-	return nil, false
+	return false, nil
 }
 
 // backoff returns the wait before retry n: full jitter, so that clients which

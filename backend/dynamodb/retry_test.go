@@ -108,13 +108,21 @@ func TestThroughSDK(t *testing.T) {
 		{"hangs for ever", []http.HandlerFunc{hang}, 4, "no answer within 100ms", true},
 		{"unknown, then refused", []http.HandlerFunc{reset, answer(400, "AccessDeniedException", "")}, 2, "it is not known whether it was applied", true},
 
-		{"no table", []http.HandlerFunc{answer(400, "ResourceNotFoundException", "")}, 1,
-			"there is no such table in region eu-north-1: create it with CreateTable", false},
+		{
+			"no table",
+			[]http.HandlerFunc{answer(400, "ResourceNotFoundException", "")},
+			1,
+			"there is no such table in region eu-north-1: create it with CreateTable", false,
+		},
 		{"not allowed", []http.HandlerFunc{answer(400, "AccessDeniedException", "")}, 1, "grant them dynamodb:UpdateItem", false},
 		{"wrong credentials", []http.HandlerFunc{answer(400, "UnrecognizedClientException", "")}, 1, "credentials are wrong or have expired", false},
 		{"old credentials", []http.HandlerFunc{answer(400, "ExpiredTokenException", "")}, 1, "credentials are wrong or have expired", false},
-		{"wrong key", []http.HandlerFunc{answer(400, "ValidationException", "The provided key element does not match the schema")}, 1,
-			`the key of the table does not seem to be "id" of type S: CheckTable tells`, false},
+		{
+			"wrong key",
+			[]http.HandlerFunc{answer(400, "ValidationException", "The provided key element does not match the schema")},
+			1,
+			`the key of the table does not seem to be "id" of type S: CheckTable tells`, false,
+		},
 		{"invalid", []http.HandlerFunc{answer(400, "ValidationException", "no")}, 1, "ValidationException", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

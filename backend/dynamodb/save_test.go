@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,8 +59,10 @@ func TestRoundTrip(t *testing.T) {
 		{"string", Config{DataType: String}, `{"a":1}`},
 		{"empty", Config{}, ""},
 		{"empty string", Config{DataType: String}, ""},
-		{"other names", Config{Table: "T.1", KeyAttribute: "k", DataAttribute: "d", ExpiresAttribute: "ttl",
-			CreatedAttribute: "c", VersionAttribute: "v"}, "x"},
+		{"other names", Config{
+			Table: "T.1", KeyAttribute: "k", DataAttribute: "d", ExpiresAttribute: "ttl",
+			CreatedAttribute: "c", VersionAttribute: "v",
+		}, "x"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()
@@ -94,7 +97,7 @@ func TestConsistentRead(t *testing.T) {
 	for _, eventually := range []bool{false, true} {
 		f := newFake()
 		b := newBackend(t, f, Config{EventuallyConsistentReads: eventually})
-		if _, err := b.Load(context.Background(), key); err != session.ErrNotFound {
+		if _, err := b.Load(context.Background(), key); !errors.Is(err, session.ErrNotFound) {
 			t.Fatal(err)
 		}
 		if *f.lastGet.ConsistentRead == eventually {
@@ -177,8 +180,10 @@ func TestWhatRetryFinds(t *testing.T) {
 		gone
 		unknown
 	)
-	others := func(n int) func(*testing.T, *Backend, *fake) {
-		return func(t *testing.T, b *Backend, _ *fake) {
+	type step = func(testing.TB, *Backend, *fake)
+	others := func(n int) step {
+		return func(t testing.TB, b *Backend, _ *fake) {
+			t.Helper()
 			for range n {
 				rec := mustLoad(t, b)
 				rec.Data = []byte("theirs")
@@ -186,23 +191,30 @@ func TestWhatRetryFinds(t *testing.T) {
 			}
 		}
 	}
-	remove := func(t *testing.T, b *Backend, _ *fake) {
+	remove := func(t testing.TB, b *Backend, _ *fake) {
+		t.Helper()
 		if err := b.Delete(context.Background(), key); err != nil {
 			t.Fatal(err)
 		}
 	}
-	anew := func(t *testing.T, b *Backend, f *fake) {
+	anew := func(t testing.TB, b *Backend, f *fake) {
+		t.Helper()
 		remove(t, b, f)
 		mustSave(t, b, record("anew"))
 	}
-	expire := func(t *testing.T, b *Backend, f *fake) {
+	theirs := func(t testing.TB, b *Backend, _ *fake) {
+		t.Helper()
+		mustSave(t, b, record("theirs"))
+	}
+	expire := func(_ testing.TB, _ *Backend, f *fake) {
 		f.items[key]["expires"] = number(time.Now().Unix())
 	}
-	spoil := func(t *testing.T, b *Backend, f *fake) {
+	spoil := func(_ testing.TB, _ *Backend, f *fake) {
 		f.items[key]["version"] = number(1)
 	}
-	afterwards := func(steps ...func(*testing.T, *Backend, *fake)) func(*testing.T, *Backend, *fake) {
-		return func(t *testing.T, b *Backend, f *fake) {
+	afterwards := func(steps ...step) step {
+		return func(t testing.TB, b *Backend, f *fake) {
+			t.Helper()
 			for _, s := range steps {
 				s(t, b, f)
 			}
@@ -214,7 +226,7 @@ func TestWhatRetryFinds(t *testing.T) {
 		name      string
 		create    bool
 		first     fault
-		meanwhile func(*testing.T, *Backend, *fake)
+		meanwhile step
 		want      int
 	}{
 		{"ours is stored", false, applied, others(0), success},
@@ -238,8 +250,8 @@ func TestWhatRetryFinds(t *testing.T) {
 		{"created", true, applied, others(0), success},
 		{"created, and 7 writes on top", true, applied, others(7), success},
 		{"created, and 8 writes on top", true, applied, others(8), unknown},
-		{"not created, but by another", true, dropped, func(t *testing.T, b *Backend, _ *fake) { mustSave(t, b, record("theirs")) }, conflict},
-		{"throttled, and by another", true, refused, func(t *testing.T, b *Backend, _ *fake) { mustSave(t, b, record("theirs")) }, conflict},
+		{"not created, but by another", true, dropped, theirs, conflict},
+		{"throttled, and by another", true, refused, theirs, conflict},
 	} {
 		for _, withoutOld := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/ALL_OLD ignored %v", tt.name, withoutOld), func(t *testing.T) {
@@ -374,7 +386,7 @@ func TestGoneCostsOneRequest(t *testing.T) {
 	b := newBackend(t, f, Config{})
 	gone := func() int {
 		n := f.count()
-		if err := b.Touch(ctx, "nobody", time.Now().Add(time.Hour)); err != session.ErrNotFound {
+		if err := b.Touch(ctx, "nobody", time.Now().Add(time.Hour)); !errors.Is(err, session.ErrNotFound) {
 			t.Fatal(err)
 		}
 		return f.count() - n
@@ -546,7 +558,7 @@ func TestSize(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, size := range []int{tt.effective, tt.effective + 1} {
-			if !strings.Contains(err.Error(), fmt.Sprint(size)) {
+			if !strings.Contains(err.Error(), strconv.Itoa(size)) {
 				t.Errorf("%v lacks the size %d", err, size)
 			}
 		}
@@ -570,8 +582,10 @@ func TestSize(t *testing.T) {
 }
 
 func TestNumberSize(t *testing.T) {
-	for n, want := range map[int64]int{0: 1, 1: 2, 9: 2, 10: 2, 99: 2, 100: 2, 101: 3, 1000: 2, 1700000000: 2, 1700000001: 6,
-		1700000000000: 3, 1700000000001: 8, -1: 3, -100: 3, -101: 4} {
+	for n, want := range map[int64]int{
+		0: 1, 1: 2, 9: 2, 10: 2, 99: 2, 100: 2, 101: 3, 1000: 2, 1700000000: 2, 1700000001: 6,
+		1700000000000: 3, 1700000000001: 8, -1: 3, -100: 3, -101: 4,
+	} {
 		if got := numberSize(n); got != want {
 			t.Errorf("numberSize(%d) = %d, want %d", n, got, want)
 		}

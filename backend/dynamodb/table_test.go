@@ -98,7 +98,8 @@ func tableOf(status types.TableStatus, key ...string) *types.TableDescription {
 	for i, k := range key {
 		name, typ, _ := strings.Cut(k, ":")
 		d.AttributeDefinitions = append(d.AttributeDefinitions, types.AttributeDefinition{
-			AttributeName: &name, AttributeType: types.ScalarAttributeType(typ)})
+			AttributeName: &name, AttributeType: types.ScalarAttributeType(typ),
+		})
 		kind := types.KeyTypeHash
 		if i > 0 {
 			kind = types.KeyTypeRange
@@ -125,33 +126,45 @@ func TestCheckTable(t *testing.T) {
 		{"updating", tableOf(types.TableStatusUpdating, "id:S"), on, nil},
 		{"TTL enabling", good, ttlOf(types.TimeToLiveStatusEnabling, "expires"), nil},
 		{"missing", nil, on, []string{
-			"it does not exist in this region: create it with CreateTable, or correct Config.Table or the region"}},
+			"it does not exist in this region: create it with CreateTable, or correct Config.Table or the region",
+		}},
 		{"key name", tableOf(types.TableStatusActive, "pk:S"), on, []string{
-			`its key is "pk" and not "id": set Config.KeyAttribute to "pk", or use another table`}},
+			`its key is "pk" and not "id": set Config.KeyAttribute to "pk", or use another table`,
+		}},
 		{"key type", tableOf(types.TableStatusActive, "id:N"), on, []string{
-			`its key "id" is of type N and not S: use another table, as a key cannot be changed`}},
+			`its key "id" is of type N and not S: use another table, as a key cannot be changed`,
+		}},
 		{"sort key", tableOf(types.TableStatusActive, "id:S", "sk:N"), on, []string{
-			`it has a sort key, "sk", and sessions have none: use another table, as a key cannot be changed`}},
+			`it has a sort key, "sk", and sessions have none: use another table, as a key cannot be changed`,
+		}},
 		{"TTL off", good, types.TimeToLiveDescription{TimeToLiveStatus: types.TimeToLiveStatusDisabled}, []string{
-			`TTL is off, so expired sessions would be kept for ever: switch it on for attribute "expires", as CreateTable does`}},
+			`TTL is off, so expired sessions would be kept for ever: switch it on for attribute "expires", as CreateTable does`,
+		}},
 		{"TTL on another", good, ttlOf(types.TimeToLiveStatusEnabled, "ttl"), []string{
-			`TTL is on attribute "ttl" and not on "expires": set Config.ExpiresAttribute to "ttl", or switch TTL off, and on again for "expires"`}},
+			`TTL is on attribute "ttl" and not on "expires": set Config.ExpiresAttribute to "ttl", or switch TTL off, and on again for "expires"`,
+		}},
 		{"TTL disabling", good, ttlOf(types.TimeToLiveStatusDisabling, "expires"), []string{
-			`TTL on attribute "expires" is being switched off: wait until it is, an hour at most, and switch it on for "expires", as CreateTable does`}},
+			`TTL on attribute "expires" is being switched off: wait until it is, an hour at most, and switch it on for "expires", as CreateTable does`,
+		}},
 		{"creating", tableOf(types.TableStatusCreating, "id:S"), on, []string{
-			"it is still being created: wait until it is ACTIVE"}},
+			"it is still being created: wait until it is ACTIVE",
+		}},
 		{"deleting", tableOf(types.TableStatusDeleting, "id:S"), on, []string{
-			"it is being deleted: wait until it is gone, and create it again"}},
+			"it is being deleted: wait until it is gone, and create it again",
+		}},
 		{"no KMS key", tableOf(types.TableStatusInaccessibleEncryptionCredentials, "id:S"), on, []string{
-			"DynamoDB cannot use the KMS key that encrypts it: enable the key, and its grants"}},
+			"DynamoDB cannot use the KMS key that encrypts it: enable the key, and its grants",
+		}},
 		{"archived", tableOf(types.TableStatusArchived, "id:S"), on, []string{
-			"its status is ARCHIVED: it must be ACTIVE"}},
+			"its status is ARCHIVED: it must be ACTIVE",
+		}},
 		{"everything", tableOf(types.TableStatusArchived, "pk:B", "sk:S"), ttlOf(types.TimeToLiveStatusEnabled, "ttl"), []string{
 			"its status is ARCHIVED: it must be ACTIVE",
 			`its key is "pk" and not "id": set Config.KeyAttribute to "pk", or use another table`,
 			`its key "pk" is of type B and not S: use another table, as a key cannot be changed`,
 			`it has a sort key, "sk", and sessions have none: use another table, as a key cannot be changed`,
-			`TTL is on attribute "ttl" and not on "expires": set Config.ExpiresAttribute to "ttl", or switch TTL off, and on again for "expires"`}},
+			`TTL is on attribute "ttl" and not on "expires": set Config.ExpiresAttribute to "ttl", or switch TTL off, and on again for "expires"`,
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newTables()
@@ -210,40 +223,58 @@ func TestCreateTable(t *testing.T) {
 		requests string
 		words    string // "" if it succeeds
 	}{
-		{"new", func(*tables) {},
-			"DescribeTable CreateTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", ""},
+		{
+			"new", func(*tables) {},
+			"DescribeTable CreateTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", "",
+		},
 		{"exists", func(f *tables) {
 			f.table, f.ttl = tableOf(types.TableStatusActive, "id:S"), ttlOf(types.TimeToLiveStatusEnabled, "expires")
 		}, "DescribeTable DescribeTable DescribeTimeToLive", ""},
-		{"exists without TTL", func(f *tables) { f.table = tableOf(types.TableStatusActive, "id:S") },
-			"DescribeTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", ""},
+		{
+			"exists without TTL", func(f *tables) { f.table = tableOf(types.TableStatusActive, "id:S") },
+			"DescribeTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", "",
+		},
 		{"somebody else creates it", func(f *tables) {
 			f.fail(fault{then: func() { f.table = tableOf(types.TableStatusCreating, "id:S") }})
 		}, "DescribeTable CreateTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", ""},
-		{"the response is lost", func(f *tables) { f.fail(fault{}, fault{after: errReset}) },
-			"DescribeTable CreateTable CreateTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", ""},
-		{"the response about TTL is lost", func(f *tables) { f.fail(fault{}, fault{}, fault{}, fault{}, fault{after: errReset}) },
-			"DescribeTable CreateTable DescribeTable DescribeTimeToLive UpdateTimeToLive UpdateTimeToLive DescribeTimeToLive", ""},
-		{"the table is busy", func(f *tables) { f.busy = 1 },
-			"DescribeTable CreateTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", ""},
-		{"not known everywhere yet", func(f *tables) { f.hidden = 1 },
-			"DescribeTable CreateTable DescribeTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", ""},
+		{
+			"the response is lost", func(f *tables) { f.fail(fault{}, fault{after: errReset}) },
+			"DescribeTable CreateTable CreateTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", "",
+		},
+		{
+			"the response about TTL is lost", func(f *tables) { f.fail(fault{}, fault{}, fault{}, fault{}, fault{after: errReset}) },
+			"DescribeTable CreateTable DescribeTable DescribeTimeToLive UpdateTimeToLive UpdateTimeToLive DescribeTimeToLive", "",
+		},
+		{
+			"the table is busy", func(f *tables) { f.busy = 1 },
+			"DescribeTable CreateTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", "",
+		},
+		{
+			"not known everywhere yet", func(f *tables) { f.hidden = 1 },
+			"DescribeTable CreateTable DescribeTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", "",
+		},
 		{"TTL was changed a moment ago", func(f *tables) {
 			f.table = tableOf(types.TableStatusActive, "id:S")
 			f.fail(fault{}, fault{}, fault{}, fault{lost: apiFault(400, "ValidationException", "modified multiple times")})
 		}, "DescribeTable DescribeTable DescribeTimeToLive UpdateTimeToLive DescribeTimeToLive", "modified multiple times"},
-		{"wrong key", func(f *tables) { f.table = tableOf(types.TableStatusActive, "pk:S") },
-			"DescribeTable DescribeTable", `its key is "pk"`},
+		{
+			"wrong key", func(f *tables) { f.table = tableOf(types.TableStatusActive, "pk:S") },
+			"DescribeTable DescribeTable", `its key is "pk"`,
+		},
 		{"wrong TTL", func(f *tables) {
 			f.table, f.ttl = tableOf(types.TableStatusActive, "id:S"), ttlOf(types.TimeToLiveStatusEnabled, "ttl")
 		}, "DescribeTable DescribeTable DescribeTimeToLive", `TTL is on attribute "ttl"`},
 		{"TTL is being switched off", func(f *tables) {
 			f.table, f.ttl = tableOf(types.TableStatusActive, "id:S"), ttlOf(types.TimeToLiveStatusDisabling, "expires")
 		}, "DescribeTable DescribeTable DescribeTimeToLive", "is being switched off"},
-		{"deleting", func(f *tables) { f.table = tableOf(types.TableStatusDeleting, "id:S") },
-			"DescribeTable DescribeTable", "is being deleted"},
-		{"not allowed", func(f *tables) { f.fail(fault{}, fault{lost: apiFault(400, "AccessDeniedException", "")}) },
-			"DescribeTable CreateTable", "grant them dynamodb:CreateTable"},
+		{
+			"deleting", func(f *tables) { f.table = tableOf(types.TableStatusDeleting, "id:S") },
+			"DescribeTable DescribeTable", "is being deleted",
+		},
+		{
+			"not allowed", func(f *tables) { f.fail(fault{}, fault{lost: apiFault(400, "AccessDeniedException", "")}) },
+			"DescribeTable CreateTable", "grant them dynamodb:CreateTable",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newTables()

@@ -39,20 +39,34 @@ func TestWaits(t *testing.T) {
 		requests int
 		is       []error
 	}{
-		{name: "attempts time out", faults: forever(hang), atLeast: 8 * time.Second, atMost: 8*time.Second + 350*time.Millisecond,
-			requests: 4, is: []error{context.DeadlineExceeded}},
-		{name: "one attempt", c: Config{MaxAttempts: 1}, faults: forever(hang), atLeast: 2 * time.Second, atMost: 2 * time.Second,
-			requests: 1, is: []error{context.DeadlineExceeded}},
-		{name: "deadline in an attempt", faults: forever(hang), deadline: time.Second, atLeast: time.Second, atMost: time.Second,
-			requests: 1, is: []error{context.DeadlineExceeded}},
-		{name: "cancelled in an attempt", faults: forever(hang), cancel: time.Second, atLeast: time.Second, atMost: time.Second,
-			requests: 1, is: []error{context.Canceled}},
-		{name: "the wait does not fit", c: slow, faults: forever(throttle), deadline: time.Second, atMost: time.Second - 1,
-			requests: 1, is: []error{context.DeadlineExceeded, errThrottle}},
-		{name: "cancelled in the wait", c: slow, faults: forever(throttle), cancel: time.Millisecond, atLeast: time.Millisecond, atMost: time.Millisecond,
-			requests: 1, is: []error{context.Canceled, errThrottle}},
-		{name: "throttled for ever", faults: forever(throttle), atMost: 350 * time.Millisecond,
-			requests: 4, is: []error{errThrottle}},
+		{
+			name: "attempts time out", faults: forever(hang), atLeast: 8 * time.Second, atMost: 8*time.Second + 350*time.Millisecond,
+			requests: 4, is: []error{context.DeadlineExceeded},
+		},
+		{
+			name: "one attempt", c: Config{MaxAttempts: 1}, faults: forever(hang), atLeast: 2 * time.Second, atMost: 2 * time.Second,
+			requests: 1, is: []error{context.DeadlineExceeded},
+		},
+		{
+			name: "deadline in an attempt", faults: forever(hang), deadline: time.Second, atLeast: time.Second, atMost: time.Second,
+			requests: 1, is: []error{context.DeadlineExceeded},
+		},
+		{
+			name: "cancelled in an attempt", faults: forever(hang), cancel: time.Second, atLeast: time.Second, atMost: time.Second,
+			requests: 1, is: []error{context.Canceled},
+		},
+		{
+			name: "the wait does not fit", c: slow, faults: forever(throttle), deadline: time.Second, atMost: time.Second - 1,
+			requests: 1, is: []error{context.DeadlineExceeded, errThrottle},
+		},
+		{
+			name: "cancelled in the wait", c: slow, faults: forever(throttle), cancel: time.Millisecond, atLeast: time.Millisecond, atMost: time.Millisecond,
+			requests: 1, is: []error{context.Canceled, errThrottle},
+		},
+		{
+			name: "throttled for ever", faults: forever(throttle), atMost: 350 * time.Millisecond,
+			requests: 4, is: []error{errThrottle},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for name, call := range map[string]func(context.Context, *Backend) error{
@@ -147,7 +161,7 @@ func TestDeadlineIsExact(t *testing.T) {
 		if err := b.Touch(ctx, key, stored.Expires); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if _, err := b.Save(ctx, key, rec); !errors.Is(err, session.ErrNotFound) {
 			t.Error(err)
 		}
