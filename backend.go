@@ -21,6 +21,9 @@ type Record struct {
 	// Version is set by the backend on Load, and names the state that a Save
 	// replaces.
 	Version Version
+	// LockedUntil is when the lease of the record's lock runs out, zero if the
+	// record is free. Set by a backend that is a [Leaser], ignored by Save.
+	LockedUntil time.Time
 }
 
 // Expired reports whether the record's deadline has come at now.

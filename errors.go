@@ -1,6 +1,9 @@
 package session
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // The sentinel errors. Test for them with [errors.Is]; the cause, where there
 // is one, can be reached through them with [errors.As]. No error of this
@@ -33,6 +36,19 @@ var (
 	// ErrClosed: use of a session after Close or Destroy.
 	ErrClosed = errors.New("session: closed")
 
+	// ErrLocked: another holder's lock is live, and nothing was written.
+	// Errors with this cause are a [*LockedError].
+	ErrLocked = errors.New("session: locked")
+
+	// ErrLockTimeout: a lock could not be had within [Lock.MaxWait], or too
+	// many were waiting for it already. Nothing was written.
+	ErrLockTimeout = errors.New("session: no lock in time")
+
+	// ErrLockLost: the lease of a lock ran out while it was held. It is the
+	// cause of the request's cancelled context, and nothing is written any
+	// more.
+	ErrLockLost = errors.New("session: lock lost")
+
 	// ErrTooLate: a change that needs a new token at the client, after the
 	// response has started. Nothing was changed.
 	ErrTooLate = errors.New("session: response already started")
@@ -60,3 +76,16 @@ func (e *ConflictError) Error() string {
 func (e *ConflictError) Is(target error) bool {
 	return target == ErrConflict || e.Gone && target == ErrNotFound
 }
+
+// LockedError is how a [Leaser] or [Locker] refuses what a live lock forbids.
+// errors.Is finds [ErrLocked] in it.
+type LockedError struct {
+	// Until is when the lease runs out, unless it is renewed; zero if that is
+	// not known.
+	Until time.Time
+}
+
+func (e *LockedError) Error() string { return ErrLocked.Error() }
+
+// Is makes errors.Is find the sentinel.
+func (e *LockedError) Is(target error) bool { return target == ErrLocked }
