@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/seed-a7bee19b/session"
@@ -57,11 +56,8 @@ func New(client Client, c Config) (*Backend, error) {
 	if c.Prefix == "" {
 		c.Prefix = DefaultPrefix
 	}
-	if len(c.Prefix) > 128 {
-		return nil, fmt.Errorf("redis: Config.Prefix has %d bytes, more than 128", len(c.Prefix))
-	}
-	if _, tag, ok := strings.Cut(c.Prefix, "{"); ok && strings.Contains(tag, "}") {
-		return nil, fmt.Errorf("redis: Config.Prefix %q has a hash tag in braces, which would put all sessions on one server of a cluster", c.Prefix)
+	if err := checkPrefix(c.Prefix); err != nil {
+		return nil, err
 	}
 	switch {
 	case c.MaxSize < 0 || c.MaxSize > MaxSize:
@@ -72,19 +68,13 @@ func New(client Client, c Config) (*Backend, error) {
 	return &Backend{client: client, c: c}, nil
 }
 
-// maxKey is the limit of the contract.
-const maxKey = 512
-
 func (b *Backend) run(ctx context.Context, s *script, key string, first string, rest ...any) (*reply, error) {
 	return b.runLate(ctx, s, key, nil, first, rest...)
 }
 
 func (b *Backend) runLate(ctx context.Context, s *script, key string, late func(*reply), first string, rest ...any) (*reply, error) {
-	switch {
-	case key == "":
-		return nil, errors.New("redis: the key is empty")
-	case len(key) > maxKey:
-		return nil, fmt.Errorf("redis: the key has %d bytes, more than %d", len(key), maxKey)
+	if err := checkKey(key); err != nil {
+		return nil, err
 	}
 	r, err := run(ctx, b.client, s, b.c.Prefix+key, late, first, rest...)
 	if err == nil && r.status() == "foreign" {

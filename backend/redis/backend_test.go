@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -16,19 +18,19 @@ import (
 
 func TestNew(t *testing.T) {
 	client := redis.NewClient(&redis.Options{})
-	defer client.Close()
+	closeLater(t, client)
 	endless := redis.NewClient(&redis.Options{ReadTimeout: -1})
-	defer endless.Close()
+	closeLater(t, endless)
 	endlessWrites := redis.NewClient(&redis.Options{WriteTimeout: -2})
-	defer endlessWrites.Close()
+	closeLater(t, endlessWrites)
 	cluster := redis.NewClusterClient(&redis.ClusterOptions{})
-	defer cluster.Close()
+	closeLater(t, cluster)
 	endlessCluster := redis.NewClusterClient(&redis.ClusterOptions{ReadTimeout: -1})
-	defer endlessCluster.Close()
+	closeLater(t, endlessCluster)
 	ring := redis.NewRing(&redis.RingOptions{})
-	defer ring.Close()
+	closeLater(t, ring)
 	failover := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{"127.0.0.1:1"}})
-	defer failover.Close()
+	closeLater(t, failover)
 
 	for _, tt := range []struct {
 		name   string
@@ -295,7 +297,7 @@ func TestServerErrors(t *testing.T) {
 	}
 	defer stop()
 	admin := redis.NewClient(&redis.Options{Addr: addr, Password: "pass"})
-	defer admin.Close()
+	closeLater(t, admin)
 	ctx := t.Context()
 	for _, tt := range []struct {
 		name    string
@@ -335,7 +337,7 @@ func TestServerErrors(t *testing.T) {
 				tt.options(o)
 			}
 			client := redis.NewClient(o)
-			defer client.Close()
+			closeLater(t, client)
 			b, err := New(client, Config{})
 			if err != nil {
 				t.Fatal(err)
@@ -361,7 +363,7 @@ func TestServerErrors(t *testing.T) {
 // The permissions of the package comment are enough.
 func TestPermissions(t *testing.T) {
 	admin := redis.NewClient(&redis.Options{Addr: realServer})
-	defer admin.Close()
+	closeLater(t, admin)
 	ctx := t.Context()
 	rules := []any{"acl", "setuser", "app", "on", ">pw", "~app:*"}
 	for _, rule := range strings.Fields("+eval +evalsha +time +exists +hmget +hset +pexpireat +del") {
@@ -371,7 +373,7 @@ func TestPermissions(t *testing.T) {
 	o := newLink().options(realServer)
 	o.Username, o.Password = "app", "pw"
 	client := redis.NewClient(o)
-	defer client.Close()
+	closeLater(t, client)
 	b, err := New(client, Config{Prefix: "app:"})
 	if err != nil {
 		t.Fatal(err)
@@ -415,29 +417,83 @@ func TestHangs(t *testing.T) {
 			t.Errorf("Save: %v", err)
 		}
 		l.set(func() { l.hung = false })
-		wantNil(t, client.Close(), "Close")
+		_ = client.Close() // some connections are broken
+	}
+}
+
+// What is left behind by calls that were given up ends with the client.
+func TestGoroutinesEnd(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // connects, and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeLater(t, silent)
+	client := redis.NewClient(&redis.Options{Addr: silent.Addr().String(), PoolSize: 3, ReadTimeout: time.Hour})
+	b, err := New(client, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	working := func() int {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		return strings.Count(string(stacks), "session/backend/redis.run.func")
+	}
+	before := working()
+	for range 10 {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(20*time.Millisecond, cancel)
+		_, err := b.Load(ctx, "k")
+		wantErr(t, err, context.Canceled, "Load")
+	}
+	// falls waits, since a goroutine may be on its way out.
+	falls := func(most int, when string) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); working()-before > most; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %d goroutines, want at most %d", when, working()-before, most)
+			}
+		}
+	}
+	falls(3, "with 3 connections")
+	wantNil(t, client.Close(), "Close")
+	falls(0, "after Close")
+}
+
+// gate is a hook that holds commands back until it is opened, and then sends
+// them although their context has ended.
+type gate struct{ waiting, open chan struct{} }
+
+func (g *gate) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() != "evalsha" {
+			return next(ctx, cmd) // sets up a connection
+		}
+		close(g.waiting)
+		<-g.open
+		return next(context.WithoutCancel(ctx), cmd)
 	}
 }
 
 // The caller's data is not read after Save has returned.
 func TestDataAfterCancel(t *testing.T) {
 	r := newRig(t, Config{})
-	v := mustSave(t, r, "k", "1", "")
+	o := r.second(t)
+	v := mustSave(t, o, "k", "1", "")
+	g := &gate{make(chan struct{}), make(chan struct{})}
+	r.client.AddHook(g)
 	ctx, cancel := context.WithCancel(t.Context())
-	sending, go_ := make(chan struct{}), make(chan struct{})
-	done := make(chan struct{})
-	r.link.set(func() {
-		r.link.pause = func(string) { close(sending); <-go_; close(done) }
-	})
+	go func() { <-g.waiting; cancel() }()
 	rec := record("22222222", v)
-	go func() { <-sending; cancel() }()
 	_, err := r.Save(ctx, "k", rec)
 	wantErr(t, err, context.Canceled, "Save")
 	copy(rec.Data, "xxxxxxxx")
-	r.link.set(func() { r.link.pause = nil })
-	close(go_)
-	<-done
-	o := r.second(t)
+	close(g.open)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		got := mustLoad(t, o, "k")
 		if string(got.Data) == "22222222" {

@@ -46,6 +46,29 @@ func checkClient(client Client) error {
 	return nil
 }
 
+// checkPrefix refuses what cannot be put before all keys.
+func checkPrefix(prefix string) error {
+	if len(prefix) > 128 {
+		return fmt.Errorf("redis: Config.Prefix has %d bytes, more than 128", len(prefix))
+	}
+	if _, tag, ok := strings.Cut(prefix, "{"); ok && strings.Contains(tag, "}") {
+		return fmt.Errorf("redis: Config.Prefix %q has a hash tag in braces, which would put all keys on one server of a cluster", prefix)
+	}
+	return nil
+}
+
+// checkKey holds keys to the contract of session.Backend.
+func checkKey(key string) error {
+	const most = 512
+	switch {
+	case key == "":
+		return errors.New("redis: the key is empty")
+	case len(key) > most:
+		return fmt.Errorf("redis: the key has %d bytes, more than %d", len(key), most)
+	}
+	return nil
+}
+
 // script is a Lua script, run by its hash.
 type script struct {
 	op     string // for error texts

@@ -32,7 +32,7 @@ func startCluster(t *testing.T) (addrs []string) {
 		t.Cleanup(stop)
 		addrs = append(addrs, addr)
 		client := redis.NewClient(&redis.Options{Addr: addr})
-		defer client.Close()
+		closeLater(t, client)
 		if err := client.ClusterAddSlotsRange(ctx, 8192*i, 8192*i+8191).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func startCluster(t *testing.T) (addrs []string) {
 			continue
 		}
 		first := redis.NewClient(&redis.Options{Addr: addrs[0]})
-		defer first.Close()
+		closeLater(t, first)
 		_, firstPort, _ := net.SplitHostPort(addrs[0])
 		firstBus := first.ConfigGet(ctx, "cluster-port").Val()["cluster-port"]
 		if err := client.Do(ctx, "cluster", "meet", "127.0.0.1", firstPort, firstBus).Err(); err != nil {

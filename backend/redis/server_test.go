@@ -24,6 +24,7 @@ import (
 var realServer string
 
 func TestMain(m *testing.M) {
+	redis.SetLogger(silence{}) // it tells of each connection that breaks, which is most
 	code := 1
 	addr, stop, err := startServer()
 	if err != nil {
@@ -35,6 +36,12 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(code)
 }
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
+func closeLater(t *testing.T, c io.Closer) { t.Cleanup(func() { _ = c.Close() }) }
 
 // startServer starts a redis-server of its own on a free port.
 func startServer(options ...string) (addr string, stop func(), err error) {
