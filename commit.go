@@ -8,11 +8,59 @@ import (
 	"time"
 )
 
-// commit stores what there is to store. The session's lock is held. After an
-// error the changes are still pending.
+// save stores what there is to store, and frees the lock that the session
+// holds. The session's lock is held. Each try has limit to succeed, if that is
+// not zero; between them it waits while another holder's lock is live. After
+// an error the changes are still pending, and a lock is still held.
+func (s *Session) save(ctx context.Context, limit time.Duration) error {
+	var w *wait
+	for {
+		err := s.within(ctx, limit, s.commit)
+		if !errors.Is(err, ErrLocked) {
+			return err
+		}
+		if w == nil {
+			w = s.m.newWait(s.key)
+			if werr := w.enter(ctx); werr != nil {
+				return lockError(werr, err)
+			}
+			defer w.leave()
+		}
+		rec, werr := w.untilFree(ctx)
+		switch {
+		case errors.Is(werr, ErrNotFound):
+			return &ConflictError{Gone: true}
+		case werr != nil:
+			return lockError(werr, err)
+		}
+		if err := s.adopt(rec); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Session) within(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	return f(ctx)
+}
+
+// commit is save without waiting: it fails with ErrLocked.
 func (s *Session) commit(ctx context.Context) error {
+	if s.hold != nil {
+		if err := s.hold.check(); err != nil {
+			return err
+		}
+	}
 	if !s.changed() {
-		if expires, stale := s.stale(); stale {
+		expires, stale := s.stale()
+		switch {
+		case s.hold != nil:
+			return s.release(ctx, expires)
+		case stale:
 			return s.touch(ctx, expires)
 		}
 		return nil
@@ -169,7 +217,75 @@ func (s *Session) destroy(ctx context.Context) error {
 	}
 	s.rec.Version = ""
 	s.m.event(ctx, Event{Kind: SessionDestroyed})
+	s.unlocked(ctx)
 	return nil
+}
+
+// acquire locks the record and returns it. What it does if there is no lock in
+// time is up to the policy.
+func (s *Session) acquire(ctx context.Context, lost context.CancelCauseFunc) (Record, error) {
+	rec, h, err := s.m.acquire(ctx, s.key, lost)
+	if errors.Is(err, ErrLockTimeout) && s.m.cfg.Lock.OnTimeout != FailOnTimeout {
+		s.mode = Merge
+		if s.m.cfg.Lock.OnTimeout == ReadOnlyOnTimeout {
+			s.mode = ReadOnly
+		}
+		return s.m.load(ctx, s.key)
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	s.mode, s.hold = Exclusive, h
+	return rec, nil
+}
+
+// upgrade locks a session that was opened without a lock, and applies its
+// changes to what is stored now.
+func (s *Session) upgrade(ctx context.Context, lost context.CancelCauseFunc) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hold != nil || s.closed || !s.stored() {
+		return nil
+	}
+	rec, err := s.acquire(ctx, lost)
+	if err == nil {
+		err = s.adopt(rec)
+	}
+	if err != nil {
+		s.unlock(ctx)
+	}
+	return err
+}
+
+// release frees the lock without writing data.
+func (s *Session) release(ctx context.Context, expires time.Time) error {
+	h := s.hold
+	s.hold = nil
+	err := h.release(ctx, expires)
+	if err == nil && !expires.IsZero() {
+		s.rec.Expires = expires
+	}
+	return err
+}
+
+// unlock frees the lock of a session that will not be saved any more. If it
+// cannot, the lease ends it.
+func (s *Session) unlock(ctx context.Context) {
+	if s.hold != nil {
+		_ = s.release(ctx, time.Time{})
+	}
+}
+
+// unlocked does what is left to do after a write of the holder.
+func (s *Session) unlocked(ctx context.Context) {
+	switch {
+	case s.hold == nil:
+	case s.m.leaser == nil:
+		s.unlock(ctx)
+	default: // the store has freed the lock in the same request
+		s.hold.end()
+		s.hold = nil
+	}
 }
 
 // tombstone is how long ago an ended record expired: longer than clocks of
@@ -194,6 +310,7 @@ func (s *Session) settle(ctx context.Context, kind EventKind, rec Record, values
 	rec.Data = nil
 	s.rec, s.base, s.changes = rec, values, nil
 	s.cleared, s.rotating, s.login = false, false, false
+	s.unlocked(ctx)
 }
 
 func (s *Session) merged(ctx context.Context, conflicts int) {
@@ -206,8 +323,18 @@ func (s *Session) merged(ctx context.Context, conflicts int) {
 // it applies the changes to what is stored now, and returns nil.
 func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 	var conflict *ConflictError
-	if !errors.As(err, &conflict) || conflict.Gone {
+	switch {
+	case !errors.As(err, &conflict):
 		return err
+	case conflict.Gone:
+		if s.hold != nil {
+			s.hold.end()
+			s.hold = nil
+		}
+		return err
+	case s.hold != nil && s.m.leaser != nil:
+		// Nobody can write under a lock that is held.
+		return s.hold.conflicted(err)
 	}
 	if try >= s.m.cfg.MaxMerges {
 		return fmt.Errorf("%w (%d times in a row)", err, try+1)
@@ -230,6 +357,11 @@ func (s *Session) reload(ctx context.Context) error {
 		return &ConflictError{Gone: true}
 	} else if err != nil {
 		return err
+	}
+	if s.hold != nil && s.m.leaser != nil && !s.m.expired(rec, time.Now()) {
+		// The data is as it was, and the version that counts is the holder's.
+		s.rec.Expires = rec.Expires
+		return nil
 	}
 	return s.adopt(rec)
 }

@@ -33,6 +33,14 @@ type Config struct {
 	// Mode is how concurrent writers of a session get along. Default [Merge].
 	Mode Mode
 
+	// SafeMode, if set, is the Mode in the Handler of requests with a safe
+	// method (GET, HEAD, OPTIONS, TRACE). With Mode [Exclusive], SafeMode
+	// [Merge] spares readers the lock.
+	SafeMode Mode
+
+	// Lock is how mode [Exclusive] locks, and how the others wait for it.
+	Lock Lock
+
 	// Codec encodes the values. Default codec.MessagePack{}. Sessions written
 	// with another codec fail with [ErrDecode].
 	Codec Codec
@@ -94,6 +102,17 @@ const (
 	// gone stays gone all the same.
 	LastWrite
 
+	// Exclusive locks the session while a request has it: from when it is read
+	// to when it is saved. Other requests wait, those in mode Merge and
+	// LastWrite with what they want to save. The lock has a lease, which is
+	// renewed as long as the request's context lasts; if it is lost, the
+	// context is cancelled with the cause [ErrLockLost], and nothing is written
+	// any more. It needs a Backend that is a [Leaser], or a [Lock.Locker].
+	//
+	// Saving ends the lock: what a handler changes after its response has
+	// started is merged.
+	Exclusive
+
 	// ReadOnly never writes: a change fails with [ErrReadOnly], and reading
 	// does not move the idle deadline.
 	ReadOnly
@@ -112,6 +131,8 @@ func (m Mode) String() string {
 		return "Merge"
 	case LastWrite:
 		return "LastWrite"
+	case Exclusive:
+		return "Exclusive"
 	case ReadOnly:
 		return "ReadOnly"
 	}
@@ -161,6 +182,15 @@ func (c Config) withDefaults() (Config, error) {
 	if err := c.Mode.check(); err != nil {
 		errs = append(errs, err)
 	}
+	if c.SafeMode != 0 {
+		if err := c.SafeMode.check(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	var err error
+	if c.Lock, err = c.Lock.withDefaults(); err != nil {
+		errs = append(errs, err)
+	}
 	if c.Codec == nil {
 		c.Codec = codec.MessagePack{}
 	}
@@ -192,7 +222,6 @@ func (c Config) withDefaults() (Config, error) {
 		}
 		c.Header = http.CanonicalHeaderKey(c.Header)
 	} else {
-		var err error
 		if c.Cookie, err = c.Cookie.withDefaults(); err != nil {
 			errs = append(errs, err)
 		}

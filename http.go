@@ -5,10 +5,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,20 +36,40 @@ import (
 // "Cache-Control: no-store" if the handler did not choose.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mode := m.mode
+		if m.safeMode != 0 && safe(r.Method) {
+			mode = m.safeMode
+		}
+		var lost context.CancelCauseFunc
+		if mode == Exclusive {
+			var ctx context.Context
+			ctx, lost = context.WithCancelCause(r.Context())
+			defer lost(nil)
+			r = r.WithContext(ctx)
+		}
 		if x := m.exchange(r.Context()); x != nil { // nested: the inner settings rule
-			x.use(m.mode)
+			x.use(mode, lost)
 			next.ServeHTTP(w, r)
 			return
 		}
-		x := &exchange{m: m, header: r.Header, mode: m.mode}
+		x := &exchange{m: m, header: r.Header, mode: mode, lost: lost}
 		rw := &responseWriter{ResponseWriter: w, x: x}
 		if h := w.Header(); len(h) > 0 {
 			rw.outer = h.Clone()
 		}
 		rw.r = r.WithContext(context.WithValue(r.Context(), exchangeKey{m.core}, x))
+		defer x.unlock(r.Context()) // also when next panics
 		next.ServeHTTP(rw, rw.r)
 		rw.finish()
 	})
+}
+
+func safe(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
 }
 
 // Get returns the session of the request whose context is ctx. The first call
@@ -69,14 +91,18 @@ func (m *Manager) Get(ctx context.Context) (*Session, error) {
 // there is one, and else with a status in words that says nothing about err:
 // 409 for [ErrConflict] and [ErrNotFound], as the session changed or ended
 // during the request; 500 for what trying again cannot mend; and 503 for
-// everything that the store may recover from.
+// everything that may go better next time, with Retry-After if it was a lock.
 func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
 	if m.cfg.ErrorHandler != nil {
 		m.cfg.ErrorHandler(w, r, err)
 		return
 	}
 	status := http.StatusServiceUnavailable
+	if errors.Is(err, ErrLockTimeout) || errors.Is(err, ErrLockLost) {
+		w.Header().Set("Retry-After", strconv.Itoa(int((m.cfg.Lock.TTL+time.Second-1)/time.Second)))
+	}
 	switch {
+	case errors.Is(err, ErrLockLost): // which a conflict may have told
 	case errors.Is(err, ErrConflict), errors.Is(err, ErrNotFound):
 		status = http.StatusConflict
 	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrEncode), errors.Is(err, ErrDecode),
@@ -102,19 +128,21 @@ type exchange struct {
 
 	mu    sync.Mutex
 	mode  Mode
+	lost  context.CancelCauseFunc // cancels the request in mode Exclusive
 	s     *Session
+	tried bool   // to lock it
 	asked bool   // the handler asked for the session
 	token string // the client's, as far as it is alive
 	dead  bool   // the client's was destroyed
 }
 
 // use makes mode rule from now on.
-func (x *exchange) use(mode Mode) {
+func (x *exchange) use(mode Mode, lost context.CancelCauseFunc) {
 	x.mu.Lock()
-	x.mode = mode
+	x.mode, x.lost = mode, lost
 	s := x.s
 	x.mu.Unlock()
-	if s != nil {
+	if s != nil && mode != Exclusive { // a lock comes with the next Get
 		s.mu.Lock()
 		s.mode = mode
 		s.mu.Unlock()
@@ -127,6 +155,12 @@ func (x *exchange) get(ctx context.Context) (*Session, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.s != nil {
+		if x.mode == Exclusive && !x.tried && !x.late() {
+			x.tried = true
+			if err := x.s.upgrade(ctx, x.lost); err != nil {
+				return nil, fmt.Errorf("session: get: %w", err)
+			}
+		}
 		return x.s, nil
 	}
 	if !x.asked {
@@ -137,17 +171,18 @@ func (x *exchange) get(ctx context.Context) (*Session, error) {
 		}
 	}
 	m := Manager{core: x.m.core, mode: x.mode}
+	x.tried = x.mode == Exclusive
 	var s *Session
 	if x.token != "" {
 		var err error
-		s, err = m.Open(ctx, x.token)
+		s, err = m.open(ctx, x.token, x.lost)
 		switch {
 		case err == nil:
 		case errors.Is(err, ErrNotFound),
 			errors.Is(err, ErrDecode) && x.m.cfg.Undecodable == ReplaceUndecodable:
 			x.token = ""
 		default:
-			return nil, err
+			return nil, fmt.Errorf("session: get: %w", err)
 		}
 	}
 	if s == nil {
@@ -180,7 +215,7 @@ func (x *exchange) commit(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	changed := s.changed()
-	if !changed {
+	if !changed && s.hold == nil {
 		if _, stale := s.stale(); !stale || x.late() {
 			return nil
 		}
@@ -188,13 +223,28 @@ func (x *exchange) commit(ctx context.Context) error {
 	if s.closed {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
-	defer cancel()
-	err := s.commit(ctx)
-	if !changed {
-		return nil // if the deadline could not be moved, an Event told of it
+	err := s.save(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
+	if !changed && !errors.Is(err, ErrLockLost) {
+		return nil // the deadline was not moved, or the lock waits for its lease to end
 	}
 	return err
+}
+
+// unlock frees the lock that the session still has, because it was not saved.
+func (x *exchange) unlock(ctx context.Context) {
+	x.mu.Lock()
+	s := x.s
+	x.mu.Unlock()
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hold != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
+		defer cancel()
+		s.unlock(ctx)
+	}
 }
 
 // announce tells the client what it needs to know, in the headers h.

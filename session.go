@@ -43,6 +43,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -50,13 +51,16 @@ import (
 // concurrent use and has no goroutine of its own.
 type Manager struct {
 	*core
-	mode Mode
+	mode     Mode
+	safeMode Mode // 0: like mode
 }
 
 // core is what all the views that [Manager.With] makes of a Manager share.
 type core struct {
 	backend Backend
+	leaser  Leaser // the backend, if it locks; nil if not
 	cfg     Config // with every default filled in
+	lines   lines
 }
 
 // New returns a Manager over backend. It checks the whole configuration and
@@ -74,7 +78,22 @@ func New(backend Backend, cfg Config) (*Manager, error) {
 			return nil, fmt.Errorf("session: the backend stores text only, and codec %T is not a text codec; use codec.JSON", cfg.Codec)
 		}
 	}
-	return &Manager{core: &core{backend: backend, cfg: cfg}, mode: cfg.Mode}, nil
+	m := &Manager{core: &core{backend: backend, cfg: cfg}, mode: cfg.Mode, safeMode: cfg.SafeMode}
+	if cfg.Lock.Locker == nil {
+		m.leaser, _ = backend.(Leaser)
+	}
+	if err := m.canLock(cfg.Mode, cfg.SafeMode); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// canLock returns an error if one of the modes needs locks and there are none.
+func (m *core) canLock(modes ...Mode) error {
+	if slices.Contains(modes, Exclusive) && m.leaser == nil && m.cfg.Lock.Locker == nil {
+		return fmt.Errorf("session: mode Exclusive needs a Backend that is a Leaser, which %T is not, or a Lock.Locker", m.backend)
+	}
+	return nil
 }
 
 // textOnly is a Backend that may be set to hold Data as a string.
@@ -85,7 +104,8 @@ type textCodec interface{ Text() bool }
 
 // Route is what can differ from route to route. A zero field inherits.
 type Route struct {
-	Mode Mode
+	Mode     Mode // see [Config.Mode]
+	SafeMode Mode // see [Config.SafeMode]
 }
 
 // With returns a view of m with other settings. It shares everything else, so
@@ -96,7 +116,16 @@ func (m *Manager) With(rt Route) (*Manager, error) {
 		if err := rt.Mode.check(); err != nil {
 			return nil, err
 		}
-		v.mode = rt.Mode
+		v.mode, v.safeMode = rt.Mode, 0
+	}
+	if rt.SafeMode != 0 {
+		if err := rt.SafeMode.check(); err != nil {
+			return nil, err
+		}
+		v.safeMode = rt.SafeMode
+	}
+	if err := m.canLock(v.mode, v.safeMode); err != nil {
+		return nil, err
 	}
 	return &v, nil
 }
@@ -107,31 +136,56 @@ func (m *Manager) Start() *Session {
 	return &Session{m: m.core, mode: m.mode}
 }
 
-// Open returns the session of a token that a client sent. Cost: 1 Load.
+// Open returns the session of a token that a client sent. Cost: 1 Load; in
+// mode [Exclusive] 1 Acquire, and while it waits 1 Load for each look.
 //
 // It fails with [ErrNotFound] if there is no live session (a token that
 // cannot be one of ours is refused without a request), with [ErrDecode] if
-// what is stored is not a session, and with the store's error otherwise.
+// what is stored is not a session, and with the store's error otherwise. In
+// mode Exclusive it can fail with [ErrLockTimeout], and the session must be
+// closed or destroyed: until then it holds its lock, as long as ctx lasts.
 func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
+	s, err := m.open(ctx, token, nil)
+	if err != nil {
+		return nil, fmt.Errorf("session: open: %w", err)
+	}
+	return s, nil
+}
+
+// open calls lost, if not nil, when the lock is.
+func (m *Manager) open(ctx context.Context, token string, lost context.CancelCauseFunc) (*Session, error) {
 	if !validToken(token) {
 		m.event(ctx, Event{Kind: TokenMalformed})
-		return nil, fmt.Errorf("session: open: %w", ErrNotFound)
+		return nil, ErrNotFound
 	}
-	s := &Session{m: m.core, mode: m.mode, id: ID{token}, key: m.cfg.StoreKey(token)}
-	rec, err := m.load(ctx, s.key)
+	s := &Session{m: m.core, mode: m.mode, id: ID{token}, key: m.cfg.StoreKey(token), ctx: ctx}
+	var rec Record
+	var err error
+	if s.mode == Exclusive {
+		if lost == nil {
+			s.ctx, lost = context.WithCancelCause(ctx)
+		}
+		rec, err = s.acquire(ctx, lost)
+	} else {
+		rec, err = m.load(ctx, s.key)
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		m.event(ctx, Event{Kind: TokenUnknown})
-		return nil, fmt.Errorf("session: open: %w", ErrNotFound)
+		return nil, ErrNotFound
 	case err != nil:
-		return nil, fmt.Errorf("session: open: %w", err)
+		return nil, err
 	case m.expired(rec, time.Now()):
 		m.event(ctx, Event{Kind: SessionExpired})
-		return nil, fmt.Errorf("session: open: %w", ErrNotFound)
+		err = ErrNotFound
+	default:
+		if err = s.rebase(rec); err != nil {
+			m.event(ctx, Event{Kind: Undecodable, Err: err})
+		}
 	}
-	if err := s.rebase(rec); err != nil {
-		m.event(ctx, Event{Kind: Undecodable, Err: err})
-		return nil, fmt.Errorf("session: open: %w", err)
+	if err != nil {
+		s.unlock(ctx)
+		return nil, err
 	}
 	return s, nil
 }
@@ -153,7 +207,7 @@ func (m *Manager) Save(ctx context.Context, s *Session) error {
 	if s.closed {
 		return fmt.Errorf("session: save: %w", ErrClosed)
 	}
-	if err := s.commit(ctx); err != nil {
+	if err := s.save(ctx, 0); err != nil {
 		return fmt.Errorf("session: save: %w", err)
 	}
 	return nil
@@ -167,8 +221,9 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 	if s.closed {
 		return nil
 	}
-	err := s.commit(ctx)
+	err := s.save(ctx, 0)
 	s.closed = true
+	s.unlock(ctx)
 	if err != nil {
 		return fmt.Errorf("session: close: %w", err)
 	}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,7 +30,9 @@ type Session struct {
 	login    bool // and restarts the absolute timeout
 	closed   bool
 
-	exchange *exchange // nil outside HTTP
+	ctx      context.Context // ends when the lock is lost
+	hold     *hold           // of the lock in mode Exclusive, nil if there is none
+	exchange *exchange       // nil outside HTTP
 }
 
 // change is what a request did to one value.
@@ -56,6 +59,11 @@ func (s *Session) ID() ID {
 	}
 	return s.id
 }
+
+// Context returns the context that the session was opened with. In mode
+// [Exclusive] it is cancelled with the cause [ErrLockLost] when the lock is
+// lost; in a handler the request's own context is.
+func (s *Session) Context() context.Context { return s.ctx }
 
 // IsNew reports whether the session was never stored.
 func (s *Session) IsNew() bool {
