@@ -315,7 +315,7 @@ func garbage(seeds [][]byte, f func(data []byte)) {
 		f([]byte{byte(c), 0})
 	}
 	for _, seed := range seeds {
-		for range 80 {
+		for range 40 {
 			data := bytes.Clone(seed)
 			for range 1 + random.IntN(3) {
 				at := random.IntN(len(data) + 1)

@@ -295,12 +295,11 @@ func (p *probe) unchanged(key string, before session.Record, after string) {
 	}
 }
 
-// conflict returns err as a *session.ConflictError, or complains.
-func (p *probe) conflict(err error, doing string) *session.ConflictError {
+// conflict complains unless err is a *session.ConflictError.
+func (p *probe) conflict(err error, doing string) {
 	p.Helper()
 	var conflict *session.ConflictError
 	if !errors.As(err, &conflict) {
 		p.Errorf("%s: got error %v, want a *session.ConflictError", doing, err)
 	}
-	return conflict
 }

@@ -265,12 +265,15 @@ func ruleRaceDelete(p *probe) {
 	for round := range rounds {
 		key := p.key(fmt.Sprint(round))
 		first := p.save(key, p.record("1"))
-		busy := make(chan struct{}, 2*writers*tries)
+		saved, touched := make(chan struct{}, writers*tries), make(chan struct{}, writers*tries)
 		p.race(1+writers, func(i int, b session.Backend) {
 			switch {
 			case i == 0:
-				if round%2 == 0 {
-					soon(busy)
+				switch round % 3 { // or at once
+				case 1:
+					soon(saved)
+				case 2:
+					soon(touched)
 				}
 				if err := b.Delete(p.ctx, key); err != nil {
 					p.Errorf("Delete: %v", err)
@@ -283,14 +286,14 @@ func ruleRaceDelete(p *probe) {
 						return
 					}
 					v = next
-					busy <- struct{}{}
+					saved <- struct{}{}
 				}
 			default:
 				for n := range tries {
 					if b.Touch(p.ctx, key, p.later().Add(time.Duration(n)*time.Minute)) != nil {
 						return
 					}
-					busy <- struct{}{}
+					touched <- struct{}{}
 				}
 			}
 		})
