@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,14 +9,50 @@ import (
 	"time"
 )
 
+// exclusively runs f as the only one at work with the store for s. What f
+// reads of s it may read without the lock, as edits wait; what it writes needs
+// the lock, as reading goes on.
+func (s *Session) exclusively(ctx context.Context, f func() error) error {
+	for {
+		s.mu.Lock()
+		saving := s.saving
+		if saving == nil {
+			break
+		}
+		s.mu.Unlock()
+		select {
+		case <-saving:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	saving := make(chan struct{})
+	s.saving = saving
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.saving = nil
+		s.mu.Unlock()
+		close(saving)
+	}()
+	return f()
+}
+
+// set runs f with the lock held.
+func (s *Session) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
 // save stores what there is to store, and frees the lock that the session
-// holds. The session's lock is held. Each try has limit to succeed, if that is
-// not zero; between them it waits while another holder's lock is live. After
-// an error the changes are still pending, and a lock is still held.
+// holds. Each try has limit to succeed, if that is not zero; between them it
+// waits while another holder's lock is live. After an error the changes are
+// still pending, and a lock is still held.
 func (s *Session) save(ctx context.Context, limit time.Duration) error {
 	var w *wait
 	for {
-		err := s.within(ctx, limit, s.commit)
+		err := within(ctx, limit, s.commit)
 		if !errors.Is(err, ErrLocked) {
 			return err
 		}
@@ -39,7 +76,7 @@ func (s *Session) save(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-func (s *Session) within(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
+func within(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
 	if limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
@@ -52,6 +89,11 @@ func (s *Session) within(ctx context.Context, limit time.Duration, f func(contex
 func (s *Session) commit(ctx context.Context) error {
 	if s.hold != nil {
 		if err := s.hold.check(); err != nil {
+			return err
+		}
+	}
+	if s.moving != nil {
+		if err := s.settleMove(ctx); err != nil {
 			return err
 		}
 	}
@@ -89,7 +131,10 @@ func (s *Session) stale() (time.Time, bool) {
 		return time.Time{}, false
 	}
 	expires := s.m.deadline(now, s.rec.Created)
-	return expires, expires.Sub(s.rec.Expires) >= s.m.cfg.TouchInterval
+	if expires.Sub(s.rec.Expires) < s.m.cfg.TouchInterval {
+		return time.Time{}, false
+	}
+	return expires, true
 }
 
 // touch moves the idle deadline.
@@ -102,11 +147,13 @@ func (s *Session) touch(ctx context.Context, expires time.Time) error {
 		s.m.event(ctx, Event{Kind: TouchFailed, Err: err})
 		return err
 	}
-	s.rec.Expires = expires
+	s.set(func() { s.rec.Expires = expires })
 	return nil
 }
 
-// create stores a session that never was, if it has data.
+// create stores a session that never was, if it has data. Each try has an ID
+// of its own: should an earlier one have been stored without our knowing it,
+// nobody has its ID.
 func (s *Session) create(ctx context.Context) error {
 	values := s.values()
 	if len(values) == 0 {
@@ -115,11 +162,8 @@ func (s *Session) create(ctx context.Context) error {
 	if s.exchange.late() {
 		return ErrTooLate
 	}
-	id := s.id
-	if s.rotating || id == (ID{}) {
-		id = newID()
-	}
-	key := s.m.cfg.StoreKey(id.token)
+	token := newToken()
+	key := s.m.cfg.StoreKey(token)
 	rec, err := s.record(values, time.Now())
 	if err != nil {
 		return err
@@ -127,7 +171,7 @@ func (s *Session) create(ctx context.Context) error {
 	if rec.Version, err = s.m.save(ctx, key, rec); err != nil {
 		return err
 	}
-	s.id, s.key = id, key
+	s.set(func() { s.token, s.key = &token, key })
 	s.settle(ctx, SessionCreated, rec, values)
 	return nil
 }
@@ -153,22 +197,29 @@ func (s *Session) replace(ctx context.Context) error {
 	return nil // what others stored is what we would have
 }
 
+// A move is a rotation under way: the record under the new ID is stored, and
+// the old one is to be replaced by a marker that has the new one's key.
+type move struct {
+	token, key string
+	rec        Record // as stored under key; no Version: it never was
+	values     map[string][]byte
+}
+
+// markerLife is how long an old ID is known as such. Requests that were on
+// their way during a rotation get an error meanwhile, and not a new session
+// whose cookie would displace that of the new ID.
+const markerLife = 10 * time.Second
+
 // rotate stores the session under a new ID and then ends the old one: not
-// with Delete, but with a conditional Save of a record past its deadline, so
-// that what another request saved in between is merged and not lost. Until
-// both are done nobody has the new ID.
-func (s *Session) rotate(ctx context.Context) (err error) {
+// with Delete, but with a conditional Save, so that what another request
+// saved in between is merged and not lost, and so that we can tell afterwards
+// who ended it. Until both are done nobody has the new ID.
+func (s *Session) rotate(ctx context.Context) error {
 	if s.exchange.late() {
 		return ErrTooLate
 	}
-	id := newID()
-	key := s.m.cfg.StoreKey(id.token)
-	var stored Version // of the record under the new ID
-	defer func() {
-		if err != nil && stored != "" {
-			_ = s.m.delete(ctx, key) // if this fails too, the record waits for its deadline
-		}
-	}()
+	token := newToken()
+	mv := &move{token: token, key: s.m.cfg.StoreKey(token)}
 	for try := 0; ; try++ {
 		created := s.rec.Created
 		if s.login {
@@ -177,48 +228,104 @@ func (s *Session) rotate(ctx context.Context) (err error) {
 		values := s.values()
 		rec, err := s.record(values, created)
 		if err != nil {
-			return err
+			return s.undo(ctx, mv, err)
 		}
-		rec.Version = stored
-		if rec.Version, err = s.m.save(ctx, key, rec); err != nil {
-			return fmt.Errorf("under a new ID: %w", err)
+		rec.Version = mv.rec.Version
+		if rec.Version, err = s.m.save(ctx, mv.key, rec); err != nil {
+			return s.undo(ctx, mv, fmt.Errorf("under a new ID: %w", err))
 		}
-		stored = rec.Version
-		_, err = s.m.save(ctx, s.key, Record{
-			Created: s.rec.Created,
-			Expires: time.Now().Add(-tombstone),
-			Version: s.rec.Version,
-		})
-		if err == nil {
-			s.id, s.key = id, key
-			s.settle(ctx, SessionRotated, rec, values)
+		mv.rec, mv.values = rec, values
+
+		marker, err := s.marker(mv.key)
+		if err != nil {
+			return s.undo(ctx, mv, err)
+		}
+		_, err = s.m.save(ctx, s.key, marker)
+		switch {
+		case err == nil:
+			s.moved(ctx, mv)
 			s.merged(ctx, try)
+			return nil
+		case uncertain(err):
+			s.moving = mv
+			serr := s.settleMove(ctx)
+			switch {
+			case errors.Is(serr, ErrNotFound): // ended by another request
+				return serr
+			case serr != nil || s.rotating:
+				return err
+			}
 			return nil
 		}
 		if err = s.catchUp(ctx, err, try); err != nil {
-			return err
+			return s.undo(ctx, mv, err)
 		}
 	}
 }
 
-// destroy deletes the session from the store.
-func (s *Session) destroy(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.mode == ReadOnly {
-		return ErrReadOnly
+// marker is what is left under an old ID.
+func (s *Session) marker(newKey string) (Record, error) {
+	data, err := s.m.encode(movedName, newKey)
+	if err != nil {
+		return Record{}, err
 	}
-	s.closed = true // whatever comes of it, nothing of s may be saved any more
-	if !s.stored() {
-		return nil
+	if data, err = s.m.cfg.Codec.Join(map[string][]byte{movedName: data}); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrEncode, err)
 	}
-	if err := s.m.delete(ctx, s.key); err != nil {
+	return Record{Data: data, Created: s.rec.Created, Expires: time.Now().Add(markerLife), Version: s.rec.Version}, nil
+}
+
+// undo takes back the new record of a rotation that certainly did not end the
+// old one, and returns err. If that fails, the record waits for its deadline:
+// nobody has its ID.
+func (s *Session) undo(ctx context.Context, mv *move, err error) error {
+	if mv.rec.Version != "" {
+		_ = s.m.delete(ctx, mv.key)
+	}
+	return err
+}
+
+// settleMove finds out how a rotation ended of which that is not known.
+func (s *Session) settleMove(ctx context.Context) error {
+	mv := s.moving
+	rec, err := s.m.load(ctx, s.key)
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	s.rec.Version = ""
-	s.m.event(ctx, Event{Kind: SessionDestroyed})
-	s.unlocked(ctx)
-	return nil
+	ended := err != nil
+	if err == nil {
+		values, err := s.m.cfg.Codec.Split(rec.Data)
+		var key string
+		if err == nil && values[movedName] != nil {
+			ended = true
+			err = s.m.unmarshal(movedName, values[movedName], &key)
+		}
+		if err == nil && key == mv.key { // we ended it
+			s.moving = nil
+			s.moved(ctx, mv)
+			return nil
+		}
+	}
+	s.moving = nil
+	_ = s.m.delete(ctx, mv.key)
+	if ended {
+		return &ConflictError{Gone: true}
+	}
+	return nil // the old ID is as it was, or changed by others: rotate anew
+}
+
+// moved makes the session that of the new ID. Changes that came after a try
+// whose outcome was not known stay pending.
+func (s *Session) moved(ctx context.Context, mv *move) {
+	later := make(map[string]change)
+	for name, c := range s.changes {
+		if !bytes.Equal(c.data, mv.values[name]) {
+			later[name] = change{data: c.data}
+		}
+	}
+	s.set(func() { s.token, s.key = &mv.token, mv.key })
+	s.settle(ctx, SessionRotated, mv.rec, mv.values)
+	s.set(func() { s.changes = later })
 }
 
 // acquire locks the record and returns it. What it does if there is no lock in
@@ -226,35 +333,37 @@ func (s *Session) destroy(ctx context.Context) error {
 func (s *Session) acquire(ctx context.Context, lost context.CancelCauseFunc) (Record, error) {
 	rec, h, err := s.m.acquire(ctx, s.key, lost)
 	if errors.Is(err, ErrLockTimeout) && s.m.cfg.Lock.OnTimeout != FailOnTimeout {
-		s.mode = Merge
+		mode := Merge
 		if s.m.cfg.Lock.OnTimeout == ReadOnlyOnTimeout {
-			s.mode = ReadOnly
+			mode = ReadOnly
 		}
+		s.set(func() { s.mode = mode })
 		return s.m.load(ctx, s.key)
 	}
 	if err != nil {
 		return Record{}, err
 	}
-	s.mode, s.hold = Exclusive, h
+	s.hold = h
+	s.set(func() { s.mode = Exclusive })
 	return rec, nil
 }
 
 // upgrade locks a session that was opened without a lock, and applies its
 // changes to what is stored now.
 func (s *Session) upgrade(ctx context.Context, lost context.CancelCauseFunc) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.hold != nil || s.closed || !s.stored() {
-		return nil
-	}
-	rec, err := s.acquire(ctx, lost)
-	if err == nil {
-		err = s.adopt(rec)
-	}
-	if err != nil {
-		s.unlock(ctx)
-	}
-	return err
+	return s.exclusively(ctx, func() error {
+		if s.hold != nil || s.closed || !s.stored() {
+			return nil
+		}
+		rec, err := s.acquire(ctx, lost)
+		if err == nil {
+			err = s.adopt(rec)
+		}
+		if err != nil {
+			s.unlock(ctx)
+		}
+		return err
+	})
 }
 
 // release frees the lock without writing data.
@@ -263,7 +372,7 @@ func (s *Session) release(ctx context.Context, expires time.Time) error {
 	s.hold = nil
 	err := h.release(ctx, expires)
 	if err == nil && !expires.IsZero() {
-		s.rec.Expires = expires
+		s.set(func() { s.rec.Expires = expires })
 	}
 	return err
 }
@@ -288,9 +397,29 @@ func (s *Session) unlocked(ctx context.Context) {
 	}
 }
 
-// tombstone is how long ago an ended record expired: longer than clocks of
-// machines that share a store may differ.
-const tombstone = 24 * time.Hour
+// destroy deletes the session from the store.
+func (s *Session) destroy(ctx context.Context) error {
+	if s.mode == ReadOnly {
+		return ErrReadOnly
+	}
+	s.set(func() { s.closed = true }) // whatever comes of it, nothing of s may be saved any more
+	if !s.stored() {
+		return nil
+	}
+	if s.moving != nil {
+		if err := s.m.delete(ctx, s.moving.key); err != nil {
+			return err
+		}
+		s.moving = nil
+	}
+	if err := s.m.delete(ctx, s.key); err != nil {
+		return err
+	}
+	s.set(func() { s.rec.Version = "" })
+	s.m.event(ctx, Event{Kind: SessionDestroyed})
+	s.unlocked(ctx)
+	return nil
+}
 
 // record encodes values into what the store is to hold.
 func (s *Session) record(values map[string][]byte, created time.Time) (Record, error) {
@@ -306,10 +435,13 @@ func (s *Session) record(values map[string][]byte, created time.Time) (Record, e
 
 // settle takes over what has been stored.
 func (s *Session) settle(ctx context.Context, kind EventKind, rec Record, values map[string][]byte) {
-	s.m.event(ctx, Event{Kind: kind, N: len(rec.Data)})
+	size := len(rec.Data)
 	rec.Data = nil
-	s.rec, s.base, s.changes = rec, values, nil
-	s.cleared, s.rotating, s.login = false, false, false
+	s.set(func() {
+		s.rec, s.base, s.changes = rec, values, nil
+		s.cleared, s.rotating, s.login, s.unknown = false, false, false, nil
+	})
+	s.m.event(ctx, Event{Kind: kind, N: size})
 	s.unlocked(ctx)
 }
 
@@ -319,13 +451,29 @@ func (s *Session) merged(ctx context.Context, conflicts int) {
 	}
 }
 
+// uncertain reports whether a Save that failed with err may have been applied.
+func uncertain(err error) bool {
+	for _, sentinel := range []error{ErrConflict, ErrNotFound, ErrLocked, ErrTooLarge, ErrEncode, ErrDecode} {
+		if errors.Is(err, sentinel) {
+			return false
+		}
+	}
+	return err != nil
+}
+
 // catchUp takes the error of a Save. After a conflict that may be tried again
 // it applies the changes to what is stored now, and returns nil.
 func (s *Session) catchUp(ctx context.Context, err error, try int) error {
+	if uncertain(err) {
+		s.unknown = err
+	}
 	var conflict *ConflictError
-	switch {
-	case !errors.As(err, &conflict):
+	if !errors.As(err, &conflict) {
 		return err
+	}
+	current := conflict.Current
+	conflict.Current = nil // not for the caller of Save
+	switch {
 	case conflict.Gone:
 		if s.hold != nil {
 			s.hold.end()
@@ -335,12 +483,13 @@ func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 	case s.hold != nil && s.m.leaser != nil:
 		// Nobody can write under a lock that is held.
 		return s.hold.conflicted(err)
-	}
-	if try >= s.m.cfg.MaxMerges {
+	case s.unknown != nil && s.redoes():
+		// What is stored may be what an earlier Save of ours has made.
+		return fmt.Errorf("it is not known whether the changes were stored: %w", s.unknown)
+	case try >= s.m.cfg.MaxMerges:
 		return fmt.Errorf("%w (%d times in a row)", err, try+1)
-	}
-	if try == 0 && conflict.Current != nil {
-		return s.adopt(*conflict.Current)
+	case try == 0 && current != nil:
+		return s.adopt(*current)
 	}
 	// Others are busy with this session. Step back, and then look again, as
 	// what the conflict brought is old by then.
@@ -348,6 +497,16 @@ func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 		return fmt.Errorf("%w, while retrying after: %w", werr, err)
 	}
 	return s.reload(ctx)
+}
+
+// redoes reports whether a change depends on what is stored.
+func (s *Session) redoes() bool {
+	for _, c := range s.changes {
+		if c.redo != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // reload takes over what is stored now. It fails if there is no live session.
@@ -360,7 +519,7 @@ func (s *Session) reload(ctx context.Context) error {
 	}
 	if s.hold != nil && s.m.leaser != nil && !s.m.expired(rec, time.Now()) {
 		// The data is as it was, and the version that counts is the holder's.
-		s.rec.Expires = rec.Expires
+		s.set(func() { s.rec.Expires = rec.Expires })
 		return nil
 	}
 	return s.adopt(rec)
@@ -371,12 +530,21 @@ func (s *Session) adopt(rec Record) error {
 	if s.m.expired(rec, time.Now()) {
 		return &ConflictError{Gone: true}
 	}
+	var err error
 	if s.mode == LastWrite {
-		rec.Data = nil
-		s.rec = rec // and the base stays: all of this session replaces all of theirs
-		return nil
+		// All of this session replaces all of theirs, so the base stays; but
+		// it must not replace what Rotate left behind.
+		if _, err = s.m.split(rec.Data); err == nil {
+			rec.Data = nil
+			s.set(func() { s.rec = rec })
+		}
+	} else {
+		err = s.rebase(rec)
 	}
-	return s.rebase(rec)
+	if errors.Is(err, errMoved) {
+		return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, err)
+	}
+	return err
 }
 
 // backoff waits between 2 ms and a bound that doubles up to 50 ms.

@@ -99,41 +99,54 @@ type lines struct {
 }
 
 type line struct {
-	waiting []chan struct{} // closed when it is its turn
-	since   time.Time       // since when this process was never out of the line
+	waiting []chan struct{} // each closed when it is its turn
+	since   time.Time       // since when this process has had the session, more or less without a break
+	left    time.Time       // when the last one left; zero while somebody is in front
 }
 
-// patience is how long the requests of one process may hand a lock from one to
-// the next. After it they pause, so that another process gets its turn.
-const patience = 250 * time.Millisecond
+const (
+	// patience is how long the requests of one process may hand a session
+	// from one to the next. After it they stand back, so that those of
+	// another process, which only look at it now and then, get their turn.
+	patience = 250 * time.Millisecond
+	// breather is how long a process must have left a session alone to be
+	// given patience anew.
+	breather = 100 * time.Millisecond
+)
 
 // enter waits for its turn, at most until the deadline. The caller must then
-// call leave. It returns how long to stand back before asking the store.
-func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.Time) error {
+// call leave. It reports whether to stand back first.
+func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.Time) (standBack bool, err error) {
 	ls.mu.Lock()
-	l := ls.m[key]
-	if l == nil {
-		if ls.m == nil {
-			ls.m = make(map[string]*line)
+	l, now := ls.m[key], time.Now()
+	if l == nil || !l.left.IsZero() {
+		if l == nil {
+			ls.forget(now)
+			if ls.m == nil {
+				ls.m = make(map[string]*line)
+			}
+			l = &line{since: now}
+			ls.m[key] = l
 		}
-		ls.m[key] = &line{since: time.Now()}
+		standBack = l.step(now)
 		ls.mu.Unlock()
-		return nil
+		return standBack, nil
 	}
 	if len(l.waiting) >= most {
 		ls.mu.Unlock()
-		return fmt.Errorf("%w: %d requests of this process wait already", ErrLockTimeout, most)
+		return false, fmt.Errorf("%w: %d requests of this process wait already", ErrLockTimeout, most)
 	}
 	turn := make(chan struct{})
 	l.waiting = append(l.waiting, turn)
 	ls.mu.Unlock()
 
-	timer := time.NewTimer(time.Until(deadline))
+	timer := time.NewTimer(deadline.Sub(now))
 	defer timer.Stop()
-	var err error
 	select {
 	case <-turn:
-		return nil
+		ls.mu.Lock()
+		defer ls.mu.Unlock()
+		return l.step(time.Now()), nil
 	case <-timer.C:
 		err = ErrLockTimeout
 	case <-ctx.Done():
@@ -148,33 +161,48 @@ func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.
 	if i < 0 { // its turn came meanwhile
 		ls.leave(key)
 	}
-	return err
+	return false, err
 }
 
-// leave lets the next one in.
+// step is somebody's step to the front. It reports whether this process has
+// had the session for long enough.
+func (l *line) step(now time.Time) (standBack bool) {
+	if !l.left.IsZero() && now.Sub(l.left) >= breather {
+		l.since = now
+	}
+	l.left = time.Time{}
+	if now.Sub(l.since) < patience {
+		return false
+	}
+	l.since = now
+	return true
+}
+
+// leave lets the next one step to the front.
 func (ls *lines) leave(key string) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	l := ls.m[key]
 	if len(l.waiting) == 0 {
-		delete(ls.m, key)
+		l.left = time.Now()
 		return
 	}
 	close(l.waiting[0])
 	l.waiting = l.waiting[1:]
 }
 
-// impatient reports, once in a while, that this process has had a session for
-// long enough.
-func (ls *lines) impatient(key string) bool {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	l, now := ls.m[key], time.Now()
-	if now.Sub(l.since) < patience {
-		return false
+// forget drops lines that nobody has been in for a while. It looks at a few,
+// at random, more than come anew.
+func (ls *lines) forget(now time.Time) {
+	n := 0
+	for key, l := range ls.m {
+		if !l.left.IsZero() && now.Sub(l.left) >= breather {
+			delete(ls.m, key)
+		}
+		if n++; n == 4 {
+			return
+		}
 	}
-	l.since = now
-	return true
 }
 
 // wait is one request's wait for a lock: a place in the line of this process,
@@ -199,17 +227,17 @@ func (w *wait) enter(ctx context.Context) error {
 		return nil
 	}
 	lk := &w.m.cfg.Lock
-	if err := w.m.lines.enter(ctx, w.key, lk.MaxWaiters, w.deadline); err != nil {
+	standBack, err := w.m.lines.enter(ctx, w.key, lk.MaxWaiters, w.deadline)
+	if err != nil {
 		return err
 	}
 	w.inLine = true
-	if w.m.lines.impatient(w.key) {
-		if err := w.sleep(ctx, lk.MaxRetry); err != nil {
+	if standBack {
+		if err = w.sleep(ctx, lk.MaxRetry+lk.MinRetry); err != nil {
 			w.leave()
-			return err
 		}
 	}
-	return nil
+	return err
 }
 
 func (w *wait) leave() {
@@ -293,6 +321,8 @@ func (m *core) acquire(ctx context.Context, key string, lost context.CancelCause
 		asked := time.Now()
 		rec, err := m.tryLock(ctx, h)
 		if err == nil {
+			h.mu.Lock()
+			defer h.mu.Unlock()
 			h.until = asked.Add(m.cfg.Lock.TTL)
 			h.timer = time.AfterFunc(m.cfg.Lock.TTL/3, h.renew)
 			return rec, h, nil
