@@ -73,7 +73,7 @@ type Backend interface {
 	// [ErrNotFound] where the store can tell.
 	//
 	// Expires may be earlier than before, or past: then the record is dead
-	// at once, and for ever, and a rounding up does not change that. A zero Expires MUST be refused with an error.
+	// at once, and for ever. A zero Expires MUST be refused with an error.
 	//
 	// A record that the store cannot hold MUST be refused with [ErrTooLarge];
 	// what was stored before stays.

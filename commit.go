@@ -15,27 +15,43 @@ import (
 func (s *Session) exclusively(ctx context.Context, f func() error) error {
 	for {
 		s.mu.Lock()
-		saving := s.saving
-		if saving == nil {
+		if !s.saving {
 			break
 		}
+		saved := s.whenSaved()
 		s.mu.Unlock()
 		select {
-		case <-saving:
+		case <-saved:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	saving := make(chan struct{})
-	s.saving = saving
+	s.saving = true
 	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.saving = nil
-		s.mu.Unlock()
-		close(saving)
-	}()
+	defer s.set(func() {
+		s.saving = false
+		if s.saved != nil {
+			close(s.saved)
+			s.saved = nil
+		}
+	})
 	return f()
+}
+
+// whenSaved returns what is closed when the work that is under way is done.
+func (s *Session) whenSaved() <-chan struct{} {
+	if s.saved == nil {
+		s.saved = make(chan struct{})
+	}
+	return s.saved
+}
+
+// quickly runs f with the lock held, unless there is work under way. It returns
+// what f does.
+func (s *Session) quickly(f func() bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.saving && f()
 }
 
 // set runs f with the lock held.

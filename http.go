@@ -167,7 +167,8 @@ type exchange struct {
 	mode    Mode
 	lost    context.CancelCauseFunc // cancels the request in mode Exclusive
 	s       *Session
-	opening chan struct{} // closed when the Get that is under way is done; nil: none is
+	opening bool          // a Get is under way
+	opened  chan struct{} // closed when it is done; made by who waits for that
 	asked   bool          // the handler asked for the session
 	quiet   bool          // it did so in mode ReadOnly: nothing is touched
 	tried   bool          // to lock it
@@ -193,11 +194,11 @@ func (x *exchange) use(mode Mode, lost context.CancelCauseFunc) (Mode, context.C
 
 func (x *exchange) late() bool { return x != nil && x.started.Load() }
 
-// session returns the session, if there is one.
-func (x *exchange) session() *Session {
+// session returns the session, if there is one, and whether to touch it.
+func (x *exchange) session() (s *Session, quiet bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.s
+	return x.s, x.quiet
 }
 
 func (x *exchange) get(ctx context.Context) (*Session, error) {
@@ -207,13 +208,16 @@ func (x *exchange) get(ctx context.Context) (*Session, error) {
 			x.mu.Unlock()
 			return nil, ErrClosed
 		}
-		if x.opening == nil {
+		if !x.opening {
 			break
 		}
-		opening := x.opening
+		if x.opened == nil {
+			x.opened = make(chan struct{})
+		}
+		opened := x.opened
 		x.mu.Unlock()
 		select {
-		case <-opening:
+		case <-opened:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -231,8 +235,7 @@ func (x *exchange) get(ctx context.Context) (*Session, error) {
 			defer x.m.event(ctx, Event{Kind: TokenMalformed})
 		}
 	}
-	opening := make(chan struct{})
-	x.opening = opening
+	x.opening = true
 	x.tried = x.tried || upgrade
 	x.quiet = x.mode == ReadOnly
 	s, token, lost := x.s, x.token, x.lost
@@ -248,8 +251,11 @@ func (x *exchange) get(ctx context.Context) (*Session, error) {
 
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	close(opening)
-	x.opening = nil
+	x.opening = false
+	if x.opened != nil {
+		close(x.opened)
+		x.opened = nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -259,18 +265,21 @@ func (x *exchange) get(ctx context.Context) (*Session, error) {
 
 // open returns the session of token, or a new one.
 func (x *exchange) open(ctx context.Context, m *Manager, token string, lost context.CancelCauseFunc) (*Session, error) {
-	s := m.Start()
-	s.ctx = ctx
+	var s *Session
 	if token != "" {
-		opened, err := m.open(ctx, token, lost)
+		var err error
+		s, err = m.open(ctx, token, lost)
 		switch {
 		case err == nil:
-			s = opened
 		case errors.Is(err, ErrNotFound) && !errors.Is(err, errMoved),
 			errors.Is(err, ErrDecode) && m.cfg.Undecodable == ReplaceUndecodable:
 		default:
 			return nil, err
 		}
+	}
+	if s == nil {
+		s = m.Start()
+		s.ctx = ctx
 	}
 	s.exchange = x
 	return s, nil
@@ -288,7 +297,7 @@ func (x *exchange) forget(s *Session) {
 }
 
 func (x *exchange) discard() {
-	if s := x.session(); s != nil {
+	if s, _ := x.session(); s != nil {
 		s.Discard()
 	}
 }
@@ -299,7 +308,10 @@ func (x *exchange) end(ctx context.Context) {
 	s := x.s
 	x.over = true
 	x.mu.Unlock()
-	if s == nil {
+	if s == nil || s.quickly(func() bool {
+		s.closed = s.closed || s.hold == nil
+		return s.closed && s.hold == nil
+	}) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
@@ -315,21 +327,29 @@ func (x *exchange) end(ctx context.Context) {
 // frees its lock. Nothing that needs a new token comes after it, even if the
 // response is started by another goroutine.
 func (x *exchange) commit(ctx context.Context) error {
-	s := x.session()
+	s, quiet := x.session()
 	if s == nil {
 		x.started.Store(true)
+		return nil
+	}
+	if s.quickly(func() bool {
+		idle := x.idle(s, quiet)
+		if idle {
+			x.started.Store(true) // with the lock, so that no edit is in between
+		}
+		return idle
+	}) {
 		return nil
 	}
 	limit := x.m.cfg.CommitTimeout
 	turn, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit+x.m.cfg.Lock.MaxWait)
 	defer cancel()
 	return s.exclusively(turn, func() error {
-		late := x.started.Load()
-		defer s.set(func() { x.started.Store(true) }) // with the lock, so that no edit is in between
-		changed := s.changed()
-		if _, stale := s.stale(); s.closed || !changed && s.hold == nil && (!stale || late || x.quiet) {
+		defer s.set(func() { x.started.Store(true) })
+		if x.idle(s, quiet) {
 			return nil
 		}
+		changed := s.changed()
 		if err := ctx.Err(); err != nil && changed && (s.rotating || !s.stored()) {
 			return fmt.Errorf("%w: the client is gone: %w", ErrTooLate, err)
 		}
@@ -339,6 +359,21 @@ func (x *exchange) commit(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// idle reports whether there is nothing to do for s in the store.
+func (x *exchange) idle(s *Session, quiet bool) bool {
+	if s.closed {
+		return true
+	}
+	if s.changed() || s.hold != nil {
+		return false
+	}
+	if quiet || x.started.Load() {
+		return true
+	}
+	_, stale := s.stale()
+	return !stale
 }
 
 // announce tells the client what it needs to know about its token.

@@ -23,7 +23,8 @@ type Session struct {
 	ctx context.Context // ends when the lock is lost
 
 	mu       sync.Mutex
-	saving   chan struct{} // closed when the work with the store is done that is under way; nil: none is
+	saving   bool          // somebody is at work with the store
+	saved    chan struct{} // closed when that is done; made by who waits for it
 	mode     Mode
 	token    *string // nil before it is stored; see ID
 	id       ID      // of the token, made when asked for
@@ -254,12 +255,12 @@ func (s *Session) User() (string, error) {
 func (s *Session) lock() {
 	for {
 		s.mu.Lock()
-		saving := s.saving
-		if saving == nil {
+		if !s.saving {
 			return
 		}
+		saved := s.whenSaved()
 		s.mu.Unlock()
-		<-saving
+		<-saved
 	}
 }
 
