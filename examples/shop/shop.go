@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"embed"
-	"errors"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -337,15 +336,7 @@ func (sh *shop) write(w http.ResponseWriter, r *http.Request, name string, p pag
 // show anything of.
 func (sh *shop) sessionError(w http.ResponseWriter, r *http.Request, err error) {
 	sh.log.ErrorContext(r.Context(), "session", "err", err)
-	status := http.StatusServiceUnavailable
-	switch {
-	case errors.Is(err, session.ErrConflict), errors.Is(err, session.ErrNotFound):
-		status = http.StatusConflict
-	case errors.Is(err, session.ErrTooLarge), errors.Is(err, session.ErrEncode), errors.Is(err, session.ErrDecode),
-		errors.Is(err, session.ErrReadOnly), errors.Is(err, session.ErrClosed), errors.Is(err, session.ErrTooLate):
-		status = http.StatusInternalServerError
-	}
-	sh.errorPage(w, r, status)
+	sh.errorPage(w, r, session.Status(err))
 }
 
 func (sh *shop) errorPage(w http.ResponseWriter, r *http.Request, status int) {
