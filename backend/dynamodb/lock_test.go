@@ -33,6 +33,9 @@ func mustRelease(t testing.TB, b *Backend, v session.Version) {
 	}
 }
 
+// someHolder is a version as the holder of a lock has it.
+var someHolder = lock{id: "0123456789abcdef"}.held(session.Record{Version: "12345678"}).Version
+
 // state is the stored item as text.
 func (f *fake) state() string {
 	f.mu.Lock()
@@ -270,7 +273,9 @@ func TestUnderLock(t *testing.T) {
 // changes nothing.
 func TestFormerHolder(t *testing.T) {
 	ctx := context.Background()
-	lapse := func(_ testing.TB, b *Backend, _ session.Version) { b.client.(*fake).ahead.Add(int64(time.Minute + time.Millisecond)) }
+	lapse := func(_ testing.TB, b *Backend, _ session.Version) {
+		b.client.(*fake).ahead.Add(int64(time.Minute + time.Millisecond))
+	}
 	takeOver := func(t testing.TB, b *Backend, v session.Version) { lapse(t, b, v); mustAcquire(t, b, time.Hour) }
 	remove := func(t testing.TB, b *Backend, _ session.Version) {
 		if err := b.Delete(ctx, key); err != nil {

@@ -607,6 +607,10 @@ func TestRefused(t *testing.T) {
 		"Save":   func(ctx context.Context, key string) error { _, err := b.Save(ctx, key, record("1")); return err },
 		"Touch":  func(ctx context.Context, key string) error { return b.Touch(ctx, key, time.Now().Add(time.Hour)) },
 		"Delete": b.Delete,
+
+		"Acquire": func(ctx context.Context, key string) error { _, err := b.Acquire(ctx, key, time.Hour); return err },
+		"Extend":  func(ctx context.Context, key string) error { return b.Extend(ctx, key, someHolder, time.Hour) },
+		"Release": func(ctx context.Context, key string) error { return b.Release(ctx, key, someHolder, time.Time{}) },
 	}
 	for name, call := range calls {
 		for _, key := range []string{"", strings.Repeat("k", 513), "\xff"} {
@@ -636,6 +640,17 @@ func TestRefused(t *testing.T) {
 	}
 	if err := b.Touch(ctx, key, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)); err == nil {
 		t.Error("Touch to the year 10000 passes")
+	}
+	if err := b.Release(ctx, key, someHolder, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)); err == nil {
+		t.Error("Release to the year 10000 passes")
+	}
+	for _, ttl := range []time.Duration{0, -1} {
+		if _, err := b.Acquire(ctx, key, ttl); err == nil {
+			t.Errorf("Acquire for %v passes", ttl)
+		}
+		if err := b.Extend(ctx, key, someHolder, ttl); err == nil || errors.Is(err, session.ErrConflict) {
+			t.Errorf("Extend for %v: %v", ttl, err)
+		}
 	}
 	if f.count() != 0 {
 		t.Errorf("sent: %s", f.requests())
