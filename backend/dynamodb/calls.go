@@ -59,8 +59,8 @@ func (b *Backend) get(ctx context.Context, key string, consistent bool) (session
 // the current record. An item larger than [Config].MaxItemSize is refused with
 // [session.ErrTooLarge], and data that is not UTF-8 with [session.ErrEncode]
 // where DataType is String; neither is sent. Expires is rounded up to the
-// second and Created down to the millisecond; both must lie in the years 1 to
-// 9999.
+// second, unless it has passed, and Created down to the millisecond; both must
+// lie in the years 1 to 9999.
 //
 // While a lock is live, only the holder's version writes, and others fail with
 // a [*session.LockedError], also those that create or have read an older
@@ -106,12 +106,6 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 		return session.Version(next), nil
 	}
 	unsure := refused.unsure
-
-	// DynamoDB always hands over the item that stands in the way of a create.
-	// A conflict that cannot be our own first attempt is clear without it.
-	if old == "" && refused.item == nil && unsure == nil {
-		return "", &session.ConflictError{}
-	}
 	current, l, err := b.stored(ctx, key, refused)
 	found := history(current.Version)
 	switch {
@@ -119,6 +113,9 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 		// An attempt whose response was lost was applied. If others have
 		// written since, the next Save with this version conflicts.
 		return session.Version(next), nil
+	case old == "" && unsure == nil && err != nil:
+		// What stood in the way of a create may be gone already.
+		return "", &session.ConflictError{}
 	case errors.Is(err, session.ErrNotFound), old != "" && refused.expired(current, err):
 		return "", &session.ConflictError{Gone: true}
 	case unsure != nil && err != nil:
@@ -146,6 +143,9 @@ func (b *Backend) unknown(unsure, err error) error {
 // fits refuses what the table cannot hold, and returns the times to store.
 func (b *Backend) fits(key string, rec session.Record, version history) (expires, created int64, err error) {
 	expires, created = seconds(rec.Expires), rec.Created.UnixMilli()
+	if !rec.Expires.After(b.now()) {
+		expires = rec.Expires.Unix() // rounding up must not give it another second
+	}
 	switch {
 	case rec.Expires.IsZero():
 		return 0, 0, errors.New("dynamodb: the record has no Expires")

@@ -232,11 +232,7 @@ func TestUnderLock(t *testing.T) {
 		} {
 			n := f.count()
 			err := tt.call(tt.v)
-			want := tt.want
-			if withoutOld && tt.v == "" && tt.want == locked && strings.HasPrefix(tt.name, "Save") {
-				want = conflicts // it does not look further
-			}
-			checkOutcome(t, tt.name, err, want)
+			checkOutcome(t, tt.name, err, tt.want)
 			var le *session.LockedError
 			if errors.As(err, &le) && !le.Until.Equal(rec.LockedUntil) {
 				t.Errorf("%s: until %v, want %v", tt.name, le.Until, rec.LockedUntil)

@@ -177,6 +177,27 @@ func TestDeadlineIsExact(t *testing.T) {
 	})
 }
 
+// A record that is saved as dead is dead at once, also in the second in which
+// its Expires was.
+func TestDeadAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b := newBackend(t, newFake(), Config{})
+		rec := record("1")
+		rec.Version = mustSave(t, b, rec)
+		time.Sleep(300 * time.Millisecond)
+		rec.Expires = time.Now()
+		rec.Version = mustSave(t, b, rec)
+		if got := mustLoad(t, b); !got.Expired(time.Now()) {
+			t.Errorf("at %v it expires at %v", time.Now(), got.Expires)
+		}
+		_, err := b.Save(ctx, key, rec)
+		checkOutcome(t, "Save", err, gone)
+		_, err = b.Acquire(ctx, key, time.Minute)
+		checkOutcome(t, "Acquire", err, notFound)
+	})
+}
+
 // A lease is exact, too: it runs for ttl and no longer, for everybody.
 func TestLeaseIsExact(t *testing.T) {
 	const ttl = 10 * time.Second
