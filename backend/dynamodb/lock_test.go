@@ -571,7 +571,7 @@ func TestWhatRetryFindsWithLock(t *testing.T) {
 		{doSave, "applied", applied, nothing, success},
 		{doSave, "applied, then locked", applied, lockIt, success},
 		{doSave, "applied, then locked and written", applied, lockAndWrite(1), success},
-		{doSave, "applied, then locked, written and locked again", applied, steps(lockAndWrite(tokens - 1), lockIt), success},
+		{doSave, "applied, then locked, written and locked again", applied, steps(lockAndWrite(tokens-1), lockIt), success},
 		{doSave, "may be under as many writes as tokens", applied, lockAndWrite(tokens), unknown},
 		{doSave, "may be under as many writes as tokens, locked", applied, steps(lockAndWrite(tokens), lockIt), unknown},
 		{doSave, "applied, then locked and released", applied, look, success},
@@ -589,7 +589,7 @@ func TestWhatRetryFindsWithLock(t *testing.T) {
 		{doSave, "dropped, then deleted and made anew", dropped, anew, conflicts},
 
 		{doPlain, "applied, then locked", applied, lockIt, success},
-		{doPlain, "applied, then written just less often and locked", applied, steps(write(tokens - 1), lockIt), success},
+		{doPlain, "applied, then written just less often and locked", applied, steps(write(tokens-1), lockIt), success},
 		{doPlain, "may be under as many writes as tokens, locked", applied, steps(write(tokens), lockIt), unknown},
 		{doPlain, "dropped, then locked", dropped, lockIt, locked},
 		{doPlain, "dropped, then written and locked", dropped, steps(write(1), lockIt), locked},
