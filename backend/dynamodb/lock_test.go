@@ -855,7 +855,8 @@ func TestAcquireRacesWithRead(t *testing.T) {
 
 // Holders and a writer without a lock count together, and nothing is lost.
 func TestLockedCount(t *testing.T) {
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	const workers, each = 8, 10
 	f := newFake()
 	first := newBackend(t, f, Config{})

@@ -521,6 +521,14 @@ func TestForeignItem(t *testing.T) {
 		if err := b.Touch(ctx, key, time.Now().Add(time.Hour)); !errors.Is(err, session.ErrDecode) {
 			t.Errorf("Touch: %v", err)
 		}
+		if _, err := b.Acquire(ctx, key, time.Hour); !errors.Is(err, session.ErrDecode) {
+			t.Errorf("Acquire: %v", err)
+		}
+		f.items[key]["expires"] = number(time.Now().Add(time.Hour).Unix())
+		if _, err := b.Acquire(ctx, key, time.Hour); !errors.Is(err, session.ErrDecode) || strings.Contains(f.state(), "lock") {
+			t.Errorf("Acquire of a live one: %v: %s", err, f.state())
+		}
+		f.items[key]["expires"] = number(time.Now().Add(-time.Hour).Unix())
 		// It has expired, but is not ours to overwrite.
 		if _, err := b.Save(ctx, key, record("2")); !errors.Is(err, session.ErrConflict) {
 			t.Errorf("Save: %v", err)
