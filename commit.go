@@ -69,8 +69,11 @@ func (s *Session) save(ctx context.Context, limit time.Duration) error {
 	var w *wait
 	for {
 		err := within(ctx, limit, s.commit)
-		if !errors.Is(err, ErrLocked) {
+		switch {
+		case !errors.Is(err, ErrLocked):
 			return err
+		case s.hold != nil: // so the lock is another's by now
+			return s.hold.conflicted(err)
 		}
 		if w == nil {
 			w = s.m.newWait(s.key)
