@@ -28,12 +28,14 @@ test: ## Obtain what the tests need and run all of them, with -race
 	@scripts/gotest.sh
 
 lint: $(GOLANGCI) ## Check format and style, and look for mistakes
-	@for m in $(MODULES); do \
+	@failed=0; \
+	for m in $(MODULES); do \
 		echo "lint $$m"; \
-		(cd $$m && go vet ./... && $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...) || exit 1; \
-	done
-	@unformatted=$$(gofmt -l . ) || exit 1; \
-	if [ -n "$$unformatted" ]; then echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; fi
+		(cd $$m && go vet ./... && $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...) || failed=1; \
+	done; \
+	unformatted=$$(gofmt -l .) || failed=1; \
+	if [ -n "$$unformatted" ]; then echo "not formatted with gofmt:"; echo "$$unformatted"; failed=1; fi; \
+	exit $$failed
 
 fuzz: ## Run every fuzz target for FUZZTIME=30s
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh

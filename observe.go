@@ -8,7 +8,8 @@ import (
 
 // Observer is told what a [Manager] does: logging, metrics, tracing and cost
 // accounting plug in here. Its methods are called on the request's goroutine,
-// must be safe for concurrent use and must not block. No ID reaches it.
+// must be safe for concurrent use, must not block and must not use the session
+// of the request. No ID reaches it.
 type Observer interface {
 	// Call is called before each call of the Backend. The context that it
 	// returns goes to the backend; done, if not nil, is called with the
@@ -19,26 +20,26 @@ type Observer interface {
 	Event(ctx context.Context, e Event)
 }
 
-// Op is a method of [Backend].
+// Op is a method of [Backend], [Leaser], [Locker] or [Lease].
 type Op int
 
 const (
-	OpLoad   Op = iota + 1 // Backend.Load
-	OpSave                 // Backend.Save
-	OpTouch                // Backend.Touch
-	OpDelete               // Backend.Delete
+	OpLoad    Op = iota + 1 // Backend.Load
+	OpSave                  // Backend.Save
+	OpTouch                 // Backend.Touch
+	OpDelete                // Backend.Delete
+	OpAcquire               // Leaser.Acquire or Locker.Acquire
+	OpExtend                // Leaser.Extend or Lease.Extend
+	OpRelease               // Leaser.Release or Lease.Release
 )
 
+// MarshalText is for logs.
+func (op Op) MarshalText() ([]byte, error) { return []byte(op.String()), nil }
+
 func (op Op) String() string {
-	switch op {
-	case OpLoad:
-		return "Load"
-	case OpSave:
-		return "Save"
-	case OpTouch:
-		return "Touch"
-	case OpDelete:
-		return "Delete"
+	names := [...]string{"", "Load", "Save", "Touch", "Delete", "Acquire", "Extend", "Release"}
+	if op > 0 && int(op) < len(names) {
+		return names[op]
 	}
 	return fmt.Sprintf("Op(%d)", int(op))
 }
@@ -46,8 +47,9 @@ func (op Op) String() string {
 // Event is one thing that happened. New kinds and fields may come.
 type Event struct {
 	Kind EventKind
-	Err  error // the cause, where there is one
-	N    int   // a number that the Kind explains
+	Err  error         // the cause, where there is one
+	N    int           // a number that the Kind explains
+	Wait time.Duration // for a lock
 }
 
 // EventKind says what happened.
@@ -56,6 +58,7 @@ type EventKind int
 const (
 	TokenMalformed   EventKind = iota + 1 // a request carried a token that is not one of ours
 	TokenUnknown                          // a token had no session: destroyed, rotated away, expired or planted
+	TokenMoved                            // a token whose session got a new ID a moment ago
 	SessionExpired                        // a session was found, and its deadline had passed
 	Undecodable                           // a stored session did not decode; Err says why
 	SessionCreated                        // a new session was stored; N is its size in bytes
@@ -66,11 +69,18 @@ const (
 	TouchFailed                           // the idle deadline could not be moved; the request went on
 	CommitFailed                          // the Handler could not save a session, and answered with an error
 	LateFailed                            // what was changed after the response started could not be saved
+	LockAcquired                          // a lock was taken after a Wait
+	LockFailed                            // a lock was not to be had; Err says why
+	LockLost                              // a lease ran out, or was taken over, under its holder
 )
 
+// MarshalText is for logs.
+func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 func (k EventKind) String() string {
-	names := [...]string{"", "TokenMalformed", "TokenUnknown", "SessionExpired", "Undecodable", "SessionCreated",
-		"SessionSaved", "SessionRotated", "SessionDestroyed", "Merged", "TouchFailed", "CommitFailed", "LateFailed"}
+	names := [...]string{"", "TokenMalformed", "TokenUnknown", "TokenMoved", "SessionExpired", "Undecodable", "SessionCreated",
+		"SessionSaved", "SessionRotated", "SessionDestroyed", "Merged", "TouchFailed", "CommitFailed", "LateFailed",
+		"LockAcquired", "LockFailed", "LockLost"}
 	if k > 0 && int(k) < len(names) {
 		return names[k]
 	}
@@ -83,15 +93,14 @@ func (m *core) event(ctx context.Context, e Event) {
 	}
 }
 
-func (m *core) call(ctx context.Context, op Op) (context.Context, func(error)) {
+func (m *core) call(ctx context.Context, op Op) (_ context.Context, done func(error)) {
 	if m.cfg.Observer != nil {
-		if ctx, done := m.cfg.Observer.Call(ctx, op); done != nil {
-			return ctx, done
-		} else {
-			return ctx, func(error) {}
-		}
+		ctx, done = m.cfg.Observer.Call(ctx, op)
 	}
-	return ctx, func(error) {}
+	if done == nil {
+		done = func(error) {}
+	}
+	return ctx, done
 }
 
 func (m *core) load(ctx context.Context, key string) (Record, error) {
@@ -118,6 +127,48 @@ func (m *core) delete(ctx context.Context, key string) error {
 func (m *core) touch(ctx context.Context, key string, expires time.Time) error {
 	ctx, done := m.call(ctx, OpTouch)
 	err := m.backend.Touch(ctx, key, expires)
+	done(err)
+	return err
+}
+
+func (m *core) lease(ctx context.Context, key string, ttl time.Duration) (Record, error) {
+	ctx, done := m.call(ctx, OpAcquire)
+	rec, err := m.leaser.Acquire(ctx, key, ttl)
+	done(err)
+	return rec, err
+}
+
+func (m *core) extend(ctx context.Context, key string, v Version, ttl time.Duration) error {
+	ctx, done := m.call(ctx, OpExtend)
+	err := m.leaser.Extend(ctx, key, v, ttl)
+	done(err)
+	return err
+}
+
+func (m *core) release(ctx context.Context, key string, v Version, expires time.Time) error {
+	ctx, done := m.call(ctx, OpRelease)
+	err := m.leaser.Release(ctx, key, v, expires)
+	done(err)
+	return err
+}
+
+func (m *core) lock(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
+	ctx, done := m.call(ctx, OpAcquire)
+	lease, err := m.cfg.Lock.Locker.Acquire(ctx, key, ttl)
+	done(err)
+	return lease, err
+}
+
+func (m *core) extendLease(ctx context.Context, lease Lease, ttl time.Duration) error {
+	ctx, done := m.call(ctx, OpExtend)
+	err := lease.Extend(ctx, ttl)
+	done(err)
+	return err
+}
+
+func (m *core) releaseLease(ctx context.Context, lease Lease) error {
+	ctx, done := m.call(ctx, OpRelease)
+	err := lease.Release(ctx)
 	done(err)
 	return err
 }

@@ -28,6 +28,8 @@
 //   - No update is lost: every write is conditional on the version that was
 //     read. What two requests change at once is merged value by value, unless
 //     the mode says otherwise.
+//   - A lock has a lease and is fenced: a holder that lost it cannot write.
+//   - A retry after a lost response is not mistaken for a conflict.
 //   - What cannot be stored or decoded is an error, and what was stored stays.
 //   - Every wait is bounded by a context.
 //
@@ -43,6 +45,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -50,13 +53,16 @@ import (
 // concurrent use and has no goroutine of its own.
 type Manager struct {
 	*core
-	mode Mode
+	mode     Mode
+	safeMode Mode // 0: like mode
 }
 
 // core is what all the views that [Manager.With] makes of a Manager share.
 type core struct {
 	backend Backend
+	leaser  Leaser // the backend, if it locks; nil if not
 	cfg     Config // with every default filled in
+	lines   lines
 }
 
 // New returns a Manager over backend. It checks the whole configuration and
@@ -74,7 +80,22 @@ func New(backend Backend, cfg Config) (*Manager, error) {
 			return nil, fmt.Errorf("session: the backend stores text only, and codec %T is not a text codec; use codec.JSON", cfg.Codec)
 		}
 	}
-	return &Manager{core: &core{backend: backend, cfg: cfg}, mode: cfg.Mode}, nil
+	m := &Manager{core: &core{backend: backend, cfg: cfg}, mode: cfg.Mode, safeMode: cfg.SafeMode}
+	if cfg.Lock.Locker == nil {
+		m.leaser, _ = backend.(Leaser)
+	}
+	if err := m.canLock(cfg.Mode, cfg.SafeMode); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// canLock returns an error if one of the modes needs locks and there are none.
+func (m *core) canLock(modes ...Mode) error {
+	if slices.Contains(modes, Exclusive) && m.leaser == nil && m.cfg.Lock.Locker == nil {
+		return fmt.Errorf("session: mode Exclusive needs a Backend that is a Leaser, which %T is not, or a Lock.Locker", m.backend)
+	}
+	return nil
 }
 
 // textOnly is a Backend that may be set to hold Data as a string.
@@ -85,7 +106,8 @@ type textCodec interface{ Text() bool }
 
 // Route is what can differ from route to route. A zero field inherits.
 type Route struct {
-	Mode Mode
+	Mode     Mode // see [Config.Mode]
+	SafeMode Mode // see [Config.SafeMode]
 }
 
 // With returns a view of m with other settings. It shares everything else, so
@@ -96,7 +118,16 @@ func (m *Manager) With(rt Route) (*Manager, error) {
 		if err := rt.Mode.check(); err != nil {
 			return nil, err
 		}
-		v.mode = rt.Mode
+		v.mode, v.safeMode = rt.Mode, 0
+	}
+	if rt.SafeMode != 0 {
+		if err := rt.SafeMode.check(); err != nil {
+			return nil, err
+		}
+		v.safeMode = rt.SafeMode
+	}
+	if err := m.canLock(v.mode, v.safeMode); err != nil {
+		return nil, err
 	}
 	return &v, nil
 }
@@ -104,34 +135,62 @@ func (m *Manager) With(rt Route) (*Manager, error) {
 // Start returns a new session. It makes no request; nothing is stored before
 // the session has data and is saved.
 func (m *Manager) Start() *Session {
-	return &Session{m: m.core, mode: m.mode}
+	return &Session{m: m.core, mode: m.mode, ctx: context.Background()}
 }
 
-// Open returns the session of a token that a client sent. Cost: 1 Load.
+// Open returns the session of a token that a client sent. Cost: 1 Load; in
+// mode [Exclusive] 1 Acquire, and while it waits 1 Load for each look.
 //
 // It fails with [ErrNotFound] if there is no live session (a token that
 // cannot be one of ours is refused without a request), with [ErrDecode] if
-// what is stored is not a session, and with the store's error otherwise.
+// what is stored is not a session, and with the store's error otherwise. In
+// mode Exclusive it can fail with [ErrLockTimeout], and the session must be
+// closed or destroyed: until then it holds its lock, as long as ctx lasts.
 func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
+	s, err := m.open(ctx, token, nil)
+	if err != nil {
+		return nil, fmt.Errorf("session: open: %w", err)
+	}
+	return s, nil
+}
+
+// open calls lost, if not nil, when the lock is.
+func (m *Manager) open(ctx context.Context, token string, lost context.CancelCauseFunc) (*Session, error) {
 	if !validToken(token) {
 		m.event(ctx, Event{Kind: TokenMalformed})
-		return nil, fmt.Errorf("session: open: %w", ErrNotFound)
+		return nil, ErrNotFound
 	}
-	s := &Session{m: m.core, mode: m.mode, id: ID{token}, key: m.cfg.StoreKey(token)}
-	rec, err := m.load(ctx, s.key)
+	s := &Session{m: m.core, mode: m.mode, token: &token, key: m.cfg.StoreKey(token), ctx: ctx}
+	var rec Record
+	var err error
+	if s.mode == Exclusive {
+		if lost == nil {
+			s.ctx, lost = context.WithCancelCause(ctx)
+		}
+		rec, err = s.acquire(ctx, lost)
+	} else {
+		rec, err = m.load(ctx, s.key)
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		m.event(ctx, Event{Kind: TokenUnknown})
-		return nil, fmt.Errorf("session: open: %w", ErrNotFound)
+		return nil, ErrNotFound
 	case err != nil:
-		return nil, fmt.Errorf("session: open: %w", err)
+		return nil, err
 	case m.expired(rec, time.Now()):
 		m.event(ctx, Event{Kind: SessionExpired})
-		return nil, fmt.Errorf("session: open: %w", ErrNotFound)
+		err = ErrNotFound
+	default:
+		switch err = s.rebase(rec); {
+		case errors.Is(err, errMoved):
+			m.event(ctx, Event{Kind: TokenMoved})
+		case err != nil:
+			m.event(ctx, Event{Kind: Undecodable, Err: err})
+		}
 	}
-	if err := s.rebase(rec); err != nil {
-		m.event(ctx, Event{Kind: Undecodable, Err: err})
-		return nil, fmt.Errorf("session: open: %w", err)
+	if err != nil {
+		s.unlock(ctx)
+		return nil, err
 	}
 	return s, nil
 }
@@ -141,38 +200,44 @@ func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
 //
 // Cost: nothing for an unchanged session within [Config.TouchInterval] of the
 // last write, 1 Touch after that; 1 Save for changes, and one more for each
-// conflict; 2 Saves after Rotate or Login.
+// conflict; 2 Saves after Rotate or Login. In mode [Exclusive] it frees the
+// lock: with the same Save, or with 1 Release if nothing changed.
 //
-// It fails with [ErrNotFound] if the session was destroyed, rotated away or
+// It fails with [ErrNotFound] if the session was destroyed, got a new ID or
 // has expired in the meantime, with [ErrConflict] if it was changed by others
-// again and again, with [ErrTooLarge], or with the store's error. The changes
-// are then still pending, and Save may be called again.
+// again and again, with [ErrLockTimeout] if it stays locked, with [ErrLockLost],
+// with [ErrTooLarge], or with the store's error. The changes are then still
+// pending: call Save again, or [Session.Discard]. If the store's error leaves
+// open whether they were stored, and somebody has changed the session since,
+// a second Save returns that error again rather than apply a [Key.Update]
+// twice.
 func (m *Manager) Save(ctx context.Context, s *Session) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return fmt.Errorf("session: save: %w", ErrClosed)
-	}
-	if err := s.commit(ctx); err != nil {
-		return fmt.Errorf("session: save: %w", err)
-	}
-	return nil
+	return m.with(ctx, "save", s, func() error {
+		if s.closed {
+			return ErrClosed
+		}
+		err := s.save(ctx, 0)
+		s.exchange.announce()
+		return err
+	})
 }
 
-// Close saves s and ends its use. It returns the errors of Save; the session
-// is closed all the same. Closing twice is no error.
+// Close ends the use of s: what was not saved is dropped, the idle deadline is
+// moved if it is time, and a lock is freed. So a deferred Close after an
+// error leaves what is stored as it is. Closing twice is no error.
+//
+// Cost: nothing; 1 Touch if [Config.TouchInterval] has passed; 1 Release in
+// mode [Exclusive] if it was not saved.
 func (m *Manager) Close(ctx context.Context, s *Session) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil
-	}
-	err := s.commit(ctx)
-	s.closed = true
-	if err != nil {
-		return fmt.Errorf("session: close: %w", err)
-	}
-	return nil
+	return m.with(ctx, "close", s, func() error {
+		if s.closed {
+			return nil
+		}
+		s.set(func() { s.discard(); s.closed = true })
+		err := s.save(ctx, 0)
+		s.unlock(ctx)
+		return err
+	})
 }
 
 // Destroy deletes the session from the store at once: log out. Pending changes
@@ -180,13 +245,29 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 // [Manager.Get] gives a new session. After an error the session may still be
 // there: say so to the user, or call Destroy again.
 //
+// It ends the session under the ID by which s knows it. One that another
+// request gave a new ID since is out of its reach, as is any other session of
+// the same user.
+//
 // Cost: 1 Delete; none for a session that was never stored.
 func (m *Manager) Destroy(ctx context.Context, s *Session) error {
-	if err := s.destroy(ctx); err != nil {
-		return fmt.Errorf("session: destroy: %w", err)
+	return m.with(ctx, "destroy", s, func() error {
+		err := s.destroy(ctx)
+		if err == nil && s.exchange != nil {
+			s.exchange.forget(s)
+		}
+		return err
+	})
+}
+
+// with runs f as the only one at work with the store for s.
+func (m *Manager) with(ctx context.Context, what string, s *Session, f func() error) error {
+	err := errors.New("the session is that of another Manager")
+	if s.m == m.core {
+		err = s.exclusively(ctx, f)
 	}
-	if s.exchange != nil {
-		s.exchange.forget(s)
+	if err != nil {
+		return fmt.Errorf("session: %s: %w", what, err)
 	}
 	return nil
 }

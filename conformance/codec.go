@@ -315,7 +315,7 @@ func garbage(seeds [][]byte, f func(data []byte)) {
 		f([]byte{byte(c), 0})
 	}
 	for _, seed := range seeds {
-		for range 80 {
+		for range 40 {
 			data := bytes.Clone(seed)
 			for range 1 + random.IntN(3) {
 				at := random.IntN(len(data) + 1)
@@ -333,7 +333,10 @@ func garbage(seeds [][]byte, f func(data []byte)) {
 			f(data)
 		}
 	}
-	// Deep nesting, as in JSON and in MessagePack.
+}
+
+// nested calls f with deep nesting, as it is in JSON and in MessagePack.
+func nested(f func(data []byte)) {
 	for _, c := range []byte{'[', '{', 0x91, 0x81, 0xdc, 0xdf} {
 		f(bytes.Repeat([]byte{c}, 200_000))
 	}
@@ -372,6 +375,11 @@ func ruleUnmarshalPanics(p *codecProbe) {
 	}
 	garbage(p.seeds(), func(data []byte) {
 		for _, target := range codecTargets() {
+			try(data, target)
+		}
+	})
+	nested(func(data []byte) {
+		for _, target := range []any{new(any), new([]codecItem)} {
 			try(data, target)
 		}
 	})
@@ -575,13 +583,15 @@ func ruleSplitEmpty(p *codecProbe) {
 func ruleSplitPanics(p *codecProbe) {
 	defer limitStack()()
 	failures := 0
-	garbage([][]byte{p.join(p.session()), p.join(nil)}, func(data []byte) {
+	try := func(data []byte) {
 		r := p.panics(func() error { _, err := p.codec.Split(data); return err })
 		if r != nil && failures < 3 {
 			failures++
 			p.Errorf("Split of % .20x panics: %v", data, r)
 		}
-	})
+	}
+	garbage([][]byte{p.join(p.session()), p.join(nil)}, try)
+	nested(try)
 }
 
 func ruleSplitMemory(p *codecProbe) {

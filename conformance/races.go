@@ -107,6 +107,14 @@ func (p *probe) race(n int, f func(i int, b session.Backend)) {
 	wg.Wait()
 }
 
+// soon waits for another goroutine, but not for long, since it may have ended.
+func soon(c <-chan struct{}) {
+	select {
+	case <-c:
+	case <-time.After(10 * time.Millisecond):
+	}
+}
+
 func ruleRaceCreate(p *probe) {
 	if !p.sound() {
 		return
@@ -197,7 +205,7 @@ func ruleRaceTouch(p *probe) {
 	until := p.later()
 	v := p.save(key, p.record("0"))
 	const saves, touchers = 20, 3
-	done := make(chan struct{})
+	done, touched := make(chan struct{}), make(chan struct{})
 	p.race(1+touchers, func(i int, b session.Backend) {
 		if i > 0 {
 			for n := 1; ; n++ {
@@ -210,6 +218,10 @@ func ruleRaceTouch(p *probe) {
 					p.Errorf("Touch: %v", err)
 					return
 				}
+				select {
+				case touched <- struct{}{}:
+				case <-done:
+				}
 			}
 		}
 		defer close(done)
@@ -219,6 +231,7 @@ func ruleRaceTouch(p *probe) {
 				p.Errorf("Save, with nobody else but Touch: %v", err)
 				return
 			}
+			soon(touched) // and so the next Touch begins
 		}
 	})
 	if rec := p.load(key); !p.Failed() && (string(rec.Data) != fmt.Sprint(saves) || rec.Version != v) {
@@ -252,9 +265,16 @@ func ruleRaceDelete(p *probe) {
 	for round := range rounds {
 		key := p.key(fmt.Sprint(round))
 		first := p.save(key, p.record("1"))
+		saved, touched := make(chan struct{}, writers*tries), make(chan struct{}, writers*tries)
 		p.race(1+writers, func(i int, b session.Backend) {
 			switch {
 			case i == 0:
+				switch round % 3 { // or at once
+				case 1:
+					soon(saved)
+				case 2:
+					soon(touched)
+				}
 				if err := b.Delete(p.ctx, key); err != nil {
 					p.Errorf("Delete: %v", err)
 				}
@@ -266,12 +286,14 @@ func ruleRaceDelete(p *probe) {
 						return
 					}
 					v = next
+					saved <- struct{}{}
 				}
 			default:
 				for n := range tries {
 					if b.Touch(p.ctx, key, p.later().Add(time.Duration(n)*time.Minute)) != nil {
 						return
 					}
+					touched <- struct{}{}
 				}
 			}
 		})

@@ -28,7 +28,7 @@ var backendRules = []backendRule{
 		"Save stores Data, Created and Expires of rec",
 		"and MAY round Expires up to the next second.",
 	}},
-	{name: "KeptUntilExpires", run: ruleKept, quotes: []string{
+	{name: "KeptUntilExpires", run: ruleKept, waits: true, quotes: []string{
 		"It MUST keep a record until its Expires;",
 	}},
 	{name: "LoadAbsent", run: ruleLoadAbsent, quotes: []string{
@@ -46,7 +46,7 @@ var backendRules = []backendRule{
 	{name: "CreateExisting", run: ruleCreateExisting, quotes: []string{
 		"With a zero rec.Version it creates: it MUST fail with a *ConflictError if a live record exists.",
 	}},
-	{name: "CreateAfterEnd", run: ruleCreateAfterEnd, quotes: []string{
+	{name: "CreateAfterEnd", run: ruleCreateAfterEnd, waits: true, quotes: []string{
 		"With a zero rec.Version it creates: it MUST fail with a *ConflictError if a live record exists.",
 	}},
 	{name: "SaveStale", run: ruleSaveStale, quotes: []string{
@@ -65,7 +65,7 @@ var backendRules = []backendRule{
 		"A replacing Save MUST NOT create: where the record was deleted,",
 		"Once it has returned, no Save with an older version and no Touch may bring the record back.",
 	}},
-	{name: "SaveExpired", run: ruleSaveExpired, quotes: []string{
+	{name: "SaveExpired", run: ruleSaveExpired, waits: true, quotes: []string{
 		"A replacing Save MUST NOT create: where the record was deleted, or its Expires has passed, it fails with a *ConflictError",
 		"then the record is dead at once, and for ever.",
 	}},
@@ -81,7 +81,7 @@ var backendRules = []backendRule{
 	{name: "TooLarge", run: ruleTooLarge, quotes: []string{
 		"A record that the store cannot hold MUST be refused with ErrTooLarge; what was stored before stays.",
 	}, needs: func(b Backend) bool { return b.MaxData > 0 }},
-	{name: "Touch", run: ruleTouch, quotes: []string{
+	{name: "Touch", run: ruleTouch, waits: true, quotes: []string{
 		"Touch moves Expires forward;",
 		"It MUST keep a record until its Expires;",
 	}},
@@ -95,7 +95,7 @@ var backendRules = []backendRule{
 		"If there is no record, or its Expires has passed, it MUST fail with ErrNotFound and revive nothing.",
 		"Once it has returned, no Save with an older version and no Touch may bring the record back.",
 	}},
-	{name: "TouchExpired", run: ruleTouchExpired, quotes: []string{
+	{name: "TouchExpired", run: ruleTouchExpired, waits: true, quotes: []string{
 		"If there is no record, or its Expires has passed, it MUST fail with ErrNotFound and revive nothing.",
 		"then the record is dead at once, and for ever.",
 	}},

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -299,16 +300,15 @@ func TestDeletedAfterLostResponse(t *testing.T) {
 	absent(t, b, rec, "")
 }
 
-// TestCounterUnderFaults has clients count one key up, each with its own
-// connection, while requests and responses are lost: no increment is, and
-// none is done twice.
+// TestCounterUnderFaults has clients add to one record, each with its own
+// connection, while requests and responses are lost: every addition is there
+// once in the end. What is counted has names, so that each answer can be
+// checked: a Save that is refused as a conflict has not been applied.
 func TestCounterUnderFaults(t *testing.T) {
 	const clients, increments = 10, 20
-	config := quick()
-	config.MaxAttempts = 10 // with 4, one call in 2000 would meet nothing but faults
-	table := newTable(t, config)
+	table := newTable(t, quick())
 	b, _ := connect(t, table)
-	save(t, b, key, record("0"))
+	save(t, b, key, record(""))
 
 	var wg sync.WaitGroup
 	for i := range clients {
@@ -319,8 +319,8 @@ func TestCounterUnderFaults(t *testing.T) {
 			proxy.Throttle:     0.05,
 		}))
 		wg.Go(func() {
-			for range increments {
-				if err := increment(t.Context(), mine); err != nil {
+			for n := range increments {
+				if err := add(t, mine, fmt.Sprintf("%d.%d", i, n)); err != nil {
 					t.Errorf("client %d: %v", i, err)
 					return
 				}
@@ -328,29 +328,48 @@ func TestCounterUnderFaults(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got, want := string(load(t, b, key).Data), strconv.Itoa(clients*increments); got != want {
-		t.Errorf("counted to %s, want %s", got, want)
+
+	names := strings.Fields(string(load(t, b, key).Data))
+	slices.Sort(names)
+	if once := slices.Compact(slices.Clone(names)); len(names) != clients*increments || len(once) != len(names) {
+		t.Errorf("counted to %d, %d of them different, want %d", len(names), len(once), clients*increments)
 	}
 }
 
-// increment tries until it has written what it read plus one.
-func increment(ctx context.Context, b session.Backend) error {
-	rec, err := b.Load(ctx, key)
-	for err == nil {
-		var n int
-		if n, err = strconv.Atoi(string(rec.Data)); err != nil {
-			return err
+// add appends name to what is stored, as an application would: after a
+// conflict it goes on from the current record, and after an error that leaves
+// the outcome open it looks.
+func add(t *testing.T, b session.Backend, name string) error {
+	t.Helper()
+	has := func(rec session.Record) bool { return slices.Contains(strings.Fields(string(rec.Data)), name) }
+	var rec session.Record
+	var err error
+	current := false
+	for range 1000 {
+		if !current {
+			if rec, err = b.Load(t.Context(), key); err != nil {
+				continue
+			}
+			if has(rec) {
+				return nil
+			}
 		}
+		current = false
 		var conflict *session.ConflictError
-		_, err = b.Save(ctx, key, replacing(record(strconv.Itoa(n+1)), rec.Version))
+		_, err = b.Save(t.Context(), key, replacing(record(string(rec.Data)+" "+name), rec.Version))
 		switch {
+		case err == nil:
+			return nil
 		case !errors.As(err, &conflict):
+			t.Logf("outcome open: %v", err)
+		case conflict.Gone:
 			return err
 		case conflict.Current != nil:
-			rec, err = *conflict.Current, nil
-		default:
-			rec, err = b.Load(ctx, key)
+			rec, current = *conflict.Current, true
+			if has(rec) {
+				return fmt.Errorf("a false conflict: %w", err)
+			}
 		}
 	}
-	return err
+	return fmt.Errorf("no luck in 1000 rounds, lastly: %w", err)
 }

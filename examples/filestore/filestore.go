@@ -34,6 +34,7 @@ func Open(dir string) (*Store, error) {
 	return s, lock.Close()
 }
 
+// Load implements session.Backend.
 func (s *Store) Load(ctx context.Context, key string) (rec session.Record, err error) {
 	if err := ctx.Err(); err != nil {
 		return rec, err
@@ -55,6 +56,7 @@ func (s *Store) Load(ctx context.Context, key string) (rec session.Record, err e
 	return rec, nil
 }
 
+// Save implements session.Backend. A conflict carries the current record.
 func (s *Store) Save(ctx context.Context, key string, rec session.Record) (v session.Version, err error) {
 	if rec.Expires.IsZero() {
 		return "", errors.New("filestore: record without Expires")
@@ -77,6 +79,7 @@ func (s *Store) Save(ctx context.Context, key string, rec session.Record) (v ses
 	return v, err
 }
 
+// Touch implements session.Backend.
 func (s *Store) Touch(ctx context.Context, key string, expires time.Time) error {
 	return s.locked(ctx, func() error {
 		rec, err := s.Load(ctx, key)
@@ -93,6 +96,7 @@ func (s *Store) Touch(ctx context.Context, key string, expires time.Time) error 
 	})
 }
 
+// Delete implements session.Backend.
 func (s *Store) Delete(ctx context.Context, key string) error {
 	return s.locked(ctx, func() error {
 		err := os.Remove(s.path(key))
@@ -119,7 +123,7 @@ func (s *Store) locked(ctx context.Context, f func() error) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // unlocks
+	defer func() { _ = lock.Close() }() // unlocks
 	for {
 		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
@@ -147,7 +151,7 @@ func (s *Store) write(key string, rec session.Record) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp.Name()) // does nothing after the rename
+	defer func() { _ = os.Remove(temp.Name()) }() // fails after the rename
 	_, err = temp.Write(data)
 	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
 		return err

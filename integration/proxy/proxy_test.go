@@ -66,7 +66,7 @@ func send(ctx context.Context, url, op string) (*http.Response, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end below
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	return resp, string(body), err
 }

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// cost counts the store calls of one request. It travels in the request's
+// context, where the observer finds it.
+type cost struct {
+	mu    sync.Mutex // a request may use its session from several goroutines
+	calls map[session.Op]int
+}
+
+type costKey struct{}
+
+func withCost(ctx context.Context) (context.Context, *cost) {
+	c := &cost{calls: make(map[session.Op]int)}
+	return context.WithValue(ctx, costKey{}, c), c
+}
+
+// String returns what the store was asked for, as in "1 Load, 2 Saves".
+func (c *cost) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var parts []string
+	for _, op := range slices.Sorted(maps.Keys(c.calls)) {
+		part := fmt.Sprint(c.calls[op], " ", op)
+		if c.calls[op] > 1 {
+			part += "s"
+		}
+		parts = append(parts, part)
+	}
+	if len(parts) == 0 {
+		return "no store call"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// observer is a session.Observer that keeps the accounts of every request,
+// and logs what a handler does not get to know.
+type observer struct{ log *slog.Logger }
+
+func (observer) Call(ctx context.Context, op session.Op) (context.Context, func(error)) {
+	if c, ok := ctx.Value(costKey{}).(*cost); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.calls[op]++
+	}
+	return ctx, nil
+}
+
+func (o observer) Event(ctx context.Context, e session.Event) {
+	switch e.Kind {
+	case session.TouchFailed, session.LateFailed:
+		o.log.WarnContext(ctx, "session", "event", e.Kind, "err", e.Err)
+	default:
+		o.log.DebugContext(ctx, "session", "event", e.Kind, "err", e.Err)
+	}
+}

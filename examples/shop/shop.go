@@ -1,0 +1,364 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/subtle"
+	"embed"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// What the shop keeps in a session.
+var (
+	visits  = session.Key[int]{Name: "visits"}
+	cart    = session.Key[map[string]int]{Name: "cart"} // how many, by the tea's ID
+	message = session.Key[string]{Name: "message"}      // for the next page, once
+)
+
+// demoPassword is everybody's. A real shop keeps a salted hash for each user.
+const demoPassword = "tea"
+
+// storeTimeout bounds how long a visitor waits for the store.
+const storeTimeout = 5 * time.Second
+
+//go:embed templates style.css
+var files embed.FS
+
+type shop struct {
+	sessions *session.Manager
+	pages    map[string]*template.Template
+	store    string // where sessions are kept, in words
+	log      *slog.Logger
+}
+
+// newShop returns the whole application over backend.
+func newShop(backend session.Backend, store string, log *slog.Logger) (http.Handler, error) {
+	sh := &shop{store: store, log: log, pages: make(map[string]*template.Template)}
+	for _, name := range []string{"catalogue", "cart", "account", "login", "error"} {
+		t, err := template.ParseFS(files, "templates/layout.html", "templates/"+name+".html")
+		if err != nil {
+			return nil, err
+		}
+		sh.pages[name] = t
+	}
+	var err error
+	sh.sessions, err = session.New(backend, session.Config{
+		// The demo speaks plain HTTP, to this machine. Leave Cookie out where
+		// there is HTTPS: then the cookie travels over nothing else.
+		Cookie:       session.Cookie{InsecureHTTP: true},
+		ErrorHandler: sh.sessionError,
+		Observer:     observer{log},
+	})
+	if err != nil {
+		return nil, err
+	}
+	readOnly, err := sh.sessions.With(session.Route{Mode: session.ReadOnly})
+	if err != nil {
+		return nil, err
+	}
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /style.css", stylesheet) // never asks for a session, so costs no store call
+	mux.Handle("GET /login", sh.handle(sh.loginPage))
+	mux.Handle("POST /login", sh.handle(sh.login))
+	mux.Handle("POST /logout", sh.handle(sh.logout))
+	mux.Handle("GET /{$}", sh.members(sh.catalogue))
+	mux.Handle("GET /cart", sh.members(sh.showCart))
+	mux.Handle("POST /cart", sh.members(sh.changeCart))
+	mux.Handle("GET /account", readOnly.Handler(sh.members(sh.account)))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { sh.errorPage(w, r, http.StatusNotFound) })
+
+	csrf := http.NewCrossOriginProtection()
+	csrf.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sh.errorPage(w, r, http.StatusForbidden)
+	}))
+	return sh.outer(csrf.Handler(sh.sessions.Handler(mux))), nil
+}
+
+// outer is what every request goes through first.
+func (sh *shop) outer(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+		defer cancel()
+		ctx, spent := withCost(ctx)
+		r.Body = http.MaxBytesReader(w, r.Body, 16<<10)
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r.WithContext(ctx))
+		sh.log.InfoContext(ctx, "request", "method", r.Method, "path", r.URL.Path, "cost", spent.String(), "took", time.Since(began).Round(time.Microsecond))
+	})
+}
+
+// A handler answers a request that has a session. Its error is one of the
+// session package.
+type handler func(w http.ResponseWriter, r *http.Request, s *session.Session) error
+
+func (sh *shop) handle(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := sh.sessions.Get(r.Context())
+		if err == nil {
+			err = h(w, r, s)
+		}
+		if err != nil {
+			sh.sessions.Error(w, r, err)
+		}
+	})
+}
+
+// members sends everybody who is not logged in to the login page.
+func (sh *shop) members(h handler) http.Handler {
+	return sh.handle(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		user, err := s.User()
+		if err != nil {
+			return err
+		}
+		if user == "" {
+			http.Redirect(w, r, "/login", http.StatusSeeOther)
+			return nil
+		}
+		return h(w, r, s)
+	})
+}
+
+// loginForm is what the login page shows.
+type loginForm struct {
+	Name, Problem string
+	LoggedOut     bool
+}
+
+func (sh *shop) loginPage(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	user, err := s.User()
+	if err != nil {
+		return err
+	}
+	if user != "" {
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+		return nil
+	}
+	return sh.render(w, r, s, "login", page{Title: "Log in", Data: loginForm{LoggedOut: r.URL.Query().Has("bye")}})
+}
+
+func (sh *shop) login(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	form := loginForm{Name: strings.TrimSpace(r.PostFormValue("name"))}
+	password := r.PostFormValue("password")
+	switch {
+	case form.Name == "" || utf8.RuneCountInString(form.Name) > 40:
+		form.Problem = "Please give a name of at most 40 characters."
+	case subtle.ConstantTimeCompare([]byte(password), []byte(demoPassword)) != 1:
+		form.Problem = "That is not the password."
+	}
+	if form.Problem != "" {
+		return sh.render(w, r, s, "login", page{Title: "Log in", Status: http.StatusUnprocessableEntity, Data: form})
+	}
+	// Login gives the session a new ID, so that an ID which somebody planted
+	// or saw before is of no use.
+	if err := s.Login(form.Name); err != nil {
+		return err
+	}
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+	return nil
+}
+
+func (sh *shop) logout(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	if err := sh.sessions.Destroy(r.Context(), s); err != nil {
+		return err
+	}
+	// A message would need a session of its own. The query costs nothing.
+	http.Redirect(w, r, "/login?bye", http.StatusSeeOther)
+	return nil
+}
+
+func (sh *shop) catalogue(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	if err := visits.Update(s, func(n int) int { return n + 1 }); err != nil {
+		return err
+	}
+	n, err := visits.Get(s)
+	if err != nil {
+		return err
+	}
+	text, _, err := message.Take(s)
+	if err != nil {
+		return err
+	}
+	data := struct {
+		Visits int
+		Teas   []tea
+	}{n, teas}
+	return sh.render(w, r, s, "catalogue", page{Title: "Our teas", Message: text, Data: data})
+}
+
+// line is a line of the cart.
+type line struct {
+	Tea      tea
+	Quantity int
+	Total    money
+}
+
+func (sh *shop) showCart(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	text, _, err := message.Take(s)
+	if err != nil {
+		return err
+	}
+	quantities, err := cart.Get(s)
+	if err != nil {
+		return err
+	}
+	var data struct {
+		Lines []line
+		Total money
+	}
+	for _, t := range teas {
+		if n := quantities[t.ID]; n > 0 {
+			l := line{Tea: t, Quantity: n, Total: t.Price * money(n)}
+			data.Lines = append(data.Lines, l)
+			data.Total += l.Total
+		}
+	}
+	return sh.render(w, r, s, "cart", page{Title: "Your cart", Message: text, Data: data})
+}
+
+func (sh *shop) changeCart(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	t, ok := findTea(r.PostFormValue("tea"))
+	if !ok {
+		sh.errorPage(w, r, http.StatusNotFound)
+		return nil
+	}
+	back, text := "/cart", ""
+	var change func(n int) int
+	switch r.PostFormValue("do") {
+	case "add":
+		change = func(n int) int { return min(n+1, 99) }
+		back, text = "/#"+t.ID, t.Name+" is in your cart."
+	case "more":
+		change = func(n int) int { return min(n+1, 99) }
+	case "fewer":
+		change = func(n int) int { return n - 1 }
+	case "remove":
+		change = func(int) int { return 0 }
+		text = t.Name + " is no longer in your cart."
+	default:
+		sh.errorPage(w, r, http.StatusBadRequest)
+		return nil
+	}
+	// Update, and not Get and Set: if another tab changes the cart at the
+	// same time, this change is applied again, to what that one stored.
+	err := cart.Update(s, func(quantities map[string]int) map[string]int {
+		if quantities == nil {
+			quantities = make(map[string]int)
+		}
+		quantities[t.ID] = change(quantities[t.ID])
+		if quantities[t.ID] <= 0 {
+			delete(quantities, t.ID)
+		}
+		return quantities
+	})
+	if err == nil && text != "" {
+		err = message.Set(s, text)
+	}
+	if err != nil {
+		return err
+	}
+	http.Redirect(w, r, back, http.StatusSeeOther)
+	return nil
+}
+
+// account shows the session itself. Its route is read-only.
+func (sh *shop) account(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	data := struct {
+		Created, Expires time.Time
+		Names            []string
+	}{s.Created().UTC(), s.Expires().UTC(), s.Names()}
+	return sh.render(w, r, s, "account", page{Title: "Your session", Data: data})
+}
+
+// page is what the layout shows around the Data of a page.
+type page struct {
+	Status  int // default 200
+	Title   string
+	User    string // "": nobody, and no navigation
+	InCart  int
+	Message string
+	Store   string
+	Cost    *cost
+	Data    any
+}
+
+// render answers with a page. The Handler would save the session by itself
+// when the page leaves; saved now, the page can say what that cost.
+func (sh *shop) render(w http.ResponseWriter, r *http.Request, s *session.Session, name string, p page) error {
+	if err := sh.sessions.Save(r.Context(), s); err != nil {
+		return err
+	}
+	var err error
+	if p.User, err = s.User(); err != nil {
+		return err
+	}
+	quantities, err := cart.Get(s)
+	if err != nil {
+		return err
+	}
+	for _, n := range quantities {
+		p.InCart += n
+	}
+	sh.write(w, r, name, p)
+	return nil
+}
+
+func (sh *shop) write(w http.ResponseWriter, r *http.Request, name string, p page) {
+	p.Store = sh.store
+	p.Cost, _ = r.Context().Value(costKey{}).(*cost)
+	var buf bytes.Buffer // a template that fails must not have sent half a page
+	if err := sh.pages[name].ExecuteTemplate(&buf, "layout", p); err != nil {
+		sh.log.ErrorContext(r.Context(), "template", "page", name, "err", err)
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	if p.Status != 0 {
+		w.WriteHeader(p.Status)
+	}
+	if _, err := buf.WriteTo(w); err != nil {
+		sh.log.DebugContext(r.Context(), "page not sent", "err", err)
+	}
+}
+
+// sessionError is the ErrorHandler of the sessions. There is no session to
+// show anything of.
+func (sh *shop) sessionError(w http.ResponseWriter, r *http.Request, err error) {
+	sh.log.ErrorContext(r.Context(), "session", "err", err)
+	sh.errorPage(w, r, session.Status(err))
+}
+
+func (sh *shop) errorPage(w http.ResponseWriter, r *http.Request, status int) {
+	title, text := "Something went wrong", "That was our fault. The shop's keeper has been told."
+	switch status {
+	case http.StatusBadRequest:
+		title, text = "We did not understand", "The form that was sent is not one of ours."
+	case http.StatusForbidden:
+		title, text = "Not from here", "That request came from another site, so we did not follow it."
+	case http.StatusNotFound:
+		title, text = "Nothing on this shelf", "There is no such page in the shop."
+	case http.StatusConflict:
+		title, text = "That crossed with something else", "Your session changed or ended while we were busy with it. Please look again before you repeat what you did."
+	case http.StatusServiceUnavailable:
+		title, text = "Back in a moment", "We cannot reach our records right now. What is in your cart stays there. Please try again shortly."
+		w.Header().Set("Retry-After", "5")
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	sh.write(w, r, "error", page{Title: title, Status: status, Data: text})
+}
+
+func stylesheet(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "max-age=600")
+	http.ServeFileFS(w, r, files, "style.css")
+}

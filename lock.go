@@ -1,0 +1,88 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Lock configures mode [Exclusive], and how the other modes wait while a
+// session is locked. The zero value is a good default.
+type Lock struct {
+	// Locker locks in place of the Backend. It is needed only if the Backend
+	// is no [Leaser], and costs two requests for each lock.
+	Locker Locker
+
+	// TTL is the lease: how long a lock outlives a holder that crashed. While
+	// the holder works it is renewed each third of it. Default 5 seconds; at
+	// least 100 milliseconds. Set it well above the longest pause of the
+	// process and the difference of the clocks of your machines.
+	TTL time.Duration
+
+	// MaxWait is how long a request waits for a lock. Default 10 seconds.
+	MaxWait time.Duration
+
+	// MinRetry and MaxRetry bound the random pause between two looks at a
+	// lock that somebody else holds: each look is one Load. Defaults 10 and
+	// 50 milliseconds.
+	MinRetry, MaxRetry time.Duration
+
+	// MaxWaiters is how many requests of this process may wait for one
+	// session; one more fails at once. Default 128.
+	MaxWaiters int
+
+	// OnTimeout is what becomes of a request that got no lock in time.
+	// Default [FailOnTimeout].
+	OnTimeout TimeoutPolicy
+}
+
+// TimeoutPolicy is what becomes of a request that got no lock within
+// [Lock.MaxWait].
+type TimeoutPolicy int
+
+const (
+	// FailOnTimeout returns [ErrLockTimeout]; [Manager.Error] answers with
+	// 503 and Retry-After.
+	FailOnTimeout TimeoutPolicy = iota
+	// ReadOnlyOnTimeout opens the session in mode [ReadOnly].
+	ReadOnlyOnTimeout
+	// MergeOnTimeout opens the session in mode [Merge].
+	MergeOnTimeout
+)
+
+func (l Lock) withDefaults() (Lock, error) {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("session: Lock: "+format, args...)) }
+	duration := func(name string, d *time.Duration, def time.Duration) {
+		switch {
+		case *d < 0:
+			bad("%s is %v; it must not be negative", name, *d)
+		case *d == 0:
+			*d = def
+		}
+	}
+	if l.TTL != 0 && l.TTL < 100*time.Millisecond {
+		bad("TTL is %v; it must be at least 100ms", l.TTL)
+	}
+	duration("TTL", &l.TTL, 5*time.Second)
+	duration("MaxWait", &l.MaxWait, 10*time.Second)
+	// If only one of the two is set, the default of the other gives way.
+	least, most := 10*time.Millisecond, 50*time.Millisecond
+	if l.MaxRetry > 0 {
+		least = min(least, l.MaxRetry)
+	}
+	duration("MinRetry", &l.MinRetry, least)
+	duration("MaxRetry", &l.MaxRetry, max(most, l.MinRetry))
+	if l.MinRetry > l.MaxRetry {
+		bad("MinRetry is %v; it must not be longer than MaxRetry, which is %v", l.MinRetry, l.MaxRetry)
+	}
+	if l.MaxWaiters < 0 {
+		bad("MaxWaiters is %d; it must not be negative", l.MaxWaiters)
+	} else if l.MaxWaiters == 0 {
+		l.MaxWaiters = 128
+	}
+	if l.OnTimeout < FailOnTimeout || l.OnTimeout > MergeOnTimeout {
+		bad("unknown TimeoutPolicy %d", int(l.OnTimeout))
+	}
+	return l, errors.Join(errs...)
+}
