@@ -160,12 +160,13 @@ func (b *Backend) save(s *shard, key string, rec *session.Record) (session.Versi
 	}
 	if e != nil {
 		l := s.leases[key]
-		holder := b.isHolder(rec.Version, e, l)
-		if l.live(now) && !holder {
+		switch {
+		case b.isHolder(rec.Version, e, l):
+		case l.live(now) && !ofHolder(rec.Version):
 			return "", &session.LockedError{Until: l.lockedUntil(now)}
-		}
-		if !holder && !b.isVersion(rec.Version, e.version) {
+		case !b.isVersion(rec.Version, e.version):
 			current := b.record(e)
+			current.LockedUntil = l.lockedUntil(now)
 			return "", &session.ConflictError{Current: &current}
 		}
 		delete(s.leases, key)
