@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/seed-a7bee19b/session"
@@ -31,10 +30,6 @@ func (l lease) lockedUntil(now int64) time.Time {
 func (b *Backend) holder(e *entry, l lease) session.Version {
 	return b.version(e.version) + session.Version("."+strconv.FormatUint(l.token, 36))
 }
-
-// ofHolder tells whether v is the version of a holder, present or former. One
-// whose lock was taken over has to learn that, and not to wait.
-func ofHolder(v session.Version) bool { return strings.Contains(string(v), ".") }
 
 func (b *Backend) isHolder(v session.Version, e *entry, l lease) bool {
 	return l.token != 0 && v == b.holder(e, l)

@@ -160,13 +160,12 @@ func (b *Backend) save(s *shard, key string, rec *session.Record) (session.Versi
 	}
 	if e != nil {
 		l := s.leases[key]
-		switch {
-		case b.isHolder(rec.Version, e, l):
-		case l.live(now) && !ofHolder(rec.Version):
+		holder := b.isHolder(rec.Version, e, l)
+		if l.live(now) && !holder {
 			return "", &session.LockedError{Until: l.lockedUntil(now)}
-		case !b.isVersion(rec.Version, e.version):
+		}
+		if !holder && !b.isVersion(rec.Version, e.version) {
 			current := b.record(e)
-			current.LockedUntil = l.lockedUntil(now)
 			return "", &session.ConflictError{Current: &current}
 		}
 		delete(s.leases, key)
