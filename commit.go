@@ -8,16 +8,71 @@ import (
 	"time"
 )
 
+// exclusively runs f as the only one at work with the store for s. What f
+// reads of s it may read without the lock, as edits wait; what it writes needs
+// the lock, as reading goes on.
+func (s *Session) exclusively(ctx context.Context, f func() error) error {
+	for {
+		s.mu.Lock()
+		if !s.saving {
+			break
+		}
+		saved := s.whenSaved()
+		s.mu.Unlock()
+		select {
+		case <-saved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	s.saving = true
+	s.mu.Unlock()
+	defer s.set(func() {
+		s.saving = false
+		if s.saved != nil {
+			close(s.saved)
+			s.saved = nil
+		}
+	})
+	return f()
+}
+
+// whenSaved returns what is closed when the work that is under way is done.
+func (s *Session) whenSaved() <-chan struct{} {
+	if s.saved == nil {
+		s.saved = make(chan struct{})
+	}
+	return s.saved
+}
+
+// quickly runs f with the lock held, unless there is work under way. It returns
+// what f does.
+func (s *Session) quickly(f func() bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.saving && f()
+}
+
+// set runs f with the lock held.
+func (s *Session) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
 // save stores what there is to store, and frees the lock that the session
-// holds. The session's lock is held. Each try has limit to succeed, if that is
-// not zero; between them it waits while another holder's lock is live. After
-// an error the changes are still pending, and a lock is still held.
+// holds. Each try has limit to succeed, if that is not zero; between them it
+// waits while another holder's lock is live. After an error the changes are
+// still pending, and a lock is still held.
 func (s *Session) save(ctx context.Context, limit time.Duration) error {
 	var w *wait
 	for {
-		err := s.within(ctx, limit, s.commit)
-		if !errors.Is(err, ErrLocked) {
+		err := within(ctx, limit, s.commit)
+		switch {
+		case !errors.Is(err, ErrLocked):
 			return err
+		case s.hold != nil: // so the lock is another's by now
+			return s.hold.conflicted(err)
 		}
 		if w == nil {
 			w = s.m.newWait(s.key)
@@ -39,7 +94,7 @@ func (s *Session) save(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-func (s *Session) within(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
+func within(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
 	if limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
@@ -52,6 +107,11 @@ func (s *Session) within(ctx context.Context, limit time.Duration, f func(contex
 func (s *Session) commit(ctx context.Context) error {
 	if s.hold != nil {
 		if err := s.hold.check(); err != nil {
+			return err
+		}
+	}
+	if s.moving != nil {
+		if err := s.settleMove(ctx); err != nil {
 			return err
 		}
 	}
@@ -89,7 +149,10 @@ func (s *Session) stale() (time.Time, bool) {
 		return time.Time{}, false
 	}
 	expires := s.m.deadline(now, s.rec.Created)
-	return expires, expires.Sub(s.rec.Expires) >= s.m.cfg.TouchInterval
+	if expires.Sub(s.rec.Expires) < s.m.cfg.TouchInterval {
+		return time.Time{}, false
+	}
+	return expires, true
 }
 
 // touch moves the idle deadline.
@@ -102,11 +165,13 @@ func (s *Session) touch(ctx context.Context, expires time.Time) error {
 		s.m.event(ctx, Event{Kind: TouchFailed, Err: err})
 		return err
 	}
-	s.rec.Expires = expires
+	s.set(func() { s.rec.Expires = expires })
 	return nil
 }
 
-// create stores a session that never was, if it has data.
+// create stores a session that never was, if it has data. Each try has an ID
+// of its own: should an earlier one have been stored without our knowing it,
+// nobody has its ID.
 func (s *Session) create(ctx context.Context) error {
 	values := s.values()
 	if len(values) == 0 {
@@ -115,11 +180,8 @@ func (s *Session) create(ctx context.Context) error {
 	if s.exchange.late() {
 		return ErrTooLate
 	}
-	id := s.id
-	if s.rotating || id == (ID{}) {
-		id = newID()
-	}
-	key := s.m.cfg.StoreKey(id.token)
+	token := newToken()
+	key := s.m.cfg.StoreKey(token)
 	rec, err := s.record(values, time.Now())
 	if err != nil {
 		return err
@@ -127,7 +189,7 @@ func (s *Session) create(ctx context.Context) error {
 	if rec.Version, err = s.m.save(ctx, key, rec); err != nil {
 		return err
 	}
-	s.id, s.key = id, key
+	s.set(func() { s.token, s.key = &token, key })
 	s.settle(ctx, SessionCreated, rec, values)
 	return nil
 }
@@ -153,144 +215,29 @@ func (s *Session) replace(ctx context.Context) error {
 	return nil // what others stored is what we would have
 }
 
-// rotate stores the session under a new ID and then ends the old one: not
-// with Delete, but with a conditional Save of a record past its deadline, so
-// that what another request saved in between is merged and not lost. Until
-// both are done nobody has the new ID.
-func (s *Session) rotate(ctx context.Context) (err error) {
-	if s.exchange.late() {
-		return ErrTooLate
-	}
-	id := newID()
-	key := s.m.cfg.StoreKey(id.token)
-	var stored Version // of the record under the new ID
-	defer func() {
-		if err != nil && stored != "" {
-			_ = s.m.delete(ctx, key) // if this fails too, the record waits for its deadline
-		}
-	}()
-	for try := 0; ; try++ {
-		created := s.rec.Created
-		if s.login {
-			created = time.Now()
-		}
-		values := s.values()
-		rec, err := s.record(values, created)
-		if err != nil {
-			return err
-		}
-		rec.Version = stored
-		if rec.Version, err = s.m.save(ctx, key, rec); err != nil {
-			return fmt.Errorf("under a new ID: %w", err)
-		}
-		stored = rec.Version
-		_, err = s.m.save(ctx, s.key, Record{
-			Created: s.rec.Created,
-			Expires: time.Now().Add(-tombstone),
-			Version: s.rec.Version,
-		})
-		if err == nil {
-			s.id, s.key = id, key
-			s.settle(ctx, SessionRotated, rec, values)
-			s.merged(ctx, try)
-			return nil
-		}
-		if err = s.catchUp(ctx, err, try); err != nil {
-			return err
-		}
-	}
-}
-
 // destroy deletes the session from the store.
 func (s *Session) destroy(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.mode == ReadOnly {
 		return ErrReadOnly
 	}
-	s.closed = true // whatever comes of it, nothing of s may be saved any more
+	s.set(func() { s.closed = true }) // whatever comes of it, nothing of s may be saved any more
 	if !s.stored() {
 		return nil
+	}
+	if s.moving != nil {
+		if err := s.m.delete(ctx, s.moving.key); err != nil {
+			return err
+		}
+		s.moving = nil
 	}
 	if err := s.m.delete(ctx, s.key); err != nil {
 		return err
 	}
-	s.rec.Version = ""
+	s.set(func() { s.rec.Version = "" })
 	s.m.event(ctx, Event{Kind: SessionDestroyed})
 	s.unlocked(ctx)
 	return nil
 }
-
-// acquire locks the record and returns it. What it does if there is no lock in
-// time is up to the policy.
-func (s *Session) acquire(ctx context.Context, lost context.CancelCauseFunc) (Record, error) {
-	rec, h, err := s.m.acquire(ctx, s.key, lost)
-	if errors.Is(err, ErrLockTimeout) && s.m.cfg.Lock.OnTimeout != FailOnTimeout {
-		s.mode = Merge
-		if s.m.cfg.Lock.OnTimeout == ReadOnlyOnTimeout {
-			s.mode = ReadOnly
-		}
-		return s.m.load(ctx, s.key)
-	}
-	if err != nil {
-		return Record{}, err
-	}
-	s.mode, s.hold = Exclusive, h
-	return rec, nil
-}
-
-// upgrade locks a session that was opened without a lock, and applies its
-// changes to what is stored now.
-func (s *Session) upgrade(ctx context.Context, lost context.CancelCauseFunc) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.hold != nil || s.closed || !s.stored() {
-		return nil
-	}
-	rec, err := s.acquire(ctx, lost)
-	if err == nil {
-		err = s.adopt(rec)
-	}
-	if err != nil {
-		s.unlock(ctx)
-	}
-	return err
-}
-
-// release frees the lock without writing data.
-func (s *Session) release(ctx context.Context, expires time.Time) error {
-	h := s.hold
-	s.hold = nil
-	err := h.release(ctx, expires)
-	if err == nil && !expires.IsZero() {
-		s.rec.Expires = expires
-	}
-	return err
-}
-
-// unlock frees the lock of a session that will not be saved any more. If it
-// cannot, the lease ends it.
-func (s *Session) unlock(ctx context.Context) {
-	if s.hold != nil {
-		_ = s.release(ctx, time.Time{})
-	}
-}
-
-// unlocked does what is left to do after a write of the holder.
-func (s *Session) unlocked(ctx context.Context) {
-	switch {
-	case s.hold == nil:
-	case s.m.leaser == nil:
-		s.unlock(ctx)
-	default: // the store has freed the lock in the same request
-		s.hold.end()
-		s.hold = nil
-	}
-}
-
-// tombstone is how long ago an ended record expired: longer than clocks of
-// machines that share a store may differ.
-const tombstone = 24 * time.Hour
 
 // record encodes values into what the store is to hold.
 func (s *Session) record(values map[string][]byte, created time.Time) (Record, error) {
@@ -306,10 +253,13 @@ func (s *Session) record(values map[string][]byte, created time.Time) (Record, e
 
 // settle takes over what has been stored.
 func (s *Session) settle(ctx context.Context, kind EventKind, rec Record, values map[string][]byte) {
-	s.m.event(ctx, Event{Kind: kind, N: len(rec.Data)})
+	size := len(rec.Data)
 	rec.Data = nil
-	s.rec, s.base, s.changes = rec, values, nil
-	s.cleared, s.rotating, s.login = false, false, false
+	s.set(func() {
+		s.rec, s.base, s.changes = rec, values, nil
+		s.cleared, s.rotating, s.login, s.unknown = false, false, false, nil
+	})
+	s.m.event(ctx, Event{Kind: kind, N: size})
 	s.unlocked(ctx)
 }
 
@@ -319,13 +269,29 @@ func (s *Session) merged(ctx context.Context, conflicts int) {
 	}
 }
 
+// uncertain reports whether a Save that failed with err may have been applied.
+func uncertain(err error) bool {
+	for _, sentinel := range []error{ErrConflict, ErrNotFound, ErrLocked, ErrTooLarge, ErrEncode, ErrDecode} {
+		if errors.Is(err, sentinel) {
+			return false
+		}
+	}
+	return err != nil
+}
+
 // catchUp takes the error of a Save. After a conflict that may be tried again
 // it applies the changes to what is stored now, and returns nil.
 func (s *Session) catchUp(ctx context.Context, err error, try int) error {
+	if uncertain(err) {
+		s.unknown = err
+	}
 	var conflict *ConflictError
-	switch {
-	case !errors.As(err, &conflict):
+	if !errors.As(err, &conflict) {
 		return err
+	}
+	current := conflict.Current
+	conflict.Current = nil // not for the caller of Save
+	switch {
 	case conflict.Gone:
 		if s.hold != nil {
 			s.hold.end()
@@ -335,12 +301,13 @@ func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 	case s.hold != nil && s.m.leaser != nil:
 		// Nobody can write under a lock that is held.
 		return s.hold.conflicted(err)
-	}
-	if try >= s.m.cfg.MaxMerges {
+	case s.unknown != nil && s.redoes():
+		// What is stored may be what an earlier Save of ours has made.
+		return fmt.Errorf("it is not known whether the changes were stored: %w", s.unknown)
+	case try >= s.m.cfg.MaxMerges:
 		return fmt.Errorf("%w (%d times in a row)", err, try+1)
-	}
-	if try == 0 && conflict.Current != nil {
-		return s.adopt(*conflict.Current)
+	case try == 0 && current != nil:
+		return s.adopt(*current)
 	}
 	// Others are busy with this session. Step back, and then look again, as
 	// what the conflict brought is old by then.
@@ -348,6 +315,16 @@ func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 		return fmt.Errorf("%w, while retrying after: %w", werr, err)
 	}
 	return s.reload(ctx)
+}
+
+// redoes reports whether a change depends on what is stored.
+func (s *Session) redoes() bool {
+	for _, c := range s.changes {
+		if c.redo != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // reload takes over what is stored now. It fails if there is no live session.
@@ -360,7 +337,7 @@ func (s *Session) reload(ctx context.Context) error {
 	}
 	if s.hold != nil && s.m.leaser != nil && !s.m.expired(rec, time.Now()) {
 		// The data is as it was, and the version that counts is the holder's.
-		s.rec.Expires = rec.Expires
+		s.set(func() { s.rec.Expires = rec.Expires })
 		return nil
 	}
 	return s.adopt(rec)
@@ -371,12 +348,21 @@ func (s *Session) adopt(rec Record) error {
 	if s.m.expired(rec, time.Now()) {
 		return &ConflictError{Gone: true}
 	}
+	var err error
 	if s.mode == LastWrite {
-		rec.Data = nil
-		s.rec = rec // and the base stays: all of this session replaces all of theirs
-		return nil
+		// All of this session replaces all of theirs, so the base stays; but
+		// it must not replace what Rotate left behind.
+		if _, err = s.m.split(rec.Data); err == nil {
+			rec.Data = nil
+			s.set(func() { s.rec = rec })
+		}
+	} else {
+		err = s.rebase(rec)
 	}
-	return s.rebase(rec)
+	if errors.Is(err, errMoved) {
+		return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, err)
+	}
+	return err
 }
 
 // backoff waits between 2 ms and a bound that doubles up to 50 ms.

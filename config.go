@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/seed-a7bee19b/session/codec"
@@ -16,7 +16,8 @@ const Never time.Duration = -1
 // Config configures a [Manager]. The zero value is a good default.
 type Config struct {
 	// IdleTimeout ends a session that was not used for this long.
-	// Default 2 hours; at least 1 second; [Never] turns it off.
+	// Default 2 hours, or AbsoluteTimeout if that is shorter; at least 1
+	// second; [Never] turns it off.
 	IdleTimeout time.Duration
 
 	// AbsoluteTimeout ends a session this long after it began, or after its
@@ -125,6 +126,9 @@ func (m Mode) check() error {
 	return nil
 }
 
+// MarshalText is for logs.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
 func (m Mode) String() string {
 	switch m {
 	case Merge:
@@ -151,6 +155,13 @@ const (
 	ReplaceUndecodable
 )
 
+// takenHeaders are some that mean something else to clients, servers and
+// everything between them.
+var takenHeaders = []string{
+	"Cookie", "Set-Cookie", "Host", "Connection", "Content-Length", "Content-Type", "Content-Encoding",
+	"Transfer-Encoding", "Upgrade", "Te", "Trailer", "Location", "Vary", "Cache-Control", "Date", "Origin",
+}
+
 func (c Config) withDefaults() (Config, error) {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("session: "+format, args...)) }
@@ -162,8 +173,12 @@ func (c Config) withDefaults() (Config, error) {
 			bad("%s is %v; it must be at least 1s, or Never", name, *d)
 		}
 	}
-	timeout("IdleTimeout", &c.IdleTimeout, 2*time.Hour)
 	timeout("AbsoluteTimeout", &c.AbsoluteTimeout, 24*time.Hour)
+	idle := 2 * time.Hour
+	if c.AbsoluteTimeout > 0 {
+		idle = min(idle, c.AbsoluteTimeout)
+	}
+	timeout("IdleTimeout", &c.IdleTimeout, idle)
 	switch {
 	case c.IdleTimeout == Never && c.AbsoluteTimeout == Never:
 		bad("IdleTimeout and AbsoluteTimeout are both Never; a session must end")
@@ -171,6 +186,8 @@ func (c Config) withDefaults() (Config, error) {
 		bad("TouchInterval is set, and IdleTimeout is Never: there is nothing to touch")
 	case c.TouchInterval < 0:
 		bad("TouchInterval is %v; it must not be negative", c.TouchInterval)
+	case c.IdleTimeout > c.AbsoluteTimeout && c.AbsoluteTimeout != Never:
+		bad("IdleTimeout is %v, longer than AbsoluteTimeout, which is %v and would always come first", c.IdleTimeout, c.AbsoluteTimeout)
 	case c.TouchInterval == 0:
 		c.TouchInterval = c.IdleTimeout / 10
 	case c.TouchInterval >= c.IdleTimeout:
@@ -217,7 +234,7 @@ func (c Config) withDefaults() (Config, error) {
 		if c.Cookie != (Cookie{}) {
 			bad("Header and Cookie are both set; the token travels in one of them")
 		}
-		if !validHeaderName(c.Header) || strings.EqualFold(c.Header, "Cookie") || strings.EqualFold(c.Header, "Set-Cookie") {
+		if !validHeaderName(c.Header) || slices.Contains(takenHeaders, http.CanonicalHeaderKey(c.Header)) {
 			bad("%q cannot be the Header of a token", c.Header)
 		}
 		c.Header = http.CanonicalHeaderKey(c.Header)

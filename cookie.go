@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -111,8 +112,6 @@ func (c Cookie) cookie(token string) *http.Cookie {
 // maxCookieAge is the most that browsers grant.
 const maxCookieAge = 400 * 24 * time.Hour
 
-// carrier moves tokens between requests, responses and the Manager.
-//
 // requestToken returns the token of a request, or "" if there is none, and
 // whether there was something in its place that is no token.
 func (c *Config) requestToken(h http.Header) (token string, malformed bool) {
@@ -160,6 +159,10 @@ func (c *Config) sendToken(h http.Header, token string, created time.Time) {
 			}
 			cookie.MaxAge = max(1, int(age/time.Second))
 		}
+		// It may be there already, from an earlier Save of this request.
+		h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
+			return strings.HasPrefix(line, c.Cookie.Name+"=")
+		})
 		h.Add("Set-Cookie", cookie.String())
 	}
 }

@@ -11,7 +11,7 @@ import (
 // FuzzRequestToken: whatever a client sends, what comes out is a token of ours
 // or none, and a cookie that we made comes back as it was.
 func FuzzRequestToken(f *testing.F) {
-	token := newID().token
+	token := newToken()
 	for _, s := range []string{
 		"", token, "__Host-session=" + token, `__Host-session="` + token + `"`, "a=b; __Host-session=" + token + "; c=d",
 		"__Host-session=x; __Host-session=" + token, "__Host-session=" + strings.Repeat("A", 33), "Bearer " + token, "bearer\t" + token,

@@ -77,8 +77,7 @@ func ExampleNew() {
 	// session: Cookie: the name "__Host-shop" needs Path "/" and no Domain
 }
 
-// Outside net/http a session is opened with its token and closed, which saves
-// it.
+// Outside net/http a session is opened with its token, saved and closed.
 func ExampleManager_Open() {
 	ctx := context.Background()
 	manager, err := session.New(&memory.Backend{}, session.Config{})
@@ -89,7 +88,7 @@ func ExampleManager_Open() {
 
 	s := manager.Start()
 	_ = name.Set(s, "Gopher")
-	if err := manager.Close(ctx, s); err != nil {
+	if err := manager.Save(ctx, s); err != nil {
 		log.Fatal(err)
 	}
 	token := s.ID().Token() // goes to the client
@@ -98,6 +97,7 @@ func ExampleManager_Open() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer manager.Close(ctx, s) // drops what is not saved
 	fmt.Println(name.Get(s))
 	fmt.Println(s.ID()) // a token is never printed by accident
 	// Output:
@@ -173,14 +173,14 @@ func ExampleKey_Update() {
 	}
 	s := manager.Start()
 	add(s, "tea")
-	_ = manager.Close(ctx, s)
+	_ = manager.Save(ctx, s)
 	token := s.ID().Token()
 
 	tab1, _ := manager.Open(ctx, token)
 	tab2, _ := manager.Open(ctx, token)
 	add(tab1, "milk")
 	add(tab2, "cake")
-	fmt.Println(manager.Close(ctx, tab1), manager.Close(ctx, tab2))
+	fmt.Println(manager.Save(ctx, tab1), manager.Save(ctx, tab2))
 
 	s, _ = manager.Open(ctx, token)
 	fmt.Println(cart.Get(s))
@@ -199,14 +199,14 @@ func ExampleKey_resolve() {
 	}
 	s := manager.Start()
 	_ = best.Set(s, 10)
-	_ = manager.Close(ctx, s)
+	_ = manager.Save(ctx, s)
 
 	first, _ := manager.Open(ctx, s.ID().Token())
 	second, _ := manager.Open(ctx, s.ID().Token())
 	_ = best.Set(first, 99)
 	_ = best.Set(second, 50)
-	_ = manager.Close(ctx, first)
-	_ = manager.Close(ctx, second)
+	_ = manager.Save(ctx, first)
+	_ = manager.Save(ctx, second)
 
 	s, _ = manager.Open(ctx, s.ID().Token())
 	fmt.Println(best.Get(s))
@@ -231,7 +231,7 @@ func ExampleObserver() {
 	manager, _ := session.New(&memory.Backend{}, session.Config{Observer: printer{}})
 	s := manager.Start()
 	_ = s.Set("x", 1)
-	_ = manager.Close(context.Background(), s)
+	_ = manager.Save(context.Background(), s)
 	_, _ = manager.Open(context.Background(), "not-a-token")
 	// Output:
 	// Save <nil>
@@ -246,3 +246,36 @@ func (printer) Call(ctx context.Context, op session.Op) (context.Context, func(e
 }
 
 func (printer) Event(_ context.Context, e session.Event) { fmt.Println(e.Kind) }
+
+// A route that does something outside the session that must not happen twice
+// at once, locks it. Its GET requests do not.
+func ExampleManager_With_exclusive() {
+	manager, _ := session.New(&memory.Backend{}, session.Config{})
+	locking, err := manager.With(session.Route{Mode: session.Exclusive, SafeMode: session.Merge})
+	if err != nil {
+		log.Fatal(err) // the backend cannot lock
+	}
+	paid := session.Key[bool]{Name: "paid"}
+	http.Handle("/checkout", locking.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := manager.Get(r.Context()) // waits for the lock
+		if err != nil {
+			manager.Error(w, r, err) // 503 and Retry-After, if it was not to be had
+			return
+		}
+		done, err := paid.Get(s)
+		if err != nil {
+			manager.Error(w, r, err)
+			return
+		}
+		if done {
+			fmt.Fprintln(w, "You have paid already.")
+			return
+		}
+		// Pay, with r.Context(): it ends if the lock is lost.
+		if err := paid.Set(s, true); err != nil {
+			manager.Error(w, r, err)
+			return
+		}
+		fmt.Fprintln(w, "Thank you.") // saves, and frees the lock
+	})))
+}

@@ -27,13 +27,19 @@ import (
 // not its status, not its headers, and its Write fails with the error.
 // What changes after that is saved when next returns, if the client already
 // has its token; a failure then is an [Event] only, so call [Manager.Save] in
-// handlers that stream. If next panics, nothing is saved.
+// handlers that stream. If next panics, nothing more is saved. Then the
+// session is closed, also for goroutines that next has left behind.
 //
-// Saving does not end when the client goes away; it has [Config.CommitTimeout].
-// That the idle deadline cannot be moved is an Event, and no error page.
+// Saving does not end when the client goes away; it has [Config.CommitTimeout],
+// and [Lock.MaxWait] while another holder's lock is live. But a new session, or
+// a new ID, is not stored for a client that is gone. That the idle deadline
+// cannot be moved is an Event, and no error page.
 //
 // A response whose handler asked for the session gets "Vary: Cookie", and
 // "Cache-Control: no-store" if the handler did not choose.
+//
+// Put [http.TimeoutHandler] outside: inside, what the handler has changed
+// until the timeout is saved with the response that says so.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mode := m.mode
@@ -48,17 +54,17 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 			r = r.WithContext(ctx)
 		}
 		if x := m.exchange(r.Context()); x != nil { // nested: the inner settings rule
-			x.use(mode, lost)
+			defer x.use(x.use(mode, lost))
 			next.ServeHTTP(w, r)
 			return
 		}
-		x := &exchange{m: m, header: r.Header, mode: mode, lost: lost}
+		x := &exchange{m: m, request: r.Header, response: w.Header(), mode: mode, lost: lost}
 		rw := &responseWriter{ResponseWriter: w, x: x}
-		if h := w.Header(); len(h) > 0 {
-			rw.outer = h.Clone()
+		if len(x.response) > 0 {
+			rw.outer = x.response.Clone()
 		}
 		rw.r = r.WithContext(context.WithValue(r.Context(), exchangeKey{m.core}, x))
-		defer x.unlock(r.Context()) // also when next panics
+		defer x.end(r.Context())
 		next.ServeHTTP(rw, rw.r)
 		rw.finish()
 	})
@@ -73,44 +79,74 @@ func safe(method string) bool {
 }
 
 // Get returns the session of the request whose context is ctx. The first call
-// reads it: cost 1 Load, or nothing if the request has no token. A visitor
-// whose token is missing, unknown, or expired gets a new session.
+// reads it: cost 1 Load, or nothing if the request has no token; in mode
+// [Exclusive] as [Manager.Open] says. A visitor whose token is missing,
+// unknown, or expired gets a new session.
 //
-// Its error is the store's, [ErrDecode], or that the request did not come
-// through [Manager.Handler]. There is no session then, and nothing will be
-// written; answer with [Manager.Error], or try again.
+// Its error is the store's, [ErrDecode], [ErrLockTimeout], [ErrClosed] after
+// the Handler has returned, or that the request did not come through
+// [Manager.Handler]. It is [ErrNotFound] for a request that was on its way
+// when its session got a new ID: a new session's cookie would displace the one
+// that the client has just been sent. There is no session then, and nothing
+// will be written; answer with [Manager.Error], or try again.
 func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	x := m.exchange(ctx)
 	if x == nil {
-		return nil, errors.New("session: Get: the context is not that of a request that came through Manager.Handler")
+		return nil, errors.New("session: get: the context is not that of a request that came through Manager.Handler")
 	}
-	return x.get(ctx)
+	s, err := x.get(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("session: get: %w", err)
+	}
+	return s, nil
 }
 
-// Error answers a request that failed with err: with [Config.ErrorHandler] if
-// there is one, and else with a status in words that says nothing about err:
-// 409 for [ErrConflict] and [ErrNotFound], as the session changed or ended
-// during the request; 500 for what trying again cannot mend; and 503 for
-// everything that may go better next time, with Retry-After if it was a lock.
+// Error answers a request that failed with err, an error of this package, and
+// drops what the request has changed and not saved. It uses
+// [Config.ErrorHandler] if there is one; else it answers with [Status] in
+// words that say nothing about err, and with Retry-After if it was a lock.
 func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
+	if x := m.exchange(r.Context()); x != nil {
+		x.discard()
+	}
+	m.answer(w, r, err)
+}
+
+func (m *Manager) answer(w http.ResponseWriter, r *http.Request, err error) {
 	if m.cfg.ErrorHandler != nil {
 		m.cfg.ErrorHandler(w, r, err)
 		return
 	}
-	status := http.StatusServiceUnavailable
 	if errors.Is(err, ErrLockTimeout) || errors.Is(err, ErrLockLost) {
 		w.Header().Set("Retry-After", strconv.Itoa(int((m.cfg.Lock.TTL+time.Second-1)/time.Second)))
 	}
-	switch {
-	case errors.Is(err, ErrLockLost): // which a conflict may have told
-	case errors.Is(err, ErrConflict), errors.Is(err, ErrNotFound):
-		status = http.StatusConflict
-	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrEncode), errors.Is(err, ErrDecode),
-		errors.Is(err, ErrReadOnly), errors.Is(err, ErrClosed), errors.Is(err, ErrTooLate):
-		status = http.StatusInternalServerError
-	}
 	w.Header().Set("Cache-Control", "no-store")
+	status := Status(err)
 	http.Error(w, http.StatusText(status), status)
+}
+
+// Status returns the HTTP status for an error of this package: 409 for
+// [ErrConflict] and [ErrNotFound], as the session changed or ended during the
+// request; 500 for what trying again cannot mend; and 503 for everything else,
+// as a store recovers and a lock is freed.
+func Status(err error) int {
+	is := func(sentinels ...error) bool {
+		for _, sentinel := range sentinels {
+			if errors.Is(err, sentinel) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case is(ErrLockLost): // which a conflict may have told
+		return http.StatusServiceUnavailable
+	case is(ErrConflict, ErrNotFound):
+		return http.StatusConflict
+	case is(ErrTooLarge, ErrEncode, ErrDecode, ErrReadOnly, ErrClosed, ErrTooLate):
+		return http.StatusInternalServerError
+	}
+	return http.StatusServiceUnavailable
 }
 
 type exchangeKey struct{ *core }
@@ -122,133 +158,233 @@ func (m *Manager) exchange(ctx context.Context) *exchange {
 
 // exchange is one request and its response, as far as its session goes.
 type exchange struct {
-	m       *Manager
-	header  http.Header // of the request
-	started atomic.Bool // the response has; no token can be sent any more
+	m        *Manager
+	request  http.Header
+	response http.Header // not to be used once started
+	started  atomic.Bool // the response has; no token can be sent any more
 
-	mu    sync.Mutex
-	mode  Mode
-	lost  context.CancelCauseFunc // cancels the request in mode Exclusive
-	s     *Session
-	tried bool   // to lock it
-	asked bool   // the handler asked for the session
-	token string // the client's, as far as it is alive
-	dead  bool   // the client's was destroyed
+	mu      sync.Mutex
+	mode    Mode
+	lost    context.CancelCauseFunc // cancels the request in mode Exclusive
+	s       *Session
+	opening bool          // a Get is under way
+	opened  chan struct{} // closed when it is done; made by who waits for that
+	asked   bool          // the handler asked for the session
+	quiet   bool          // it did so in mode ReadOnly: nothing is touched
+	tried   bool          // to lock it
+	over    bool          // the Handler has returned
+	token   string        // the client's, as far as it is alive
+	dead    bool          // the client's was destroyed
 }
 
-// use makes mode rule from now on.
-func (x *exchange) use(mode Mode, lost context.CancelCauseFunc) {
+// use makes other settings rule and returns those before.
+func (x *exchange) use(mode Mode, lost context.CancelCauseFunc) (Mode, context.CancelCauseFunc) {
 	x.mu.Lock()
-	x.mode, x.lost = mode, lost
-	s := x.s
+	mode, x.mode = x.mode, mode
+	lost, x.lost = x.lost, lost
+	now, s := x.mode, x.s
 	x.mu.Unlock()
-	if s != nil && mode != Exclusive { // a lock comes with the next Get
-		s.mu.Lock()
-		s.mode = mode
+	if s != nil && now != Exclusive { // a lock comes with the next Get
+		s.lock()
+		s.mode = now
 		s.mu.Unlock()
 	}
+	return mode, lost
 }
 
 func (x *exchange) late() bool { return x != nil && x.started.Load() }
 
-func (x *exchange) get(ctx context.Context) (*Session, error) {
+// session returns the session, if there is one, and whether to touch it.
+func (x *exchange) session() (s *Session, quiet bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.s != nil {
-		if x.mode == Exclusive && !x.tried && !x.late() {
-			x.tried = true
-			if err := x.s.upgrade(ctx, x.lost); err != nil {
-				return nil, fmt.Errorf("session: get: %w", err)
-			}
+	return x.s, x.quiet
+}
+
+func (x *exchange) get(ctx context.Context) (*Session, error) {
+	for {
+		x.mu.Lock()
+		if x.over {
+			x.mu.Unlock()
+			return nil, ErrClosed
 		}
+		if !x.opening {
+			break
+		}
+		if x.opened == nil {
+			x.opened = make(chan struct{})
+		}
+		opened := x.opened
+		x.mu.Unlock()
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	upgrade := x.mode == Exclusive && !x.tried && !x.late()
+	if x.s != nil && !upgrade {
+		defer x.mu.Unlock()
+		x.quiet = x.quiet && x.mode == ReadOnly
 		return x.s, nil
 	}
 	if !x.asked {
 		x.asked = true
 		var malformed bool
-		if x.token, malformed = x.m.cfg.requestToken(x.header); malformed {
-			x.m.event(ctx, Event{Kind: TokenMalformed})
+		if x.token, malformed = x.m.cfg.requestToken(x.request); malformed {
+			defer x.m.event(ctx, Event{Kind: TokenMalformed})
 		}
 	}
-	m := Manager{core: x.m.core, mode: x.mode}
-	x.tried = x.mode == Exclusive
+	x.opening = true
+	x.tried = x.tried || upgrade
+	x.quiet = x.mode == ReadOnly
+	s, token, lost := x.s, x.token, x.lost
+	m := &Manager{core: x.m.core, mode: x.mode}
+	x.mu.Unlock()
+
+	var err error
+	if s != nil {
+		err = s.upgrade(ctx, lost)
+	} else {
+		s, err = x.open(ctx, m, token, lost)
+	}
+
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.opening = false
+	if x.opened != nil {
+		close(x.opened)
+		x.opened = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	x.s = s
+	return s, nil
+}
+
+// open returns the session of token, or a new one.
+func (x *exchange) open(ctx context.Context, m *Manager, token string, lost context.CancelCauseFunc) (*Session, error) {
 	var s *Session
-	if x.token != "" {
+	if token != "" {
 		var err error
-		s, err = m.open(ctx, x.token, x.lost)
+		s, err = m.open(ctx, token, lost)
 		switch {
 		case err == nil:
-		case errors.Is(err, ErrNotFound),
-			errors.Is(err, ErrDecode) && x.m.cfg.Undecodable == ReplaceUndecodable:
-			x.token = ""
+		case errors.Is(err, ErrNotFound) && !errors.Is(err, errMoved),
+			errors.Is(err, ErrDecode) && m.cfg.Undecodable == ReplaceUndecodable:
 		default:
-			return nil, fmt.Errorf("session: get: %w", err)
+			return nil, err
 		}
 	}
 	if s == nil {
 		s = m.Start()
+		s.ctx = ctx
 	}
 	s.exchange = x
-	x.s = s
 	return s, nil
 }
 
 // forget lets go of a session that was destroyed.
 func (x *exchange) forget(s *Session) {
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	if x.s == s {
 		x.s, x.dead = nil, x.dead || x.token != ""
 		x.token = ""
 	}
+	x.mu.Unlock()
+	x.announce()
 }
 
-// commit saves the session. After the response has started it does so only if
-// there are changes.
-func (x *exchange) commit(ctx context.Context) error {
-	x.mu.Lock()
-	s := x.s
-	x.mu.Unlock()
-	if s == nil {
-		return nil
+func (x *exchange) discard() {
+	if s, _ := x.session(); s != nil {
+		s.Discard()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	changed := s.changed()
-	if !changed && s.hold == nil {
-		if _, stale := s.stale(); !stale || x.late() {
-			return nil
-		}
-	}
-	if s.closed {
-		return nil
-	}
-	err := s.save(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
-	if !changed && !errors.Is(err, ErrLockLost) {
-		return nil // the deadline was not moved, or the lock waits for its lease to end
-	}
-	return err
 }
 
-// unlock frees the lock that the session still has, because it was not saved.
-func (x *exchange) unlock(ctx context.Context) {
+// end closes the session: after the Handler nobody saves it any more.
+func (x *exchange) end(ctx context.Context) {
 	x.mu.Lock()
 	s := x.s
+	x.over = true
 	x.mu.Unlock()
-	if s == nil {
+	if s == nil || s.quickly(func() bool {
+		s.closed = s.closed || s.hold == nil
+		return s.closed && s.hold == nil
+	}) {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.hold != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
-		defer cancel()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
+	defer cancel()
+	_ = s.exclusively(ctx, func() error {
+		s.set(func() { s.closed = true })
 		s.unlock(ctx)
-	}
+		return nil
+	})
 }
 
-// announce tells the client what it needs to know, in the headers h.
-func (x *exchange) announce(h http.Header) {
+// commit saves the session, and before the response starts also touches it or
+// frees its lock. Nothing that needs a new token comes after it, even if the
+// response is started by another goroutine.
+func (x *exchange) commit(ctx context.Context) error {
+	s, quiet := x.session()
+	if s == nil {
+		x.started.Store(true)
+		return nil
+	}
+	if s.quickly(func() bool {
+		idle := x.idle(s, quiet)
+		if idle {
+			x.started.Store(true) // with the lock, so that no edit is in between
+		}
+		return idle
+	}) {
+		return nil
+	}
+	limit := x.m.cfg.CommitTimeout
+	turn, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit+x.m.cfg.Lock.MaxWait)
+	defer cancel()
+	return s.exclusively(turn, func() error {
+		defer s.set(func() { x.started.Store(true) })
+		if x.idle(s, quiet) {
+			return nil
+		}
+		changed := s.changed()
+		if err := ctx.Err(); err != nil && changed && (s.rotating || !s.stored()) {
+			return fmt.Errorf("%w: the client is gone: %w", ErrTooLate, err)
+		}
+		err := s.save(turn, limit)
+		if !changed && !errors.Is(err, ErrLockLost) {
+			return nil // the deadline was not moved, or the lock waits for its lease to end
+		}
+		return err
+	})
+}
+
+// idle reports whether there is nothing to do for s in the store.
+func (x *exchange) idle(s *Session, quiet bool) bool {
+	if s.closed {
+		return true
+	}
+	if s.changed() || s.hold != nil {
+		return false
+	}
+	if quiet || x.started.Load() {
+		return true
+	}
+	_, stale := s.stale()
+	return !stale
+}
+
+// announce tells the client what it needs to know about its token.
+func (x *exchange) announce() {
+	if x == nil || x.started.Load() {
+		return
+	}
+	x.announceIn(x.response)
+}
+
+func (x *exchange) announceIn(h http.Header) {
 	x.mu.Lock()
 	s, asked, was, dead := x.s, x.asked, x.token, x.dead
 	x.mu.Unlock()
@@ -259,8 +395,8 @@ func (x *exchange) announce(h http.Header) {
 	var id, created = was, time.Time{}
 	if s != nil {
 		s.mu.Lock()
-		if s.stored() && !s.closed {
-			id, created = s.id.token, s.rec.Created
+		if s.stored() {
+			id, created = *s.token, s.rec.Created
 		}
 		s.mu.Unlock()
 	}
@@ -308,17 +444,18 @@ func (w *responseWriter) start() error {
 		return w.err
 	}
 	err := w.x.commit(w.r.Context())
-	w.x.started.Store(true)
 	if err == nil {
-		w.x.announce(w.Header())
+		w.x.announceIn(w.Header())
 		return nil
 	}
 	w.err = err
 	w.x.m.event(w.r.Context(), Event{Kind: CommitFailed, Err: err})
+	w.x.discard()
 	h := w.Header()
 	clear(h)
 	maps.Copy(h, w.outer)
-	w.x.m.Error(w.ResponseWriter, w.r, err)
+	w.x.announceIn(h) // what an earlier Save has stored is as it is
+	w.x.m.answer(w.ResponseWriter, w.r, err)
 	return err
 }
 

@@ -528,7 +528,7 @@ func TestFailedTouchIsNoErrorPage(t *testing.T) {
 	if w.Body.String() != "page" || !events.saw(session.TouchFailed) {
 		t.Errorf("body %q, events %v", w.Body, events.kinds)
 	}
-	wantErr(t, m.Close(ctx, open(t, m, token)), errStore) // outside HTTP it is returned
+	wantErr(t, finish(m, open(t, m, token)), errStore) // outside HTTP it is returned
 }
 
 func TestRoutes(t *testing.T) {

@@ -4,22 +4,36 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
+	"io"
 	"log/slog"
 )
 
 // ID identifies a session to its client. Who holds its token holds the
 // session: whichever way an ID is printed or logged, the token is left out.
-type ID struct{ token string }
+type ID struct {
+	// Two pointers, because package fmt prints what is in unexported fields of
+	// the structs of others without asking its methods, and for a verb that
+	// does not fit it follows one pointer.
+	secret *secret
+}
 
-// Token returns the secret that goes to the client, and to [Manager.Open].
-// A zero ID has none.
-func (id ID) Token() string { return id.token }
+type secret struct{ token *string }
+
+// Token returns the secret that goes to the client, and to [Manager.Open]. A
+// zero ID has none.
+func (id ID) Token() string {
+	if id.secret == nil {
+		return ""
+	}
+	return *id.secret.token
+}
 
 // String hides the token.
 func (id ID) String() string { return "[session ID]" }
 
-// GoString hides the token.
-func (id ID) GoString() string { return "session.ID{[hidden]}" }
+// Format hides the token, whatever the verb.
+func (id ID) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, id.String()) }
 
 // LogValue hides the token.
 func (id ID) LogValue() slog.Value { return slog.StringValue(id.String()) }
@@ -31,10 +45,10 @@ const (
 	tokenChars = tokenBytes / 3 * 4
 )
 
-func newID() ID {
+func newToken() string {
 	var b [tokenBytes]byte
 	rand.Read(b[:]) // never fails
-	return ID{base64.RawURLEncoding.EncodeToString(b[:])}
+	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
 func validToken(s string) bool {

@@ -16,7 +16,8 @@ type Key[T any] struct {
 	// this request Set and another one changed since it was read: base is
 	// what this request read, mine what it set, theirs what is stored now; a
 	// value that is not there is the zero T. It may be called more than once
-	// and must have no other effect. Without it the later writer wins.
+	// and must have no other effect; above all it must not change the
+	// session, which waits for it. Without it the later writer wins.
 	Resolve func(base, mine, theirs T) T
 }
 
@@ -62,14 +63,12 @@ func (k Key[T]) Set(s *Session, v T) error {
 // Update changes the value from v to f(v), where v is the zero T if there is
 // none. In mode [Merge] f is applied again to what another request stored in
 // between, so that neither change is lost: it may be called more than once
-// and must have no other effect.
+// and must have no other effect; above all it must not change the session,
+// which waits for it.
 //
 // It fails as [Session.Set] does, and with [ErrDecode] if the value is not a
 // T. Nothing has changed then.
 func (k Key[T]) Update(s *Session, f func(v T) T) error {
-	if err := checkName(k.Name); err != nil {
-		return err
-	}
 	apply := func(data []byte) ([]byte, error) {
 		v, err := k.decode(s, data)
 		if err != nil {
@@ -77,41 +76,89 @@ func (k Key[T]) Update(s *Session, f func(v T) T) error {
 		}
 		return s.m.encode(k.Name, f(v))
 	}
-	return s.edit("update", k.Name, func() error {
-		data, err := apply(s.value(k.Name))
-		if err != nil {
-			return err
-		}
-		c := change{data: data, redo: apply}
-		if before, ok := s.changes[k.Name]; ok {
-			c.redo = nil // f follows a Set: what others wrote does not matter
-			if before.redo != nil {
-				c.redo = func(theirs []byte) ([]byte, error) {
-					data, err := before.redo(theirs)
-					if err != nil {
-						return nil, err
-					}
-					return apply(data)
-				}
-			}
-		}
-		s.put(k.Name, c)
-		return nil
+	return k.change(s, "update", func(value []byte) (change, error) {
+		data, err := apply(value)
+		return change{data: data, redo: apply}, err
 	})
 }
 
 // Take returns the value, as Lookup does, and deletes it: for messages that
-// are shown once.
-func (k Key[T]) Take(s *Session) (T, bool, error) {
-	v, ok, err := k.Lookup(s)
-	if err == nil && ok {
-		err = k.Delete(s)
+// are shown once. One that another request stores in between stays. Errors
+// are those of [Key.Update].
+func (k Key[T]) Take(s *Session) (v T, ok bool, err error) {
+	err = k.change(s, "take", func(value []byte) (change, error) {
+		var err error
+		v, err = k.decode(s, value)
+		ok = value != nil
+		return change{redo: func(theirs []byte) ([]byte, error) {
+			if bytes.Equal(theirs, value) {
+				return nil, nil
+			}
+			return theirs, nil
+		}}, err
+	})
+	if err != nil {
+		var zero T
+		return zero, false, err
 	}
-	return v, ok, err
+	return v, ok, nil
 }
 
 // Delete removes the value. Errors are those of [Session.Delete].
 func (k Key[T]) Delete(s *Session) error { return s.Delete(k.Name) }
+
+// change replaces the value by what f makes of it. f runs unlocked, and again
+// if another goroutine of the request changed the value meanwhile.
+func (k Key[T]) change(s *Session, what string, f func(value []byte) (change, error)) error {
+	if err := checkName(k.Name); err != nil {
+		return err
+	}
+	var before []byte
+	err := s.edit(what, k.Name, func() error {
+		before = s.value(k.Name)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := f(before)
+		if err != nil {
+			return err
+		}
+		again := false
+		err = s.edit(what, k.Name, func() error {
+			now := s.value(k.Name)
+			if again = !bytes.Equal(before, now); again {
+				before = now
+				return nil
+			}
+			if earlier, ok := s.changes[k.Name]; ok {
+				c.redo = follow(earlier, c)
+			}
+			s.put(k.Name, c)
+			return nil
+		})
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+// follow returns how to do c again after an earlier change of the same value.
+// Where that one did not depend on what others wrote, nor does c.
+func follow(earlier, c change) func([]byte) ([]byte, error) {
+	if earlier.redo == nil {
+		return nil
+	}
+	return func(theirs []byte) ([]byte, error) {
+		data, err := earlier.redo(theirs)
+		if err != nil {
+			return nil, err
+		}
+		return c.redo(data)
+	}
+}
 
 func (k Key[T]) decode(s *Session, data []byte) (v T, err error) {
 	if data != nil {

@@ -88,7 +88,7 @@ func TestExclusiveCountsEachOnce(t *testing.T) {
 						return
 					}
 					v, err := counter.Get(s)
-					err = errors.Join(err, counter.Set(s, v+1), m.Close(ctx, s)) // not Update: the lock does it
+					err = errors.Join(err, counter.Set(s, v+1), finish(m, s)) // not Update: the lock does it
 					if err != nil {
 						t.Error(err)
 					}
@@ -107,24 +107,24 @@ func TestWhatALockCosts(t *testing.T) {
 	b.took()
 	s := open(t, m, token)
 	check(t, counter.Update(s, inc))
-	check(t, m.Close(ctx, s))
+	check(t, finish(m, s))
 	b.wantCalls(t, "Acquire", "Save")
-	check(t, m.Close(ctx, open(t, m, token)))
+	check(t, finish(m, open(t, m, token)))
 	b.wantCalls(t, "Acquire", "Release")
 	check(t, m.Destroy(ctx, open(t, m, token)))
 	b.wantCalls(t, "Acquire", "Delete")
 	s = m.Start()
 	check(t, note.Set(s, "x"))
-	check(t, m.Close(ctx, s))
+	check(t, finish(m, s))
 	b.wantCalls(t, "Save")
 	token = s.ID().Token()
 	s = open(t, m, token)
 	check(t, s.Login("ann"))
-	check(t, m.Close(ctx, s))
+	check(t, finish(m, s))
 	b.wantCalls(t, "Acquire", "Save", "Save")
 	_, err := m.Open(ctx, token)
 	wantErr(t, err, session.ErrNotFound)
-	b.wantCalls(t, "Acquire")
+	b.wantCalls(t, "Acquire", "Release") // of what Login left behind
 }
 
 // TestLockIsFreed: however a session ends, the next one has the lock at once.
@@ -132,8 +132,8 @@ func TestLockIsFreed(t *testing.T) {
 	eachLocker(t, session.Config{Lock: session.Lock{MaxWait: time.Nanosecond}}, func(t *testing.T, m *session.Manager) {
 		token := begin(t, m, map[string]any{"note": "x"})
 		ends := map[string]func(s *session.Session){
-			"Close":             func(s *session.Session) { check(t, m.Close(ctx, s)) },
-			"Close with change": func(s *session.Session) { check(t, counter.Update(s, inc)); check(t, m.Close(ctx, s)) },
+			"Close":             func(s *session.Session) { check(t, finish(m, s)) },
+			"Close with change": func(s *session.Session) { check(t, counter.Update(s, inc)); check(t, finish(m, s)) },
 			"Save":              func(s *session.Session) { check(t, counter.Update(s, inc)); check(t, m.Save(ctx, s)) },
 		}
 		for name, end := range ends {
@@ -142,7 +142,7 @@ func TestLockIsFreed(t *testing.T) {
 			if err != nil {
 				t.Fatalf("after %s: %v", name, err)
 			}
-			check(t, m.Close(ctx, s))
+			check(t, finish(m, s))
 		}
 		for name, f := range map[string]http.HandlerFunc{
 			"return": func(w http.ResponseWriter, r *http.Request) {},
@@ -163,7 +163,7 @@ func TestLockIsFreed(t *testing.T) {
 			if err != nil {
 				t.Fatalf("after a handler with %s: %v", name, err)
 			}
-			check(t, m.Close(ctx, s))
+			check(t, finish(m, s))
 		}
 	})
 }
@@ -186,7 +186,7 @@ func TestOthersWaitForTheLock(t *testing.T) {
 			check(t, late.Set("late", 1))
 			done := make(chan error, 2)
 			for _, s := range []*session.Session{early, late} {
-				go func() { done <- other.Close(ctx, s) }()
+				go func() { done <- finish(other, s) }()
 			}
 			select {
 			case err := <-done:
@@ -194,7 +194,7 @@ func TestOthersWaitForTheLock(t *testing.T) {
 			case <-time.After(50 * time.Millisecond):
 			}
 			check(t, counter.Set(holder, 7))
-			check(t, locking.Close(ctx, holder))
+			check(t, finish(locking, holder))
 			check(t, <-done)
 			check(t, <-done)
 			if mode == session.Merge {
@@ -214,7 +214,7 @@ func TestDestroyUnderALock(t *testing.T) {
 	holder := open(t, m, token)
 	check(t, merge.Destroy(ctx, open(t, merge, token))) // logging out does not wait
 	check(t, note.Set(holder, "late"))
-	wantErr(t, m.Close(ctx, holder), session.ErrNotFound)
+	wantErr(t, finish(m, holder), session.ErrNotFound)
 	_, err = m.Open(ctx, token)
 	wantErr(t, err, session.ErrNotFound)
 }
@@ -256,7 +256,7 @@ func TestUpgrade(t *testing.T) {
 		check(t, counter.Update(s, inc))
 		other := open(t, m, token)
 		check(t, counter.Update(other, inc))
-		check(t, m.Close(ctx, other))
+		check(t, finish(m, other))
 		locking.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s, err := m.Get(r.Context())
 			check(t, err)
@@ -280,7 +280,7 @@ func TestTooManyWaiters(t *testing.T) {
 			go func() {
 				s, err := m.Open(ctx, token)
 				if err == nil {
-					err = m.Close(ctx, s)
+					err = finish(m, s)
 				}
 				results <- err
 			}()
@@ -288,7 +288,7 @@ func TestTooManyWaiters(t *testing.T) {
 		for range 7 {
 			wantErr(t, <-results, session.ErrLockTimeout)
 		}
-		check(t, m.Close(ctx, holder))
+		check(t, finish(m, holder))
 		for range 3 {
 			check(t, <-results)
 		}

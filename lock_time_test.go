@@ -4,7 +4,6 @@ package session_test
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -25,11 +24,11 @@ func TestLeaseIsRenewedWhileTheHandlerRuns(t *testing.T) {
 			go func() {
 				s := open(t, m, token)
 				waited <- time.Since(start)
-				check(t, m.Close(ctx, s))
+				check(t, finish(m, s))
 			}()
 			time.Sleep(20 * time.Second)
 			check(t, counter.Set(holder, 1))
-			check(t, m.Close(ctx, holder))
+			check(t, finish(m, holder))
 			if got := <-waited; got < 20*time.Second || got > 21*time.Second {
 				t.Errorf("waited %v", got)
 			}
@@ -52,7 +51,7 @@ func TestCrashedHolder(t *testing.T) {
 			if took := time.Since(start); took > 6*time.Second {
 				t.Errorf("the next one got the lock after %v", took)
 			}
-			check(t, m.Close(ctx, s))
+			check(t, finish(m, s))
 			wantValue(t, m, token, "note", "intact")
 		})
 	})
@@ -80,10 +79,10 @@ func TestLockLost(t *testing.T) {
 		wantErr(t, context.Cause(holder.Context()), session.ErrLockLost)
 		b.took()
 		wantErr(t, m.Save(ctx, holder), session.ErrLockLost)
-		wantErr(t, m.Close(ctx, holder), session.ErrLockLost)
+		wantErr(t, finish(m, holder), session.ErrLockLost)
 		b.wantCalls(t) // not even tried
 		check(t, note.Set(s, "fresh"))
-		check(t, next.Close(ctx, s))
+		check(t, finish(next, s))
 		wantValue(t, m, token, "note", "fresh")
 		if !events.saw(session.LockLost) {
 			t.Error("no event")
@@ -101,13 +100,14 @@ func TestPausedHolder(t *testing.T) {
 		m := newManager(t, clocked, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: time.Second}})
 		holder := open(t, m, token)
 		check(t, note.Set(holder, "stale"))
+		intruder := newManager(t, &b, session.Config{Mode: session.Exclusive})
 		clocked.before = func() { // between the Manager's look at the lease and the store
-			s := open(t, newManager(t, &b, session.Config{Mode: session.Exclusive}), token)
+			s := open(t, intruder, token)
 			check(t, note.Set(s, "fresh"))
-			// The process that was paused is this one, with its timers.
-			check(t, newManager(t, &b, session.Config{}).Close(ctx, s))
+			check(t, finish(intruder, s))
 		}
 		clocked.extend = errStore
+		wantErr(t, m.Save(ctx, holder), session.ErrLockLost)
 		wantErr(t, m.Close(ctx, holder), session.ErrLockLost)
 		wantValue(t, newManager(t, &b, session.Config{}), token, "note", "fresh")
 	})
@@ -177,13 +177,13 @@ func TestNoLockInTime(t *testing.T) {
 					default:
 						check(t, err)
 						check(t, note.Set(s, "y"))
-						check(t, m.Close(ctx, holder)) // or the write would wait
+						check(t, finish(m, holder)) // or the write would wait
 					}
 				})).ServeHTTP(w, r)
+				check(t, m.Close(ctx, holder))
 				if w.Code != want || (want == 503) != (w.Header().Get("Retry-After") != "") {
 					t.Errorf("policy %d: status %d, headers %v", policy, w.Code, w.Header())
 				}
-				check(t, m.Close(ctx, holder))
 			})
 		})
 	}
@@ -210,10 +210,10 @@ func TestWaitsForLocksEnd(t *testing.T) {
 			}
 			time.Sleep(2 * time.Second)
 			synctest.Wait()
-			check(t, m.Close(ctx, holder))
+			check(t, finish(m, holder))
 			start := time.Now()
-			check(t, m.Close(ctx, open(t, m, token)))
-			if took := time.Since(start); took != 0 {
+			check(t, finish(m, open(t, m, token)))
+			if took := time.Since(start); took > 100*time.Millisecond {
 				t.Errorf("the lock was free after %v", took)
 			}
 		})
@@ -239,7 +239,7 @@ func TestMergeWriterGivesUpInTime(t *testing.T) {
 		if took := time.Since(start); took != 3*time.Second {
 			t.Errorf("waited %v", took)
 		}
-		check(t, locking.Close(ctx, holder))
+		check(t, finish(locking, holder))
 		wantValue(t, m, token, "note", "x")
 		check(t, m.Save(ctx, s))
 		wantValue(t, m, token, "note", "y")
@@ -253,29 +253,37 @@ func TestFairness(t *testing.T) {
 		cfg := session.Config{Mode: session.Exclusive, IdleTimeout: 9 * time.Hour}
 		token := begin(t, newManager(t, &b, cfg), map[string]any{"note": "x"})
 		until := time.Now().Add(20 * time.Second)
-		work := func(m *session.Manager, longest *time.Duration) {
+		work := func(m *session.Manager, waits chan<- time.Duration) {
+			var longest time.Duration
 			for time.Now().Before(until) {
 				start := time.Now()
 				s, err := m.Open(ctx, token)
-				if errors.Is(err, session.ErrLockTimeout) {
-					t.Error("starved")
-					return
+				if err != nil {
+					t.Error(err)
+					break
 				}
-				check(t, err)
-				*longest = max(*longest, time.Since(start))
-				time.Sleep(5 * time.Millisecond)
+				longest = max(longest, time.Since(start))
+				time.Sleep(5 * time.Millisecond) // the handler
 				check(t, m.Close(ctx, s))
+				time.Sleep(time.Millisecond) // the way to the store and back
+			}
+			waits <- longest
+		}
+		const crowd = 8
+		waits, single := make(chan time.Duration, crowd), make(chan time.Duration, 1)
+		busy := newManager(t, &b, cfg)
+		for range crowd {
+			go work(busy, waits)
+		}
+		go work(newManager(t, &b, cfg), single)
+		for range crowd {
+			if w := <-waits; w > 2*time.Second {
+				t.Errorf("one of the crowd waited %v", w)
 			}
 		}
-		var crowd [8]time.Duration
-		var single time.Duration
-		busy := newManager(t, &b, cfg)
-		for i := range crowd {
-			go work(busy, &crowd[i])
+		if w := <-single; w > 2*time.Second {
+			t.Errorf("the single one waited %v", w)
 		}
-		go work(newManager(t, &b, cfg), &single)
-		time.Sleep(30 * time.Second)
-		t.Logf("longest wait of the single one %v, of the crowd %v", single, crowd)
 	})
 }
 

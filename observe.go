@@ -8,7 +8,8 @@ import (
 
 // Observer is told what a [Manager] does: logging, metrics, tracing and cost
 // accounting plug in here. Its methods are called on the request's goroutine,
-// must be safe for concurrent use and must not block. No ID reaches it.
+// must be safe for concurrent use, must not block and must not use the session
+// of the request. No ID reaches it.
 type Observer interface {
 	// Call is called before each call of the Backend. The context that it
 	// returns goes to the backend; done, if not nil, is called with the
@@ -32,6 +33,9 @@ const (
 	OpRelease               // Leaser.Release or Lease.Release
 )
 
+// MarshalText is for logs.
+func (op Op) MarshalText() ([]byte, error) { return []byte(op.String()), nil }
+
 func (op Op) String() string {
 	names := [...]string{"", "Load", "Save", "Touch", "Delete", "Acquire", "Extend", "Release"}
 	if op > 0 && int(op) < len(names) {
@@ -54,6 +58,7 @@ type EventKind int
 const (
 	TokenMalformed   EventKind = iota + 1 // a request carried a token that is not one of ours
 	TokenUnknown                          // a token had no session: destroyed, rotated away, expired or planted
+	TokenMoved                            // a token whose session got a new ID a moment ago
 	SessionExpired                        // a session was found, and its deadline had passed
 	Undecodable                           // a stored session did not decode; Err says why
 	SessionCreated                        // a new session was stored; N is its size in bytes
@@ -69,8 +74,11 @@ const (
 	LockLost                              // a lease ran out, or was taken over, under its holder
 )
 
+// MarshalText is for logs.
+func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 func (k EventKind) String() string {
-	names := [...]string{"", "TokenMalformed", "TokenUnknown", "SessionExpired", "Undecodable", "SessionCreated",
+	names := [...]string{"", "TokenMalformed", "TokenUnknown", "TokenMoved", "SessionExpired", "Undecodable", "SessionCreated",
 		"SessionSaved", "SessionRotated", "SessionDestroyed", "Merged", "TouchFailed", "CommitFailed", "LateFailed",
 		"LockAcquired", "LockFailed", "LockLost"}
 	if k > 0 && int(k) < len(names) {
@@ -85,15 +93,14 @@ func (m *core) event(ctx context.Context, e Event) {
 	}
 }
 
-func (m *core) call(ctx context.Context, op Op) (context.Context, func(error)) {
+func (m *core) call(ctx context.Context, op Op) (_ context.Context, done func(error)) {
 	if m.cfg.Observer != nil {
-		if ctx, done := m.cfg.Observer.Call(ctx, op); done != nil {
-			return ctx, done
-		} else {
-			return ctx, func(error) {}
-		}
+		ctx, done = m.cfg.Observer.Call(ctx, op)
 	}
-	return ctx, func(error) {}
+	if done == nil {
+		done = func(error) {}
+	}
+	return ctx, done
 }
 
 func (m *core) load(ctx context.Context, key string) (Record, error) {

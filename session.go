@@ -28,6 +28,8 @@
 //   - No update is lost: every write is conditional on the version that was
 //     read. What two requests change at once is merged value by value, unless
 //     the mode says otherwise.
+//   - A lock has a lease and is fenced: a holder that lost it cannot write.
+//   - A retry after a lost response is not mistaken for a conflict.
 //   - What cannot be stored or decoded is an error, and what was stored stays.
 //   - Every wait is bounded by a context.
 //
@@ -133,7 +135,7 @@ func (m *Manager) With(rt Route) (*Manager, error) {
 // Start returns a new session. It makes no request; nothing is stored before
 // the session has data and is saved.
 func (m *Manager) Start() *Session {
-	return &Session{m: m.core, mode: m.mode}
+	return &Session{m: m.core, mode: m.mode, ctx: context.Background()}
 }
 
 // Open returns the session of a token that a client sent. Cost: 1 Load; in
@@ -158,7 +160,7 @@ func (m *Manager) open(ctx context.Context, token string, lost context.CancelCau
 		m.event(ctx, Event{Kind: TokenMalformed})
 		return nil, ErrNotFound
 	}
-	s := &Session{m: m.core, mode: m.mode, id: ID{token}, key: m.cfg.StoreKey(token), ctx: ctx}
+	s := &Session{m: m.core, mode: m.mode, token: &token, key: m.cfg.StoreKey(token), ctx: ctx}
 	var rec Record
 	var err error
 	if s.mode == Exclusive {
@@ -179,7 +181,10 @@ func (m *Manager) open(ctx context.Context, token string, lost context.CancelCau
 		m.event(ctx, Event{Kind: SessionExpired})
 		err = ErrNotFound
 	default:
-		if err = s.rebase(rec); err != nil {
+		switch err = s.rebase(rec); {
+		case errors.Is(err, errMoved):
+			m.event(ctx, Event{Kind: TokenMoved})
+		case err != nil:
 			m.event(ctx, Event{Kind: Undecodable, Err: err})
 		}
 	}
@@ -195,39 +200,44 @@ func (m *Manager) open(ctx context.Context, token string, lost context.CancelCau
 //
 // Cost: nothing for an unchanged session within [Config.TouchInterval] of the
 // last write, 1 Touch after that; 1 Save for changes, and one more for each
-// conflict; 2 Saves after Rotate or Login.
+// conflict; 2 Saves after Rotate or Login. In mode [Exclusive] it frees the
+// lock: with the same Save, or with 1 Release if nothing changed.
 //
-// It fails with [ErrNotFound] if the session was destroyed, rotated away or
+// It fails with [ErrNotFound] if the session was destroyed, got a new ID or
 // has expired in the meantime, with [ErrConflict] if it was changed by others
-// again and again, with [ErrTooLarge], or with the store's error. The changes
-// are then still pending, and Save may be called again.
+// again and again, with [ErrLockTimeout] if it stays locked, with [ErrLockLost],
+// with [ErrTooLarge], or with the store's error. The changes are then still
+// pending: call Save again, or [Session.Discard]. If the store's error leaves
+// open whether they were stored, and somebody has changed the session since,
+// a second Save returns that error again rather than apply a [Key.Update]
+// twice.
 func (m *Manager) Save(ctx context.Context, s *Session) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return fmt.Errorf("session: save: %w", ErrClosed)
-	}
-	if err := s.save(ctx, 0); err != nil {
-		return fmt.Errorf("session: save: %w", err)
-	}
-	return nil
+	return m.with(ctx, "save", s, func() error {
+		if s.closed {
+			return ErrClosed
+		}
+		err := s.save(ctx, 0)
+		s.exchange.announce()
+		return err
+	})
 }
 
-// Close saves s and ends its use. It returns the errors of Save; the session
-// is closed all the same. Closing twice is no error.
+// Close ends the use of s: what was not saved is dropped, the idle deadline is
+// moved if it is time, and a lock is freed. So a deferred Close after an
+// error leaves what is stored as it is. Closing twice is no error.
+//
+// Cost: nothing; 1 Touch if [Config.TouchInterval] has passed; 1 Release in
+// mode [Exclusive] if it was not saved.
 func (m *Manager) Close(ctx context.Context, s *Session) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil
-	}
-	err := s.save(ctx, 0)
-	s.closed = true
-	s.unlock(ctx)
-	if err != nil {
-		return fmt.Errorf("session: close: %w", err)
-	}
-	return nil
+	return m.with(ctx, "close", s, func() error {
+		if s.closed {
+			return nil
+		}
+		s.set(func() { s.discard(); s.closed = true })
+		err := s.save(ctx, 0)
+		s.unlock(ctx)
+		return err
+	})
 }
 
 // Destroy deletes the session from the store at once: log out. Pending changes
@@ -235,13 +245,29 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 // [Manager.Get] gives a new session. After an error the session may still be
 // there: say so to the user, or call Destroy again.
 //
+// It ends the session under the ID by which s knows it. One that another
+// request gave a new ID since is out of its reach, as is any other session of
+// the same user.
+//
 // Cost: 1 Delete; none for a session that was never stored.
 func (m *Manager) Destroy(ctx context.Context, s *Session) error {
-	if err := s.destroy(ctx); err != nil {
-		return fmt.Errorf("session: destroy: %w", err)
+	return m.with(ctx, "destroy", s, func() error {
+		err := s.destroy(ctx)
+		if err == nil && s.exchange != nil {
+			s.exchange.forget(s)
+		}
+		return err
+	})
+}
+
+// with runs f as the only one at work with the store for s.
+func (m *Manager) with(ctx context.Context, what string, s *Session, f func() error) error {
+	err := errors.New("the session is that of another Manager")
+	if s.m == m.core {
+		err = s.exclusively(ctx, f)
 	}
-	if s.exchange != nil {
-		s.exchange.forget(s)
+	if err != nil {
+		return fmt.Errorf("session: %s: %w", what, err)
 	}
 	return nil
 }

@@ -1,9 +1,11 @@
 package session_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"strings"
 	"sync"
@@ -41,14 +43,15 @@ func TestLife(t *testing.T) {
 		t.Error("a stored session has no times")
 	}
 	check(t, m.Close(ctx, s))
-	b.wantCalls(t)
 	check(t, m.Close(ctx, s))
+	b.wantCalls(t)
 	wantErr(t, m.Save(ctx, s), session.ErrClosed)
 	wantErr(t, note.Set(s, "x"), session.ErrClosed)
 	_, err := note.Get(s)
 	wantErr(t, err, session.ErrClosed)
 
-	s = open(t, m, s.ID().Token())
+	token := s.ID().Token()
+	s = open(t, m, token)
 	b.wantCalls(t, "Load")
 	if got, err := note.Get(s); got != "hello" || err != nil {
 		t.Errorf("note is %q, %v", got, err)
@@ -78,7 +81,7 @@ func TestLife(t *testing.T) {
 	check(t, m.Destroy(ctx, s))
 	b.wantCalls(t, "Save", "Delete")
 	check(t, m.Close(ctx, s))
-	_, err = m.Open(ctx, s.ID().Token())
+	_, err = m.Open(ctx, token)
 	wantErr(t, err, session.ErrNotFound)
 	if b.Len() != 0 {
 		t.Error("the record is still there")
@@ -89,7 +92,12 @@ func TestTokens(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})
 	a, z := m.Start(), m.Start()
-	if a.ID() == z.ID() || a.ID() != a.ID() || len(a.ID().Token()) != 32 {
+	if a.ID() != (session.ID{}) || a.ID().Token() != "" {
+		t.Error("a session that is not stored has an ID")
+	}
+	check(t, errors.Join(note.Set(a, "a"), note.Set(z, "z"), m.Save(ctx, a), m.Save(ctx, z)))
+	b.took()
+	if same := a.ID(); a.ID() == z.ID() || a.ID() != same || len(same.Token()) != 32 {
 		t.Error("IDs are not unique, stable and of 192 bits")
 	}
 	for _, token := range []string{"", "short", strings.Repeat("A", 33), strings.Repeat("!", 32), "../" + strings.Repeat("A", 29)} {
@@ -102,16 +110,21 @@ func TestTokens(t *testing.T) {
 	wantErr(t, err, session.ErrNotFound)
 
 	id := a.ID()
-	for _, shown := range []string{
-		fmt.Sprint(id), fmt.Sprintf("%v %+v %#v %s %q", id, id, id, id, id),
-		fmt.Sprintf("%v", struct{ ID session.ID }{id}), id.LogValue().String(),
-	} {
-		if strings.Contains(shown, id.Token()) {
-			t.Errorf("%s shows the token", shown)
+	hidden := struct {
+		id session.ID
+		s  *session.Session
+	}{id, a}
+	var log bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("", "id", id, "session", a, "struct", hidden)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("", "id", id, "session", a, "struct", hidden)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%t"} {
+		for _, v := range []any{id, &id, a, hidden, &hidden, []any{id, a}, map[string]any{"id": id}, m} {
+			fmt.Fprintf(&log, verb, v)
 		}
 	}
-	check(t, note.Set(a, "x"))
-	check(t, m.Save(ctx, a))
+	if shown := log.String(); strings.Contains(shown, id.Token()) || strings.Contains(shown, fmt.Sprintf("%x", id.Token())) {
+		t.Errorf("the token is shown: %s", shown)
+	}
 	if _, err := b.Backend.Load(ctx, id.Token()); !errors.Is(err, session.ErrNotFound) {
 		t.Error("the store's key is the token itself")
 	}
@@ -139,7 +152,7 @@ func TestStoreErrorIsReturnedAndNothingWritten(t *testing.T) {
 	fresh := m.Start()
 	check(t, note.Set(fresh, "x"))
 	wantErr(t, m.Save(ctx, fresh), errStore)
-	if !fresh.IsNew() {
+	if !fresh.IsNew() || fresh.ID() != (session.ID{}) {
 		t.Error("a session that was not stored says it was")
 	}
 
@@ -181,12 +194,12 @@ func TestNoRevival(t *testing.T) {
 		"rotation": func(t *testing.T, m *session.Manager, token string) {
 			s := open(t, m, token)
 			check(t, s.Rotate())
-			check(t, m.Close(ctx, s))
+			check(t, finish(m, s))
 		},
 		"login": func(t *testing.T, m *session.Manager, token string) {
 			s := open(t, m, token)
 			check(t, s.Login("gopher"))
-			check(t, m.Close(ctx, s))
+			check(t, finish(m, s))
 		},
 	}
 	slow := map[string]func(s *session.Session) error{
@@ -195,7 +208,7 @@ func TestNoRevival(t *testing.T) {
 		"rotate": func(s *session.Session) error { return s.Rotate() },
 		"login":  func(s *session.Session) error { return s.Login("mallory") },
 	}
-	for end, finish := range ends {
+	for end, finishBy := range ends {
 		for name, change := range slow {
 			for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
 				t.Run(fmt.Sprintf("%s during %s, %v", end, name, mode), func(t *testing.T) {
@@ -203,13 +216,13 @@ func TestNoRevival(t *testing.T) {
 					m := newManager(t, &b, session.Config{Mode: mode})
 					token := begin(t, m, map[string]any{"note": "x"})
 					late := open(t, m, token)
-					finish(t, m, token)
+					finishBy(t, m, token)
 					_, err := m.Open(ctx, token)
 					wantErr(t, err, session.ErrNotFound)
 					before := b.Len()
 
 					check(t, change(late))
-					err = m.Close(ctx, late)
+					err = finish(m, late)
 					wantErr(t, err, session.ErrNotFound)
 					wantErr(t, err, session.ErrConflict)
 					if b.Len() > before {
@@ -249,17 +262,13 @@ func TestRotate(t *testing.T) {
 	_, err := m.Open(ctx, old)
 	wantErr(t, err, session.ErrNotFound)
 
-	// A session that was never stored just gets another ID.
+	// A session that was never stored gets its first ID.
 	s = m.Start()
-	first := s.ID()
 	check(t, s.Rotate())
 	check(t, note.Set(s, "x"))
 	b.took()
 	check(t, m.Save(ctx, s))
 	b.wantCalls(t, "Save")
-	if s.ID() == first {
-		t.Error("an unsaved session kept its ID across Rotate")
-	}
 }
 
 // TestRotateMergesWhatCameBetween: a write between the read and the rotation
@@ -273,8 +282,8 @@ func TestRotateMergesWhatCameBetween(t *testing.T) {
 	check(t, counter.Update(rotating, inc))
 	check(t, counter.Update(other, inc))
 	check(t, other.Set("other", "there"))
-	check(t, m.Close(ctx, other))
-	check(t, m.Close(ctx, rotating))
+	check(t, finish(m, other))
+	check(t, finish(m, rotating))
 	wantValue(t, m, rotating.ID().Token(), "other", "there")
 	wantValue(t, m, rotating.ID().Token(), "counter", 3)
 }
@@ -315,7 +324,7 @@ func TestLogin(t *testing.T) {
 	login := func(token, user string) string {
 		s := open(t, m, token)
 		check(t, s.Login(user))
-		check(t, m.Close(ctx, s))
+		check(t, finish(m, s))
 		if s.ID().Token() == token {
 			t.Error("Login did not rotate")
 		}
@@ -360,7 +369,7 @@ func TestMergeKeepsEveryWriter(t *testing.T) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			if err := m.Close(ctx, s); err != nil {
+			if err := finish(m, s); err != nil {
 				t.Error(err)
 			}
 		}()
@@ -416,8 +425,8 @@ func TestConflict(t *testing.T) {
 			s1, s2 := open(t, m, token), open(t, m, token)
 			check(t, first(s1))
 			check(t, tt.second(s2))
-			check(t, m.Close(ctx, s1))
-			check(t, m.Close(ctx, s2))
+			check(t, finish(m, s1))
+			check(t, finish(m, s2))
 			s := open(t, m, token)
 			var got []string
 			for _, name := range []string{"counter", "note", "added", "gone", "kept"} {
@@ -444,9 +453,9 @@ func TestConflictWithNothingLeftToSave(t *testing.T) {
 	s1, s2 := open(t, m, token), open(t, m, token)
 	check(t, note.Set(s1, "b"))
 	check(t, note.Set(s2, "b"))
-	check(t, m.Close(ctx, s1))
+	check(t, finish(m, s1))
 	b.took()
-	check(t, m.Close(ctx, s2))
+	check(t, finish(m, s2))
 	b.wantCalls(t, "Save") // which conflicted, and found its own wish
 }
 
@@ -500,7 +509,7 @@ func TestWhatCannotBeStored(t *testing.T) {
 	check(t, m.Save(ctx, s))
 	b.wantCalls(t) // nothing changed
 	check(t, note.Set(s, strings.Repeat("x", 1000)))
-	wantErr(t, m.Close(ctx, s), session.ErrTooLarge)
+	wantErr(t, finish(m, s), session.ErrTooLarge)
 	b.wantCalls(t)
 	wantValue(t, m, token, "note", "kept")
 }
@@ -524,7 +533,7 @@ func TestWhatDoesNotDecode(t *testing.T) {
 	if strings.Contains(err.Error(), token) {
 		t.Error("the error shows the token")
 	}
-	check(t, m.Close(ctx, s))
+	check(t, finish(m, s))
 	wantValue(t, m, token, "note", "text")
 
 	rec, err := b.Backend.Load(ctx, "k")
@@ -560,7 +569,7 @@ func TestReadOnly(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	check(t, ro.Close(ctx, s))
+	check(t, finish(ro, s))
 	b.wantCalls(t)
 }
 
@@ -598,6 +607,6 @@ func TestSessionIsSafeForConcurrentUse(t *testing.T) {
 		}()
 	}
 	wg.Wait()
-	check(t, m.Close(ctx, s))
+	check(t, finish(m, s))
 	wantValue(t, m, s.ID().Token(), "counter", 160)
 }

@@ -103,6 +103,11 @@ func newManager(t testing.TB, b session.Backend, cfg session.Config) *session.Ma
 	return m
 }
 
+// finish is how a program ends a session that it wants to keep.
+func finish(m *session.Manager, s *session.Session) error {
+	return errors.Join(m.Save(ctx, s), m.Close(ctx, s))
+}
+
 // begin stores a session with the given values and returns its token.
 func begin(t testing.TB, m *session.Manager, values map[string]any) string {
 	t.Helper()
@@ -110,7 +115,7 @@ func begin(t testing.TB, m *session.Manager, values map[string]any) string {
 	for name, v := range values {
 		check(t, s.Set(name, v))
 	}
-	check(t, m.Close(context.Background(), s))
+	check(t, finish(m, s))
 	return s.ID().Token()
 }
 
@@ -138,8 +143,9 @@ func wantErr(t testing.TB, err, want error) {
 // wantValue checks what a later request would read.
 func wantValue[T comparable](t testing.TB, m *session.Manager, token, name string, want T) {
 	t.Helper()
-	got, err := session.Key[T]{Name: name}.Get(open(t, m, token))
-	check(t, err)
+	s := open(t, m, token)
+	got, err := session.Key[T]{Name: name}.Get(s)
+	check(t, errors.Join(err, m.Close(ctx, s)))
 	if got != want {
 		t.Errorf("%s is %v, want %v", name, got, want)
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -14,25 +16,31 @@ import (
 
 // Session is one client's session, as one request sees it: the values that
 // were read, and the changes to be saved. It is safe for concurrent use by
-// the goroutines of that request; do not keep it longer.
+// the goroutines of that request; when the Handler has returned, it is closed.
+// While it is being saved, reading goes on, and changes wait.
 type Session struct {
-	m    *core
-	mode Mode
+	m   *core
+	ctx context.Context // ends when the lock is lost
 
 	mu       sync.Mutex
-	id       ID
+	saving   bool          // somebody is at work with the store
+	saved    chan struct{} // closed when that is done; made by who waits for it
+	mode     Mode
+	token    *string // nil before it is stored; see ID
+	id       ID      // of the token, made when asked for
 	key      string
 	rec      Record            // as in the store; Data is in base
 	base     map[string][]byte // the values as in the store, encoded
 	changes  map[string]change
-	cleared  bool // the changes apply to an empty session, not to base
-	rotating bool // the next commit moves the session to a new ID
-	login    bool // and restarts the absolute timeout
+	cleared  bool  // the changes apply to an empty session, not to base
+	rotating bool  // the next save moves the session to a new ID
+	login    bool  // and restarts the absolute timeout
+	moving   *move // a rotation whose outcome is not known
+	unknown  error // why it is not known whether the changes were stored
 	closed   bool
 
-	ctx      context.Context // ends when the lock is lost
-	hold     *hold           // of the lock in mode Exclusive, nil if there is none
-	exchange *exchange       // nil outside HTTP
+	hold     *hold     // of the lock in mode Exclusive, nil if there is none
+	exchange *exchange // nil outside HTTP
 }
 
 // change is what a request did to one value.
@@ -43,19 +51,30 @@ type change struct {
 	redo func(theirs []byte) ([]byte, error)
 }
 
-// userName is where Login keeps the user. Names with this prefix are ours.
+// Names with this prefix are ours: userName is where Login keeps the user, and
+// movedName, in the record of an old ID, has the key of the new one.
 const (
-	reserved = "_session."
-	userName = reserved + "user"
+	reserved  = "_session."
+	userName  = reserved + "user"
+	movedName = reserved + "moved"
 )
 
-// ID returns the session's ID. That of a session that was not saved yet is of
-// no use to a client before it is; Rotate and Login change it at the next save.
+// String says that it is a session, and nothing more.
+func (s *Session) String() string { return "[session]" }
+
+// Format hides what is in the session, whatever the verb.
+func (s *Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// LogValue hides what is in the session.
+func (s *Session) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// ID returns the session's ID: the zero ID before it is first saved. Rotate
+// and Login change it at the next save.
 func (s *Session) ID() ID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.id == (ID{}) {
-		s.id = newID()
+	if s.token != nil && (s.id.secret == nil || s.id.secret.token != s.token) {
+		s.id = ID{&secret{s.token}}
 	}
 	return s.id
 }
@@ -65,7 +84,8 @@ func (s *Session) ID() ID {
 // lost; in a handler the request's own context is.
 func (s *Session) Context() context.Context { return s.ctx }
 
-// IsNew reports whether the session was never stored.
+// IsNew reports whether the session is not in the store: it never was, or is
+// destroyed.
 func (s *Session) IsNew() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,9 +145,12 @@ func (s *Session) Set(name string, v any) error {
 	})
 }
 
-// Delete removes the value called name. It fails with [ErrReadOnly],
-// [ErrClosed], or as Set does about the name.
+// Delete removes the value called name, if there is one. It fails as
+// [Session.Set] does.
 func (s *Session) Delete(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
 	return s.edit("delete", name, func() error {
 		s.put(name, change{})
 		return nil
@@ -138,9 +161,25 @@ func (s *Session) Delete(name string) error {
 // one is saved. The session and its user stay; see [Manager.Destroy].
 func (s *Session) Clear() error {
 	return s.edit("clear", "", func() error {
-		s.clear()
+		user := s.value(userName)
+		s.changes, s.cleared = nil, true
+		if user != nil {
+			s.put(userName, change{data: user})
+		}
 		return nil
 	})
+}
+
+// Discard drops every change that is not saved, Rotate and Login included.
+// [Manager.Error] does so for a request that failed.
+func (s *Session) Discard() {
+	s.lock()
+	defer s.mu.Unlock()
+	s.discard()
+}
+
+func (s *Session) discard() {
+	s.changes, s.cleared, s.rotating, s.login = nil, false, false, false
 }
 
 // Has reports whether there is a value called name.
@@ -212,9 +251,22 @@ func (s *Session) User() (string, error) {
 	return user, err
 }
 
+// lock takes s.mu when no save is under way.
+func (s *Session) lock() {
+	for {
+		s.mu.Lock()
+		if !s.saving {
+			return
+		}
+		saved := s.whenSaved()
+		s.mu.Unlock()
+		<-saved
+	}
+}
+
 // edit runs f, with the lock held, if the session may be changed.
 func (s *Session) edit(what, name string, f func() error) error {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	err := func() error {
 		switch {
@@ -279,36 +331,40 @@ func (s *Session) put(name string, c change) {
 	s.changes[name] = c
 }
 
-func (s *Session) clear() {
-	user := s.value(userName)
-	s.changes, s.cleared = nil, true
-	if user != nil {
-		s.put(userName, change{data: user})
-	}
-}
-
 // changed reports whether there is anything to save.
 func (s *Session) changed() bool {
-	return len(s.changes) > 0 || s.rotating || s.cleared && len(s.base) > 0
+	if s.rotating || s.cleared && len(s.base) > 0 {
+		return true
+	}
+	for name, c := range s.changes {
+		if !bytes.Equal(c.data, s.base[name]) {
+			return true
+		}
+	}
+	return false
 }
 
-// rebase makes rec the state that the pending changes apply to.
+// errMoved is that a session lives on under another ID.
+var errMoved = fmt.Errorf("%w: it has a new ID", ErrNotFound)
+
+// rebase makes rec the state that the pending changes apply to. Only who is at
+// work with the store calls it.
 func (s *Session) rebase(rec Record) error {
-	base, err := s.m.cfg.Codec.Split(rec.Data)
+	base, err := s.m.split(rec.Data)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDecode, err)
+		return err
 	}
 	var redone map[string]change
 	for name, c := range s.changes {
+		theirs := base[name]
+		if s.cleared {
+			theirs = nil
+		}
 		if c.redo != nil {
-			theirs := base[name]
-			if s.cleared {
-				theirs = nil
-			}
 			if c.data, err = c.redo(theirs); err != nil {
 				return err
 			}
-		} else if !s.cleared && bytes.Equal(c.data, base[name]) {
+		} else if !s.cleared && bytes.Equal(c.data, theirs) {
 			continue
 		}
 		if redone == nil {
@@ -317,8 +373,22 @@ func (s *Session) rebase(rec Record) error {
 		redone[name] = c
 	}
 	rec.Data = nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.rec, s.base, s.changes = rec, base, redone
 	return nil
+}
+
+// split is Codec.Split. It fails with errMoved for what Rotate left behind.
+func (m *core) split(data []byte) (map[string][]byte, error) {
+	values, err := m.cfg.Codec.Split(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDecode, err)
+	}
+	if _, moved := values[movedName]; moved {
+		return nil, errMoved
+	}
+	return values, nil
 }
 
 func checkName(name string) error {
@@ -342,6 +412,9 @@ func (m *core) marshal(name string, v any) ([]byte, error) {
 
 func (m *core) encode(name string, v any) ([]byte, error) {
 	data, err := m.cfg.Codec.Marshal(v)
+	if err == nil && len(data) == 0 {
+		err = errors.New("the codec made nothing of it")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("session: value %q of type %T: %w: %w", name, v, ErrEncode, err)
 	}

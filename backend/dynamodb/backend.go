@@ -45,12 +45,14 @@ const (
 
 // The defaults of [Config].
 const (
-	DefaultTable            = "sessions"
-	DefaultKeyAttribute     = "id"
-	DefaultDataAttribute    = "data"
-	DefaultExpiresAttribute = "expires"
-	DefaultCreatedAttribute = "created"
-	DefaultVersionAttribute = "version"
+	DefaultTable              = "sessions"
+	DefaultKeyAttribute       = "id"
+	DefaultDataAttribute      = "data"
+	DefaultExpiresAttribute   = "expires"
+	DefaultCreatedAttribute   = "created"
+	DefaultVersionAttribute   = "version"
+	DefaultLockAttribute      = "lock"
+	DefaultLockUntilAttribute = "lock_until"
 
 	DefaultMaxAttempts    = 4
 	DefaultAttemptTimeout = 2 * time.Second
@@ -69,14 +71,16 @@ type Config struct {
 	Table string
 
 	// The names of the attributes: 1 to 255 bytes, all different. Defaults
-	// "id", "data", "expires", "created" and "version". The key must be the
-	// table's partition key, of type S; ExpiresAttribute is the one that the
-	// table's TTL has to be set on.
-	KeyAttribute     string
-	DataAttribute    string
-	ExpiresAttribute string
-	CreatedAttribute string
-	VersionAttribute string
+	// "id", "data", "expires", "created", "version", "lock" and "lock_until".
+	// The key must be the table's partition key, of type S; ExpiresAttribute is
+	// the one that the table's TTL has to be set on.
+	KeyAttribute       string
+	DataAttribute      string
+	ExpiresAttribute   string
+	CreatedAttribute   string
+	VersionAttribute   string
+	LockAttribute      string
+	LockUntilAttribute string
 
 	// DataType is the type that Save gives to DataAttribute. Load reads both,
 	// so it can be changed at any time. Default Binary.
@@ -88,8 +92,9 @@ type Config struct {
 	EventuallyConsistentReads bool
 
 	// MaxItemSize is the largest item that Save sends, in bytes, attribute
-	// names included; anything larger is refused with session.ErrTooLarge.
-	// Default and highest value 409600, the limit of DynamoDB.
+	// names and room for a lock included; anything larger is refused with
+	// session.ErrTooLarge. Default and highest value 409600, the limit of
+	// DynamoDB.
 	MaxItemSize int
 
 	// MaxAttempts is how often a call sends its request at most, the first
@@ -119,18 +124,23 @@ type Backend struct {
 	opts   []func(*dynamodb.Options)
 	now    func() time.Time
 
-	load    expression
-	create  expression
-	replace expression
-	touch   expression
-	fixed   int // bytes of all attribute names
+	load        expression
+	create      expression
+	replace     expression // by one who holds no lock
+	unlock      expression // with a write, by the holder
+	touch       expression
+	acquire     expression
+	extend      expression
+	release     expression
+	releaseMove expression // release, and move Expires
+	fixed       int        // bytes of all attribute names, and of a lock
 
 	// returnsItems is set once the engine has handed over an item with a
 	// failed condition, as DynamoDB does; see stored.
 	returnsItems atomic.Bool
 }
 
-var _ session.Backend = (*Backend)(nil)
+var _ session.Leaser = (*Backend)(nil)
 
 // expression holds what does not change between two requests of a kind. The
 // SDK only reads it.
@@ -138,6 +148,7 @@ type expression struct {
 	text      string // projection or update
 	condition string
 	names     map[string]string
+	returns   types.ReturnValue // "" for none
 }
 
 // New returns a Backend that talks to DynamoDB as cfg says, which is best
@@ -174,32 +185,68 @@ func NewFromClient(client Client, c Config) (*Backend, error) {
 	if cl, ok := client.(*dynamodb.Client); ok {
 		b.region = cl.Options().Region
 	}
-	for _, name := range []string{c.KeyAttribute, c.DataAttribute, c.ExpiresAttribute, c.CreatedAttribute, c.VersionAttribute} {
+	b.fixed = lockSize
+	for _, name := range []string{
+		c.KeyAttribute, c.DataAttribute, c.ExpiresAttribute, c.CreatedAttribute, c.VersionAttribute,
+		c.LockAttribute, c.LockUntilAttribute,
+	} {
 		b.fixed += len(name)
 	}
 	// Names are always replaced by placeholders: "data" is only one of some
 	// six hundred reserved words.
 	b.load = expression{
-		text:  "#d, #e, #c, #v",
-		names: b.names("#d", "#e", "#c", "#v"),
+		text:  "#d, #e, #c, #v, #l, #u",
+		names: b.names("#d", "#e", "#c", "#v", "#l", "#u"),
 	}
-	const set = "SET #d = :d, #e = :e, #c = :c, #v = :v"
+	const (
+		// Every write ends the lock: its holder's, or one that has run out.
+		set  = "SET #d = :d, #e = :e, #c = :c, #v = :v REMOVE #l, #u"
+		free = "(attribute_not_exists(#l) OR #u <= :ms)"
+	)
 	b.create = expression{
 		text: set,
 		// An expired record is as good as none, if it is one of ours.
 		condition: "attribute_not_exists(#k) OR (attribute_exists(#v) AND #e <= :now)",
-		names:     b.names("#k", "#d", "#e", "#c", "#v"),
+		names:     b.names("#k", "#d", "#e", "#c", "#v", "#l", "#u"),
 	}
 	b.replace = expression{
 		text:      set,
-		condition: "#v = :old AND #e > :now",
-		names:     b.names("#d", "#e", "#c", "#v"),
+		condition: "#v = :old AND #e > :now AND " + free,
+		names:     b.names("#d", "#e", "#c", "#v", "#l", "#u"),
+	}
+	b.unlock = expression{
+		text: set,
+		// Nothing about the lease: if it has run out and nobody took over,
+		// this write is in nobody's way.
+		condition: "#v = :old AND #e > :now AND #l = :mine",
+		names:     b.names("#d", "#e", "#c", "#v", "#l", "#u"),
 	}
 	b.touch = expression{
 		text: "SET #e = :e",
 		// The version is there in every item of ours: others stay untouched.
 		condition: "attribute_exists(#v) AND #e > :now AND #e < :e",
 		names:     b.names("#e", "#v"),
+	}
+	b.acquire = expression{
+		text:      "SET #l = :mine, #u = :until",
+		condition: "attribute_exists(#v) AND #e > :now AND " + free,
+		names:     b.names("#e", "#v", "#l", "#u"),
+		returns:   types.ReturnValueAllNew, // what a consistent read would, for free
+	}
+	b.extend = expression{
+		text:      "SET #u = :until",
+		condition: "#l = :mine AND #e > :now AND #u > :ms",
+		names:     b.names("#e", "#l", "#u"),
+	}
+	b.release = expression{
+		text:      "REMOVE #l, #u",
+		condition: "#l = :mine AND #e > :now",
+		names:     b.names("#e", "#l", "#u"),
+	}
+	b.releaseMove = expression{
+		text:      "SET #e = :e REMOVE #l, #u",
+		condition: "#l = :mine AND #e > :now AND #e < :e",
+		names:     b.names("#e", "#l", "#u"),
 	}
 	return b, nil
 }
@@ -211,6 +258,8 @@ func (b *Backend) names(placeholders ...string) map[string]string {
 		"#e": b.c.ExpiresAttribute,
 		"#c": b.c.CreatedAttribute,
 		"#v": b.c.VersionAttribute,
+		"#l": b.c.LockAttribute,
+		"#u": b.c.LockUntilAttribute,
 	}
 	names := make(map[string]string, len(placeholders))
 	for _, p := range placeholders {
@@ -231,6 +280,8 @@ func (c *Config) complete() error {
 		{"ExpiresAttribute", &c.ExpiresAttribute, DefaultExpiresAttribute},
 		{"CreatedAttribute", &c.CreatedAttribute, DefaultCreatedAttribute},
 		{"VersionAttribute", &c.VersionAttribute, DefaultVersionAttribute},
+		{"LockAttribute", &c.LockAttribute, DefaultLockAttribute},
+		{"LockUntilAttribute", &c.LockUntilAttribute, DefaultLockUntilAttribute},
 	}
 	used := make(map[string]string, len(attributes))
 	for _, a := range attributes {

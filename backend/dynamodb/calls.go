@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -15,17 +17,19 @@ import (
 
 // Load returns the record at key; one that has expired too, until TTL has
 // removed it. It fails with [session.ErrNotFound] if there is none, and with
-// [session.ErrDecode] if the item was not written by this package.
+// [session.ErrDecode] if the item was not written by this package. LockedUntil
+// is set while a lock is live by the clock of this machine.
 //
 // It is one GetItem: 1 RCU per 4 KB of the item, rounded up, half of that with
 // EventuallyConsistentReads.
 func (b *Backend) Load(ctx context.Context, key string) (session.Record, error) {
-	return b.get(ctx, key, !b.c.EventuallyConsistentReads)
+	rec, _, err := b.get(ctx, key, !b.c.EventuallyConsistentReads)
+	return rec, err
 }
 
-func (b *Backend) get(ctx context.Context, key string, consistent bool) (session.Record, error) {
+func (b *Backend) get(ctx context.Context, key string, consistent bool) (session.Record, lock, error) {
 	if err := b.check(ctx, opGetItem, key); err != nil {
-		return session.Record{}, err
+		return session.Record{}, lock{}, err
 	}
 	in := &dynamodb.GetItemInput{
 		TableName:                &b.c.Table,
@@ -40,13 +44,13 @@ func (b *Backend) get(ctx context.Context, key string, consistent bool) (session
 		return err
 	})
 	if err != nil {
-		return session.Record{}, err
+		return session.Record{}, lock{}, err
 	}
 	// An item that has none of our attributes comes as an empty map.
 	if out.Item == nil {
-		return session.Record{}, session.ErrNotFound
+		return session.Record{}, lock{}, session.ErrNotFound
 	}
-	return b.decode(out.Item)
+	return b.decode(out.Item, b.now())
 }
 
 // Save stores rec and returns its new version. With a zero rec.Version it
@@ -55,8 +59,12 @@ func (b *Backend) get(ctx context.Context, key string, consistent bool) (session
 // the current record. An item larger than [Config].MaxItemSize is refused with
 // [session.ErrTooLarge], and data that is not UTF-8 with [session.ErrEncode]
 // where DataType is String; neither is sent. Expires is rounded up to the
-// second and Created down to the millisecond; both must lie in the years 1 to
-// 9999.
+// second, unless it has passed, and Created down to the millisecond; both must
+// lie in the years 1 to 9999.
+//
+// While a lock is live, only the holder's version writes, and others fail with
+// a [*session.LockedError], also those that create or have read an older
+// state. Every Save ends the lock.
 //
 // An error that is none of these leaves open whether the record was stored if
 // a response was lost; its text says so.
@@ -67,7 +75,8 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 	if err := b.check(ctx, opUpdateItem, key); err != nil {
 		return "", err
 	}
-	old, token := history(rec.Version), newToken()
+	held, old := split(rec.Version)
+	token := newToken()
 	next := old.push(token)
 	expires, created, err := b.fits(key, rec, next)
 	if err != nil {
@@ -85,54 +94,58 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 		expr = &b.replace
 		values[":old"] = &types.AttributeValueMemberB{Value: []byte(old)}
 	}
-	refused, err := b.update(ctx, key, expr, values)
+	if held.id != "" {
+		expr = &b.unlock
+		maps.Copy(values, mine(held.id))
+	}
+	_, refused, err := b.update(ctx, key, expr, values, 0)
 	switch {
-	case itemTooLarge(err):
-		return "", fmt.Errorf("dynamodb: the item, with attributes that others have added to it, is larger than DynamoDB allows: %w: %w",
-			session.ErrTooLarge, err)
 	case err != nil:
 		return "", err
 	case refused == nil:
 		return session.Version(next), nil
 	}
 	unsure := refused.unsure
-
-	// DynamoDB always hands over the item that stands in the way of a create.
-	// A conflict that cannot be our own first attempt is clear without it.
-	if old == "" && refused.item == nil && unsure == nil {
-		return "", &session.ConflictError{}
-	}
-	current, err := b.stored(ctx, key, refused.item)
+	current, l, err := b.stored(ctx, key, refused)
 	found := history(current.Version)
 	switch {
 	case err == nil && found.index(token) >= 0:
 		// An attempt whose response was lost was applied. If others have
 		// written since, the next Save with this version conflicts.
 		return session.Version(next), nil
-	case errors.Is(err, session.ErrNotFound):
-		return "", &session.ConflictError{Gone: true}
-	case err == nil && old != "" && current.Expires.Unix() <= refused.at:
-		return "", &session.ConflictError{Gone: true}
-	case unsure == nil && err != nil:
+	case old == "" && unsure == nil && err != nil:
+		// What stood in the way of a create may be gone already.
 		return "", &session.ConflictError{}
-	case unsure == nil:
-		return "", &session.ConflictError{Current: &current}
-	case err == nil && (found.index(old.newest()) >= 0 || !found.full()):
-		// Every write since the old version, or since the item was created
-		// anew, is in the history, and ours is not.
-		return "", &session.ConflictError{Current: &current}
-	case err == nil:
+	case errors.Is(err, session.ErrNotFound), old != "" && refused.expired(current, err):
+		return "", &session.ConflictError{Gone: true}
+	case unsure != nil && err != nil:
+		return "", b.unknown(unsure, err)
+	case unsure != nil && found.index(old.newest()) < 0 && found.full():
 		return "", fmt.Errorf("dynamodb: %s on table %q: it is not known whether it was applied: "+
 			"a response was lost, and there were %d or more other writes since: %w", opUpdateItem, b.c.Table, tokens, unsure)
-	default:
-		return "", fmt.Errorf("dynamodb: %s on table %q: it is not known whether it was applied: "+
-			"a response was lost, and what is stored does not tell: %w: %w", opUpdateItem, b.c.Table, unsure, err)
 	}
+	// Nothing was applied: if an attempt may have been, then every write since
+	// the old version, or since the item was created anew, is in the history,
+	// and ours is not.
+	if held.id == "" && l.live(refused.at) {
+		return "", &session.LockedError{Until: l.end()}
+	}
+	return "", conflict(current, err)
+}
+
+// unknown is the error of a write after which nothing tells what became of an
+// attempt whose response was lost.
+func (b *Backend) unknown(unsure, err error) error {
+	return fmt.Errorf("dynamodb: %s on table %q: it is not known whether it was applied: "+
+		"a response was lost, and what is stored does not tell: %w: %w", opUpdateItem, b.c.Table, unsure, err)
 }
 
 // fits refuses what the table cannot hold, and returns the times to store.
 func (b *Backend) fits(key string, rec session.Record, version history) (expires, created int64, err error) {
 	expires, created = seconds(rec.Expires), rec.Created.UnixMilli()
+	if !rec.Expires.After(b.now()) {
+		expires = rec.Expires.Unix() // rounding up must not give it another second
+	}
 	switch {
 	case rec.Expires.IsZero():
 		return 0, 0, errors.New("dynamodb: the record has no Expires")
@@ -178,15 +191,15 @@ func (b *Backend) Touch(ctx context.Context, key string, expires time.Time) erro
 	}
 	values := map[string]types.AttributeValue{":e": number(until)}
 	for range b.c.MaxAttempts {
-		refused, err := b.update(ctx, key, &b.touch, values)
+		_, refused, err := b.update(ctx, key, &b.touch, values, 0)
 		if err != nil || refused == nil {
 			return err
 		}
-		current, err := b.stored(ctx, key, refused.item)
+		current, _, err := b.stored(ctx, key, refused)
 		switch {
 		case err != nil:
 			return err
-		case current.Expires.Unix() <= refused.at:
+		case refused.expired(current, nil):
 			return session.ErrNotFound
 		case current.Expires.Unix() >= until:
 			// It was as late already, or a first attempt whose response was
@@ -195,12 +208,17 @@ func (b *Backend) Touch(ctx context.Context, key string, expires time.Time) erro
 		}
 		// Without ALL_OLD: what the read found is not what refused the Touch.
 	}
+	return b.raced()
+}
+
+// raced is the error of a call that lost too many races with its own reads.
+func (b *Backend) raced() error {
 	return fmt.Errorf("dynamodb: %s on table %q: refused %d times, and the record changed each time before it could be read",
 		opUpdateItem, b.c.Table, b.c.MaxAttempts)
 }
 
-// Delete removes the record at key, whatever its version. It is not an error
-// if there is none.
+// Delete removes the record at key, whatever its version, and with it its
+// lock. It is not an error if there is none.
 //
 // It is one DeleteItem: 1 WCU per KB of the item, rounded up, at least 1.
 func (b *Backend) Delete(ctx context.Context, key string) error {
@@ -218,13 +236,22 @@ func (b *Backend) Delete(ctx context.Context, key string) error {
 // refusal is what a failed condition tells.
 type refusal struct {
 	item   map[string]types.AttributeValue // what is stored; see stored
-	at     int64                           // when it was judged, in epoch seconds of this machine
+	at     time.Time                       // when it was judged, by the clock of this machine
 	unsure error                           // of an earlier attempt that may have been applied
 }
 
-// update sends expr, with the time of each attempt as :now. It returns a
-// refusal if the condition failed.
-func (b *Backend) update(ctx context.Context, key string, expr *expression, values map[string]types.AttributeValue) (*refusal, error) {
+// expired reports whether the condition took rec, if err says that there is
+// one, for expired.
+func (r *refusal) expired(rec session.Record, err error) bool {
+	return err == nil && rec.Expires.Unix() <= r.at.Unix()
+}
+
+// update sends expr, with the time of each attempt as :now and :ms, and what
+// ttl makes of it as :until. It returns what expr asks for, or a refusal if
+// the condition failed.
+func (b *Backend) update(
+	ctx context.Context, key string, expr *expression, values map[string]types.AttributeValue, ttl time.Duration,
+) (map[string]types.AttributeValue, *refusal, error) {
 	in := &dynamodb.UpdateItemInput{
 		TableName:                 &b.c.Table,
 		Key:                       b.key(key),
@@ -232,21 +259,38 @@ func (b *Backend) update(ctx context.Context, key string, expr *expression, valu
 		ConditionExpression:       &expr.condition,
 		ExpressionAttributeNames:  expr.names,
 		ExpressionAttributeValues: values,
+		ReturnValues:              expr.returns,
 
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}
-	var now int64
-	unsure, err := b.call(ctx, opUpdateItem, func(ctx context.Context) error {
-		now = b.now().Unix()
-		values[":now"] = number(now)
-		_, err := b.client.UpdateItem(ctx, in, b.opts...)
+	var (
+		out    *dynamodb.UpdateItemOutput
+		now    time.Time
+		millis = strings.Contains(expr.condition, ":ms") // an unused value is an error
+	)
+	unsure, err := b.call(ctx, opUpdateItem, func(ctx context.Context) (err error) {
+		now = b.now()
+		values[":now"] = number(now.Unix())
+		if millis {
+			values[":ms"] = number(now.UnixMilli())
+		}
+		if ttl > 0 {
+			values[":until"] = number(milliseconds(now.Add(ttl)))
+		}
+		out, err = b.client.UpdateItem(ctx, in, b.opts...)
 		return err
 	})
 	var failed *types.ConditionalCheckFailedException
-	if errors.As(err, &failed) {
-		return &refusal{item: failed.Item, at: now, unsure: unsure}, nil
+	switch {
+	case errors.As(err, &failed):
+		return nil, &refusal{item: failed.Item, at: now, unsure: unsure}, nil
+	case itemTooLarge(err):
+		return nil, nil, fmt.Errorf("dynamodb: the item, with attributes that others have added to it, is larger than DynamoDB allows: %w: %w",
+			session.ErrTooLarge, err)
+	case err != nil:
+		return nil, nil, err
 	}
-	return nil, err
+	return out.Attributes, nil, nil
 }
 
 // stored decodes the item that came with a failed condition.
@@ -254,13 +298,13 @@ func (b *Backend) update(ctx context.Context, key string, expr *expression, valu
 // From DynamoDB no item means that there is none. Some look-alikes never send
 // it; with them a read has to tell. Which of the two this is shows with the
 // first item that comes: until then a refusal without one costs a GetItem.
-func (b *Backend) stored(ctx context.Context, key string, item map[string]types.AttributeValue) (session.Record, error) {
-	if item != nil {
+func (b *Backend) stored(ctx context.Context, key string, refused *refusal) (session.Record, lock, error) {
+	if refused.item != nil {
 		b.returnsItems.Store(true)
-		return b.decode(item)
+		return b.decode(refused.item, refused.at)
 	}
 	if b.returnsItems.Load() {
-		return session.Record{}, session.ErrNotFound
+		return session.Record{}, lock{}, session.ErrNotFound
 	}
 	return b.get(ctx, key, true)
 }

@@ -14,7 +14,8 @@ import (
 func TestDefaults(t *testing.T) {
 	want := Config{
 		Table: "sessions", KeyAttribute: "id", DataAttribute: "data", ExpiresAttribute: "expires",
-		CreatedAttribute: "created", VersionAttribute: "version", MaxItemSize: 409600,
+		CreatedAttribute: "created", VersionAttribute: "version",
+		LockAttribute: "lock", LockUntilAttribute: "lock_until", MaxItemSize: 409600,
 		MaxAttempts: 4, AttemptTimeout: 2 * time.Second, BackoffBase: 50 * time.Millisecond, MaxBackoff: time.Second,
 	}
 	if got := newBackend(t, newFake(), Config{}).c; got != want {
@@ -55,6 +56,10 @@ func TestConfig(t *testing.T) {
 		{Config{VersionAttribute: "\xff"}, "Config.VersionAttribute"},
 		{Config{DataAttribute: "id"}, "Config.KeyAttribute and Config.DataAttribute"},
 		{Config{CreatedAttribute: "x", VersionAttribute: "x"}, "Config.CreatedAttribute and Config.VersionAttribute"},
+		{Config{LockAttribute: long}, "Config.LockAttribute"},
+		{Config{LockUntilAttribute: long}, "Config.LockUntilAttribute"},
+		{Config{LockAttribute: "version"}, "Config.VersionAttribute and Config.LockAttribute"},
+		{Config{LockUntilAttribute: "lock"}, "Config.LockAttribute and Config.LockUntilAttribute"},
 		{Config{DataAttribute: "expires", ExpiresAttribute: "data"}, ""},
 		{Config{DataType: 2}, "Config.DataType"},
 		{Config{DataType: -1}, "Config.DataType"},

@@ -40,8 +40,8 @@ func TestConformance(t *testing.T) {
 					f.setDown(true)
 					return func() { f.setDown(false) }
 				},
-				// All but names, key, numbers and a full history.
-				MaxData: MaxItemSize - 27 - 512 - 20 - tokens*tokenSize,
+				// All but names, key, numbers, a full history and a lock.
+				MaxData: MaxItemSize - 41 - 512 - 20 - tokens*tokenSize - lockSize,
 				Text:    tt.c.DataType == String,
 			})
 		})

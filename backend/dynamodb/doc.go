@@ -4,12 +4,15 @@
 //
 // One session is one item. Every call is one request:
 //
-//	Load    GetItem      1 RCU per 4 KB of the item, half with EventuallyConsistentReads
-//	Save    UpdateItem   1 WCU per KB of the larger of the old and the new item
-//	Touch   UpdateItem   1 WCU per KB of the item, though it moves one attribute only
-//	Delete  DeleteItem   1 WCU per KB of the item, 1 if there is none
+//	Load     GetItem      1 RCU per 4 KB of the item, half with EventuallyConsistentReads
+//	Save     UpdateItem   1 WCU per KB of the larger of the old and the new item
+//	Touch    UpdateItem   1 WCU per KB of the item, though it moves one attribute only
+//	Delete   DeleteItem   1 WCU per KB of the item, 1 if there is none
+//	Acquire  UpdateItem   1 WCU per KB of the item; reading it with that is free
+//	Extend   UpdateItem   1 WCU per KB of the item
+//	Release  UpdateItem   1 WCU per KB of the item
 //
-// Sizes are rounded up. A Save or Touch that is refused because its condition
+// Sizes are rounded up. An UpdateItem that is refused because its condition
 // does not hold is billed like one that succeeded. Each retry is one more
 // request, and billed if it reached the table. A refusal that comes without
 // the stored item costs one GetItem more, to tell a missing record from an
@@ -18,22 +21,52 @@
 //
 // # The item
 //
-//	id       S  the key
-//	data     B  the encoded session; S with DataType String
-//	expires  N  deadline in epoch seconds, rounded up; the table's TTL attribute
-//	created  N  start of the session in epoch milliseconds
-//	version  B  tokens of the last eight writes, 8 bytes each, newest first
+//	id          S  the key
+//	data        B  the encoded session; S with DataType String
+//	expires     N  deadline in epoch seconds, rounded up; the table's TTL attribute
+//	created     N  start of the session in epoch milliseconds
+//	version     B  tokens of the last 16 writes, 8 bytes each, newest first
+//	lock        B  16 random bytes of the lock's holder; none if it is free
+//	lock_until  N  end of the lease in epoch milliseconds, rounded up
 //
 // The names can be changed in [Config]. Attributes that this package does not
-// know are left alone. An item that lacks one of the five, or has one of
-// another type, was not written by this package: reading it fails with
-// [session.ErrDecode], and a Save conflicts with it. One without a version is
-// never written to, whatever else it has.
+// know are left alone. An item that lacks one of the first five, has one of
+// another type, or has a lock that is not like this, was not written by this
+// package: reading it fails with [session.ErrDecode], and a Save conflicts
+// with it. One without a version is never written to, whatever else it has.
 //
 // TTL deletes expired items days late. No call takes an expired item for a
 // live one until then: Save and Touch carry the clock of this machine in
 // their condition, and the Manager looks at the deadline after a Load. Keep
 // the clocks of all machines within a second of each other.
+//
+// # Locks
+//
+// A lock is the two lock attributes of the item itself. Acquire sets them and
+// returns the record, and the holder's Save writes and removes them: a locked
+// read, change and write is two requests. Everybody else's Save carries "no
+// lock, or its lease has run out" in its condition. A holder has a version of
+// its own, which names the lock: once the lock is gone, taken over or freed,
+// nothing it sends can be applied.
+//
+// DynamoDB has no clock for conditions, so a lease is judged by the clocks of
+// the machines. If two of them differ, a lease ends earlier or later by the
+// difference for one of them. That costs a former holder its write, or the
+// next one some time, and never what is stored. Acquire counts a lease from
+// before its request is sent. Choose it longer than the difference of the
+// clocks and the pauses of a process together, and so that a renewal, which
+// begins when a third has passed, survives an attempt that hangs for
+// AttemptTimeout: with the default of 2 s, the default of session.Lock, 5 s,
+// survives one, and 10 s three.
+//
+// An Acquire that finds a lock is billed like a write of the item, so ask Load
+// whether the lock has been freed, as the Manager does while it waits. To break
+// a lock by hand, remove the attribute lock from the item: the holder's next
+// request then fails with [session.ErrConflict].
+//
+// If the response to an Acquire is lost and the call then ends, with the
+// caller's context for example, the record may stay locked until the lease has
+// run out.
 //
 // # Retries
 //
@@ -46,13 +79,19 @@
 // item says what happened: if it has the token, the first attempt was
 // applied, and the call succeeds. If it does not, and shows what came after
 // the version that the caller had read, the call is a conflict. In the one
-// case left, a lost response followed by eight or more writes of others
+// case left, a lost response followed by 16 or more writes of others
 // before the retry, nobody can know: the error says so, and is not
 // [session.ErrConflict].
 //
 // No condition helps against a create that was given up, succeeded in its
 // retry, and comes through only after a Delete: it would create once more.
 // The request would have to be under way for longer than the session lived.
+// In the same way, a Save that met a lock in its retry, and failed with
+// [session.ErrLocked], could come through when the lock has been released.
+//
+// Acquire draws the 16 bytes of its lock, so that its retry recognises it and
+// succeeds with the lease that the first attempt got. The retry of an Extend
+// renews once more. The retry of a Release that finds the lock gone succeeds.
 //
 // # Options of the PHP session handler
 //
@@ -68,11 +107,12 @@
 //	session_lifetime_attribute  Config.ExpiresAttribute, same default "expires"
 //	consistent_read             the opposite of Config.EventuallyConsistentReads,
 //	                            same default
-//	locking                     not needed against lost updates: every Save is
+//	locking                     true is Mode Exclusive of the session.Manager.
+//	                            Not needed against lost updates: every Save is
 //	                            conditional
-//	max_lock_wait_time          locking only
-//	min_lock_retry_microtime    locking only
-//	max_lock_retry_microtime    locking only
+//	max_lock_wait_time          MaxWait of session.Lock, same default 10 s
+//	min_lock_retry_microtime    MinRetry of session.Lock, same default 10 ms
+//	max_lock_retry_microtime    MaxRetry of session.Lock, same default 50 ms
 //	batch_config                not needed: TTL removes what has expired, at no cost
 //
 // # Permissions

@@ -108,3 +108,32 @@ func ExampleBackend_CheckTable() {
 		log.Fatal(err)
 	}
 }
+
+// What a Manager does in mode Exclusive: two requests, the second of which
+// also frees the lock.
+func ExampleBackend_Acquire() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	cfg, err := loadConfig(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	backend, err := dynamodb.New(cfg, dynamodb.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	const key = "some-key"
+	rec, err := backend.Acquire(ctx, key, 5*time.Second)
+	var locked *session.LockedError
+	switch {
+	case errors.As(err, &locked):
+		fmt.Println("another request has it until", locked.Until)
+		return
+	case err != nil:
+		log.Fatal(err)
+	}
+	rec.Data = append(rec.Data, "more"...)
+	if _, err := backend.Save(ctx, key, rec); err != nil {
+		log.Fatal(err) // session.ErrConflict if the lease has run out and another took over
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -118,6 +119,7 @@ func (f *fake) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func
 }
 
 func (f *fake) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	out := &dynamodb.UpdateItemOutput{}
 	err := f.do(ctx, "UpdateItem", func() error {
 		f.lastUpdate = in
 		if err := checkPlaceholders(in); err != nil {
@@ -128,10 +130,7 @@ func (f *fake) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ .
 		if !holds(*in.ConditionExpression, in, old) {
 			failed := &types.ConditionalCheckFailedException{}
 			if exists && !f.withoutOld {
-				failed.Item = item{}
-				for name, v := range old {
-					failed.Item[name] = copied(v)
-				}
+				failed.Item = copiedItem(old)
 			}
 			return sdkError("UpdateItem", 400, failed)
 		}
@@ -139,17 +138,26 @@ func (f *fake) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ .
 		if it == nil {
 			it = maps.Clone(in.Key)
 		}
-		for _, set := range strings.Split(strings.TrimPrefix(*in.UpdateExpression, "SET "), ", ") {
-			name, value, _ := strings.Cut(set, " = ")
-			it[in.ExpressionAttributeNames[name]] = copied(in.ExpressionAttributeValues[value])
+		set, remove, _ := strings.Cut(*in.UpdateExpression, "REMOVE ")
+		if set, ok := strings.CutPrefix(strings.TrimSpace(set), "SET "); ok {
+			for _, assignment := range strings.Split(set, ", ") {
+				name, value, _ := strings.Cut(assignment, " = ")
+				it[in.ExpressionAttributeNames[name]] = copied(in.ExpressionAttributeValues[value])
+			}
+		}
+		for _, name := range strings.Split(remove, ", ") {
+			delete(it, in.ExpressionAttributeNames[name])
 		}
 		f.items[key] = it
+		if in.ReturnValues == types.ReturnValueAllNew {
+			out.Attributes = copiedItem(it)
+		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &dynamodb.UpdateItemOutput{}, nil
+	return out, nil
 }
 
 func (f *fake) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
@@ -171,6 +179,14 @@ func copied(v types.AttributeValue) types.AttributeValue {
 		return &types.AttributeValueMemberB{Value: slices.Clone(b.Value)}
 	}
 	return v
+}
+
+func copiedItem(it item) item {
+	c := item{}
+	for name, v := range it {
+		c[name] = copied(v)
+	}
+	return c
 }
 
 // checkPlaceholders refuses what DynamoDB refuses: unused and unknown ones.
@@ -199,21 +215,50 @@ func checkPlaceholders(in *dynamodb.UpdateItemInput) error {
 	return nil
 }
 
-// holds evaluates "a OR (b AND c)" and the like.
+var conditionTokens = regexp.MustCompile(`attribute_(?:not_)?exists\(#\w+\)|#\w+ [<=>]+ :\w+|AND|OR|[()]|\S+`)
+
+// holds evaluates a condition.
 func holds(condition string, in *dynamodb.UpdateItemInput, it item) bool {
-	for _, alternative := range strings.Split(condition, " OR ") {
-		if strings.HasPrefix(alternative, "(") {
-			alternative = strings.TrimSuffix(strings.TrimPrefix(alternative, "("), ")")
+	tokens := conditionTokens.FindAllString(condition, -1)
+	next := func(want string) bool {
+		if len(tokens) == 0 || want != "" && tokens[0] != want {
+			return false
 		}
-		all := true
-		for _, clause := range strings.Split(alternative, " AND ") {
-			all = all && clauseHolds(clause, in, it)
-		}
-		if all {
-			return true
-		}
+		tokens = tokens[1:]
+		return true
 	}
-	return false
+	var or func() bool
+	one := func() bool {
+		if next("(") {
+			result := or()
+			if !next(")") {
+				panic("no ) in " + condition)
+			}
+			return result
+		}
+		clause := tokens[0]
+		next("")
+		return clauseHolds(clause, in, it)
+	}
+	and := func() bool {
+		result := one()
+		for next("AND") {
+			result = one() && result
+		}
+		return result
+	}
+	or = func() bool {
+		result := and()
+		for next("OR") {
+			result = and() || result
+		}
+		return result
+	}
+	result := or()
+	if len(tokens) > 0 {
+		panic("left over in " + condition)
+	}
+	return result
 }
 
 func clauseHolds(clause string, in *dynamodb.UpdateItemInput, it item) bool {

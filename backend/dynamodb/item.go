@@ -12,14 +12,15 @@ import (
 )
 
 const (
-	tokenSize = 8 // bytes
-	tokens    = 8 // in a history
+	tokenSize = 8  // bytes
+	tokens    = 16 // in a history
 )
 
-// history is the content of the version attribute, and a session.Version:
-// the tokens of the last writes to the item, newest first. Each write draws
-// its token at random, so no two states of a key have the same history, and a
-// retry finds its own first attempt even under later writes of others.
+// history is the content of the version attribute, and the session.Version of
+// all but the holder of a lock: the tokens of the last writes to the item,
+// newest first. Each write draws its token at random, so no two states of a
+// key have the same history, and a retry finds its own first attempt even
+// under later writes of others.
 type history string
 
 func newToken() string {
@@ -69,6 +70,9 @@ func seconds(t time.Time) int64 {
 	return s
 }
 
+// milliseconds rounds up: a lease must run for all of its ttl.
+func milliseconds(t time.Time) int64 { return t.Add(time.Millisecond - 1).UnixMilli() }
+
 func number(n int64) *types.AttributeValueMemberN {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
@@ -92,37 +96,54 @@ func numberSize(n int64) int {
 	return size
 }
 
-// decode reads an item that Save made, and refuses everything else.
-func (b *Backend) decode(item map[string]types.AttributeValue) (session.Record, error) {
-	var rec session.Record
-
+// decode reads an item that Save and Acquire made, and refuses everything
+// else. The record is locked if the lock is live at now.
+func (b *Backend) decode(item map[string]types.AttributeValue, now time.Time) (rec session.Record, l lock, err error) {
 	switch data := item[b.c.DataAttribute].(type) {
 	case *types.AttributeValueMemberB:
 		rec.Data = data.Value
 	case *types.AttributeValueMemberS:
 		rec.Data = []byte(data.Value)
 	default:
-		return session.Record{}, b.foreign(item, b.c.DataAttribute, "B or S")
+		return session.Record{}, lock{}, b.foreign(item, b.c.DataAttribute, "B or S")
 	}
 
 	expires, ok := epoch(item[b.c.ExpiresAttribute], 1)
 	if !ok {
-		return session.Record{}, b.foreign(item, b.c.ExpiresAttribute, "N with epoch seconds")
+		return session.Record{}, lock{}, b.foreign(item, b.c.ExpiresAttribute, "N with epoch seconds")
 	}
 	rec.Expires = time.Unix(expires, 0).UTC()
 
 	created, ok := epoch(item[b.c.CreatedAttribute], 1000)
 	if !ok {
-		return session.Record{}, b.foreign(item, b.c.CreatedAttribute, "N with epoch milliseconds")
+		return session.Record{}, lock{}, b.foreign(item, b.c.CreatedAttribute, "N with epoch milliseconds")
 	}
 	rec.Created = time.UnixMilli(created).UTC()
 
 	version, ok := item[b.c.VersionAttribute].(*types.AttributeValueMemberB)
 	if !ok || !history(version.Value).valid() {
-		return session.Record{}, b.foreign(item, b.c.VersionAttribute, "B with up to eight tokens")
+		return session.Record{}, lock{}, b.foreign(item, b.c.VersionAttribute, "B with up to 16 tokens")
 	}
 	rec.Version = session.Version(version.Value)
-	return rec, nil
+
+	switch id := item[b.c.LockAttribute].(type) {
+	case nil:
+		// The other attribute alone locks nothing.
+		return rec, lock{}, nil
+	case *types.AttributeValueMemberB:
+		l.id = string(id.Value)
+	}
+	if len(l.id) != lockIDSize {
+		return session.Record{}, lock{}, b.foreign(item, b.c.LockAttribute, "B with 16 bytes")
+	}
+	l.until, ok = epoch(item[b.c.LockUntilAttribute], 1000)
+	if !ok {
+		return session.Record{}, lock{}, b.foreign(item, b.c.LockUntilAttribute, "N with epoch milliseconds")
+	}
+	if l.live(now) {
+		rec.LockedUntil = l.end()
+	}
+	return rec, l, nil
 }
 
 // epoch returns a time in units of 1/perSecond s.

@@ -61,7 +61,7 @@ func TestRoundTrip(t *testing.T) {
 		{"empty string", Config{DataType: String}, ""},
 		{"other names", Config{
 			Table: "T.1", KeyAttribute: "k", DataAttribute: "d", ExpiresAttribute: "ttl",
-			CreatedAttribute: "c", VersionAttribute: "v",
+			CreatedAttribute: "c", VersionAttribute: "v", LockAttribute: "l", LockUntilAttribute: "u",
 		}, "x"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -231,25 +231,25 @@ func TestWhatRetryFinds(t *testing.T) {
 	}{
 		{"ours is stored", false, applied, others(0), success},
 		{"ours, and 1 write on top", false, applied, others(1), success},
-		{"ours, and 7 writes on top", false, applied, others(7), success},
-		{"ours may be under 8 writes", false, applied, others(8), unknown},
+		{"ours, and just fewer writes on top", false, applied, others(tokens - 1), success},
+		{"ours may be under as many writes as tokens", false, applied, others(tokens), unknown},
 		{"ours was dropped before 1 write", false, dropped, others(1), conflict},
-		{"ours was dropped before 7 writes", false, dropped, others(7), conflict},
-		{"ours was dropped before 8 writes", false, dropped, others(8), unknown},
+		{"ours was dropped before just fewer writes", false, dropped, others(tokens - 1), conflict},
+		{"ours was dropped before as many writes as tokens", false, dropped, others(tokens), unknown},
 		{"ours was throttled before 1 write", false, refused, others(1), conflict},
-		{"ours was throttled before 8 writes", false, refused, others(8), conflict},
+		{"ours was throttled before as many writes as tokens", false, refused, others(tokens), conflict},
 		{"ours, then deleted", false, applied, remove, gone},
 		{"dropped, then deleted", false, dropped, remove, gone},
 		{"ours, then deleted and made anew", false, applied, anew, conflict},
 		{"dropped, then expired", false, dropped, expire, gone},
 		{"ours, then expired", false, applied, expire, success},
-		{"dropped, then expired under 8 writes", false, dropped, afterwards(others(8), expire), gone},
+		{"dropped, then expired under as many writes as tokens", false, dropped, afterwards(others(tokens), expire), gone},
 		{"throttled, then spoilt", false, refused, spoil, conflict},
 		{"ours, then spoilt", false, applied, spoil, unknown},
 
 		{"created", true, applied, others(0), success},
-		{"created, and 7 writes on top", true, applied, others(7), success},
-		{"created, and 8 writes on top", true, applied, others(8), unknown},
+		{"created, and just fewer writes on top", true, applied, others(tokens - 1), success},
+		{"created, and as many writes as tokens on top", true, applied, others(tokens), unknown},
 		{"not created, but by another", true, dropped, theirs, conflict},
 		{"throttled, and by another", true, refused, theirs, conflict},
 	} {
@@ -485,7 +485,7 @@ func TestForeignItem(t *testing.T) {
 		{"version", &types.AttributeValueMemberS{Value: "12345678"}},
 		{"version", &types.AttributeValueMemberB{Value: []byte("1234567")}},
 		{"version", &types.AttributeValueMemberB{}},
-		{"version", &types.AttributeValueMemberB{Value: make([]byte, 72)}},
+		{"version", &types.AttributeValueMemberB{Value: make([]byte, (tokens+1)*tokenSize)}},
 	} {
 		t.Run(fmt.Sprintf("%s/%T", tt.attribute, tt.value), func(t *testing.T) {
 			f := newFake()
@@ -521,6 +521,14 @@ func TestForeignItem(t *testing.T) {
 		if err := b.Touch(ctx, key, time.Now().Add(time.Hour)); !errors.Is(err, session.ErrDecode) {
 			t.Errorf("Touch: %v", err)
 		}
+		if _, err := b.Acquire(ctx, key, time.Hour); !errors.Is(err, session.ErrDecode) {
+			t.Errorf("Acquire: %v", err)
+		}
+		f.items[key]["expires"] = number(time.Now().Add(time.Hour).Unix())
+		if _, err := b.Acquire(ctx, key, time.Hour); !errors.Is(err, session.ErrDecode) || strings.Contains(f.state(), "lock") {
+			t.Errorf("Acquire of a live one: %v: %s", err, f.state())
+		}
+		f.items[key]["expires"] = number(time.Now().Add(-time.Hour).Unix())
 		// It has expired, but is not ours to overwrite.
 		if _, err := b.Save(ctx, key, record("2")); !errors.Is(err, session.ErrConflict) {
 			t.Errorf("Save: %v", err)
@@ -542,8 +550,9 @@ func TestForeignItem(t *testing.T) {
 func TestSize(t *testing.T) {
 	ctx := context.Background()
 	expires, created := time.Unix(2000000000, 0), time.UnixMilli(1700000000001)
-	// Names 2+4+7+7+7, key, N of 1 and of 7 bytes in base 100 and one each, a token.
-	overhead := 27 + len(key) + 2 + 8 + tokenSize
+	// Names 2+4+7+7+7+4+10, key, N of 1 and of 7 bytes in base 100 and one
+	// each, a token, and room for a lock of 16 bytes with an N of 7 and one.
+	overhead := 41 + len(key) + 2 + 8 + tokenSize + 16 + 8
 	for _, tt := range []struct{ limit, effective int }{{0, 409600}, {1000, 1000}} {
 		f := newFake()
 		b := newBackend(t, f, Config{MaxItemSize: tt.limit})
@@ -606,6 +615,10 @@ func TestRefused(t *testing.T) {
 		"Save":   func(ctx context.Context, key string) error { _, err := b.Save(ctx, key, record("1")); return err },
 		"Touch":  func(ctx context.Context, key string) error { return b.Touch(ctx, key, time.Now().Add(time.Hour)) },
 		"Delete": b.Delete,
+
+		"Acquire": func(ctx context.Context, key string) error { _, err := b.Acquire(ctx, key, time.Hour); return err },
+		"Extend":  func(ctx context.Context, key string) error { return b.Extend(ctx, key, someHolder, time.Hour) },
+		"Release": func(ctx context.Context, key string) error { return b.Release(ctx, key, someHolder, time.Time{}) },
 	}
 	for name, call := range calls {
 		for _, key := range []string{"", strings.Repeat("k", 513), "\xff"} {
@@ -636,6 +649,17 @@ func TestRefused(t *testing.T) {
 	if err := b.Touch(ctx, key, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)); err == nil {
 		t.Error("Touch to the year 10000 passes")
 	}
+	if err := b.Release(ctx, key, someHolder, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)); err == nil {
+		t.Error("Release to the year 10000 passes")
+	}
+	for _, ttl := range []time.Duration{0, -1} {
+		if _, err := b.Acquire(ctx, key, ttl); err == nil {
+			t.Errorf("Acquire for %v passes", ttl)
+		}
+		if err := b.Extend(ctx, key, someHolder, ttl); err == nil || errors.Is(err, session.ErrConflict) {
+			t.Errorf("Extend for %v: %v", ttl, err)
+		}
+	}
 	if f.count() != 0 {
 		t.Errorf("sent: %s", f.requests())
 	}
@@ -661,22 +685,35 @@ func TestSlicesStayTheCallers(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte("data"), "1700000000", "1700000000000", []byte("12345678"))
-	f.Add([]byte{}, "-1", "0", make([]byte, 64))
-	f.Add([]byte{}, "1e3", "", make([]byte, 65))
+	f.Add([]byte("data"), "1700000000", "1700000000000", []byte("12345678"), []byte("0123456789abcdef"), "1700000000000")
+	f.Add([]byte{}, "-1", "0", make([]byte, 64), make([]byte, 16), "99999999999999")
+	f.Add([]byte{}, "1e3", "", make([]byte, 65), make([]byte, 15), "")
 	b := newBackend(f, newFake(), Config{})
-	f.Fuzz(func(t *testing.T, data []byte, expires, created string, version []byte) {
-		rec, err := b.decode(item{
+	f.Fuzz(func(t *testing.T, data []byte, expires, created string, version, id []byte, until string) {
+		now := time.UnixMilli(1700000000000)
+		rec, l, err := b.decode(item{
 			"data":    &types.AttributeValueMemberB{Value: data},
 			"expires": &types.AttributeValueMemberN{Value: expires},
 			"created": &types.AttributeValueMemberN{Value: created},
 			"version": &types.AttributeValueMemberB{Value: version},
-		})
+
+			"lock":       &types.AttributeValueMemberB{Value: id},
+			"lock_until": &types.AttributeValueMemberN{Value: until},
+		}, now)
 		if err != nil {
 			if !errors.Is(err, session.ErrDecode) {
 				t.Fatal(err)
 			}
 			return
+		}
+		if rec.LockedUntil.IsZero() == l.live(now) || l.live(now) && !rec.LockedUntil.After(now) {
+			t.Fatalf("lock %+v, LockedUntil %v", l, rec.LockedUntil)
+		}
+		if held, h := split(rec.Version); held.id != "" || session.Version(h) != rec.Version {
+			t.Fatalf("version %x is a holder's", rec.Version)
+		}
+		if held, h := split(l.held(rec).Version); held.id != l.id || held.expires != rec.Expires.Unix() || session.Version(h) != rec.Version {
+			t.Fatalf("version %x of %q became %x of %q", rec.Version, l.id, h, held.id)
 		}
 		// What is read can be written, and is then the same.
 		h := history(rec.Version)

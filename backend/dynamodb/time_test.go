@@ -74,6 +74,12 @@ func TestWaits(t *testing.T) {
 				"Save":   func(ctx context.Context, b *Backend) error { _, err := b.Save(ctx, key, record("1")); return err },
 				"Touch":  func(ctx context.Context, b *Backend) error { return b.Touch(ctx, key, time.Now()) },
 				"Delete": func(ctx context.Context, b *Backend) error { return b.Delete(ctx, key) },
+				"Acquire": func(ctx context.Context, b *Backend) error {
+					_, err := b.Acquire(ctx, key, time.Hour)
+					return err
+				},
+				"Extend":  func(ctx context.Context, b *Backend) error { return b.Extend(ctx, key, someHolder, time.Hour) },
+				"Release": func(ctx context.Context, b *Backend) error { return b.Release(ctx, key, someHolder, time.Time{}) },
 			} {
 				synctest.Test(t, func(t *testing.T) {
 					f := newFake()
@@ -112,7 +118,7 @@ func TestWaits(t *testing.T) {
 					if got := strings.Contains(err.Error(), "not known whether it was applied"); got != (hung && name != "Load") {
 						t.Errorf("%s: %v", name, err)
 					}
-					if errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrConflict) {
+					if errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrConflict) || errors.Is(err, session.ErrLocked) {
 						t.Errorf("%s: %v", name, err)
 					}
 				})
@@ -168,6 +174,170 @@ func TestDeadlineIsExact(t *testing.T) {
 		if err := b.Touch(ctx, key, stored.Expires.Add(1)); !errors.Is(err, session.ErrNotFound) {
 			t.Error(err)
 		}
+	})
+}
+
+// A record that is saved as dead is dead at once, also in the second in which
+// its Expires was.
+func TestDeadAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b := newBackend(t, newFake(), Config{})
+		rec := record("1")
+		rec.Version = mustSave(t, b, rec)
+		time.Sleep(300 * time.Millisecond)
+		rec.Expires = time.Now()
+		rec.Version = mustSave(t, b, rec)
+		if got := mustLoad(t, b); !got.Expired(time.Now()) {
+			t.Errorf("at %v it expires at %v", time.Now(), got.Expires)
+		}
+		_, err := b.Save(ctx, key, rec)
+		checkOutcome(t, "Save", err, gone)
+		_, err = b.Acquire(ctx, key, time.Minute)
+		checkOutcome(t, "Acquire", err, notFound)
+	})
+}
+
+// A lease is exact, too: it runs for ttl and no longer, for everybody.
+func TestLeaseIsExact(t *testing.T) {
+	const ttl = 10 * time.Second
+	others := map[string]func(context.Context, *Backend, session.Version) error{
+		"Acquire": func(ctx context.Context, b *Backend, _ session.Version) error {
+			_, err := b.Acquire(ctx, key, ttl)
+			return err
+		},
+		"Save": func(ctx context.Context, b *Backend, v session.Version) error {
+			_, err := b.Save(ctx, key, replaced(record(""), v, "theirs"))
+			return err
+		},
+	}
+	for name, call := range others {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := context.Background()
+			f := newFake()
+			b, other := newBackend(t, f, Config{}), newBackend(t, f, Config{})
+			v := mustSave(t, b, record("1"))
+			start := time.Now()
+			rec := mustAcquire(t, b, ttl)
+			if !rec.LockedUntil.Equal(start.Add(ttl)) {
+				t.Errorf("%s: locked until %v, want %v", name, rec.LockedUntil, start.Add(ttl))
+			}
+			time.Sleep(ttl - 1)
+			checkOutcome(t, name+" in the lease", call(ctx, other, v), locked)
+			if got := mustLoad(t, other); !got.LockedUntil.Equal(rec.LockedUntil) {
+				t.Errorf("%s: in the lease: %v", name, got.LockedUntil)
+			}
+			if err := b.Extend(ctx, key, rec.Version, ttl); err != nil {
+				t.Fatal(err)
+			}
+
+			// The lease now runs from here, rounded up to the millisecond.
+			time.Sleep(ttl)
+			checkOutcome(t, name+" in the second lease", call(ctx, other, v), locked)
+			time.Sleep(time.Nanosecond)
+			if got := mustLoad(t, other); !got.LockedUntil.IsZero() {
+				t.Errorf("%s: after the lease: %v", name, got.LockedUntil)
+			}
+			checkOutcome(t, "Extend after the lease", b.Extend(ctx, key, rec.Version, ttl), conflicts)
+			if err := call(ctx, other, v); err != nil {
+				t.Errorf("%s after the lease: %v", name, err)
+			}
+			_, err := b.Save(ctx, key, replaced(rec, rec.Version, "late"))
+			checkOutcome(t, "Save of the former holder", err, conflicts)
+			checkOutcome(t, "Release of the former holder", b.Release(ctx, key, rec.Version, time.Time{}), conflicts)
+		})
+	}
+}
+
+// Each attempt asks for the lease anew. The one that was applied counts, and
+// LockedUntil says when it ends.
+func TestLeaseOfRetry(t *testing.T) {
+	const ttl = 10 * time.Second
+	for _, tt := range []struct {
+		name  string
+		first fault
+		later bool // whether the lease is that of the retry
+	}{
+		{"applied", fault{mute: true}, false},
+		{"not applied", fault{hang: true}, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := context.Background()
+			f := newFake()
+			b := newBackend(t, f, Config{})
+			mustSave(t, b, record("1"))
+
+			f.fail(tt.first) // 2 s
+			start := time.Now()
+			rec := mustAcquire(t, b, ttl)
+			took := time.Since(start)
+			want := start.Add(ttl)
+			if tt.later {
+				want = time.UnixMilli(milliseconds(time.Now().Add(ttl)))
+			}
+			if took < 2*time.Second || !rec.LockedUntil.Equal(want) {
+				t.Errorf("%s: after %v locked until %v, want %v", tt.name, took, rec.LockedUntil, want)
+			}
+			if got := mustLoad(t, b); !got.LockedUntil.Equal(want) {
+				t.Errorf("%s: stored %v, want %v", tt.name, got.LockedUntil, want)
+			}
+
+			f.fail(tt.first)
+			if err := b.Extend(ctx, key, rec.Version, ttl); err != nil {
+				t.Fatal(err)
+			}
+			// The retry of Extend always counts: it does not have to ask.
+			if got := mustLoad(t, b).LockedUntil; got.Before(time.Now().Add(ttl)) {
+				t.Errorf("%s: extended to %v", tt.name, got)
+			}
+		})
+	}
+}
+
+// An Extend that is answered too late to renew anything says so.
+func TestLeaseEndsDuringRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		f := newFake()
+		b := newBackend(t, f, Config{})
+		mustSave(t, b, record("1"))
+		rec := mustAcquire(t, b, time.Second)
+		f.fail(fault{hang: true}) // 2 s
+		checkOutcome(t, "Extend", b.Extend(ctx, key, rec.Version, time.Hour), conflicts)
+		if !mustLoad(t, b).LockedUntil.IsZero() {
+			t.Error("revived")
+		}
+
+		// The same with the record.
+		rec = mustAcquire(t, b, time.Hour)
+		f.items[key]["expires"] = number(time.Now().Unix() + 1)
+		f.fail(fault{hang: true})
+		checkOutcome(t, "Release", b.Release(ctx, key, rec.Version, time.Now().Add(time.Hour)), gone)
+		checkOutcome(t, "Extend", b.Extend(ctx, key, rec.Version, time.Hour), gone)
+		_, err := b.Save(ctx, key, rec)
+		checkOutcome(t, "Save", err, gone)
+	})
+}
+
+// Clocks that differ move the end of a lease by the difference, and nothing
+// that is stored suffers.
+func TestClocksDiffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		f := newFake()
+		b, ahead := newBackend(t, f, Config{}), newBackend(t, f, Config{})
+		ahead.now = func() time.Time { return time.Now().Add(time.Second) }
+		v := mustSave(t, b, record("1"))
+		rec := mustAcquire(t, b, 10*time.Second)
+
+		time.Sleep(9*time.Second - 1)
+		_, err := ahead.Save(ctx, key, replaced(record(""), v, "theirs"))
+		checkOutcome(t, "Save", err, locked)
+		time.Sleep(time.Nanosecond)
+		theirs := mustAcquire(t, ahead, 10*time.Second)
+		_, err = b.Save(ctx, key, replaced(rec, rec.Version, "late"))
+		checkOutcome(t, "Save of the former holder", err, conflicts)
+		mustSave(t, ahead, replaced(theirs, theirs.Version, "theirs"))
 	})
 }
 

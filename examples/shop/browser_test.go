@@ -22,27 +22,35 @@ import (
 // browserTimeout is for machines that are slow and busy.
 const browserTimeout = 3 * time.Minute
 
-// chromium returns the path of a browser.
+// chromium returns the path of a browser: the one that CHROME names, else one
+// that is installed.
 func chromium(t *testing.T) string {
 	t.Helper()
-	for _, name := range []string{
-		os.Getenv("CHROME"),
+	names := []string{
 		"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
 		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-	} {
-		if name == "" {
-			continue
-		}
+		"/Applications/Chromium.app/Contents/MacOS/Chromium",
+	}
+	if chrome := os.Getenv("CHROME"); chrome != "" {
+		names = []string{chrome}
+	}
+	for _, name := range names {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
 	}
-	t.Fatal("this test needs Chromium or Chrome: install one (Debian and Ubuntu: apt-get install chromium), or set CHROME to its path")
+	t.Fatalf("this test needs Chromium or Chrome, and found none of %q: install one (Debian, Ubuntu: apt-get install chromium), or set CHROME to its path", names)
 	return ""
 }
 
-// newBrowser returns the context of the first tab of a new browser.
-func newBrowser(t *testing.T) context.Context {
+// A tab is one of a browser.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+// newBrowser returns the first tab of a new browser.
+func newBrowser(t *testing.T) tab {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), browserTimeout)
 	t.Cleanup(cancel)
@@ -63,50 +71,57 @@ func newBrowser(t *testing.T) context.Context {
 		chromedp.WSURLReadTimeout(browserTimeout),
 	)
 	t.Cleanup(cancel)
-	tab, cancel := chromedp.NewContext(ctx)
+	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(func() {
-		if err := chromedp.Cancel(tab); err != nil {
+		if err := chromedp.Cancel(ctx); err != nil {
 			t.Error(err)
 		}
 		cancel()
 	})
-	if err := chromedp.Do(tab); err != nil {
+	if err := chromedp.Do(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return tab
+	return tab{t, ctx}
+}
+
+// another opens a tab of the same browser.
+func (b tab) another() tab {
+	ctx, cancel := chromedp.NewContext(b.ctx)
+	b.t.Cleanup(cancel)
+	return tab{b.t, ctx}
 }
 
 // A step is something that a visitor does in a tab.
-type step func(tab context.Context) error
+type step func(ctx context.Context) error
 
 // see takes the steps, and returns the path and the text of the page then.
-func see(t *testing.T, tab context.Context, steps ...step) (path, text string) {
-	t.Helper()
+func (b tab) see(steps ...step) (path, text string) {
+	b.t.Helper()
 	for _, do := range steps {
-		if err := do(tab); err != nil {
-			t.Fatal(err)
+		if err := do(b.ctx); err != nil {
+			b.t.Fatal(err)
 		}
 	}
-	path, err := chromedp.Run(tab, chromedp.Evaluate[string]("location.pathname"))
+	path, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.pathname"))
 	if err == nil {
-		text, err = chromedp.Run(tab, chromedp.Evaluate[string]("document.body.innerText"))
+		text, err = chromedp.Run(b.ctx, chromedp.Evaluate[string]("document.body.innerText"))
 	}
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	return path, text
 }
 
 func act(actions ...chromedp.Action[chromedp.Void]) step {
-	return func(tab context.Context) error { return chromedp.Do(tab, actions...) }
+	return func(ctx context.Context) error { return chromedp.Do(ctx, actions...) }
 }
 
 func visit(url string) step { return act(chromedp.Navigate(url)) }
 
 // click clicks, and waits for the page that this leads to.
 func click(selector string) step {
-	return func(tab context.Context) error {
-		_, err := chromedp.RunResponse(tab, chromedp.Click(chromedp.CSS(selector)))
+	return func(ctx context.Context) error {
+		_, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(selector)))
 		return err
 	}
 }
@@ -114,14 +129,14 @@ func click(selector string) step {
 func add(tea string) step { return click("#" + tea + " button") }
 
 func logIn(name, password string) step {
-	return func(tab context.Context) error {
-		err := chromedp.Do(tab,
+	return func(ctx context.Context) error {
+		err := chromedp.Do(ctx,
 			chromedp.SetValue(chromedp.CSS("#name"), name),
 			chromedp.SendKeys(chromedp.CSS("#password"), password))
 		if err != nil {
 			return err
 		}
-		return click("main button")(tab)
+		return click("main button")(ctx)
 	}
 }
 
@@ -129,43 +144,40 @@ func TestBrowser(t *testing.T) {
 	forEachStore(t, func(t *testing.T, s *store) {
 		shop, _ := open(t, s)
 		one := newBrowser(t)
-		if path, _ := see(t, one, visit(shop)); path != "/login" {
+		if path, _ := one.see(visit(shop)); path != "/login" {
 			t.Fatalf("a stranger sees %s", path)
 		}
-		if path, text := see(t, one, logIn("Ada", demoPassword)); path != "/" || !strings.Contains(text, "first time") {
+		if path, text := one.see(logIn("Ada", demoPassword)); path != "/" || !strings.Contains(text, "first time") {
 			t.Fatalf("after logging in: %s\n%s", path, text)
 		}
-		two, cancel := chromedp.NewContext(one) // another tab of the same browser
-		defer cancel()
-		if _, text := see(t, two, visit(shop)); !strings.Contains(text, "2 times") {
+		two := one.another()
+		if _, text := two.see(visit(shop)); !strings.Contains(text, "2 times") {
 			t.Errorf("the second tab does not count as a visit:\n%s", text)
 		}
 
 		// Both tabs add, and the store lets neither save before the other tries.
 		s.meet()
 		var tabs sync.WaitGroup
-		for tab, tea := range map[context.Context]string{one: "assam", two: "peony"} {
-			tabs.Add(1)
-			go func() {
-				defer tabs.Done()
-				if err := add(tea)(tab); err != nil {
+		for b, tea := range map[tab]string{one: "assam", two: "peony"} {
+			tabs.Go(func() {
+				if err := add(tea)(b.ctx); err != nil {
 					t.Errorf("adding %s: %v", tea, err)
 				}
-			}()
+			})
 		}
 		tabs.Wait()
 		if s.conflicts.Load() == 0 {
 			t.Error("the tabs did not save at once")
 		}
-		_, text := see(t, one, visit(shop+"/cart"))
+		_, text := one.see(visit(shop + "/cart"))
 		if !strings.Contains(text, "Assam Second Flush") || !strings.Contains(text, "White Peony") || !strings.Contains(text, "€26.00") {
 			t.Errorf("the cart lacks something:\n%s", text)
 		}
-		if _, text := see(t, one, visit(shop)); !strings.Contains(text, "5 times") {
+		if _, text := one.see(visit(shop)); !strings.Contains(text, "5 times") {
 			t.Errorf("the pages after adding were not counted:\n%s", text)
 		}
 
-		jar, err := chromedp.CallBrowser(one, storage.GetCookies, storage.GetCookiesParams{})
+		jar, err := chromedp.CallBrowser(one.ctx, storage.GetCookies, storage.GetCookiesParams{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,15 +186,15 @@ func TestBrowser(t *testing.T) {
 			t.Fatalf("the browser has %d cookies, or one with wrong attributes", len(cookies))
 		}
 
-		if path, text := see(t, one, click(".top form button")); path != "/login" || !strings.Contains(text, "logged out") {
+		if path, text := one.see(click(".top form button")); path != "/login" || !strings.Contains(text, "logged out") {
 			t.Errorf("after logging out: %s\n%s", path, text)
 		}
 		for range 2 {
-			if path, text := see(t, one, act(chromedp.NavigateBack())); path != "/login" || strings.Contains(text, "Ada") {
+			if path, text := one.see(act(chromedp.NavigateBack())); path != "/login" || strings.Contains(text, "Ada") {
 				t.Errorf("after going back: %s\n%s", path, text)
 			}
 		}
-		if path, text := see(t, two, act(chromedp.Reload())); path != "/login" || strings.Contains(text, "Ada") {
+		if path, text := two.see(act(chromedp.Reload())); path != "/login" || strings.Contains(text, "Ada") {
 			t.Errorf("the other tab shows %s\n%s", path, text)
 		}
 		if a := newVisitor(t, shop).with(cookies[0].Value).get("/cart"); a.path != "/login" {
@@ -197,7 +209,7 @@ func TestBrowser(t *testing.T) {
 func TestLook(t *testing.T) {
 	s := &store{Backend: &memory.Backend{}}
 	shop, _ := open(t, s)
-	tab := newBrowser(t)
+	b := newBrowser(t)
 	folder := os.Getenv("SHOP_SCREENSHOTS")
 	if folder == "" {
 		folder = t.TempDir()
@@ -211,15 +223,18 @@ func TestLook(t *testing.T) {
 					{Name: "prefers-color-scheme", Value: scheme},
 					{Name: "prefers-reduced-motion", Value: "reduce"},
 				}}
-				if _, err := chromedp.Call(tab, emulation.SetEmulatedMedia, media); err != nil {
+				if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, media); err != nil {
 					t.Fatal(err)
 				}
-				see(t, tab, act(chromedp.EmulateViewport(width, 800)))
-				faults, err := chromedp.Run(tab, chromedp.Evaluate[[]string](faultsJS))
+				b.see(act(chromedp.EmulateViewport(width, 800)))
+				if _, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("scrollTo(0, 0), true")); err != nil {
+					t.Fatal(err)
+				}
+				faults, err := chromedp.Run(b.ctx, chromedp.Evaluate[[]string](faultsJS))
 				if err != nil {
 					t.Fatal(err)
 				}
-				picture, err := chromedp.Run(tab, chromedp.FullScreenshot(100))
+				picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -232,22 +247,24 @@ func TestLook(t *testing.T) {
 			}
 		}
 	}
-	see(t, tab, visit(shop+"/login"))
+	b.see(visit(shop + "/login"))
 	look("login")
-	see(t, tab, logIn("Ada", "coffee"))
+	b.see(logIn("Ada", "coffee"))
 	look("login-wrong")
-	see(t, tab, logIn("Wilhelmina Featherstonehaugh-Cholmondele", demoPassword))
+	b.see(logIn(strings.Repeat("Wilhelmina", 4), demoPassword))
+	look("catalogue-long-name")
+	b.see(click(".top form button"), logIn("Ada Lovelace", demoPassword))
 	look("catalogue")
-	see(t, tab, visit(shop+"/cart"))
+	b.see(visit(shop + "/cart"))
 	look("cart-empty")
-	see(t, tab, visit(shop), add("assam"), add("assam"), add("oolong"))
+	b.see(visit(shop), add("assam"), add("assam"), add("oolong"))
 	look("catalogue-added")
-	see(t, tab, add("darjeeling"), visit(shop+"/cart"))
+	b.see(add("darjeeling"), visit(shop+"/cart"))
 	look("cart")
-	see(t, tab, visit(shop+"/account"))
+	b.see(visit(shop + "/account"))
 	look("account")
 	s.down.Store(true)
-	see(t, tab, visit(shop+"/cart"))
+	b.see(visit(shop + "/cart"))
 	look("down")
 }
 
@@ -256,6 +273,8 @@ func TestLook(t *testing.T) {
 const faultsJS = `(() => {
 	const faults = [];
 	if (document.documentElement.scrollWidth > innerWidth) faults.push("wider than the window: " + document.documentElement.scrollWidth);
+	for (const e of document.querySelectorAll("main *")) for (let box = e.parentElement; box.id != "main"; box = box.parentElement)
+		if (!e.closest(".hidden, svg") && e.getBoundingClientRect().right > box.getBoundingClientRect().right + 1) faults.push("sticks out: " + e.textContent.trim());
 	for (const f of document.querySelectorAll("input:not([type=hidden])")) if (!f.labels.length) faults.push("no label: " + f.name);
 	for (const b of document.querySelectorAll("button, a")) if (!(b.ariaLabel || b.textContent).trim()) faults.push("no name: " + b.outerHTML);
 	for (const l of ["header", "main", "footer", "h1"]) if (document.querySelectorAll(l).length != 1) faults.push("not one " + l);

@@ -26,13 +26,17 @@ func withCost(ctx context.Context) (context.Context, *cost) {
 	return context.WithValue(ctx, costKey{}, c), c
 }
 
-// String returns what the store was asked for, as in "1 Load, 1 Save".
+// String returns what the store was asked for, as in "1 Load, 2 Saves".
 func (c *cost) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var parts []string
 	for _, op := range slices.Sorted(maps.Keys(c.calls)) {
-		parts = append(parts, fmt.Sprint(c.calls[op], " ", op))
+		part := fmt.Sprint(c.calls[op], " ", op)
+		if c.calls[op] > 1 {
+			part += "s"
+		}
+		parts = append(parts, part)
 	}
 	if len(parts) == 0 {
 		return "no store call"

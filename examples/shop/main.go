@@ -26,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
@@ -97,7 +98,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 `)
 	}
-	return serve(ctx, listener, handler)
+	if err := serve(ctx, listener, handler); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "The shop is closed.")
+	return nil
 }
 
 // openTable returns a Backend over a table, which it creates if need be.
@@ -109,6 +114,8 @@ func openTable(ctx context.Context, table, endpoint string) (*dynamodb.Backend, 
 	if endpoint != "" {
 		cfg.BaseEndpoint = &endpoint
 		// DynamoDB Local takes any region and any credentials, but not none.
+		// It sends errors without a checksum, and the SDK warns of each.
+		cfg.Logger = logging.Nop{}
 		cfg.Region = cmp.Or(cfg.Region, "us-east-1")
 		if os.Getenv("AWS_ACCESS_KEY_ID") == "" && os.Getenv("AWS_PROFILE") == "" {
 			cfg.Credentials = aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("local", "local", ""))

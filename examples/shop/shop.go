@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"embed"
-	"errors"
-	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -72,7 +70,7 @@ func newShop(backend session.Backend, store string, log *slog.Logger) (http.Hand
 	mux.Handle("POST /login", sh.handle(sh.login))
 	mux.Handle("POST /logout", sh.handle(sh.logout))
 	mux.Handle("GET /{$}", sh.members(sh.catalogue))
-	mux.Handle("GET /cart", sh.members(sh.cart))
+	mux.Handle("GET /cart", sh.members(sh.showCart))
 	mux.Handle("POST /cart", sh.members(sh.changeCart))
 	mux.Handle("GET /account", readOnly.Handler(sh.members(sh.account)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { sh.errorPage(w, r, http.StatusNotFound) })
@@ -206,7 +204,7 @@ type line struct {
 	Total    money
 }
 
-func (sh *shop) cart(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+func (sh *shop) showCart(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	text, _, err := message.Take(s)
 	if err != nil {
 		return err
@@ -338,15 +336,7 @@ func (sh *shop) write(w http.ResponseWriter, r *http.Request, name string, p pag
 // show anything of.
 func (sh *shop) sessionError(w http.ResponseWriter, r *http.Request, err error) {
 	sh.log.ErrorContext(r.Context(), "session", "err", err)
-	status := http.StatusServiceUnavailable
-	switch {
-	case errors.Is(err, session.ErrConflict), errors.Is(err, session.ErrNotFound):
-		status = http.StatusConflict
-	case errors.Is(err, session.ErrTooLarge), errors.Is(err, session.ErrEncode), errors.Is(err, session.ErrDecode),
-		errors.Is(err, session.ErrReadOnly), errors.Is(err, session.ErrClosed), errors.Is(err, session.ErrTooLate):
-		status = http.StatusInternalServerError
-	}
-	sh.errorPage(w, r, status)
+	sh.errorPage(w, r, session.Status(err))
 }
 
 func (sh *shop) errorPage(w http.ResponseWriter, r *http.Request, status int) {
@@ -371,33 +361,4 @@ func (sh *shop) errorPage(w http.ResponseWriter, r *http.Request, status int) {
 func stylesheet(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "max-age=600")
 	http.ServeFileFS(w, r, files, "style.css")
-}
-
-// money is an amount in cents.
-type money int
-
-func (m money) String() string { return fmt.Sprintf("€%d.%02d", m/100, m%100) }
-
-type tea struct {
-	ID, Name, Kind, Origin, Text string
-	Price                        money
-	Color                        string // of its tin
-}
-
-var teas = []tea{
-	{"assam", "Assam Second Flush", "Black", "Assam, India", "Malty and strong. It takes milk, and forgives a pot left standing.", 980, "#9a4a2c"},
-	{"sencha", "Uji Sencha", "Green", "Kyoto, Japan", "Steamed the day it is picked. Grass, sea air, and a sweet finish.", 1250, "#3f7f56"},
-	{"darjeeling", "Darjeeling First Flush", "Black", "West Bengal, India", "The first leaves of spring: light, floral, a little sharp.", 1490, "#b4822a"},
-	{"oolong", "Iron Goddess", "Oolong", "Anxi, China", "Rolled tight. Seven infusions, each one a little different.", 1340, "#2f7480"},
-	{"peony", "White Peony", "White", "Fuding, China", "Only wilted and dried. Hay, melon, and no hurry at all.", 1620, "#7d6f93"},
-	{"earlgrey", "Earl Grey", "Black", "Keemun, China", "With oil of bergamot from Calabria, and nothing else.", 1090, "#41618f"},
-}
-
-func findTea(id string) (tea, bool) {
-	for _, t := range teas {
-		if t.ID == id {
-			return t, true
-		}
-	}
-	return tea{}, false
 }

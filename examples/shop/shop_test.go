@@ -42,11 +42,11 @@ func (s *store) Load(ctx context.Context, key string) (session.Record, error) {
 
 func (s *store) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
 	s.calls.Add(1)
-	if s.down.Load() {
-		return "", errDown
-	}
 	if f := s.beforeSave.Load(); f != nil {
 		(*f)()
+	}
+	if s.down.Load() {
+		return "", errDown
 	}
 	v, err := s.Backend.Save(ctx, key, rec)
 	if errors.Is(err, session.ErrConflict) {
@@ -164,7 +164,7 @@ func (v *visitor) do(method, path string, form url.Values) answer {
 		v.t.Error(err)
 		return answer{}
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		v.t.Error(err)
@@ -288,8 +288,8 @@ func TestLogin(t *testing.T) {
 		if v.cookie() == first {
 			t.Error("logging in did not rotate the ID")
 		}
-		if a := v.with(first).get("/cart"); a.path != "/login" {
-			t.Errorf("the ID from before the login leads to %s", a.path)
+		if a := v.with(first).get("/cart"); a.status != http.StatusConflict || a.has("Assam") {
+			t.Errorf("the ID from before the login leads to %s, %d", a.path, a.status)
 		}
 		if got := quantities(v.get("/cart")); got["Assam Second Flush"] != "1" {
 			t.Errorf("after logging in again the cart has %v", got)
@@ -353,13 +353,11 @@ func TestTwoTabs(t *testing.T) {
 			s.meet()
 			var tabs sync.WaitGroup
 			for _, tea := range both {
-				tabs.Add(1)
-				go func() {
-					defer tabs.Done()
+				tabs.Go(func() {
 					if a := v.change(tea, "add"); a.status != http.StatusSeeOther {
 						t.Errorf("adding %s: %d", tea, a.status)
 					}
-				}()
+				})
 			}
 			tabs.Wait()
 		}
@@ -410,7 +408,7 @@ func TestOtherSite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusForbidden {
 		t.Errorf("a logout from another site: %d", res.StatusCode)
 	}
@@ -449,6 +447,14 @@ func TestStoreDown(t *testing.T) {
 	if a := v.get("/style.css"); a.status != http.StatusOK {
 		t.Errorf("the style sheet: %d", a.status)
 	}
+
+	breaks := func() { s.down.Store(true) } // between the Load and the Save
+	s.beforeSave.Store(&breaks)
+	s.down.Store(false)
+	check(v.get("/"), "GET / while it goes down")
+	s.down.Store(false)
+	check(v.change("assam", "add"), "POST /cart while it goes down")
+	s.beforeSave.Store(nil)
 	s.down.Store(false)
 	if got := quantities(v.get("/cart")); got["Assam Second Flush"] != "1" {
 		t.Errorf("when the store is back the cart has %v", got)
@@ -520,9 +526,9 @@ func TestListenOnTakenPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	defer func() { _ = taken.Close() }()
 	if l, err := listen(t.Context(), taken.Addr().String(), false, io.Discard); err == nil {
-		l.Close()
+		_ = l.Close()
 		t.Error("two listen on the same address")
 	}
 	var out strings.Builder
@@ -530,7 +536,7 @@ func TestListenOnTakenPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free.Close()
+	_ = free.Close()
 	if !strings.Contains(out.String(), "in use") {
 		t.Errorf("it says %q", out.String())
 	}
