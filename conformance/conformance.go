@@ -16,6 +16,8 @@
 //		})
 //	}
 //
+// A test of a locker looks the same, with [TestLocker].
+//
 // Each rule of the contract is a subtest with a name, such as SaveStale. One
 // that fails prints the sentence of the contract that does not hold. Rules are
 // made not to overlap: one fault fails one rule, where that is possible. Run

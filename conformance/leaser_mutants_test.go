@@ -325,10 +325,13 @@ func (m *leaser) Save(ctx context.Context, key string, rec session.Record) (sess
 	}
 	r := m.records[key]
 	live := r != nil && !r.rec.Expired(now)
-	if !live && rec.Version != "" && !(m.bug == "holder's save creates" && r == nil && strings.Contains(string(rec.Version), ".")) {
-		if m.bug == "holder of deleted is told not found" && r == nil && strings.Contains(string(rec.Version), ".") {
-			return "", session.ErrNotFound
-		}
+	ofHolder := strings.Contains(string(rec.Version), ".")
+	switch deleted := r == nil && ofHolder; {
+	case live || rec.Version == "":
+	case deleted && m.bug == "holder's save creates":
+	case deleted && m.bug == "holder of deleted is told not found":
+		return "", session.ErrNotFound
+	default:
 		return "", &session.ConflictError{Gone: true}
 	}
 	if m.bug == "lock outlives expiry" && r != nil && !live && m.live(r) {
@@ -345,7 +348,6 @@ func (m *leaser) Save(ctx context.Context, key string, rec session.Record) (sess
 	}
 
 	held, holder := m.live(r), m.isHolder(r, rec.Version)
-	ofHolder := strings.Contains(string(rec.Version), ".")
 	switch m.bug {
 	case "save sees half of the lease":
 		held = held && now.Before(r.until.Add(-r.ttl/2))

@@ -369,7 +369,10 @@ func ruleRaceLockTouch(p *leaseProbe) {
 	key := p.key("a")
 	until := p.later()
 	p.save(key, p.record("0"))
-	var latest atomic.Int64 // in seconds after until
+	var (
+		mu     sync.Mutex
+		latest int64 // of the Touches that returned, in seconds after until
+	)
 	done := make(chan struct{})
 	p.race(1+touchers, func(i int, l session.Leaser) {
 		if i > 0 {
@@ -384,8 +387,9 @@ func ruleRaceLockTouch(p *leaseProbe) {
 					p.Errorf("Touch: %v", err)
 					return
 				}
-				for was := latest.Load(); was < s && !latest.CompareAndSwap(was, s); was = latest.Load() {
-				}
+				mu.Lock()
+				latest = max(latest, s)
+				mu.Unlock()
 				time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
 			}
 		}
@@ -402,7 +406,9 @@ func ruleRaceLockTouch(p *leaseProbe) {
 				p.Errorf("Acquire, Extend, Release, with nobody else but Touch: %v", err)
 				return
 			}
-			want := until.Add(time.Duration(latest.Load()) * time.Second)
+			mu.Lock()
+			want := until.Add(time.Duration(latest) * time.Second)
+			mu.Unlock()
 			if got := p.load(key).Expires; got.Before(want) {
 				p.Errorf("after a Touch to %v, and a lock at the same time, Expires is %v", want, got)
 				return

@@ -121,23 +121,27 @@ func testMutants(t *testing.T, mutants []mutant, failures func(t *testing.T, bug
 	for _, m := range append(mutants, mutant{}) {
 		wg.Add(1)
 		atOnce <- struct{}{}
-		go t.Run(cmp.Or(m.bug, "none"), func(t *testing.T) {
+		go func() {
 			defer func() { <-atOnce; wg.Done() }()
-			failed := failures(t, m.bug)
-			log, ok := failed[m.rule]
-			switch {
-			case !ok && m.bug != "":
-				t.Errorf("rule %s passes", m.rule)
-			case ok && !strings.Contains(log, "the contract says: "):
-				t.Errorf("rule %s fails without quoting the contract:\n%s", m.rule, log)
-			}
-			delete(failed, m.rule)
-			for rule, log := range failed {
-				t.Errorf("rule %s fails as well:\n%s", rule, log)
-			}
-		})
+			t.Run(cmp.Or(m.bug, "none"), func(t *testing.T) { testMutant(t, m, failures(t, m.bug)) })
+		}()
 	}
 	wg.Wait()
+}
+
+func testMutant(t *testing.T, m mutant, failed map[string]string) {
+	t.Helper()
+	log, ok := failed[m.rule]
+	switch {
+	case !ok && m.bug != "":
+		t.Errorf("rule %s passes", m.rule)
+	case ok && !strings.Contains(log, "the contract says: "):
+		t.Errorf("rule %s fails without quoting the contract:\n%s", m.rule, log)
+	}
+	delete(failed, m.rule)
+	for rule, log := range failed {
+		t.Errorf("rule %s fails as well:\n%s", rule, log)
+	}
 }
 
 func TestEveryRuleHasAMutant(t *testing.T) {
