@@ -852,19 +852,26 @@ func ruleLateSave(p *leaseProbe) {
 
 func ruleExtend(p *leaseProbe) {
 	extended, shortened, left := p.key("extended"), p.key("shortened"), p.key("left")
-	for _, key := range []string{extended, shortened, left} {
-		p.save(key, p.record("1"))
-	}
 	brief := p.brief()
-	extend := func(key string, v session.Version, ttl time.Duration) {
-		p.Helper()
-		if err := p.l.Extend(p.ctx, key, v, ttl); err != nil {
-			p.Fatalf("Extend: %v", err)
+	var holder session.Record
+	for {
+		extended += "+"
+		p.save(extended, p.record("1"))
+		asked := p.now()
+		holder = p.acquire(extended, brief)
+		err := p.l.Extend(p.ctx, extended, holder.Version, long)
+		if err == nil {
+			break
 		}
+		if p.now().Sub(asked) < brief || len(extended) > len(p.key("extended"))+5 {
+			p.Fatalf("Extend: %v", err)
+		} // or it was too late, on a machine that is busy
 	}
-	holder := p.acquire(extended, brief)
-	extend(extended, holder.Version, long)
-	extend(shortened, p.acquire(shortened, long).Version, brief)
+	p.save(shortened, p.record("1"))
+	if err := p.l.Extend(p.ctx, shortened, p.acquire(shortened, long).Version, brief); err != nil {
+		p.Fatalf("Extend: %v", err)
+	}
+	p.save(left, p.record("1"))
 	p.acquire(left, brief)
 	p.wait(p.now().Add(brief))
 	if err := p.try(p.l, left, long); err != nil {
