@@ -13,6 +13,7 @@ import (
 )
 
 func TestLocalConformance(t *testing.T) {
+	t.Parallel()
 	conformance.TestLocker(t, conformance.Locker{
 		New: func(testing.TB) session.Locker { return new(lock.Local) },
 	})
@@ -20,6 +21,7 @@ func TestLocalConformance(t *testing.T) {
 
 // The keys of the rules do not meet, so that a locker may be shared.
 func TestLocalConformanceShared(t *testing.T) {
+	t.Parallel()
 	var local lock.Local
 	conformance.TestLocker(t, conformance.Locker{
 		New: func(testing.TB) session.Locker { return &local },
