@@ -1,0 +1,5 @@
+package integration
+
+func (w *worker) history() error { return nil }
+
+type op struct{}

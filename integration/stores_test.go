@@ -1,0 +1,177 @@
+package integration
+
+import (
+	"crypto/rand"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/dynamodb"
+	"github.com/seed-a7bee19b/session/integration/proxy"
+)
+
+// A store locks records. What is tested of one is tested of all.
+type store struct {
+	name string
+	// room makes space that no other test uses. Its address is that of the
+	// engine itself.
+	room func(t testing.TB) address
+	// link starts a proxy in front of an engine.
+	link func(target string) (link, error)
+	// connect returns the backend at an address, in any process.
+	connect func(a address) (session.Leaser, error)
+	// writes is the operation of the proxy that Acquire and Save are.
+	writes string
+	// request and response are the faults of each, and busy says "not now".
+	busy proxy.Fault
+}
+
+// address is where a process finds its sessions.
+type address struct {
+	Store    string
+	URL      string
+	Room     string
+	Attempts int // of each call; 0: the default
+}
+
+// link is a proxy in front of a store.
+type link interface {
+	URL() string
+	SetRule(proxy.Rule)
+	Counts() map[string]proxy.Count
+	Reset()
+	Close() error
+}
+
+var stores = []*store{dynamoStore}
+
+func (a address) store() *store {
+	for _, s := range stores {
+		if s.name == a.Store {
+			return s
+		}
+	}
+	panic("no store called " + a.Store)
+}
+
+var dynamoStore = &store{
+	name: "DynamoDB",
+	room: func(t testing.TB) address {
+		return address{Store: "DynamoDB", URL: local.Endpoint, Room: newTable(t, dynamodb.Config{}).Table}
+	},
+	link: func(target string) (link, error) { return proxy.New(target) },
+	connect: func(a address) (session.Leaser, error) {
+		return dynamodb.New(awsConfig(a.URL), dynamodb.Config{
+			Table: a.Room, MaxAttempts: a.Attempts, AttemptTimeout: time.Minute,
+			BackoffBase: 2 * time.Millisecond, MaxBackoff: 20 * time.Millisecond,
+		})
+	},
+	writes: "UpdateItem",
+	busy:   proxy.Throttle,
+}
+
+// eachStore runs f with a room of its own in each of them.
+func eachStore(t *testing.T, f func(t *testing.T, a address)) {
+	for _, s := range stores {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			f(t, s.room(t))
+		})
+	}
+}
+
+// through returns a as seen through a proxy of its own.
+func (a address) through(t testing.TB) (address, link) {
+	t.Helper()
+	l, err := a.store().link(a.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	a.URL = l.URL()
+	return a, l
+}
+
+// faulty is a rule with 5 % of each fault.
+func (s *store) faulty(seed uint64) proxy.Rule {
+	return proxy.Random(seed, map[proxy.Fault]float64{proxy.DropRequest: 0.05, proxy.DropResponse: 0.05, s.busy: 0.05})
+}
+
+func (a address) backend(t testing.TB) session.Leaser {
+	t.Helper()
+	b, err := a.store().connect(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// manager returns one over the backend at a.
+func (a address) manager(t testing.TB, cfg session.Config) *session.Manager {
+	t.Helper()
+	m, err := session.New(a.backend(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// begin stores a session with some data and returns its token.
+func (a address) begin(t testing.TB) string {
+	t.Helper()
+	m := a.manager(t, session.Config{})
+	s := m.Start()
+	if err := note.Set(s, "kept"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Save(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	return s.ID().Token()
+}
+
+// seed returns one that is different in each run, and logs it.
+func seed(t testing.TB) uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	var n uint64
+	for _, c := range b {
+		n = n<<8 | uint64(c)
+	}
+	t.Logf("seed %d", n)
+	return n
+}
+
+// total adds up what proxies have counted.
+func total(links ...link) proxy.Count {
+	var sum proxy.Count
+	for _, l := range links {
+		for _, c := range l.Counts() {
+			sum.Requests += c.Requests
+			sum.Applied += c.Applied
+			sum.Capacity += c.Capacity
+		}
+	}
+	return sum
+}
+
+// of is what l has counted of one operation.
+func of(op string, links ...link) proxy.Count {
+	var sum proxy.Count
+	for _, l := range links {
+		c := l.Counts()[op]
+		sum.Requests += c.Requests
+		sum.Applied += c.Applied
+		sum.Capacity += c.Capacity
+	}
+	return sum
+}
+
+func perLock(requests, locks int) string {
+	return fmt.Sprintf("%.2f", float64(requests)/float64(locks))
+}
