@@ -46,6 +46,7 @@ type event struct {
 	Err   string        `json:",omitempty"`
 	Is    []string      `json:",omitempty"` // the sentinels in the error
 	Waits time.Duration `json:",omitempty"`
+	N     []int64       `json:",omitempty"`
 	Ops   []op          `json:",omitempty"`
 }
 
@@ -200,6 +201,7 @@ type worker struct {
 var jobs = map[string]func(*worker) error{
 	"count":   (*worker).count,
 	"hold":    (*worker).hold,
+	"wait":    (*worker).wait,
 	"write":   (*worker).write,
 	"history": (*worker).history,
 }

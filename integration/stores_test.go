@@ -3,6 +3,7 @@ package integration
 import (
 	"crypto/rand"
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -23,8 +24,10 @@ type store struct {
 	connect func(a address) (session.Leaser, error)
 	// writes is the operation of the proxy that Acquire and Save are.
 	writes string
-	// request and response are the faults of each, and busy says "not now".
+	// busy is the fault that says "not now".
 	busy proxy.Fault
+	// idle closes connections that are kept for later.
+	idle func()
 }
 
 // address is where a process finds its sessions.
@@ -55,6 +58,10 @@ func (a address) store() *store {
 	panic("no store called " + a.Store)
 }
 
+// keptOpen has the connections of the backends: as many as one process of the
+// tests may need at once.
+var keptOpen = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+
 var dynamoStore = &store{
 	name: "DynamoDB",
 	room: func(t testing.TB) address {
@@ -62,13 +69,16 @@ var dynamoStore = &store{
 	},
 	link: func(target string) (link, error) { return proxy.New(target) },
 	connect: func(a address) (session.Leaser, error) {
-		return dynamodb.New(awsConfig(a.URL), dynamodb.Config{
+		cfg := awsConfig(a.URL)
+		cfg.HTTPClient = keptOpen
+		return dynamodb.New(cfg, dynamodb.Config{
 			Table: a.Room, MaxAttempts: a.Attempts, AttemptTimeout: time.Minute,
 			BackoffBase: 2 * time.Millisecond, MaxBackoff: 20 * time.Millisecond,
 		})
 	},
 	writes: "UpdateItem",
 	busy:   proxy.Throttle,
+	idle:   keptOpen.CloseIdleConnections,
 }
 
 // eachStore runs f with a room of its own in each of them.
