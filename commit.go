@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -69,8 +68,11 @@ func (s *Session) save(ctx context.Context, limit time.Duration) error {
 	var w *wait
 	for {
 		err := within(ctx, limit, s.commit)
-		if !errors.Is(err, ErrLocked) {
+		switch {
+		case !errors.Is(err, ErrLocked):
 			return err
+		case s.hold != nil: // so the lock is another's by now
+			return s.hold.conflicted(err)
 		}
 		if w == nil {
 			w = s.m.newWait(s.key)
@@ -211,206 +213,6 @@ func (s *Session) replace(ctx context.Context) error {
 		}
 	}
 	return nil // what others stored is what we would have
-}
-
-// A move is a rotation under way: the record under the new ID is stored, and
-// the old one is to be replaced by a marker that has the new one's key.
-type move struct {
-	token, key string
-	rec        Record // as stored under key; no Version: it never was
-	values     map[string][]byte
-}
-
-// markerLife is how long an old ID is known as such. Requests that were on
-// their way during a rotation get an error meanwhile, and not a new session
-// whose cookie would displace that of the new ID.
-const markerLife = 10 * time.Second
-
-// rotate stores the session under a new ID and then ends the old one: not
-// with Delete, but with a conditional Save, so that what another request
-// saved in between is merged and not lost, and so that we can tell afterwards
-// who ended it. Until both are done nobody has the new ID.
-func (s *Session) rotate(ctx context.Context) error {
-	if s.exchange.late() {
-		return ErrTooLate
-	}
-	token := newToken()
-	mv := &move{token: token, key: s.m.cfg.StoreKey(token)}
-	for try := 0; ; try++ {
-		created := s.rec.Created
-		if s.login {
-			created = time.Now()
-		}
-		values := s.values()
-		rec, err := s.record(values, created)
-		if err != nil {
-			return s.undo(ctx, mv, err)
-		}
-		rec.Version = mv.rec.Version
-		if rec.Version, err = s.m.save(ctx, mv.key, rec); err != nil {
-			return s.undo(ctx, mv, fmt.Errorf("under a new ID: %w", err))
-		}
-		mv.rec, mv.values = rec, values
-
-		marker, err := s.marker(mv.key)
-		if err != nil {
-			return s.undo(ctx, mv, err)
-		}
-		_, err = s.m.save(ctx, s.key, marker)
-		switch {
-		case err == nil:
-			s.moved(ctx, mv)
-			s.merged(ctx, try)
-			return nil
-		case uncertain(err):
-			s.moving = mv
-			serr := s.settleMove(ctx)
-			switch {
-			case errors.Is(serr, ErrNotFound): // ended by another request
-				return serr
-			case serr != nil || s.rotating:
-				return err
-			}
-			return nil
-		}
-		if err = s.catchUp(ctx, err, try); err != nil {
-			return s.undo(ctx, mv, err)
-		}
-	}
-}
-
-// marker is what is left under an old ID.
-func (s *Session) marker(newKey string) (Record, error) {
-	data, err := s.m.encode(movedName, newKey)
-	if err != nil {
-		return Record{}, err
-	}
-	if data, err = s.m.cfg.Codec.Join(map[string][]byte{movedName: data}); err != nil {
-		return Record{}, fmt.Errorf("%w: %w", ErrEncode, err)
-	}
-	return Record{Data: data, Created: s.rec.Created, Expires: time.Now().Add(markerLife), Version: s.rec.Version}, nil
-}
-
-// undo takes back the new record of a rotation that certainly did not end the
-// old one, and returns err. If that fails, the record waits for its deadline:
-// nobody has its ID.
-func (s *Session) undo(ctx context.Context, mv *move, err error) error {
-	if mv.rec.Version != "" {
-		_ = s.m.delete(ctx, mv.key)
-	}
-	return err
-}
-
-// settleMove finds out how a rotation ended of which that is not known.
-func (s *Session) settleMove(ctx context.Context) error {
-	mv := s.moving
-	rec, err := s.m.load(ctx, s.key)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	ended := err != nil
-	if err == nil {
-		values, err := s.m.cfg.Codec.Split(rec.Data)
-		var key string
-		if err == nil && values[movedName] != nil {
-			ended = true
-			err = s.m.unmarshal(movedName, values[movedName], &key)
-		}
-		if err == nil && key == mv.key { // we ended it
-			s.moving = nil
-			s.moved(ctx, mv)
-			return nil
-		}
-	}
-	s.moving = nil
-	_ = s.m.delete(ctx, mv.key)
-	if ended {
-		return &ConflictError{Gone: true}
-	}
-	return nil // the old ID is as it was, or changed by others: rotate anew
-}
-
-// moved makes the session that of the new ID. Changes that came after a try
-// whose outcome was not known stay pending.
-func (s *Session) moved(ctx context.Context, mv *move) {
-	later := make(map[string]change)
-	for name, c := range s.changes {
-		if !bytes.Equal(c.data, mv.values[name]) {
-			later[name] = change{data: c.data}
-		}
-	}
-	s.set(func() { s.token, s.key = &mv.token, mv.key })
-	s.settle(ctx, SessionRotated, mv.rec, mv.values)
-	s.set(func() { s.changes = later })
-}
-
-// acquire locks the record and returns it. What it does if there is no lock in
-// time is up to the policy.
-func (s *Session) acquire(ctx context.Context, lost context.CancelCauseFunc) (Record, error) {
-	rec, h, err := s.m.acquire(ctx, s.key, lost)
-	if errors.Is(err, ErrLockTimeout) && s.m.cfg.Lock.OnTimeout != FailOnTimeout {
-		mode := Merge
-		if s.m.cfg.Lock.OnTimeout == ReadOnlyOnTimeout {
-			mode = ReadOnly
-		}
-		s.set(func() { s.mode = mode })
-		return s.m.load(ctx, s.key)
-	}
-	if err != nil {
-		return Record{}, err
-	}
-	s.hold = h
-	s.set(func() { s.mode = Exclusive })
-	return rec, nil
-}
-
-// upgrade locks a session that was opened without a lock, and applies its
-// changes to what is stored now.
-func (s *Session) upgrade(ctx context.Context, lost context.CancelCauseFunc) error {
-	return s.exclusively(ctx, func() error {
-		if s.hold != nil || s.closed || !s.stored() {
-			return nil
-		}
-		rec, err := s.acquire(ctx, lost)
-		if err == nil {
-			err = s.adopt(rec)
-		}
-		if err != nil {
-			s.unlock(ctx)
-		}
-		return err
-	})
-}
-
-// release frees the lock without writing data.
-func (s *Session) release(ctx context.Context, expires time.Time) error {
-	h := s.hold
-	s.hold = nil
-	err := h.release(ctx, expires)
-	if err == nil && !expires.IsZero() {
-		s.set(func() { s.rec.Expires = expires })
-	}
-	return err
-}
-
-// unlock frees the lock of a session that will not be saved any more. If it
-// cannot, the lease ends it.
-func (s *Session) unlock(ctx context.Context) {
-	if s.hold != nil {
-		_ = s.release(ctx, time.Time{})
-	}
-}
-
-// unlocked does what is left to do after a write of the holder.
-func (s *Session) unlocked(ctx context.Context) {
-	switch {
-	case s.hold == nil:
-	case s.m.leaser == nil:
-		s.unlock(ctx)
-	default: // the store has freed the lock in the same request
-		s.hold.end()
-		s.hold = nil
-	}
 }
 
 // destroy deletes the session from the store.

@@ -246,3 +246,36 @@ func (printer) Call(ctx context.Context, op session.Op) (context.Context, func(e
 }
 
 func (printer) Event(_ context.Context, e session.Event) { fmt.Println(e.Kind) }
+
+// A route that does something outside the session that must not happen twice
+// at once, locks it. Its GET requests do not.
+func ExampleManager_With_exclusive() {
+	manager, _ := session.New(&memory.Backend{}, session.Config{})
+	locking, err := manager.With(session.Route{Mode: session.Exclusive, SafeMode: session.Merge})
+	if err != nil {
+		log.Fatal(err) // the backend cannot lock
+	}
+	paid := session.Key[bool]{Name: "paid"}
+	http.Handle("/checkout", locking.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := manager.Get(r.Context()) // waits for the lock
+		if err != nil {
+			manager.Error(w, r, err) // 503 and Retry-After, if it was not to be had
+			return
+		}
+		done, err := paid.Get(s)
+		if err != nil {
+			manager.Error(w, r, err)
+			return
+		}
+		if done {
+			fmt.Fprintln(w, "You have paid already.")
+			return
+		}
+		// Pay, with r.Context(): it ends if the lock is lost.
+		if err := paid.Set(s, true); err != nil {
+			manager.Error(w, r, err)
+			return
+		}
+		fmt.Fprintln(w, "Thank you.") // saves, and frees the lock
+	})))
+}

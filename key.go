@@ -114,8 +114,11 @@ func (k Key[T]) change(s *Session, what string, f func(value []byte) (change, er
 		return err
 	}
 	var before []byte
-	look := func() error { before = s.value(k.Name); return nil }
-	if err := s.edit(what, k.Name, look); err != nil {
+	err := s.edit(what, k.Name, func() error {
+		before = s.value(k.Name)
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	for {
@@ -125,8 +128,10 @@ func (k Key[T]) change(s *Session, what string, f func(value []byte) (change, er
 		}
 		again := false
 		err = s.edit(what, k.Name, func() error {
-			if again = !bytes.Equal(before, s.value(k.Name)); again {
-				return look()
+			now := s.value(k.Name)
+			if again = !bytes.Equal(before, now); again {
+				before = now
+				return nil
 			}
 			if earlier, ok := s.changes[k.Name]; ok {
 				c.redo = follow(earlier, c)

@@ -279,17 +279,17 @@ func TestNothingAfterTheHandler(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	token := begin(t, m, map[string]any{"note": "x"})
 	for _, asked := range []bool{true, false} {
-		var kept context.Context
+		var kept *http.Request
 		var s *session.Session
 		r := httptest.NewRequest("GET", "/", nil)
 		r.AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
 		m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			kept = r.Context()
+			kept = r
 			if asked {
-				s, _ = m.Get(kept)
+				s, _ = m.Get(r.Context())
 			}
 		})).ServeHTTP(httptest.NewRecorder(), r)
-		if _, err := m.Get(kept); !errors.Is(err, session.ErrClosed) {
+		if _, err := m.Get(kept.Context()); !errors.Is(err, session.ErrClosed) {
 			t.Errorf("Get after the Handler: %v", err)
 		}
 		if asked {

@@ -93,15 +93,14 @@ func (m *core) event(ctx context.Context, e Event) {
 	}
 }
 
-func (m *core) call(ctx context.Context, op Op) (context.Context, func(error)) {
+func (m *core) call(ctx context.Context, op Op) (_ context.Context, done func(error)) {
 	if m.cfg.Observer != nil {
-		if ctx, done := m.cfg.Observer.Call(ctx, op); done != nil {
-			return ctx, done
-		} else {
-			return ctx, func(error) {}
-		}
+		ctx, done = m.cfg.Observer.Call(ctx, op)
 	}
-	return ctx, func(error) {}
+	if done == nil {
+		done = func(error) {}
+	}
+	return ctx, done
 }
 
 func (m *core) load(ctx context.Context, key string) (Record, error) {

@@ -28,6 +28,8 @@
 //   - No update is lost: every write is conditional on the version that was
 //     read. What two requests change at once is merged value by value, unless
 //     the mode says otherwise.
+//   - A lock has a lease and is fenced: a holder that lost it cannot write.
+//   - A retry after a lost response is not mistaken for a conflict.
 //   - What cannot be stored or decoded is an error, and what was stored stays.
 //   - Every wait is bounded by a context.
 //

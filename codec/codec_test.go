@@ -17,8 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-a7bee19b/session/codec"
 	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/seed-a7bee19b/session/codec"
 )
 
 type coder interface {

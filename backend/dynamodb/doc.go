@@ -25,7 +25,7 @@
 //	data        B  the encoded session; S with DataType String
 //	expires     N  deadline in epoch seconds, rounded up; the table's TTL attribute
 //	created     N  start of the session in epoch milliseconds
-//	version     B  tokens of the last eight writes, 8 bytes each, newest first
+//	version     B  tokens of the last 16 writes, 8 bytes each, newest first
 //	lock        B  16 random bytes of the lock's holder; none if it is free
 //	lock_until  N  end of the lease in epoch milliseconds, rounded up
 //
@@ -79,7 +79,7 @@
 // item says what happened: if it has the token, the first attempt was
 // applied, and the call succeeds. If it does not, and shows what came after
 // the version that the caller had read, the call is a conflict. In the one
-// case left, a lost response followed by eight or more writes of others
+// case left, a lost response followed by 16 or more writes of others
 // before the retry, nobody can know: the error says so, and is not
 // [session.ErrConflict].
 //

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	tokenSize = 8 // bytes
-	tokens    = 8 // in a history
+	tokenSize = 8  // bytes
+	tokens    = 16 // in a history
 )
 
 // history is the content of the version attribute, and the session.Version of
@@ -122,7 +122,7 @@ func (b *Backend) decode(item map[string]types.AttributeValue, now time.Time) (r
 
 	version, ok := item[b.c.VersionAttribute].(*types.AttributeValueMemberB)
 	if !ok || !history(version.Value).valid() {
-		return session.Record{}, lock{}, b.foreign(item, b.c.VersionAttribute, "B with up to eight tokens")
+		return session.Record{}, lock{}, b.foreign(item, b.c.VersionAttribute, "B with up to 16 tokens")
 	}
 	rec.Version = session.Version(version.Value)
 

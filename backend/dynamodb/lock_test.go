@@ -571,9 +571,9 @@ func TestWhatRetryFindsWithLock(t *testing.T) {
 		{doSave, "applied", applied, nothing, success},
 		{doSave, "applied, then locked", applied, lockIt, success},
 		{doSave, "applied, then locked and written", applied, lockAndWrite(1), success},
-		{doSave, "applied, then locked, written and locked again", applied, steps(lockAndWrite(7), lockIt), success},
-		{doSave, "may be under 8 writes", applied, lockAndWrite(8), unknown},
-		{doSave, "may be under 8 writes, locked", applied, steps(lockAndWrite(8), lockIt), unknown},
+		{doSave, "applied, then locked, written and locked again", applied, steps(lockAndWrite(tokens-1), lockIt), success},
+		{doSave, "may be under as many writes as tokens", applied, lockAndWrite(tokens), unknown},
+		{doSave, "may be under as many writes as tokens, locked", applied, steps(lockAndWrite(tokens), lockIt), unknown},
 		{doSave, "applied, then locked and released", applied, look, success},
 		{doSave, "applied, then expired", applied, expire, success},
 		{doSave, "applied, then deleted", applied, remove, gone},
@@ -583,18 +583,18 @@ func TestWhatRetryFindsWithLock(t *testing.T) {
 		{doSave, "dropped, then taken over and released", dropped, steps(lapse, look), conflicts},
 		{doSave, "dropped, then taken over and written", dropped, steps(lapse, lockAndWrite(1)), conflicts},
 		{doSave, "dropped, then taken over by a Save", dropped, steps(lapse, write(1)), conflicts},
-		{doSave, "dropped, then taken over by 8", dropped, steps(lapse, lockAndWrite(8)), unknown},
-		{doSave, "throttled, then taken over by 8", refused, steps(lapse, lockAndWrite(8)), conflicts},
+		{doSave, "dropped, then taken over as often", dropped, steps(lapse, lockAndWrite(tokens)), unknown},
+		{doSave, "throttled, then taken over as often", refused, steps(lapse, lockAndWrite(tokens)), conflicts},
 		{doSave, "dropped, then deleted", dropped, remove, gone},
 		{doSave, "dropped, then deleted and made anew", dropped, anew, conflicts},
 
 		{doPlain, "applied, then locked", applied, lockIt, success},
-		{doPlain, "applied, then written 7 times and locked", applied, steps(write(7), lockIt), success},
-		{doPlain, "may be under 8 writes, locked", applied, steps(write(8), lockIt), unknown},
+		{doPlain, "applied, then written just less often and locked", applied, steps(write(tokens-1), lockIt), success},
+		{doPlain, "may be under as many writes as tokens, locked", applied, steps(write(tokens), lockIt), unknown},
 		{doPlain, "dropped, then locked", dropped, lockIt, locked},
 		{doPlain, "dropped, then written and locked", dropped, steps(write(1), lockIt), locked},
-		{doPlain, "dropped, then written 8 times and locked", dropped, steps(write(8), lockIt), unknown},
-		{doPlain, "throttled, then written 8 times and locked", refused, steps(write(8), lockIt), locked},
+		{doPlain, "dropped, then written as often as there are tokens and locked", dropped, steps(write(tokens), lockIt), unknown},
+		{doPlain, "throttled, then written as often as there are tokens and locked", refused, steps(write(tokens), lockIt), locked},
 		{doPlain, "dropped, then locked and written", dropped, lockAndWrite(1), conflicts},
 		{doPlain, "dropped, then locked and released", dropped, look, success},
 		{doPlain, "dropped, then locked and deleted", dropped, steps(lockIt, remove), gone},
@@ -704,7 +704,7 @@ func TestSplit(t *testing.T) {
 			t.Errorf("%d tokens: %+v, %q", n, held, got)
 		}
 	}
-	for _, v := range []string{"", "L", "L" + id, "L" + id + "12345678", "L" + id + "123456781234567", strings.Repeat("L", 8*12+1), "M" + id + "1234567812345678"} {
+	for _, v := range []string{"", "L", "L" + id, "L" + id + "12345678", "L" + id + "123456781234567", strings.Repeat("L", 1+16+8+tokens*tokenSize+tokenSize), "M" + id + "1234567812345678"} {
 		if held, h := split(session.Version(v)); held.id != "" || h != history(v) {
 			t.Errorf("%q: %+v, %q", v, held, h)
 		}
@@ -855,7 +855,8 @@ func TestAcquireRacesWithRead(t *testing.T) {
 
 // Holders and a writer without a lock count together, and nothing is lost.
 func TestLockedCount(t *testing.T) {
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	const workers, each = 8, 10
 	f := newFake()
 	first := newBackend(t, f, Config{})

@@ -73,7 +73,13 @@ func (b *Backend) call(ctx context.Context, op operation, send func(context.Cont
 		if !again || attempt >= b.c.MaxAttempts {
 			return unsure, report(b.explain(op, err), nil)
 		}
-		if wait := b.backoff(attempt); !sleep(ctx, wait) {
+		wait := b.backoff(attempt)
+		if attempt == 1 && applied && !timedOut {
+			// The sooner a lost answer is asked for again, the fewer writes of
+			// others there are among which our own has to be found.
+			wait = 0
+		}
+		if !sleep(ctx, wait) {
 			if ctxErr := contextError(ctx); ctxErr != nil {
 				return unsure, report("", ctxErr)
 			}

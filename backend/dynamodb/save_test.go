@@ -231,25 +231,25 @@ func TestWhatRetryFinds(t *testing.T) {
 	}{
 		{"ours is stored", false, applied, others(0), success},
 		{"ours, and 1 write on top", false, applied, others(1), success},
-		{"ours, and 7 writes on top", false, applied, others(7), success},
-		{"ours may be under 8 writes", false, applied, others(8), unknown},
+		{"ours, and just fewer writes on top", false, applied, others(tokens - 1), success},
+		{"ours may be under as many writes as tokens", false, applied, others(tokens), unknown},
 		{"ours was dropped before 1 write", false, dropped, others(1), conflict},
-		{"ours was dropped before 7 writes", false, dropped, others(7), conflict},
-		{"ours was dropped before 8 writes", false, dropped, others(8), unknown},
+		{"ours was dropped before just fewer writes", false, dropped, others(tokens - 1), conflict},
+		{"ours was dropped before as many writes as tokens", false, dropped, others(tokens), unknown},
 		{"ours was throttled before 1 write", false, refused, others(1), conflict},
-		{"ours was throttled before 8 writes", false, refused, others(8), conflict},
+		{"ours was throttled before as many writes as tokens", false, refused, others(tokens), conflict},
 		{"ours, then deleted", false, applied, remove, gone},
 		{"dropped, then deleted", false, dropped, remove, gone},
 		{"ours, then deleted and made anew", false, applied, anew, conflict},
 		{"dropped, then expired", false, dropped, expire, gone},
 		{"ours, then expired", false, applied, expire, success},
-		{"dropped, then expired under 8 writes", false, dropped, afterwards(others(8), expire), gone},
+		{"dropped, then expired under as many writes as tokens", false, dropped, afterwards(others(tokens), expire), gone},
 		{"throttled, then spoilt", false, refused, spoil, conflict},
 		{"ours, then spoilt", false, applied, spoil, unknown},
 
 		{"created", true, applied, others(0), success},
-		{"created, and 7 writes on top", true, applied, others(7), success},
-		{"created, and 8 writes on top", true, applied, others(8), unknown},
+		{"created, and just fewer writes on top", true, applied, others(tokens - 1), success},
+		{"created, and as many writes as tokens on top", true, applied, others(tokens), unknown},
 		{"not created, but by another", true, dropped, theirs, conflict},
 		{"throttled, and by another", true, refused, theirs, conflict},
 	} {
@@ -485,7 +485,7 @@ func TestForeignItem(t *testing.T) {
 		{"version", &types.AttributeValueMemberS{Value: "12345678"}},
 		{"version", &types.AttributeValueMemberB{Value: []byte("1234567")}},
 		{"version", &types.AttributeValueMemberB{}},
-		{"version", &types.AttributeValueMemberB{Value: make([]byte, 72)}},
+		{"version", &types.AttributeValueMemberB{Value: make([]byte, (tokens+1)*tokenSize)}},
 	} {
 		t.Run(fmt.Sprintf("%s/%T", tt.attribute, tt.value), func(t *testing.T) {
 			f := newFake()
@@ -521,6 +521,14 @@ func TestForeignItem(t *testing.T) {
 		if err := b.Touch(ctx, key, time.Now().Add(time.Hour)); !errors.Is(err, session.ErrDecode) {
 			t.Errorf("Touch: %v", err)
 		}
+		if _, err := b.Acquire(ctx, key, time.Hour); !errors.Is(err, session.ErrDecode) {
+			t.Errorf("Acquire: %v", err)
+		}
+		f.items[key]["expires"] = number(time.Now().Add(time.Hour).Unix())
+		if _, err := b.Acquire(ctx, key, time.Hour); !errors.Is(err, session.ErrDecode) || strings.Contains(f.state(), "lock") {
+			t.Errorf("Acquire of a live one: %v: %s", err, f.state())
+		}
+		f.items[key]["expires"] = number(time.Now().Add(-time.Hour).Unix())
 		// It has expired, but is not ours to overwrite.
 		if _, err := b.Save(ctx, key, record("2")); !errors.Is(err, session.ErrConflict) {
 			t.Errorf("Save: %v", err)

@@ -234,7 +234,7 @@ func TestLeaseIsExact(t *testing.T) {
 			// The lease now runs from here, rounded up to the millisecond.
 			time.Sleep(ttl)
 			checkOutcome(t, name+" in the second lease", call(ctx, other, v), locked)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if got := mustLoad(t, other); !got.LockedUntil.IsZero() {
 				t.Errorf("%s: after the lease: %v", name, got.LockedUntil)
 			}
@@ -333,7 +333,7 @@ func TestClocksDiffer(t *testing.T) {
 		time.Sleep(9*time.Second - 1)
 		_, err := ahead.Save(ctx, key, replaced(record(""), v, "theirs"))
 		checkOutcome(t, "Save", err, locked)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		theirs := mustAcquire(t, ahead, 10*time.Second)
 		_, err = b.Save(ctx, key, replaced(rec, rec.Version, "late"))
 		checkOutcome(t, "Save of the former holder", err, conflicts)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/seed-a7bee19b/session"
@@ -26,10 +27,17 @@ func (l lease) lockedUntil(now int64) time.Time {
 	return time.UnixMilli(l.until)
 }
 
+// ofHolder is in the Versions of holders, and in no others.
+const ofHolder = "."
+
 // holder returns the Version of the holder of l.
 func (b *Backend) holder(e *entry, l lease) session.Version {
-	return b.version(e.version) + session.Version("."+strconv.FormatUint(l.token, 36))
+	return b.version(e.version) + session.Version(ofHolder+strconv.FormatUint(l.token, 36))
 }
+
+// isFormerHolder reports, of a Version that is not the holder's, whether it
+// was one.
+func isFormerHolder(v session.Version) bool { return strings.Contains(string(v), ofHolder) }
 
 func (b *Backend) isHolder(v session.Version, e *entry, l lease) bool {
 	return l.token != 0 && v == b.holder(e, l)

@@ -161,7 +161,7 @@ func (b *Backend) save(s *shard, key string, rec *session.Record) (session.Versi
 	if e != nil {
 		l := s.leases[key]
 		holder := b.isHolder(rec.Version, e, l)
-		if l.live(now) && !holder {
+		if l.live(now) && !holder && !isFormerHolder(rec.Version) {
 			return "", &session.LockedError{Until: l.lockedUntil(now)}
 		}
 		if !holder && !b.isVersion(rec.Version, e.version) {

@@ -1,0 +1,127 @@
+package redis
+
+// The scripts. Each works on one key, so that it runs on a cluster, and reads
+// the clock of the server. The record is a hash:
+//
+//	data     the encoded session
+//	created  start of the session, epoch milliseconds
+//	expires  deadline, epoch milliseconds
+//	version  tokens of the last eight writes, 8 bytes each, newest first
+//	lock     token of the last lock; missing if there was none yet
+//	until    end of its lease, epoch milliseconds; 0 once it was ended
+//
+// A reply is a status, and then where it says so: milliseconds that the lock
+// is live, data, created, expires, version.
+
+// head reads what decides. Of a hash without expires and version nothing is
+// known; it is never changed.
+const head = `
+local key = KEYS[1]
+local t = redis.call('TIME')
+local now = t[1] * 1000 + t[2] / 1000
+local f = redis.call('HMGET', key, 'expires', 'version', 'lock', 'until')
+local expires, version, lock = f[1] and tonumber(f[1]), f[2], f[3]
+local till = f[4] and tonumber(f[4]) or 0
+local there = expires and version
+if not there and redis.call('EXISTS', key) == 1 then return {'foreign'} end
+local live = there and expires > now
+local left = math.max(0, math.ceil(till - now))
+local function brief(status) return {status, left, false, false, f[1], version} end
+local function full(status)
+	local d = redis.call('HMGET', key, 'data', 'created')
+	return {status, left, d[1], d[2], f[1], version}
+end
+local function whole(n) return string.format('%.0f', n) end
+-- The key stays for a minute after the deadline, dead. So a retry still finds
+-- the write that it repeats.
+local function keep(deadline) redis.call('PEXPIREAT', key, whole(math.max(deadline, now) + 60000)) end
+`
+
+var (
+	loadScript = newScript("Load", false, `
+local f = redis.call('HMGET', KEYS[1], 'until', 'data', 'created', 'expires', 'version')
+if not (f[4] and f[5]) and redis.call('EXISTS', KEYS[1]) == 0 then return {'none'} end
+local left, till = 0, f[1] and tonumber(f[1]) or 0
+if till > 0 then
+	local t = redis.call('TIME')
+	left = math.max(0, math.ceil(till - t[1] * 1000 - t[2] / 1000))
+end
+return {'ok', left, f[2], f[3], f[4], f[5]}
+`)
+
+	// token, version that was read, lock that is held, data, created, expires
+	saveScript = newScript("Save", true, head+`
+local token, old, mine = ARGV[1], ARGV[2], ARGV[3]
+if there then
+	for i = 1, #version, 8 do
+		if string.sub(version, i, i + 7) == token then return {'ok'} end
+	end
+end
+if live then
+	if mine ~= '' then
+		if lock ~= mine or till == 0 or version ~= old then return full('conflict') end
+	elseif left > 0 then
+		return brief('locked')
+	elseif version ~= old then
+		return full('conflict')
+	end
+elseif old ~= '' then
+	return {'none'}
+end
+redis.call('HSET', key, 'data', ARGV[4], 'created', ARGV[5], 'expires', ARGV[6], 'version', token .. string.sub(old, 1, 56))
+if lock then redis.call('HSET', key, 'until', '0') end
+keep(tonumber(ARGV[6]))
+return {'ok'}
+`)
+
+	// expires
+	touchScript = newScript("Touch", true, head+`
+if not live then return {'none'} end
+local deadline = tonumber(ARGV[1])
+if deadline > expires then
+	redis.call('HSET', key, 'expires', ARGV[1])
+	keep(deadline)
+end
+return {'ok'}
+`)
+
+	deleteScript = newScript("Delete", true, `
+redis.call('DEL', KEYS[1])
+return {'ok'}
+`)
+
+	// lock, ttl
+	acquireScript = newScript("Acquire", true, head+`
+if not live then return {'none'} end
+if lock == ARGV[1] then
+	-- One's own. If it was ended, this is a late copy of a request that
+	-- succeeded long ago, or others came in between.
+	if till == 0 then return {'ended'} end
+elseif left > 0 then
+	return brief('locked')
+end
+redis.call('HSET', key, 'lock', ARGV[1], 'until', whole(math.ceil(now + ARGV[2])))
+return full('ok')
+`)
+
+	// lock, ttl
+	extendScript = newScript("Extend", true, head+`
+if not live then return {'none'} end
+if lock ~= ARGV[1] or left == 0 then return {'conflict'} end
+redis.call('HSET', key, 'until', whole(math.ceil(now + ARGV[2])))
+return {'ok'}
+`)
+
+	// lock, expires
+	releaseScript = newScript("Release", true, head+`
+if not live then return {'none'} end
+if lock ~= ARGV[1] or till == 0 then return brief('conflict') end
+redis.call('HSET', key, 'until', '0')
+local deadline = tonumber(ARGV[2])
+if deadline > expires then
+	redis.call('HSET', key, 'expires', ARGV[2])
+	keep(deadline)
+end
+return {'ok'}
+`)
+)

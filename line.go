@@ -1,0 +1,203 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// lines are the requests of this process that wait for a session each, first
+// come, first served. Only the one in front talks to the store.
+type lines struct {
+	mu sync.Mutex
+	m  map[string]*line
+}
+
+type line struct {
+	waiting []chan struct{} // each closed when it is its turn
+	since   time.Time       // since when this process has had the session, more or less without a break
+	left    time.Time       // when the last one left; zero while somebody is in front
+}
+
+const (
+	// patience is how long the requests of one process may hand a session
+	// from one to the next. After it they stand back, so that those of
+	// another process, which only look at it now and then, get their turn.
+	patience = 250 * time.Millisecond
+	// breather is how long a process must have left a session alone to be
+	// given patience anew.
+	breather = 100 * time.Millisecond
+)
+
+// enter waits for its turn, at most until the deadline. The caller must then
+// call leave. It reports whether to stand back first.
+func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.Time) (standBack bool, err error) {
+	ls.mu.Lock()
+	l, now := ls.m[key], time.Now()
+	if l == nil || !l.left.IsZero() {
+		if l == nil {
+			ls.forget(now)
+			if ls.m == nil {
+				ls.m = make(map[string]*line)
+			}
+			l = &line{since: now}
+			ls.m[key] = l
+		}
+		standBack = l.step(now)
+		ls.mu.Unlock()
+		return standBack, nil
+	}
+	if len(l.waiting) >= most {
+		ls.mu.Unlock()
+		return false, fmt.Errorf("%w: %d requests of this process wait already", ErrLockTimeout, most)
+	}
+	turn := make(chan struct{})
+	l.waiting = append(l.waiting, turn)
+	ls.mu.Unlock()
+
+	timer := time.NewTimer(deadline.Sub(now))
+	defer timer.Stop()
+	select {
+	case <-turn:
+		ls.mu.Lock()
+		defer ls.mu.Unlock()
+		return l.step(time.Now()), nil
+	case <-timer.C:
+		err = ErrLockTimeout
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	ls.mu.Lock()
+	i := slices.Index(l.waiting, turn)
+	if i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+	}
+	ls.mu.Unlock()
+	if i < 0 { // its turn came meanwhile
+		ls.leave(key)
+	}
+	return false, err
+}
+
+// step is somebody's step to the front. It reports whether this process has
+// had the session for long enough.
+func (l *line) step(now time.Time) (standBack bool) {
+	if !l.left.IsZero() && now.Sub(l.left) >= breather {
+		l.since = now
+	}
+	l.left = time.Time{}
+	if now.Sub(l.since) < patience {
+		return false
+	}
+	l.since = now
+	return true
+}
+
+// leave lets the next one step to the front.
+func (ls *lines) leave(key string) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	l := ls.m[key]
+	if len(l.waiting) == 0 {
+		l.left = time.Now()
+		return
+	}
+	close(l.waiting[0])
+	l.waiting = l.waiting[1:]
+}
+
+// forget drops lines that nobody has been in for a while. It looks at a few,
+// at random, more than come anew.
+func (ls *lines) forget(now time.Time) {
+	n := 0
+	for key, l := range ls.m {
+		if !l.left.IsZero() && now.Sub(l.left) >= breather {
+			delete(ls.m, key)
+		}
+		if n++; n == 4 {
+			return
+		}
+	}
+}
+
+// wait is one request's wait for a lock: a place in the line of this process,
+// and then looks at the store with random pauses between them.
+type wait struct {
+	m        *core
+	key      string
+	deadline time.Time
+	pause    time.Duration
+	started  time.Time
+	inLine   bool
+}
+
+func (m *core) newWait(key string) *wait {
+	now := time.Now()
+	return &wait{m: m, key: key, started: now, deadline: now.Add(m.cfg.Lock.MaxWait)}
+}
+
+// enter takes a place in the line and comes to its head.
+func (w *wait) enter(ctx context.Context) error {
+	if w.inLine {
+		return nil
+	}
+	lk := &w.m.cfg.Lock
+	standBack, err := w.m.lines.enter(ctx, w.key, lk.MaxWaiters, w.deadline)
+	if err != nil {
+		return err
+	}
+	w.inLine = true
+	if standBack {
+		if err = w.sleep(ctx, lk.MaxRetry+lk.MinRetry); err != nil {
+			w.leave()
+		}
+	}
+	return err
+}
+
+func (w *wait) leave() {
+	if w.inLine {
+		w.inLine = false
+		w.m.lines.leave(w.key)
+	}
+}
+
+// another pauses before the next look. The pauses are decorrelated: each is
+// random between MinRetry and three times the one before, up to MaxRetry.
+func (w *wait) another(ctx context.Context) error {
+	lk := &w.m.cfg.Lock
+	w.pause = min(lk.MaxRetry, lk.MinRetry+rand.N(max(3*w.pause, 2*lk.MinRetry)-lk.MinRetry))
+	return w.sleep(ctx, w.pause)
+}
+
+func (w *wait) sleep(ctx context.Context, d time.Duration) error {
+	left := time.Until(w.deadline)
+	if left <= 0 {
+		return ErrLockTimeout
+	}
+	t := time.NewTimer(min(d, left))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// untilFree looks at the record, each time after a pause, until nobody holds
+// its lock.
+func (w *wait) untilFree(ctx context.Context) (Record, error) {
+	for {
+		if err := w.another(ctx); err != nil {
+			return Record{}, err
+		}
+		rec, err := w.m.load(ctx, w.key)
+		if err != nil || !rec.LockedUntil.After(time.Now()) {
+			return rec, err
+		}
+	}
+}

@@ -1,0 +1,398 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// TestCopies: what this module has in common with backend/redis is the same.
+func TestCopies(t *testing.T) {
+	for _, name := range []string{"call.go", "server_test.go"} {
+		ours, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := os.ReadFile("../../backend/redis/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(ours, theirs) {
+			t.Errorf("%s differs from that of backend/redis", name)
+		}
+	}
+}
+
+type rig struct {
+	*Locker
+	link   *link
+	client *redis.Client
+}
+
+func newRig(t testing.TB, addr, prefix string) *rig {
+	t.Helper()
+	r := &rig{link: newLink()}
+	r.client = redis.NewClient(r.link.options(addr))
+	t.Cleanup(func() { _ = r.client.Close() })
+	var err error
+	if r.Locker, err = New(r.client, Config{Prefix: prefix}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// onBoth runs f on miniredis, whose clock pass moves, and on the real server,
+// where pass waits.
+func onBoth(t *testing.T, f func(t *testing.T, r *rig, pass func(time.Duration))) {
+	t.Helper()
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		m := miniredis.RunT(t)
+		f(t, newRig(t, m.Addr(), ""), m.FastForward)
+	})
+	t.Run("redis-server", func(t *testing.T) {
+		t.Parallel()
+		f(t, newRig(t, realServer, t.Name()+time.Now().Format("150405.000000")), time.Sleep)
+	})
+}
+
+func (r *rig) second(t testing.TB) *rig {
+	t.Helper()
+	return newRig(t, r.client.Options().Addr, r.prefix)
+}
+
+func mustAcquire(t *testing.T, l session.Locker, ttl time.Duration) session.Lease {
+	t.Helper()
+	held, err := l.Acquire(t.Context(), "k", ttl)
+	if err != nil {
+		t.Fatalf("Acquire: %v", err)
+	}
+	return held
+}
+
+func wantLocked(t *testing.T, l session.Locker, most time.Duration) {
+	t.Helper()
+	_, err := l.Acquire(t.Context(), "k", time.Minute)
+	var locked *session.LockedError
+	if !errors.As(err, &locked) {
+		t.Fatalf("Acquire of a live lock: got %v, want a *session.LockedError", err)
+	}
+	if d := time.Until(locked.Until); d <= 0 || d > most {
+		t.Errorf("locked for %v", d)
+	}
+}
+
+func wantErr(t *testing.T, err, want error, doing string) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: got error %v, want %v", doing, err, want)
+	}
+}
+
+func wantNil(t *testing.T, err error, doing string) {
+	t.Helper()
+	if err != nil {
+		t.Errorf("%s: %v", doing, err)
+	}
+}
+
+func TestLock(t *testing.T) {
+	const short, long = 50 * time.Millisecond, time.Minute
+	tests := []struct {
+		name string
+		run  func(t *testing.T, r *rig, pass func(time.Duration))
+	}{
+		{"acquire and release", func(t *testing.T, r *rig, _ func(time.Duration)) {
+			o := r.second(t)
+			for range 3 {
+				held := mustAcquire(t, r, long)
+				wantLocked(t, r, long)
+				wantLocked(t, o, long)
+				wantNil(t, held.Release(t.Context()), "Release")
+				held = mustAcquire(t, o, long)
+				wantNil(t, held.Release(t.Context()), "Release")
+			}
+			if _, err := r.Acquire(t.Context(), "other", long); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"ttl", func(t *testing.T, r *rig, _ func(time.Duration)) {
+			for _, ttl := range []time.Duration{0, -1} {
+				if _, err := r.Acquire(t.Context(), "k", ttl); err == nil {
+					t.Errorf("Acquire for %v: no error", ttl)
+				}
+			}
+			held := mustAcquire(t, r, long)
+			if err := held.Extend(t.Context(), 0); err == nil {
+				t.Error("Extend by 0: no error")
+			}
+			wantLocked(t, r, long)
+		}},
+		{"shortest ttl", func(t *testing.T, r *rig, pass func(time.Duration)) {
+			mustAcquire(t, r, 1)
+			pass(5 * time.Millisecond)
+			mustAcquire(t, r, long)
+		}},
+		{"extend", func(t *testing.T, r *rig, pass func(time.Duration)) {
+			held := mustAcquire(t, r, 2*time.Second)
+			wantNil(t, held.Extend(t.Context(), long), "Extend")
+			_, err := r.Acquire(t.Context(), "k", long)
+			var locked *session.LockedError
+			if !errors.As(err, &locked) || time.Until(locked.Until) < long/2 {
+				t.Errorf("after Extend: %v", err)
+			}
+			wantNil(t, held.Extend(t.Context(), short), "Extend to an earlier end")
+			pass(2 * short)
+			wantErr(t, held.Extend(t.Context(), long), session.ErrConflict, "Extend after the lease ran out")
+			mustAcquire(t, r, long)
+		}},
+		{"takeover", func(t *testing.T, r *rig, pass func(time.Duration)) {
+			first := mustAcquire(t, r, short)
+			pass(2 * short)
+			second := mustAcquire(t, r.second(t), long)
+			wantErr(t, first.Extend(t.Context(), long), session.ErrConflict, "Extend by the former holder")
+			wantNil(t, first.Release(t.Context()), "Release by the former holder")
+			wantLocked(t, r, long)
+			wantNil(t, second.Extend(t.Context(), long), "Extend by the new holder")
+			wantNil(t, second.Release(t.Context()), "Release by the new holder")
+			wantErr(t, second.Extend(t.Context(), long), session.ErrConflict, "Extend after Release")
+			wantNil(t, second.Release(t.Context()), "Release, again")
+			mustAcquire(t, r, long)
+		}},
+		{"of several one", func(t *testing.T, r *rig, _ func(time.Duration)) {
+			o := r.second(t)
+			for range 20 {
+				var won atomic.Pointer[session.Lease]
+				var wg sync.WaitGroup
+				for i := range 8 {
+					wg.Go(func() {
+						l := r
+						if i%2 == 1 {
+							l = o
+						}
+						held, err := l.Acquire(t.Context(), "k", long)
+						switch {
+						case err == nil && !won.CompareAndSwap(nil, &held):
+							t.Error("two hold the lock")
+						case err != nil && !errors.Is(err, session.ErrLocked):
+							t.Errorf("Acquire: %v", err)
+						}
+					})
+				}
+				wg.Wait()
+				if won.Load() == nil {
+					t.Fatal("nobody holds the lock")
+				}
+				wantNil(t, (*won.Load()).Release(t.Context()), "Release")
+			}
+		}},
+		{"done context", func(t *testing.T, r *rig, _ func(time.Duration)) {
+			held := mustAcquire(t, r, long)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			_, err := r.Acquire(ctx, "other", long)
+			wantErr(t, err, context.Canceled, "Acquire")
+			wantErr(t, held.Extend(ctx, time.Hour), context.Canceled, "Extend")
+			wantErr(t, held.Release(ctx), context.Canceled, "Release")
+			wantLocked(t, r, long)
+			if _, err := r.Acquire(t.Context(), "other", long); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"keys", func(t *testing.T, r *rig, _ func(time.Duration)) {
+			if _, err := r.Acquire(t.Context(), "", long); err == nil {
+				t.Error("an empty key: no error")
+			}
+			if _, err := r.Acquire(t.Context(), strings.Repeat("x", 513), long); err == nil {
+				t.Error("a key of 513 bytes: no error")
+			}
+			for _, key := range []string{"a", "A", "a ", "a\x00", "{a}", strings.Repeat("x", 512), strings.Repeat("x", 511)} {
+				if _, err := r.Acquire(t.Context(), key, long); err != nil {
+					t.Errorf("%q: %v", key, err)
+				}
+			}
+		}},
+		{"foreign", func(t *testing.T, r *rig, _ func(time.Duration)) {
+			wantNil(t, r.client.HSet(t.Context(), r.prefix+"k", "a", "b").Err(), "HSET")
+			_, err := r.Acquire(t.Context(), "k", long)
+			wantErr(t, err, session.ErrDecode, "Acquire of a hash")
+			wantNil(t, r.client.Set(t.Context(), r.prefix+"s", "mine", 0).Err(), "SET")
+			_, err = r.Acquire(t.Context(), "s", long)
+			var locked *session.LockedError
+			if !errors.As(err, &locked) || !locked.Until.IsZero() {
+				t.Errorf("Acquire of a string without end: %v", err)
+			}
+			if got := r.client.Get(t.Context(), r.prefix+"s").Val(); got != "mine" {
+				t.Errorf("changed to %q", got)
+			}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { onBoth(t, tt.run) })
+	}
+}
+
+// One command per call.
+func TestCommands(t *testing.T) {
+	onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
+		for round := range 2 {
+			var held session.Lease
+			for _, c := range []struct {
+				name string
+				call func() error
+			}{
+				{"Acquire", func() error { held = mustAcquire(t, r, time.Minute); return nil }},
+				{"Acquire, locked", func() error { wantLocked(t, r, time.Minute); return nil }},
+				{"Extend", func() error { return held.Extend(t.Context(), time.Minute) }},
+				{"Release", func() error { return held.Release(t.Context()) }},
+			} {
+				r.link.sent()
+				wantNil(t, c.call(), c.name)
+				if sent := r.link.sent(); round > 0 && !reflect.DeepEqual(sent, []string{"evalsha"}) {
+					t.Errorf("%s sent %q, want one evalsha", c.name, sent)
+				}
+			}
+		}
+	})
+}
+
+// A lost message is not taken for somebody else's work.
+func TestLost(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		what loss
+	}{{"request", request}, {"response", response}} {
+		t.Run(tt.name, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
+				lose := func() { r.link.loseNext(2, tt.what) }
+				lose()
+				held := mustAcquire(t, r, time.Second)
+				wantLocked(t, r, time.Second)
+				lose()
+				wantNil(t, held.Extend(t.Context(), time.Minute), "Extend")
+				wantLocked(t, r, time.Minute)
+				lose()
+				wantNil(t, held.Release(t.Context()), "Release")
+				mustAcquire(t, r, time.Minute)
+				if n := len(r.link.sent()); n < 11 {
+					t.Errorf("%d commands were sent: the test lost too few", n)
+				}
+			})
+		})
+	}
+}
+
+// A failure of the server is neither a lock nor its loss.
+func TestDown(t *testing.T) {
+	onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
+		held := mustAcquire(t, r, time.Minute)
+		r.link.setDown(true)
+		_, err := r.Acquire(t.Context(), "secret", time.Minute)
+		for doing, err := range map[string]error{
+			"Acquire": err,
+			"Extend":  held.Extend(t.Context(), time.Minute),
+			"Release": held.Release(t.Context()),
+		} {
+			if err == nil || errors.Is(err, session.ErrLocked) || errors.Is(err, session.ErrConflict) || errors.Is(err, session.ErrNotFound) {
+				t.Errorf("%s: %v", doing, err)
+			} else if strings.Contains(err.Error(), "secret") {
+				t.Errorf("%s: the error has the key: %v", doing, err)
+			}
+		}
+		r.link.setDown(false)
+		wantNil(t, held.Release(t.Context()), "Release")
+	})
+}
+
+// A call ends with its context, and a lock that comes later is given back.
+func TestAbandoned(t *testing.T) {
+	onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
+		wantNil(t, mustAcquire(t, r, time.Minute).Release(t.Context()), "warm-up")
+		r.link.set(func() { r.link.hung = true })
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			o := r.second(t)
+			for o.client.Exists(t.Context(), r.prefix+"k").Val() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			cancel()
+		}()
+		_, err := r.Acquire(ctx, "k", time.Hour)
+		wantErr(t, err, context.Canceled, "Acquire")
+		r.link.set(func() { r.link.hung = false })
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			if r.client.Exists(t.Context(), r.prefix+"k").Val() == 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("the lock was not given back")
+			}
+		}
+	})
+}
+
+func TestNew(t *testing.T) {
+	client := redis.NewClient(&redis.Options{})
+	closeLater(t, client)
+	endless := redis.NewClient(&redis.Options{ReadTimeout: -1})
+	closeLater(t, endless)
+	ring := redis.NewRing(&redis.RingOptions{})
+	closeLater(t, ring)
+	for _, tt := range []struct {
+		name   string
+		client Client
+		prefix string
+		want   string // part of the error, "" for none
+	}{
+		{"zero", client, "", ""},
+		{"prefix", client, "a:", ""},
+		{"no client", nil, "", "nil"},
+		{"ring", ring, "", "redis.Ring"},
+		{"no timeout", endless, "", "ReadTimeout"},
+		{"hash tag", client, "{a}", "hash tag"},
+		{"long prefix", client, strings.Repeat("x", 129), "129 bytes"},
+	} {
+		_, err := New(tt.client, Config{Prefix: tt.prefix})
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("%s: %v", tt.name, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%s: got error %v, want one about %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// The permissions of the package comment are enough.
+func TestPermissions(t *testing.T) {
+	admin := redis.NewClient(&redis.Options{Addr: realServer})
+	closeLater(t, admin)
+	rules := []any{"acl", "setuser", "app", "on", ">pw", "~app:*"}
+	for _, rule := range strings.Fields("+eval +evalsha +get +set +pttl +pexpire +del") {
+		rules = append(rules, rule)
+	}
+	wantNil(t, admin.Do(t.Context(), rules...).Err(), "ACL SETUSER")
+	o := newLink().options(realServer)
+	o.Username, o.Password = "app", "pw"
+	client := redis.NewClient(o)
+	closeLater(t, client)
+	l, err := New(client, Config{Prefix: "app:"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := mustAcquire(t, l, time.Minute)
+	wantLocked(t, l, time.Minute)
+	wantNil(t, held.Extend(t.Context(), time.Minute), "Extend")
+	wantNil(t, held.Release(t.Context()), "Release")
+}
