@@ -173,7 +173,7 @@ func (c *chronicler) call(ctx context.Context, key string, k *known) {
 	case errors.Is(err, session.ErrConflict) && errors.Is(err, session.ErrNotFound):
 		o.Result = isGone
 		if c.rng.IntN(2) == 0 {
-			k.version = "" // the next Save creates
+			k.version, k.data = "", "" // the next Save creates
 		}
 	case errors.Is(err, session.ErrConflict):
 		o.Result = isConflict

@@ -1,14 +1,19 @@
 package integration
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
+	"github.com/seed-a7bee19b/session/backend/redis"
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
@@ -47,7 +52,7 @@ type link interface {
 	Close() error
 }
 
-var stores = []*store{dynamoStore}
+var stores = []*store{dynamoStore, redisStore}
 
 func (a address) store() *store {
 	for _, s := range stores {
@@ -80,6 +85,69 @@ var dynamoStore = &store{
 	busy:   proxy.Throttle,
 	idle:   keptOpen.CloseIdleConnections,
 }
+
+var redisStore = &store{
+	name: "Redis",
+	room: func(testing.TB) address {
+		return address{Store: "Redis", URL: server.Endpoint, Room: "test-" + rand.Text() + ":"}
+	},
+	link: func(target string) (link, error) { return proxy.NewRedis(target) },
+	connect: func(a address) (session.Leaser, error) {
+		return redis.New(clients.at(a), redis.Config{Prefix: a.Room})
+	},
+	writes: "EVALSHA",
+	busy:   proxy.Throttle,
+	idle:   clients.close,
+}
+
+// clients are those of Redis in this process, one for each address.
+var clients redisClients
+
+type redisClients struct {
+	mu sync.Mutex
+	m  map[string]*goredis.Client
+}
+
+func (c *redisClients) at(a address) *goredis.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil {
+		goredis.SetLogger(silence{})
+		c.m = map[string]*goredis.Client{}
+	}
+	k := fmt.Sprint(a.URL, a.Attempts)
+	if c.m[k] == nil {
+		retries := 3
+		if a.Attempts > 0 {
+			retries = a.Attempts - 1
+		}
+		if retries == 0 {
+			retries = -1 // 0 is the default
+		}
+		c.m[k] = goredis.NewClient(&goredis.Options{
+			Addr: a.URL, MaxRetries: retries, MinRetryBackoff: 2 * time.Millisecond, MaxRetryBackoff: 20 * time.Millisecond,
+			ContextTimeoutEnabled: true, PoolSize: 64,
+			// A busy machine may stall, which is not what is tested.
+			ReadTimeout: time.Minute, WriteTimeout: time.Minute,
+		})
+	}
+	return c.m[k]
+}
+
+func (c *redisClients) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, client := range c.m {
+		_ = client.Close() // of a connection that a proxy has closed
+	}
+	c.m = nil
+}
+
+// silence is in place of the client's log, which tells of each connection that
+// a proxy has closed.
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
 
 // eachStore runs f with a room of its own in each of them.
 func eachStore(t *testing.T, f func(t *testing.T, a address)) {
