@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -83,7 +84,7 @@ func stored(t *testing.T, a address, token string) (n int, names []string, by st
 // to save. The order of what is stored must be the same.
 func TestNoWriterUnderALock(t *testing.T) {
 	const writers, rounds = 3, 2
-	const ttl = time.Second
+	const ttl = 1500 * time.Millisecond
 	for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
 		t.Run(mode.String(), func(t *testing.T) {
 			eachStore(t, func(t *testing.T, a address) {
@@ -97,14 +98,17 @@ func TestNoWriterUnderALock(t *testing.T) {
 				}
 				for range rounds {
 					holder.wait("holding")
-					_, before, _ := stored(t, a, token)
+					count, before, last := stored(t, a, token)
 					for _, p := range others {
 						p.say("write")
 					}
 					for _, p := range others {
 						p.wait("refused") // and not "saved"
 					}
-					time.Sleep(3 * ttl / 2) // it lives by renewal
+					time.Sleep(ttl * 5 / 4) // it lives by renewal
+					if n, names, by := stored(t, a, token); n != count || !slices.Equal(names, before) || by != last {
+						t.Errorf("under the lock %d, %v, %q became %d, %v, %q", count, before, last, n, names, by)
+					}
 					holder.say("save")
 					if e := holder.wait("saved"); e.Err != "" {
 						t.Fatalf("the holder: %s", e.Err)
@@ -143,57 +147,59 @@ func TestNoWriterUnderALock(t *testing.T) {
 // TestKilledHolder: the lock of a process that was killed is free when its
 // lease has run out. Nothing of what it had not saved is stored.
 func TestKilledHolder(t *testing.T) {
-	const ttl = time.Second
+	const ttl = 2 * time.Second
 	waiters := []struct {
 		name string
 		mode session.Mode
 	}{{"the next holder", session.Exclusive}, {"a writer without a lock", session.Merge}}
 	for _, tt := range waiters {
 		t.Run(tt.name, func(t *testing.T) {
-			eachStore(t, func(t *testing.T, a address) {
+			stores := stores
+			if tt.mode == session.Exclusive {
+				stores = append([]*store{apartStore}, stores...)
+			}
+			each(t, func(t *testing.T, a address) {
 				token := a.begin(t)
 				m := a.manager(t, session.Config{Mode: tt.mode, Lock: session.Lock{TTL: ttl, MaxWait: time.Minute}})
-				for round := range 2 {
-					p := start(t, job{Kind: "hold", Name: "holder", At: a, Token: token, Mode: int(session.Exclusive), TTL: ttl, MaxWait: time.Minute})
-					p.wait("holding")
-					time.Sleep(ttl / 2) // it has renewed its lease
-					type result struct {
-						n   int
-						err error
-						at  time.Time
-					}
-					next := make(chan result)
-					go func() {
-						s, err := m.Open(t.Context(), token)
-						if err != nil {
-							next <- result{err: err}
-							return
-						}
-						r := result{at: time.Now()}
-						r.err = visits.Update(s, func(n int) int { r.n = n; return n + 1 })
-						r.err = errors.Join(r.err, m.Save(t.Context(), s))
-						if tt.mode == session.Merge {
-							r.at = time.Now()
-						}
-						next <- r
-					}()
-					time.Sleep(ttl / 4) // it waits
-					killed := time.Now()
-					p.signal(syscall.SIGKILL)
-					r := <-next
-					if r.err != nil {
-						t.Fatal(r.err)
-					}
-					took := r.at.Sub(killed)
-					t.Logf("%v after the kill, with a lease of %v", took.Round(time.Millisecond), ttl)
-					if took < 0 || took > ttl+5*time.Second {
-						t.Errorf("it took %v, want the lease of %v and a little", took, ttl)
-					}
-					if n, names, kept := stored(t, a, token); r.n != round || n != round+1 || len(names) != 0 || kept != "kept" {
-						t.Errorf("the next one read %d, and stored is %d, %v, %q", r.n, n, names, kept)
-					}
+				p := start(t, job{Kind: "hold", Name: "holder", At: a, Token: token, Mode: int(session.Exclusive), TTL: ttl, MaxWait: time.Minute})
+				p.wait("holding")
+				time.Sleep(ttl / 2) // it has renewed its lease
+				type result struct {
+					n   int
+					err error
+					at  time.Time
 				}
-			})
+				next := make(chan result)
+				go func() {
+					s, err := m.Open(t.Context(), token)
+					if err != nil {
+						next <- result{err: err}
+						return
+					}
+					r := result{at: time.Now()}
+					r.err = visits.Update(s, func(n int) int { r.n = n; return n + 1 })
+					r.err = errors.Join(r.err, m.Save(t.Context(), s))
+					if tt.mode == session.Merge {
+						r.at = time.Now()
+					}
+					next <- r
+				}()
+				time.Sleep(ttl / 4) // it waits
+				killed := time.Now()
+				p.signal(syscall.SIGKILL)
+				r := <-next
+				if r.err != nil {
+					t.Fatal(r.err)
+				}
+				took := r.at.Sub(killed)
+				t.Logf("%v after the kill, with a lease of %v", took.Round(time.Millisecond), ttl)
+				if took < 0 || took > ttl+10*time.Second {
+					t.Errorf("it took %v, want the lease of %v and a little", took, ttl)
+				}
+				if n, names, kept := stored(t, a, token); r.n != 0 || n != 1 || len(names) != 0 || kept != "kept" {
+					t.Errorf("the next one read %d, and stored is %d, %v, %q", r.n, n, names, kept)
+				}
+			}, stores...)
 		})
 	}
 }
@@ -244,7 +250,7 @@ func TestPausedHolder(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			eachStore(t, func(t *testing.T, a address) {
+			eachLock(t, func(t *testing.T, a address) {
 				token := a.begin(t)
 				m := a.manager(t, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: 10 * time.Second, MaxWait: time.Minute}})
 				p := start(t, job{Kind: "hold", Name: "holder", At: a, Token: token, Mode: int(session.Exclusive), TTL: ttl, MaxWait: time.Minute})

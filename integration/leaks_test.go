@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
 // TestNoGoroutineIsLeft ends waits and locks in every way there is, and then
@@ -22,10 +23,10 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	ends := []struct {
 		name string
 		lock session.Lock
-		run  func(ctx context.Context, m, other *session.Manager, token string) error
+		run  func(ctx context.Context, m, other *session.Manager, token string, l link) error
 		want error
 	}{
-		{"waiter is cancelled", session.Lock{}, func(ctx context.Context, m, other *session.Manager, token string) error {
+		{"waiter is cancelled", session.Lock{}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
 			s, err := other.Open(ctx, token)
 			if err != nil {
 				return err
@@ -46,7 +47,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			wg.Wait()
 			return errors.Join(err, other.Close(ctx, s))
 		}, context.Canceled},
-		{"waiter gives up", session.Lock{MaxWait: 30 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string) error {
+		{"waiter gives up", session.Lock{MaxWait: 30 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
 			s, err := other.Open(ctx, token)
 			if err != nil {
 				return err
@@ -64,7 +65,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			wg.Wait()
 			return errors.Join(err, other.Close(ctx, s))
 		}, session.ErrLockTimeout},
-		{"holder is cancelled", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string) error {
+		{"holder is cancelled", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
 			holding, cancel := context.WithCancel(ctx)
 			if _, err := m.Open(holding, token); err != nil { // and never closed
 				cancel()
@@ -79,12 +80,22 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			time.Sleep(100 * time.Millisecond) // the timers run out
 			return errors.Join(context.Canceled, other.Close(ctx, s))
 		}, context.Canceled},
-		{"lease is lost", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string) error {
+		{"store does not answer", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, _ *session.Manager, token string, l link) error {
 			s, err := m.Open(ctx, token)
 			if err != nil {
 				return err
 			}
-			// Somebody breaks the lock: what Destroy does is allowed under one.
+			l.SetRule(func(proxy.Request) proxy.Action { return proxy.Action{Fault: proxy.Hang} })
+			<-s.Context().Done()
+			l.SetRule(nil)
+			return errors.Join(visits.Set(s, 1), m.Save(ctx, s), m.Close(ctx, s))
+		}, session.ErrLockLost},
+		{"lock is broken", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
+			s, err := m.Open(ctx, token)
+			if err != nil {
+				return err
+			}
+			// With the session goes its lock.
 			merge, err := other.With(session.Route{Mode: session.Merge})
 			if err != nil {
 				return err
@@ -99,7 +110,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			<-s.Context().Done() // a renewal tells it
 			return errors.Join(visits.Set(s, 1), m.Save(ctx, s), m.Close(ctx, s))
 		}, session.ErrLockLost},
-		{"handler's client goes away", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, _ *session.Manager, token string) error {
+		{"handler's client goes away", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, _ *session.Manager, token string, _ link) error {
 			r, cancel := context.WithCancel(ctx)
 			h := m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				if _, err := m.Get(r.Context()); err == nil {
@@ -112,36 +123,33 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			h.ServeHTTP(httptest.NewRecorder(), req)
 			return r.Err()
 		}, context.Canceled},
-		{"session is saved", session.Lock{}, func(ctx context.Context, m, _ *session.Manager, token string) error {
+		{"session is saved", session.Lock{}, func(ctx context.Context, m, _ *session.Manager, token string, _ link) error {
 			return lockOnce(ctx, m, token, 0)
 		}, nil},
 	}
 	for _, tt := range ends {
-		for _, s := range stores {
+		for _, s := range append([]*store{apartStore}, stores...) {
+			if s == apartStore && tt.name == "lock is broken" {
+				continue // by deleting the session it is not
+			}
 			t.Run(tt.name+"/"+s.name, func(t *testing.T) {
 				a := s.room(t)
 				token := a.begin(t)
 				idle(a)
 				before := goleak.IgnoreCurrent()
-				l, err := s.link(a.URL)
-				if err != nil {
-					t.Fatal(err)
-				}
-				at := a
-				at.URL = l.URL()
-				lock := tt.lock
-				if lock.MaxWait == 0 {
-					lock.MaxWait = time.Minute
-				}
-				m := at.manager(t, session.Config{Mode: session.Exclusive, Lock: lock})
-				other := at.manager(t, session.Config{Mode: session.Exclusive, Lock: session.Lock{MaxWait: time.Minute}})
-				if err := tt.run(t.Context(), m, other, token); !errors.Is(err, tt.want) {
-					t.Errorf("got error %v, want %v", err, tt.want)
-				}
-				if err := l.Close(); err != nil { // and with it all connections
-					t.Error(err)
-				}
-				idle(at)
+				t.Run("run", func(t *testing.T) { // when it has returned, its proxies are closed
+					at, l := a.through(t)
+					lock := tt.lock
+					if lock.MaxWait == 0 {
+						lock.MaxWait = time.Minute
+					}
+					m := at.manager(t, session.Config{Mode: session.Exclusive, Lock: lock})
+					other := at.manager(t, session.Config{Mode: session.Exclusive, Lock: session.Lock{MaxWait: time.Minute}})
+					if err := tt.run(t.Context(), m, other, token, l); !errors.Is(err, tt.want) {
+						t.Errorf("got error %v, want %v", err, tt.want)
+					}
+				})
+				idle(a)
 				if err := goleak.Find(before); err != nil {
 					t.Error(err)
 				}

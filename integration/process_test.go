@@ -176,16 +176,6 @@ func (p *process) signal(sig syscall.Signal) {
 	}
 }
 
-// end waits until the process ends by itself.
-func (p *process) end() {
-	p.t.Helper()
-	for e := range p.events {
-		if e.Kind == "error" {
-			p.t.Errorf("%s: %s", p.name, e.Err)
-		}
-	}
-}
-
 // worker is the process itself.
 type worker struct {
 	job
@@ -216,10 +206,14 @@ func work() int {
 	if err == nil {
 		w.backend, err = w.At.store().connect(w.At)
 	}
+	var locker session.Locker
+	if err == nil {
+		locker, err = w.At.locker()
+	}
 	if err == nil {
 		w.m, err = session.New(w.backend, session.Config{
 			Mode: session.Mode(w.Mode), MaxMerges: 1000, Observer: w,
-			Lock: session.Lock{TTL: w.TTL, MaxWait: w.MaxWait},
+			Lock: session.Lock{TTL: w.TTL, MaxWait: w.MaxWait, Locker: locker},
 		})
 	}
 	if err == nil {

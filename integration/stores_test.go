@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"net/http"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 	"github.com/seed-a7bee19b/session/backend/redis"
 	"github.com/seed-a7bee19b/session/integration/proxy"
+	lock "github.com/seed-a7bee19b/session/lock/redis"
 )
 
 // A store locks records. What is tested of one is tested of all.
@@ -40,7 +42,8 @@ type address struct {
 	Store    string
 	URL      string
 	Room     string
-	Attempts int // of each call; 0: the default
+	Attempts int    // of each call; 0: the default
+	Locks    string // where a Locker is, "" if the backend itself locks
 }
 
 // link is a proxy in front of a store.
@@ -55,7 +58,7 @@ type link interface {
 var stores = []*store{dynamoStore, redisStore}
 
 func (a address) store() *store {
-	for _, s := range stores {
+	for _, s := range append([]*store{apartStore}, stores...) {
 		if s.name == a.Store {
 			return s
 		}
@@ -149,8 +152,30 @@ type silence struct{}
 
 func (silence) Printf(context.Context, string, ...any) {}
 
+// apartStore has sessions in DynamoDB, and locks in Redis.
+var apartStore = &store{
+	name: "DynamoDB and Redis",
+	room: func(t testing.TB) address {
+		a := dynamoStore.room(t)
+		a.Store, a.Locks = "DynamoDB and Redis", server.Endpoint
+		return a
+	},
+	link:    dynamoStore.link,
+	connect: dynamoStore.connect,
+	writes:  dynamoStore.writes,
+	busy:    dynamoStore.busy,
+	idle:    func() { dynamoStore.idle(); redisStore.idle() },
+}
+
 // eachStore runs f with a room of its own in each of them.
-func eachStore(t *testing.T, f func(t *testing.T, a address)) {
+func eachStore(t *testing.T, f func(t *testing.T, a address)) { each(t, f, stores...) }
+
+// eachLock does so, too, where locks are apart from what they lock.
+func eachLock(t *testing.T, f func(t *testing.T, a address)) {
+	each(t, f, append([]*store{apartStore}, stores...)...)
+}
+
+func each(t *testing.T, f func(t *testing.T, a address), stores ...*store) {
 	for _, s := range stores {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
@@ -172,12 +197,48 @@ func (a address) through(t testing.TB) (address, link) {
 		}
 	})
 	a.URL = l.URL()
-	return a, l
+	if a.Locks == "" {
+		return a, l
+	}
+	locks := address{Store: redisStore.name, URL: a.Locks}
+	locks, second := locks.through(t)
+	a.Locks = locks.URL
+	return a, &twoLinks{l, second}
+}
+
+// twoLinks are one to the other.
+type twoLinks struct {
+	link
+	second link
+}
+
+func (l *twoLinks) SetRule(r proxy.Rule) {
+	l.link.SetRule(r)
+	l.second.SetRule(r)
+}
+
+func (l *twoLinks) Counts() map[string]proxy.Count {
+	counts := l.link.Counts()
+	maps.Copy(counts, l.second.Counts()) // no operation is in both
+	return counts
+}
+
+func (l *twoLinks) Reset() {
+	l.link.Reset()
+	l.second.Reset()
 }
 
 // faulty is a rule with 5 % of each fault.
 func (s *store) faulty(seed uint64) proxy.Rule {
 	return proxy.Random(seed, map[proxy.Fault]float64{proxy.DropRequest: 0.05, proxy.DropResponse: 0.05, s.busy: 0.05})
+}
+
+// locker returns the Locker at a, nil if the backend locks.
+func (a address) locker() (session.Locker, error) {
+	if a.Locks == "" {
+		return nil, nil
+	}
+	return lock.New(clients.at(address{URL: a.Locks, Attempts: a.Attempts}), lock.Config{Prefix: a.Room + ":"})
 }
 
 func (a address) backend(t testing.TB) session.Leaser {
@@ -192,6 +253,10 @@ func (a address) backend(t testing.TB) session.Leaser {
 // manager returns one over the backend at a.
 func (a address) manager(t testing.TB, cfg session.Config) *session.Manager {
 	t.Helper()
+	var err error
+	if cfg.Lock.Locker, err = a.locker(); err != nil {
+		t.Fatal(err)
+	}
 	m, err := session.New(a.backend(t), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -225,24 +290,24 @@ func seed(t testing.TB) uint64 {
 	return n
 }
 
-// total adds up what proxies have counted.
-func total(links ...link) proxy.Count {
-	var sum proxy.Count
+// allCounts adds up what proxies have counted, by operation.
+func allCounts(links ...link) map[string]proxy.Count {
+	all := map[string]proxy.Count{}
 	for _, l := range links {
-		for _, c := range l.Counts() {
+		for op, c := range l.Counts() {
+			sum := all[op]
 			sum.Requests += c.Requests
 			sum.Applied += c.Applied
 			sum.Capacity += c.Capacity
+			all[op] = sum
 		}
 	}
-	return sum
+	return all
 }
 
-// of is what l has counted of one operation.
-func of(op string, links ...link) proxy.Count {
+func total(links ...link) proxy.Count {
 	var sum proxy.Count
-	for _, l := range links {
-		c := l.Counts()[op]
+	for _, c := range allCounts(links...) {
 		sum.Requests += c.Requests
 		sum.Applied += c.Applied
 		sum.Capacity += c.Capacity

@@ -74,12 +74,12 @@ type pair struct {
 }
 
 func (p *Redis) serve(client net.Conn) {
-	defer client.Close()
+	defer client.Close() //nolint:errcheck // it may be closed already
 	server, err := new(net.Dialer).DialContext(p.ctx, "tcp", p.target)
 	if err != nil {
 		return
 	}
-	defer server.Close()
+	defer server.Close() //nolint:errcheck // it may be closed already
 	c := &pair{p: p, client: client, server: server}
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
