@@ -255,7 +255,7 @@ func TestExclusiveCountersInProcesses(t *testing.T) {
 	}{
 		{name: "no fault", ttl: 10 * time.Second},
 		{name: "faults", faults: true, ttl: time.Second},
-		{name: "holders killed", kill: time.Second, ttl: 600 * time.Millisecond, hold: 8 * time.Millisecond},
+		{name: "holders killed", kill: time.Second, ttl: 400 * time.Millisecond, hold: 5 * time.Millisecond},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

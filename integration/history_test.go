@@ -49,7 +49,7 @@ func newChronicler(client int, b session.Leaser, seed uint64) *chronicler {
 }
 
 // leases are short, so that many run out.
-var leases = []time.Duration{15 * time.Millisecond, 40 * time.Millisecond, 150 * time.Millisecond}
+var leases = []time.Duration{15 * time.Millisecond, 40 * time.Millisecond, 120 * time.Millisecond}
 
 // round makes n calls for keys.
 func (c *chronicler) round(ctx context.Context, keys []string, n int) {
@@ -60,9 +60,14 @@ func (c *chronicler) round(ctx context.Context, keys []string, n int) {
 			k = &known{}
 			c.known[key] = k
 		}
-		c.call(ctx, key, k)
+		c.call(ctx, key, k, 0)
+		if last := c.ops[len(c.ops)-1]; last.Kind == opAcquire && last.Result == isOK && c.rng.IntN(4) == 0 {
+			// Come late, and see whether that is noticed.
+			time.Sleep(time.Duration(last.TTL) + leases[0])
+			c.call(ctx, key, k, c.rng.IntN(3)+1)
+		}
 		switch x := c.rng.IntN(100); {
-		case x < 6:
+		case x < 8:
 			time.Sleep(leases[1] + leases[0])
 		case x < 40:
 			time.Sleep(time.Duration(c.rng.IntN(8)) * time.Millisecond)
@@ -71,13 +76,14 @@ func (c *chronicler) round(ctx context.Context, keys []string, n int) {
 }
 
 // call makes one call. What to call is random; what makes sense is likelier.
-func (c *chronicler) call(ctx context.Context, key string, k *known) {
+// If late is not zero it is one of the holder's.
+func (c *chronicler) call(ctx context.Context, key string, k *known, late int) {
 	c.n++
 	name := fmt.Sprintf("%d.%d", c.client, c.n)
 	o := op{Client: c.client, Key: key}
 	weight := map[kind]int{opLoad: 25, opSave: 25, opAcquire: 20, opDelete: 2, opTouch: 2}
 	if k.lock != "" {
-		weight[opExtend], weight[opRelease] = 10, 8
+		weight[opExtend], weight[opRelease] = 12, 12
 	}
 	sum := 0
 	order := []kind{opLoad, opSave, opAcquire, opDelete, opTouch, opExtend, opRelease}
@@ -90,6 +96,9 @@ func (c *chronicler) call(ctx context.Context, key string, k *known) {
 			o.Kind = kind
 			break
 		}
+	}
+	if late > 0 {
+		o.Kind = []kind{opSave, opExtend, opRelease}[late-1]
 	}
 	ttl := leases[c.rng.IntN(len(leases))]
 	expires := time.Now().Add(time.Hour)
@@ -111,7 +120,7 @@ func (c *chronicler) call(ctx context.Context, key string, k *known) {
 	case opSave:
 		o.Data = name
 		switch x := c.rng.IntN(10); {
-		case k.lock != "" && x < 7:
+		case k.lock != "" && (x < 7 || late > 0):
 			o.Lock, o.Base, rec.Version = k.lock, k.held, k.holder
 		case k.version != "" && x < 9 || k.lock != "":
 			o.Base, rec.Version = k.data, k.version
@@ -220,7 +229,7 @@ func TestHistories(t *testing.T) {
 			l.SetRule(func(r proxy.Request) proxy.Action {
 				act := faults(r)
 				switch act.Fault {
-				case proxy.DropRequest:
+				case proxy.DropRequest, a.store().mistaken:
 					act.Before = requests[i].add
 				case proxy.DropResponse:
 					act.After = responses[i].add

@@ -136,7 +136,7 @@ func (r register) leased(o op) register {
 // out of r as it did. The outcome of a call is unknown after a fault that
 // stayed: it then may have been applied, at any time until the end.
 func step(r register, o op) []register {
-	if o.Result == isUnknown || o.Again {
+	if o.Result == isUnknown {
 		applied, ok := apply(r, o)
 		if !ok || applied == r {
 			return []register{r}
@@ -273,7 +273,7 @@ func judge(history []op) (complaints []string) {
 		for _, o := range ops {
 			add(o)
 			if o.again() {
-				o.Again = true
+				o.Again, o.Result = true, isUnknown
 				add(o)
 			}
 		}

@@ -33,6 +33,9 @@ type store struct {
 	writes string
 	// busy is the fault that says "not now".
 	busy proxy.Fault
+	// mistaken is a fault after which the client cannot tell whether its request
+	// was applied, though it was not, besides DropRequest.
+	mistaken proxy.Fault
 	// idle closes connections that are kept for later.
 	idle func()
 }
@@ -84,9 +87,10 @@ var dynamoStore = &store{
 			BackoffBase: 2 * time.Millisecond, MaxBackoff: 20 * time.Millisecond,
 		})
 	},
-	writes: "UpdateItem",
-	busy:   proxy.Throttle,
-	idle:   keptOpen.CloseIdleConnections,
+	writes:   "UpdateItem",
+	busy:     proxy.Throttle,
+	mistaken: proxy.DropRequest,
+	idle:     keptOpen.CloseIdleConnections,
 }
 
 var redisStore = &store{
@@ -98,9 +102,10 @@ var redisStore = &store{
 	connect: func(a address) (session.Leaser, error) {
 		return redis.New(clients.at(a), redis.Config{Prefix: a.Room})
 	},
-	writes: "EVALSHA",
-	busy:   proxy.Throttle,
-	idle:   clients.close,
+	writes:   "EVALSHA",
+	busy:     proxy.Throttle,
+	mistaken: proxy.Throttle, // the client retries without a word about why
+	idle:     clients.close,
 }
 
 // clients are those of Redis in this process, one for each address.
