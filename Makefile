@@ -42,6 +42,7 @@ fuzz: ## Run every fuzz target for FUZZTIME=30s
 
 bench: ## Run the benchmarks; BENCH=regexp selects, BENCHTIME=1s each
 	go test -run='^$$' -bench='$(BENCH)' -benchmem -benchtime=$(BENCHTIME) ./...
+	cd integration && go test -run='^$$' -bench='$(BENCH)' -benchtime=$(BENCHTIME) .
 
 cover: ## Write the coverage of the root module to .cache/cover.html
 	@mkdir -p .cache

@@ -3,30 +3,42 @@ package integration
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"testing"
 
 	"github.com/seed-a7bee19b/session/integration/engine"
 )
 
-// local is the DynamoDB Local that all tests share. Each test has tables of
-// its own.
-var local *engine.Engine
+// local is the DynamoDB Local that all tests share, and server the Redis
+// server. Each test has tables and prefixes of its own.
+var local, server *engine.Engine
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	local, err = engine.Start(context.Background(), os.Stderr)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "integration:", err)
-		return 1
+func TestMain(m *testing.M) {
+	if os.Getenv(jobVariable) != "" {
+		os.Exit(work())
 	}
-	defer func() {
-		if err := local.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, "integration: stop the engine:", err)
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) (code int) {
+	starts := []struct {
+		engine **engine.Engine
+		start  func(context.Context, io.Writer) (*engine.Engine, error)
+	}{{&local, engine.Start}, {&server, engine.StartRedis}}
+	for _, s := range starts {
+		e, err := s.start(context.Background(), os.Stderr)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "integration:", err)
+			return 1
 		}
-	}()
-	fmt.Println(local)
+		defer func() {
+			if err := e.Close(); err != nil {
+				fmt.Fprintln(os.Stderr, "integration: stop the engine:", err)
+			}
+		}()
+		fmt.Println(e)
+		*s.engine = e
+	}
 	return m.Run()
 }

@@ -1,8 +1,9 @@
 // Package engine has a DynamoDB Local for tests: the one that DYNAMODB_ENDPOINT
-// names, else a container, else the jar with Java.
+// names, else a container, else the jar with Java. And it has a Redis server.
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -12,18 +13,19 @@ import (
 	"time"
 )
 
-// Engine is a DynamoDB Local that answers.
+// Engine is a DynamoDB Local, or a Redis server, that answers.
 type Engine struct {
 	// Endpoint is its address, "http://host:port".
 	Endpoint string
 
-	way  string
-	stop func() error
+	engine string // "": DynamoDB Local
+	way    string
+	stop   func() error
 }
 
 // String says in one line which way was taken, and where it answers.
 func (e *Engine) String() string {
-	return fmt.Sprintf("DynamoDB Local: %s at %s", e.way, e.Endpoint)
+	return fmt.Sprintf("%s: %s at %s", cmp.Or(e.engine, "DynamoDB Local"), e.way, e.Endpoint)
 }
 
 // Close stops what Start started.

@@ -1,6 +1,6 @@
-// Package proxy is a reverse proxy in front of a DynamoDB engine. It counts
-// requests and consumed capacity per operation, and injects the faults that a
-// local engine never has.
+// Package proxy has proxies to put in front of a DynamoDB engine and of a Redis
+// server. They count requests, and for DynamoDB the consumed capacity, per
+// operation, and inject the faults that a local engine never has.
 package proxy
 
 import (
@@ -24,8 +24,10 @@ type Count struct {
 	Capacity float64 // consumed units, as the engine reported them
 }
 
-// Proxy listens on a free port of the loopback interface until Close.
+// Proxy is a reverse proxy in front of a DynamoDB engine. It listens on a free
+// port of the loopback interface until Close.
 type Proxy struct {
+	book
 	target string
 	url    string
 	server *http.Server
@@ -33,7 +35,10 @@ type Proxy struct {
 	served chan struct{}
 	ctx    context.Context // done at Close: ends Hang and Delay
 	cancel context.CancelFunc
+}
 
+// book is what a proxy is told, and what it has seen.
+type book struct {
 	mu     sync.Mutex
 	rule   Rule
 	counts map[string]Count
@@ -55,7 +60,6 @@ func New(target string) (*Proxy, error) {
 			DisableCompression: true,
 		}},
 		served: make(chan struct{}),
-		counts: map[string]Count{},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.server = &http.Server{Handler: http.HandlerFunc(p.serve), ReadHeaderTimeout: 10 * time.Second}
@@ -80,47 +84,48 @@ func (p *Proxy) Close() error {
 
 // SetRule decides about requests from now on; nil passes them on. The numbers
 // that the rule sees start again at 1.
-func (p *Proxy) SetRule(r Rule) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.rule = numbered(r)
+func (b *book) SetRule(r Rule) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rule = numbered(r)
 }
 
 // Reset sets the counts to zero.
-func (p *Proxy) Reset() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	clear(p.counts)
+func (b *book) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.counts)
 }
 
 // Counts returns what was seen since the start or the last Reset, by
 // operation: "GetItem", "UpdateItem" and so on.
-func (p *Proxy) Counts() map[string]Count {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return maps.Clone(p.counts)
+func (b *book) Counts() map[string]Count {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.counts)
 }
 
-func (p *Proxy) count(op string, add Count) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := p.counts[op]
+func (b *book) count(op string, add Count) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.counts == nil {
+		b.counts = map[string]Count{}
+	}
+	c := b.counts[op]
 	c.Requests += add.Requests
 	c.Applied += add.Applied
 	c.Capacity += add.Capacity
-	p.counts[op] = c
+	b.counts[op] = c
 }
 
-func (p *Proxy) decide(op string, body []byte) Action {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := p.counts[op]
-	c.Requests++
-	p.counts[op] = c
-	if p.rule == nil {
+func (b *book) decide(op string, body []byte) Action {
+	b.count(op, Count{Requests: 1})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rule == nil {
 		return Action{}
 	}
-	return p.rule(Request{Op: op, Body: body})
+	return b.rule(Request{Op: op, Body: body})
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,294 @@
+package integration
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// An op is one call of a backend, and what came of it.
+//
+// A version stands for the state that it names, and every Save writes data
+// that nobody else does. So the model knows states by their data, and a
+// history records what the version was of.
+type op struct {
+	Client int
+	Key    string
+	Kind   kind
+	Base   string // Save: what is replaced; "" creates
+	Lock   string // the lock that Acquire takes, and the holder's calls use; "" for everybody else's
+	Data   string // Save: what is to be stored. Load and Acquire: what was
+	TTL    int64  // ns
+	Call   int64  // ns, by the clock that all processes have
+	Return int64
+	Result result
+	Locked bool   // Load: it said that a lock is live
+	State  string // the version that was returned, if it is not a holder's
+	Err    string // of an unknown outcome
+
+	// Unsure is set where a request or a response of this call was dropped, so
+	// that its retry cannot tell whether it was applied before, and Lost where
+	// it was a response: then it was.
+	Unsure, Lost bool
+	// Again is an extra that the history did not have: the other time that a
+	// call with a lost response may have been applied. See again.
+	Again bool
+}
+
+type (
+	kind   string
+	result string
+)
+
+const (
+	opLoad    kind = "Load"
+	opSave    kind = "Save"
+	opTouch   kind = "Touch"
+	opDelete  kind = "Delete"
+	opAcquire kind = "Acquire"
+	opExtend  kind = "Extend"
+	opRelease kind = "Release"
+
+	isOK       result = "ok"
+	isNotFound result = "not found"
+	isConflict result = "conflict"
+	isGone     result = "gone" // a conflict that is also not found
+	isLocked   result = "locked"
+	isUnknown  result = "unknown"
+)
+
+func (o op) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s(%s", o.Kind, o.Key)
+	if o.Lock != "" {
+		fmt.Fprintf(&b, " lock %s", o.Lock)
+	}
+	if o.Kind == opSave {
+		fmt.Fprintf(&b, " %q -> %q", o.Base, o.Data)
+	}
+	if o.TTL > 0 {
+		fmt.Fprintf(&b, " %v", time.Duration(o.TTL))
+	}
+	fmt.Fprintf(&b, ") %s", o.Result)
+	if o.Result == isOK && o.Kind != opSave && o.Data != "" {
+		fmt.Fprintf(&b, " %q", o.Data)
+	}
+	if o.Locked {
+		b.WriteString(" locked")
+	}
+	switch {
+	case o.Lost:
+		b.WriteString(" (response lost)")
+	case o.Unsure:
+		b.WriteString(" (request lost)")
+	}
+	return b.String()
+}
+
+// register is the state of one key: a register with a lock.
+//
+// When a lease ends is known as well as when it was asked for: not before
+// Earliest, not after Latest. In between, each call decides by its outcome.
+type register struct {
+	Exists   bool
+	Data     string
+	Lock     string // "" if there is none
+	Earliest int64
+	Latest   int64
+}
+
+// slack is how much the clocks that leases are judged by, which may be
+// adjusted, may be off the one that histories are recorded with, and rounding.
+const slack = int64(5 * time.Millisecond)
+
+const forever = math.MaxInt64
+
+// mayBeLive and mayBeFree say whether o can have found the lock of another so.
+func (r register) mayBeLive(o op) bool {
+	return r.Exists && r.Lock != "" && r.Lock != o.Lock && o.Call <= r.Latest
+}
+
+func (r register) mayBeFree(o op) bool { return r.Lock == "" || r.over(o) }
+
+// over reports whether the lease can have run out by the end of o.
+func (r register) over(o op) bool { return o.Return >= r.Earliest }
+
+// holds reports whether o has the lock that is there.
+func (r register) holds(o op) bool { return r.Exists && o.Lock != "" && r.Lock == o.Lock }
+
+func (r register) saved(o op) register { return register{Exists: true, Data: o.Data} }
+
+// leased is r with a lease that was asked for by o.
+func (r register) leased(o op) register {
+	r.Lock, r.Earliest, r.Latest = o.Lock, o.Call+o.TTL-slack, forever
+	if o.Result == isOK && !o.Lost {
+		r.Latest = o.Return + o.TTL + slack
+	}
+	return r
+}
+
+// step returns the states that o can have left, none if it cannot have come
+// out of r as it did. The outcome of a call is unknown after a fault that
+// stayed: it then may have been applied, at any time until the end.
+func step(r register, o op) []register {
+	if o.Result == isUnknown {
+		applied, ok := apply(r, o)
+		if !ok || applied == r {
+			return []register{r}
+		}
+		return []register{r, applied}
+	}
+	switch o.Result {
+	case isOK:
+		if applied, ok := apply(r, o); ok {
+			return []register{applied}
+		}
+		if o.Kind == opRelease && o.Unsure && !r.holds(o) {
+			return []register{r} // it may have been freed by the first attempt, and cannot tell
+		}
+		return nil
+	case isLocked:
+		return only(r, r.mayBeLive(o) && (o.Kind == opSave || o.Kind == opAcquire))
+	case isNotFound:
+		return only(r, !r.Exists && (o.Kind == opLoad || o.Kind == opTouch || o.Kind == opAcquire))
+	case isGone:
+		return only(r, !r.Exists && (o.Lock != "" || o.Base != ""))
+	case isConflict:
+		switch {
+		case o.Lock != "":
+			states := only(r, !r.holds(o) || r.over(o))
+			if o.Kind == opExtend && o.Lost && r.holds(o) {
+				// The first attempt may have renewed the lease that the retry
+				// found over.
+				renewed := r
+				renewed.Latest = forever
+				states = append(states, renewed)
+			}
+			return states
+		case o.Base == "":
+			return only(r, r.Exists && r.mayBeFree(o))
+		default:
+			return only(r, (!r.Exists || r.Data != o.Base) && r.mayBeFree(o))
+		}
+	}
+	return nil
+}
+
+func only(r register, ok bool) []register {
+	if !ok {
+		return nil
+	}
+	return []register{r}
+}
+
+// apply is the call as it succeeds, and whether it can.
+func apply(r register, o op) (register, bool) {
+	switch o.Kind {
+	case opLoad:
+		if o.Result == isUnknown {
+			return r, true
+		}
+		live := r.Lock != "" && o.Call <= r.Latest
+		return r, r.Exists && r.Data == o.Data && (o.Locked && live || !o.Locked && r.mayBeFree(o))
+	case opSave:
+		switch {
+		case o.Lock != "":
+			return r.saved(o), r.holds(o) && r.Data == o.Base
+		case o.Base == "":
+			return r.saved(o), !r.Exists
+		default:
+			return r.saved(o), r.Exists && r.Data == o.Base && r.mayBeFree(o)
+		}
+	case opTouch:
+		return r, r.Exists
+	case opDelete:
+		return register{}, true
+	case opAcquire:
+		return r.leased(o), r.Exists && r.mayBeFree(o) && (o.Result == isUnknown || r.Data == o.Data)
+	case opExtend:
+		renewed := r.leased(o)
+		if o.Result == isUnknown {
+			renewed.Earliest = min(renewed.Earliest, r.Earliest)
+		}
+		return renewed, r.holds(o) && (o.Result == isUnknown || o.Call <= r.Latest)
+	case opRelease:
+		freed := r
+		freed.Lock, freed.Earliest, freed.Latest = "", 0, 0
+		return freed, r.holds(o)
+	}
+	return r, false
+}
+
+// again reports whether o may have been applied twice, or once and then been
+// refused. The condition of a Delete, and of a Save that creates, holds once
+// more if others undo what it did before the retry arrives; and the lease of
+// an Acquire may be over by then. Nobody but the caller knows the ID of a new
+// session, so this is not what happens to one.
+func (o op) again() bool {
+	return o.Lost && (o.Kind == opDelete || o.Kind == opSave && o.Base == "" ||
+		o.Kind == opAcquire && o.Result != isOK && o.Result != isUnknown)
+}
+
+var model = (&porcupine.NondeterministicModel{
+	Init: func() []any { return []any{register{}} },
+	Step: func(state, input, _ any) []any {
+		var next []any
+		for _, r := range step(state.(register), input.(op)) {
+			next = append(next, r)
+		}
+		return next
+	},
+	DescribeOperation: func(input, _ any) string { return input.(op).String() },
+}).ToModel()
+
+// judge reports whether the history of each key can be explained, and what
+// speaks against it if not.
+func judge(history []op) (complaints []string) {
+	byKey := map[string][]op{}
+	states := map[string]string{} // data by version
+	for _, o := range history {
+		byKey[o.Key] = append(byKey[o.Key], o)
+		if o.State == "" {
+			continue
+		}
+		if data, ok := states[o.Key+o.State]; ok && data != o.Data {
+			complaints = append(complaints, fmt.Sprintf("one version for %q and %q", data, o.Data))
+		}
+		states[o.Key+o.State] = o.Data
+	}
+	for key, ops := range byKey {
+		var events []porcupine.Operation
+		add := func(o op) {
+			end := o.Return
+			if o.Result == isUnknown && !o.Again {
+				end = forever
+			}
+			events = append(events, porcupine.Operation{ClientId: o.Client, Input: o, Call: o.Call, Return: end})
+		}
+		for _, o := range ops {
+			add(o)
+			if o.again() {
+				o.Again, o.Result = true, isUnknown
+				add(o)
+			}
+		}
+		switch porcupine.CheckOperationsTimeout(model, events, 20*time.Second) {
+		case porcupine.Illegal:
+			slices.SortFunc(ops, func(a, b op) int { return cmp.Compare(a.Call, b.Call) })
+			var b strings.Builder
+			fmt.Fprintf(&b, "%s is not linearizable:\n", key)
+			for _, o := range ops {
+				fmt.Fprintf(&b, "%10.2f %10.2f  %d %v\n", float64(o.Call-ops[0].Call)/1e6, float64(o.Return-ops[0].Call)/1e6, o.Client, o)
+			}
+			complaints = append(complaints, b.String())
+		case porcupine.Unknown:
+			complaints = append(complaints, key+": the checker did not finish")
+		}
+	}
+	return complaints
+}

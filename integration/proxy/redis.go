@@ -1,0 +1,207 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Redis is a proxy in front of a Redis server. It listens on a free port of
+// the loopback interface until Close.
+//
+// It counts and harms scripts only, EVAL and EVALSHA, and passes on everything
+// else, such as what sets up a connection. A connection must have one script
+// under way at a time. Throttle and InternalError are both the answer of a
+// server that is loading its data. Capacity is not counted, and Applied is
+// what was answered with something else than an error.
+type Redis struct {
+	book
+	target   string
+	listener net.Listener
+	ctx      context.Context // done at Close
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+}
+
+// NewRedis starts a proxy in front of target, a "host:port". It passes
+// everything on until SetRule says otherwise.
+func NewRedis(target string) (*Redis, error) {
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Redis{target: target, listener: l}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			p.wg.Go(func() { p.serve(conn) })
+		}
+	})
+	return p, nil
+}
+
+// URL is where clients find the proxy, a "host:port".
+func (p *Redis) URL() string { return p.listener.Addr().String() }
+
+// Close ends the proxy and every connection through it.
+func (p *Redis) Close() error {
+	p.cancel()
+	err := p.listener.Close()
+	p.wg.Wait()
+	return err
+}
+
+// pair is a connection from a client, and the one to the server that belongs
+// to it.
+type pair struct {
+	p              *Redis
+	client, server net.Conn
+
+	mu  sync.Mutex
+	op  string // of the script whose answer has not begun
+	act Action
+}
+
+func (p *Redis) serve(client net.Conn) {
+	defer client.Close() //nolint:errcheck // it may be closed already
+	server, err := new(net.Dialer).DialContext(p.ctx, "tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer server.Close() //nolint:errcheck // it may be closed already
+	c := &pair{p: p, client: client, server: server}
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		_ = client.Close()
+		_ = server.Close()
+	})
+	defer stop()
+	answers := make(chan struct{})
+	go func() {
+		defer close(answers)
+		defer cancel()
+		c.answers()
+	}()
+	c.commands(ctx)
+	cancel()
+	<-answers
+}
+
+// commands passes on what the client sends until it should not.
+func (c *pair) commands(ctx context.Context) {
+	r := bufio.NewReader(c.client)
+	for {
+		command, op, err := readCommand(r)
+		if err != nil {
+			return
+		}
+		if op != "EVAL" && op != "EVALSHA" {
+			if _, err := c.server.Write(command); err != nil {
+				return
+			}
+			continue
+		}
+		act := c.p.decide(op, command)
+		if act.Delay > 0 {
+			select {
+			case <-time.After(act.Delay):
+			case <-ctx.Done():
+				return
+			}
+		}
+		if act.Before != nil {
+			act.Before()
+		}
+		switch act.Fault {
+		case DropRequest:
+			return
+		case Hang:
+			// Until the client goes away, which is all that it may send now.
+			_, _ = r.ReadByte()
+			return
+		case Throttle, InternalError:
+			if _, err := io.WriteString(c.client, "-LOADING Redis is loading the dataset in memory\r\n"); err != nil {
+				return
+			}
+			continue
+		}
+		c.mu.Lock()
+		c.op, c.act = op, act
+		c.mu.Unlock()
+		if _, err := c.server.Write(command); err != nil {
+			return
+		}
+	}
+}
+
+// answers passes on what the server sends until it should not.
+func (c *pair) answers() {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := c.server.Read(buf)
+		if n > 0 {
+			c.mu.Lock()
+			op, act := c.op, c.act
+			c.op = ""
+			c.mu.Unlock()
+			if op != "" { // a script is done when its answer begins
+				if buf[0] != '-' {
+					c.p.count(op, Count{Applied: 1})
+				}
+				if act.After != nil {
+					act.After()
+				}
+				if act.Fault == DropResponse {
+					return
+				}
+			}
+			if _, err := c.client.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// readCommand reads one command as clients send them, an array of strings, and
+// returns it with its name in upper case.
+func readCommand(r *bufio.Reader) (command []byte, op string, err error) {
+	var b bytes.Buffer
+	number := func(kind byte) (int, error) {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return 0, err
+		}
+		b.WriteString(line)
+		if line[0] != kind {
+			return 0, fmt.Errorf("proxy: a command has %q where %q should be", line[0], kind)
+		}
+		return strconv.Atoi(strings.TrimSpace(line[1:]))
+	}
+	n, err := number('*')
+	for i := 0; i < n && err == nil; i++ {
+		var size int
+		if size, err = number('$'); err != nil {
+			break
+		}
+		start := b.Len()
+		if _, err = io.CopyN(&b, r, int64(size)+2); err == nil && i == 0 {
+			op = strings.ToUpper(string(b.Bytes()[start : start+size]))
+		}
+	}
+	return b.Bytes(), op, err
+}

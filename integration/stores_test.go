@@ -1,0 +1,325 @@
+package integration
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/dynamodb"
+	"github.com/seed-a7bee19b/session/backend/redis"
+	"github.com/seed-a7bee19b/session/integration/proxy"
+	lock "github.com/seed-a7bee19b/session/lock/redis"
+)
+
+// A store locks records. What is tested of one is tested of all.
+type store struct {
+	name string
+	// room makes space that no other test uses. Its address is that of the
+	// engine itself.
+	room func(t testing.TB) address
+	// link starts a proxy in front of an engine.
+	link func(target string) (link, error)
+	// connect returns the backend at an address, in any process.
+	connect func(a address) (session.Leaser, error)
+	// writes is the operation of the proxy that Acquire and Save are.
+	writes string
+	// busy is the fault that says "not now".
+	busy proxy.Fault
+	// mistaken is a fault after which the client cannot tell whether its request
+	// was applied, though it was not, besides DropRequest.
+	mistaken proxy.Fault
+	// idle closes connections that are kept for later.
+	idle func()
+}
+
+// address is where a process finds its sessions.
+type address struct {
+	Store    string
+	URL      string
+	Room     string
+	Attempts int    // of each call; 0: the default
+	Locks    string // where a Locker is, "" if the backend itself locks
+}
+
+// link is a proxy in front of a store.
+type link interface {
+	URL() string
+	SetRule(proxy.Rule)
+	Counts() map[string]proxy.Count
+	Reset()
+	Close() error
+}
+
+var stores = []*store{dynamoStore, redisStore}
+
+func (a address) store() *store {
+	for _, s := range append([]*store{apartStore}, stores...) {
+		if s.name == a.Store {
+			return s
+		}
+	}
+	panic("no store called " + a.Store)
+}
+
+// keptOpen has the connections of the backends: as many as one process of the
+// tests may need at once.
+var keptOpen = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+
+var dynamoStore = &store{
+	name: "DynamoDB",
+	room: func(t testing.TB) address {
+		return address{Store: "DynamoDB", URL: local.Endpoint, Room: newTable(t, dynamodb.Config{}).Table}
+	},
+	link: func(target string) (link, error) { return proxy.New(target) },
+	connect: func(a address) (session.Leaser, error) {
+		cfg := awsConfig(a.URL)
+		cfg.HTTPClient = keptOpen
+		return dynamodb.New(cfg, dynamodb.Config{
+			Table: a.Room, MaxAttempts: a.Attempts, AttemptTimeout: time.Minute,
+			BackoffBase: 2 * time.Millisecond, MaxBackoff: 20 * time.Millisecond,
+		})
+	},
+	writes:   "UpdateItem",
+	busy:     proxy.Throttle,
+	mistaken: proxy.DropRequest,
+	idle:     keptOpen.CloseIdleConnections,
+}
+
+var redisStore = &store{
+	name: "Redis",
+	room: func(testing.TB) address {
+		return address{Store: "Redis", URL: server.Endpoint, Room: "test-" + rand.Text() + ":"}
+	},
+	link: func(target string) (link, error) { return proxy.NewRedis(target) },
+	connect: func(a address) (session.Leaser, error) {
+		return redis.New(clients.at(a), redis.Config{Prefix: a.Room})
+	},
+	writes:   "EVALSHA",
+	busy:     proxy.Throttle,
+	mistaken: proxy.Throttle, // the client retries without a word about why
+	idle:     clients.close,
+}
+
+// clients are those of Redis in this process, one for each address.
+var clients redisClients
+
+type redisClients struct {
+	mu sync.Mutex
+	m  map[string]*goredis.Client
+}
+
+func (c *redisClients) at(a address) *goredis.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil {
+		goredis.SetLogger(silence{})
+		c.m = map[string]*goredis.Client{}
+	}
+	k := fmt.Sprint(a.URL, a.Attempts)
+	if c.m[k] == nil {
+		retries := 3
+		if a.Attempts > 0 {
+			retries = a.Attempts - 1
+		}
+		if retries == 0 {
+			retries = -1 // 0 is the default
+		}
+		c.m[k] = goredis.NewClient(&goredis.Options{
+			Addr: a.URL, MaxRetries: retries, MinRetryBackoff: 2 * time.Millisecond, MaxRetryBackoff: 20 * time.Millisecond,
+			ContextTimeoutEnabled: true, PoolSize: 64,
+			// A busy machine may stall, which is not what is tested.
+			ReadTimeout: time.Minute, WriteTimeout: time.Minute,
+		})
+	}
+	return c.m[k]
+}
+
+func (c *redisClients) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, client := range c.m {
+		_ = client.Close() // of a connection that a proxy has closed
+	}
+	c.m = nil
+}
+
+// silence is in place of the client's log, which tells of each connection that
+// a proxy has closed.
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
+// apartStore has sessions in DynamoDB, and locks in Redis.
+var apartStore = &store{
+	name: "DynamoDB and Redis",
+	room: func(t testing.TB) address {
+		a := dynamoStore.room(t)
+		a.Store, a.Locks = "DynamoDB and Redis", server.Endpoint
+		return a
+	},
+	link:    dynamoStore.link,
+	connect: dynamoStore.connect,
+	writes:  dynamoStore.writes,
+	busy:    dynamoStore.busy,
+	idle:    func() { dynamoStore.idle(); redisStore.idle() },
+}
+
+// eachStore runs f with a room of its own in each of them.
+func eachStore(t *testing.T, f func(t *testing.T, a address)) { each(t, f, stores...) }
+
+// eachLock does so, too, where locks are apart from what they lock.
+func eachLock(t *testing.T, f func(t *testing.T, a address)) {
+	each(t, f, append([]*store{apartStore}, stores...)...)
+}
+
+func each(t *testing.T, f func(t *testing.T, a address), stores ...*store) {
+	for _, s := range stores {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			f(t, s.room(t))
+		})
+	}
+}
+
+// through returns a as seen through a proxy of its own.
+func (a address) through(t testing.TB) (address, link) {
+	t.Helper()
+	l, err := a.store().link(a.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	a.URL = l.URL()
+	if a.Locks == "" {
+		return a, l
+	}
+	locks := address{Store: redisStore.name, URL: a.Locks}
+	locks, second := locks.through(t)
+	a.Locks = locks.URL
+	return a, &twoLinks{l, second}
+}
+
+// twoLinks are one to the other.
+type twoLinks struct {
+	link
+	second link
+}
+
+func (l *twoLinks) SetRule(r proxy.Rule) {
+	l.link.SetRule(r)
+	l.second.SetRule(r)
+}
+
+func (l *twoLinks) Counts() map[string]proxy.Count {
+	counts := l.link.Counts()
+	maps.Copy(counts, l.second.Counts()) // no operation is in both
+	return counts
+}
+
+func (l *twoLinks) Reset() {
+	l.link.Reset()
+	l.second.Reset()
+}
+
+// faulty is a rule with 5 % of each fault.
+func (s *store) faulty(seed uint64) proxy.Rule {
+	return proxy.Random(seed, map[proxy.Fault]float64{proxy.DropRequest: 0.05, proxy.DropResponse: 0.05, s.busy: 0.05})
+}
+
+// locker returns the Locker at a, nil if the backend locks.
+func (a address) locker() (session.Locker, error) {
+	if a.Locks == "" {
+		return nil, nil
+	}
+	return lock.New(clients.at(address{URL: a.Locks, Attempts: a.Attempts}), lock.Config{Prefix: a.Room + ":"})
+}
+
+func (a address) backend(t testing.TB) session.Leaser {
+	t.Helper()
+	b, err := a.store().connect(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// manager returns one over the backend at a.
+func (a address) manager(t testing.TB, cfg session.Config) *session.Manager {
+	t.Helper()
+	var err error
+	if cfg.Lock.Locker, err = a.locker(); err != nil {
+		t.Fatal(err)
+	}
+	m, err := session.New(a.backend(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// begin stores a session with some data and returns its token.
+func (a address) begin(t testing.TB) string {
+	t.Helper()
+	m := a.manager(t, session.Config{})
+	s := m.Start()
+	if err := note.Set(s, "kept"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Save(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	return s.ID().Token()
+}
+
+// seed returns one that is different in each run, and logs it.
+func seed(t testing.TB) uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	var n uint64
+	for _, c := range b {
+		n = n<<8 | uint64(c)
+	}
+	t.Logf("seed %d", n)
+	return n
+}
+
+// allCounts adds up what proxies have counted, by operation.
+func allCounts(links ...link) map[string]proxy.Count {
+	all := map[string]proxy.Count{}
+	for _, l := range links {
+		for op, c := range l.Counts() {
+			sum := all[op]
+			sum.Requests += c.Requests
+			sum.Applied += c.Applied
+			sum.Capacity += c.Capacity
+			all[op] = sum
+		}
+	}
+	return all
+}
+
+func total(links ...link) proxy.Count {
+	var sum proxy.Count
+	for _, c := range allCounts(links...) {
+		sum.Requests += c.Requests
+		sum.Applied += c.Applied
+		sum.Capacity += c.Capacity
+	}
+	return sum
+}
+
+func perLock(requests, locks int) string {
+	return fmt.Sprintf("%.2f", float64(requests)/float64(locks))
+}
