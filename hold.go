@@ -28,28 +28,28 @@ type hold struct {
 	over    bool
 }
 
-// acquire waits for the lock of the record at key and returns both. The lock
-// is renewed while relying lasts, which is cancelled if the lock is lost.
-func (m *core) acquire(ctx context.Context, key string, relying context.Context, cancel context.CancelCauseFunc) (Record, *hold, error) {
-	w := m.newWait(key)
-	h := &hold{m: m, key: key, ctx: relying, cancel: cancel, wait: w}
+// take waits for the lock and returns the record. From then on the lock is
+// renewed while h.ctx lasts, and h.cancel is called if it is lost.
+func (h *hold) take(ctx context.Context) (Record, error) {
+	h.wait = h.m.newWait(h.key)
 	held := false
 	defer func() {
 		if !held { // also when the store panics
-			w.leave()
+			h.wait.leave()
 		}
 	}()
 	rec, err := h.acquire(ctx)
+	waited := time.Since(h.wait.started)
 	if err != nil {
-		m.event(ctx, Event{Kind: LockFailed, Err: err, Wait: time.Since(w.started)})
-		return Record{}, nil, err
+		h.m.event(ctx, Event{Kind: LockFailed, Err: err, Wait: waited})
+		return Record{}, err
 	}
-	m.event(ctx, Event{Kind: LockAcquired, Wait: time.Since(w.started)})
+	h.m.event(ctx, Event{Kind: LockAcquired, Wait: waited})
 	held = true
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.timer = time.AfterFunc(h.nextRenewal(), h.renew)
-	return rec, h, nil
+	return rec, nil
 }
 
 func (h *hold) acquire(ctx context.Context) (Record, error) {
@@ -251,8 +251,9 @@ func (s *Session) lockContext() (context.Context, context.CancelCauseFunc) {
 // acquire locks the record and returns it. What it does if there is no lock in
 // time is up to the policy.
 func (s *Session) acquire(ctx context.Context) (Record, error) {
-	relying, cancel := s.lockContext()
-	rec, h, err := s.m.acquire(ctx, s.key, relying, cancel)
+	h := &hold{m: s.m, key: s.key}
+	h.ctx, h.cancel = s.lockContext()
+	rec, err := h.take(ctx)
 	if errors.Is(err, ErrLockTimeout) && s.m.cfg.Lock.OnTimeout != FailOnTimeout {
 		mode := Merge
 		if s.m.cfg.Lock.OnTimeout == ReadOnlyOnTimeout {
