@@ -161,15 +161,7 @@ func step(r register, o op) []register {
 	case isConflict:
 		switch {
 		case o.Lock != "":
-			states := only(r, !r.holds(o) || r.over(o))
-			if o.Kind == opExtend && o.Lost && r.holds(o) {
-				// The first attempt may have renewed the lease that the retry
-				// found over.
-				renewed := r
-				renewed.Latest = forever
-				states = append(states, renewed)
-			}
-			return states
+			return only(r, !r.holds(o) || r.over(o))
 		case o.Base == "":
 			return only(r, r.Exists && r.mayBeFree(o))
 		default:
@@ -224,14 +216,28 @@ func apply(r register, o op) (register, bool) {
 	return r, false
 }
 
-// again reports whether o may have been applied twice, or once and then been
-// refused. The condition of a Delete, and of a Save that creates, holds once
-// more if others undo what it did before the retry arrives; and the lease of
-// an Acquire may be over by then. Nobody but the caller knows the ID of a new
-// session, so this is not what happens to one.
-func (o op) again() bool {
-	return o.Lost && (o.Kind == opDelete || o.Kind == opSave && o.Base == "" ||
-		o.Kind == opAcquire && o.Result != isOK && o.Result != isUnknown)
+// again reports whether o, which is part of a history of its key, may have been
+// applied twice, or once before it was refused: its first attempt, whose
+// response was lost, and its retry after others came in between.
+func (o op) again(history []op) bool {
+	refused := o.Result != isOK && o.Result != isUnknown
+	switch o.Kind {
+	case opDelete:
+		return o.Lost // others created it anew
+	case opAcquire:
+		return o.Lost // the lease was over, or the record deleted
+	case opExtend, opRelease:
+		return o.Lost && refused
+	case opSave:
+		// Others deleted what it had stored. Of a create the retry then
+		// succeeds: nobody but its caller knows the ID of a new session, so
+		// this is not what happens to one. That others wrote, or locked, is
+		// no excuse: the retry must see that the Save was applied.
+		return o.Lost && (refused || o.Base == "") && slices.ContainsFunc(history, func(d op) bool {
+			return d.Kind == opDelete && d.Call <= o.Return && (d.Return >= o.Call || d.Result == isUnknown)
+		})
+	}
+	return false
 }
 
 var model = (&porcupine.NondeterministicModel{
@@ -272,8 +278,11 @@ func judge(history []op) (complaints []string) {
 		}
 		for _, o := range ops {
 			add(o)
-			if o.again() {
+			if o.again(ops) {
 				o.Again, o.Result = true, isUnknown
+				if o.Kind == opAcquire {
+					o.Lock += "'" // not the one that the caller has
+				}
 				add(o)
 			}
 		}
