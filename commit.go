@@ -96,6 +96,9 @@ func (s *Session) save(ctx context.Context, limit time.Duration) error {
 		case werr != nil:
 			return lockError(werr, err)
 		}
+		if s.moving != nil {
+			continue // it may be our own marker
+		}
 		if err := s.adopt(rec); err != nil {
 			return err
 		}

@@ -478,8 +478,7 @@ func TestLoginAfterUnknownRotation(t *testing.T) {
 	m := newManager(t, &b, session.Config{})
 	s := open(t, m, begin(t, m, map[string]any{"note": "ann's secret"}))
 	check(t, s.Login("ann"))
-	b.losing("Save", 2)
-	b.failing("Load", errStore)
+	b.losingAndDown(2)
 	wantErr(t, m.Save(ctx, s), errStore)
 	b.healthy()
 	check(t, s.Login("bob"))
@@ -496,8 +495,7 @@ func TestClearAfterUnknownRotation(t *testing.T) {
 	m := newManager(t, &b, session.Config{})
 	s := open(t, m, begin(t, m, map[string]any{"note": "secret"}))
 	check(t, s.Rotate())
-	b.losing("Save", 2)
-	b.failing("Load", errStore)
+	b.losingAndDown(2)
 	wantErr(t, m.Save(ctx, s), errStore)
 	b.healthy()
 	check(t, s.Clear())
@@ -524,7 +522,7 @@ func TestUnknownRotationAtTheEnd(t *testing.T) {
 							if timeout {
 								time.Sleep(60 * time.Millisecond)
 							} else {
-								b.failing("Load", errStore)
+								b.failing("Save", errStore)
 							}
 							return errStore
 						}
@@ -558,8 +556,7 @@ func TestMarkerExpired(t *testing.T) {
 		m := newManager(t, &b, session.Config{})
 		s := open(t, m, begin(t, m, map[string]any{"note": "cart"}))
 		check(t, s.Rotate())
-		b.losing("Save", 2)
-		b.failing("Load", errStore)
+		b.losingAndDown(2)
 		wantErr(t, m.Save(ctx, s), errStore)
 		time.Sleep(11 * time.Second)
 		b.healthy()

@@ -32,6 +32,22 @@ func (s *store) losing(op string, nth int) {
 	}
 }
 
+// losingAndDown is losing, and after that the store takes no Save.
+func (s *store) losingAndDown(nth int) {
+	s.losing("Save", nth)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := nth
+	s.before = func(_ context.Context, op string) error {
+		if op == "Save" {
+			if left--; left < 0 {
+				return errStore
+			}
+		}
+		return nil
+	}
+}
+
 // TestLostAnswerToRotate: the old ID is ended, and nobody heard of it. The
 // session must live on, under one of the two.
 func TestLostAnswerToRotate(t *testing.T) {
@@ -55,8 +71,7 @@ func TestLostAnswerToRotate(t *testing.T) {
 		s := open(t, m, begin(t, m, map[string]any{"note": "cart", "counter": 1}))
 		check(t, s.Login("ann"))
 		check(t, counter.Update(s, inc))
-		b.losing("Save", 2)
-		b.failing("Load", errStore)
+		b.losingAndDown(2)
 		wantErr(t, m.Save(ctx, s), errStore)
 		b.healthy()
 		check(t, s.Set("later", true))
@@ -72,8 +87,7 @@ func TestLostAnswerToRotate(t *testing.T) {
 		s := open(t, m, begin(t, m, map[string]any{"note": "cart"}))
 		other := open(t, m, s.ID().Token())
 		check(t, s.Rotate())
-		b.losing("Save", 2)
-		b.failing("Load", errStore)
+		b.losingAndDown(2)
 		wantErr(t, m.Save(ctx, s), errStore)
 		b.healthy()
 		check(t, m.Destroy(ctx, other))
@@ -87,8 +101,7 @@ func TestLostAnswerToRotate(t *testing.T) {
 		m := newManager(t, &b, session.Config{})
 		s := open(t, m, begin(t, m, map[string]any{"note": "cart"}))
 		check(t, s.Rotate())
-		b.losing("Save", 2)
-		b.failing("Load", errStore)
+		b.losingAndDown(2)
 		wantErr(t, m.Save(ctx, s), errStore)
 		b.healthy()
 		check(t, m.Destroy(ctx, s))

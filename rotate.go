@@ -89,7 +89,8 @@ func (s *Session) marker(newKey string) (Record, error) {
 	if data, err = s.m.cfg.Codec.Join(map[string][]byte{movedName: data}); err != nil {
 		return Record{}, fmt.Errorf("%w: %w", ErrEncode, err)
 	}
-	return Record{Data: data, Created: s.rec.Created, Expires: time.Now().Add(markerLife), Version: s.rec.Version}, nil
+	now := time.Now()
+	return Record{Data: data, Created: now, Expires: now.Add(markerLife), Version: s.rec.Version}, nil
 }
 
 // undo takes back the new record of a rotation that certainly did not end the
@@ -102,33 +103,63 @@ func (s *Session) undo(ctx context.Context, mv *move, err error) error {
 	return err
 }
 
-// settleMove finds out how a rotation ended of which that is not known.
+// settleMove finds out how a rotation ended of which that is not known: it
+// saves the marker once more. A read would not do, as it may be an eventually
+// consistent one.
 func (s *Session) settleMove(ctx context.Context) error {
 	mv := s.moving
-	rec, err := s.m.load(ctx, s.key)
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	marker, err := s.marker(mv.key)
+	if err == nil {
+		_, err = s.m.save(ctx, s.key, marker)
+	}
+	var conflict *ConflictError
+	switch {
+	case err == nil:
+		s.moved(ctx, mv)
+		return nil
+	case !errors.As(err, &conflict):
 		return err
 	}
-	ended := err != nil
-	if err == nil {
-		values, err := s.m.cfg.Codec.Split(rec.Data)
-		var key string
-		if err == nil && values[movedName] != nil {
-			ended = true
-			err = s.m.unmarshal(movedName, values[movedName], &key)
-		}
-		if err == nil && key == mv.key { // we ended it
-			s.moving = nil
+	if !conflict.Gone {
+		key, err := s.movedTo(ctx, conflict.Current)
+		switch {
+		case err != nil:
+			return err
+		case key == mv.key: // it was we who ended it
 			s.moved(ctx, mv)
 			return nil
 		}
+		conflict.Gone = key != ""
 	}
 	s.moving = nil
-	_ = s.m.delete(ctx, mv.key)
-	if ended {
+	_ = s.undo(ctx, mv, nil)
+	if conflict.Gone {
 		return &ConflictError{Gone: true}
 	}
-	return nil // the old ID is as it was, or changed by others: rotate anew
+	return nil // changed by others: rotate anew
+}
+
+// movedTo returns the key that the marker under the old ID names, "" if there
+// is a session under it. current is the record, nil if that is not known.
+func (s *Session) movedTo(ctx context.Context, current *Record) (key string, err error) {
+	if current == nil {
+		rec, err := s.m.load(ctx, s.key)
+		if err != nil {
+			return "", err
+		}
+		current = &rec
+	}
+	if current.Version == s.rec.Version {
+		return "", errors.New("the store returned a state that it has said is over")
+	}
+	values, err := s.m.cfg.Codec.Split(current.Data)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrDecode, err)
+	}
+	if data := values[movedName]; data != nil {
+		err = s.m.unmarshal(movedName, data, &key)
+	}
+	return key, err
 }
 
 // moved makes the session that of the new ID. What changed after a try whose
@@ -147,6 +178,7 @@ func (s *Session) moved(ctx context.Context, mv *move) {
 			}
 		}
 	}
+	s.moving = nil
 	s.set(func() { s.token, s.key = &mv.token, mv.key })
 	s.settle(ctx, SessionRotated, mv.rec, mv.values)
 	s.set(func() { s.changes, s.rotating, s.login = later, again, again })

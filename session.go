@@ -203,7 +203,7 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 		return nil, ErrNotFound
 	}
 	switch err := s.rebase(rec); {
-	case errors.Is(err, errMoved) && time.Until(rec.Expires) < markerLife-justMoved:
+	case errors.Is(err, errMoved) && time.Since(rec.Created) >= justMoved:
 		m.event(ctx, Event{Kind: TokenUnknown})
 		return nil, ErrNotFound
 	case errors.Is(err, errMoved):

@@ -300,12 +300,12 @@ func TestRotateFailsWhole(t *testing.T) {
 	b.before = func(_ context.Context, op string) error {
 		if op == "Save" {
 			if saves++; saves == 2 {
-				return errStore
+				return session.ErrTooLarge
 			}
 		}
 		return nil
 	}
-	wantErr(t, m.Save(ctx, s), errStore)
+	wantErr(t, m.Save(ctx, s), session.ErrTooLarge)
 	if s.ID().Token() != token || b.Len() != 1 {
 		t.Errorf("half a rotation: %d records", b.Len())
 	}

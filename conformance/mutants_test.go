@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"path"
 	"runtime"
 	"slices"
@@ -123,7 +124,26 @@ func testMutants(t *testing.T, mutants []mutant, failures func(t *testing.T, bug
 		atOnce <- struct{}{}
 		go func() {
 			defer func() { <-atOnce; wg.Done() }()
-			t.Run(cmp.Or(m.bug, "none"), func(t *testing.T) { testMutant(t, m, failures(t, m.bug)) })
+			t.Run(cmp.Or(m.bug, "none"), func(t *testing.T) {
+				failed := failures(t, m.bug)
+				// On a machine that is busy enough, a race may not meet, and time
+				// may fail more rules. A fault that is there shows again.
+				for range 3 {
+					_, found := failed[m.rule]
+					if (found || m.bug == "") && len(failed) <= 1 {
+						break
+					}
+					again := failures(t, m.bug)
+					maps.DeleteFunc(failed, func(rule, _ string) bool {
+						_, ok := again[rule]
+						return !ok && rule != m.rule
+					})
+					if log, ok := again[m.rule]; ok {
+						failed[m.rule] = log
+					}
+				}
+				testMutant(t, m, failed)
+			})
 		}()
 	}
 	wg.Wait()
