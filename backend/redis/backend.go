@@ -149,16 +149,25 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 	case status == "ok":
 		// Perhaps an attempt whose response was lost was applied, and others
 		// have written since: then the next Save with this version conflicts.
-		return session.Version(old.push(token)), nil
+		return session.Version(token), nil
 	case status == "none":
 		return "", &session.ConflictError{Gone: true}
-	case r.retry && !history(r.text(5)).follows(old):
-		return "", fmt.Errorf("redis: Save: it is not known whether it was applied: a response was lost, and there were %d or more other writes since", tokens)
+	case r.retry && !r.proves(time.Now()):
+		return "", errors.New("redis: Save: it is not known whether it was applied: " +
+			"a response was lost, and there were too many other writes, or too much time, until the retry")
 	case status == "locked":
 		return "", locked(r)
 	default:
 		return "", conflict(r)
 	}
+}
+
+// proves reports whether a refused retry knows that no earlier attempt was
+// applied: its token would still be there. The minute is that of the scripts,
+// less what clocks and networks may be off.
+func (r *reply) proves(now time.Time) bool {
+	covered, _ := r.fields[len(r.fields)-1].(int64)
+	return covered == 1 && now.Sub(r.sent) < 50*time.Second
 }
 
 // Touch moves Expires forward, rounded up to the millisecond, without sending
@@ -225,7 +234,7 @@ func (b *Backend) Acquire(ctx context.Context, key string, ttl time.Duration) (s
 			b.giveBack(ctx, key, lock, r)
 			return session.Record{}, err
 		}
-		rec.Version = holderVersion(lock, history(rec.Version))
+		rec.Version = holderVersion(lock, rec.Version)
 		rec.LockedUntil = r.sent.Add(ttl)
 		return rec, nil
 	}
@@ -278,7 +287,7 @@ func (b *Backend) Release(ctx context.Context, key string, v session.Version, ex
 	return b.held(ctx, releaseScript, key, v, until, func(r *reply) bool {
 		_, old := split(v)
 		stored, err := strconv.ParseInt(r.text(4), 10, 64)
-		return err == nil && (history(r.text(5)) != old || stored >= until)
+		return err == nil && (session.Version(r.text(5)) != old || stored >= until)
 	})
 }
 

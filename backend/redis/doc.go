@@ -17,7 +17,8 @@
 //	data     the encoded session
 //	created  start of the session in epoch milliseconds
 //	expires  deadline in epoch milliseconds
-//	version  tokens of the last eight writes, 8 bytes each, newest first
+//	version  tokens of the last writes, 8 bytes each, newest first
+//	written  time of the last write in epoch milliseconds
 //	lock     token of the last lock; missing if there was none yet
 //	until    end of its lease in epoch milliseconds; 0 once it was ended
 //
@@ -25,6 +26,9 @@
 // hash without expires or version was not written by this package, and is
 // refused with [session.ErrDecode]; so is a key that is not a hash. Neither
 // is changed, except by Delete.
+//
+// A session that is written now and then has two tokens, one that is written
+// all the time up to 128, which is 1 KiB.
 //
 // # Clocks
 //
@@ -42,15 +46,15 @@
 //
 // The client retries as its options say: MaxRetries, MinRetryBackoff and
 // MaxRetryBackoff, and ReadTimeout for one attempt, 5 s by default. For
-// sessions 1 s is plenty.
+// sessions 1 s is plenty, and 2 ms to 100 ms between attempts.
 //
 // A write draws a random token, which becomes the first one in the version.
 // When the response to a write is lost, its retry finds the token in the
 // version, and succeeds without writing again. If the token is not there, and
-// the version shows what came after the state that the caller had read, the
-// call is a conflict. In the one case left, a lost response followed by eight
-// or more writes of others before the retry, nobody can know: the error says
-// so, and is not [session.ErrConflict]. Locks have tokens for the same reason.
+// would have to be, the call is a conflict. In the one case left, a lost
+// response followed by 128 or more writes of others, or by 50 s, before the
+// retry, nobody can know: the error says so, and is not [session.ErrConflict].
+// Locks have tokens for the same reason.
 //
 // A call ends with its context. go-redis does not look at a context while it
 // waits for an answer, except, with ContextTimeoutEnabled, at its deadline. So

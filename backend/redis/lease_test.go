@@ -134,7 +134,7 @@ func TestLease(t *testing.T) {
 			v = mustSave(t, r, "k", "2", v)
 			held := mustAcquire(t, r, "k", long)
 			o := r.second(t)
-			for _, old := range []session.Version{"", v, v[:8], "foreign"} {
+			for _, old := range []session.Version{"", v, v[:4], "foreign"} {
 				_, err := o.Save(t.Context(), "k", record("x", old))
 				var locked *session.LockedError
 				if !errors.As(err, &locked) || errors.Is(err, session.ErrConflict) {
@@ -348,7 +348,7 @@ func TestLost(t *testing.T) {
 			var v session.Version
 			return func() (err error) { v, err = r.Save(t.Context(), "k", record("2", old)); return err },
 				func() {
-					if rec := mustLoad(t, r, "k"); rec.Version != v || string(rec.Data) != "2" || len(v) != 2*tokenSize {
+					if rec := mustLoad(t, r, "k"); rec.Version != v || string(rec.Data) != "2" || v == old {
 						t.Errorf("Save returned %q, stored is %+v", v, rec)
 					}
 				}
@@ -459,17 +459,17 @@ func TestLostThenOthers(t *testing.T) {
 		want   error // nil: applied
 	}{
 		{others: 1, lost: response},
-		{others: 7, lost: response},
-		{others: 7, lost: response, create: true},
-		{others: 7, lost: response, held: true},
-		{others: 8, lost: response, want: errUnknown},
-		{others: 8, lost: response, create: true, want: errUnknown},
-		{others: 8, lost: response, held: true, want: errUnknown},
+		{others: 127, lost: response},
+		{others: 127, lost: response, create: true},
+		{others: 127, lost: response, held: true},
+		{others: 128, lost: response, want: errUnknown},
+		{others: 128, lost: response, create: true, want: errUnknown},
+		{others: 128, lost: response, held: true, want: errUnknown},
 		{others: 1, lost: request, want: session.ErrConflict},
 		{others: 1, lost: request, held: true, want: session.ErrLocked},
-		{others: 7, lost: request, want: session.ErrConflict},
-		{others: 7, lost: request, create: true, want: session.ErrConflict},
-		{others: 9, lost: request, want: errUnknown},
+		{others: 127, lost: request, want: session.ErrConflict},
+		{others: 127, lost: request, create: true, want: session.ErrConflict},
+		{others: 129, lost: request, want: errUnknown},
 	} {
 		t.Run(fmt.Sprintf("%+v", tt), func(t *testing.T) {
 			t.Parallel()
@@ -530,12 +530,45 @@ func TestLostThenOthers(t *testing.T) {
 
 var errUnknown = errors.New("not known")
 
+// Tokens are kept for a minute without writes, and are not more than 128.
+func TestTokens(t *testing.T) {
+	r := newMiniRig(t, Config{})
+	size := func() int { return len(r.client.HGet(t.Context(), r.c.Prefix+"k", "version").Val()) / tokenSize }
+	v := mustSave(t, r, "k", "1", "")
+	for i := 2; i < 200; i++ {
+		v = mustSave(t, r, "k", "1", v)
+		if got, want := size(), min(i, 128); got != want {
+			t.Fatalf("%d tokens after %d writes", got, i)
+		}
+	}
+	for i, tt := range []struct {
+		pause  time.Duration
+		tokens int
+	}{{50 * time.Second, 128}, {61 * time.Second, 2}, {61 * time.Second, 2}, {50 * time.Second, 3}} {
+		r.ahead.Add(int64(tt.pause))
+		v = mustSave(t, r, "k", "1", v)
+		if got := size(); got != tt.tokens {
+			t.Errorf("%d: after a pause of %v: %d tokens, want %d", i, tt.pause, got, tt.tokens)
+		}
+	}
+	now := time.Now()
+	for _, tt := range []struct {
+		covered int64
+		sent    time.Duration // ago
+		want    bool
+	}{{1, 0, true}, {0, 0, false}, {1, 49 * time.Second, true}, {1, 51 * time.Second, false}} {
+		if got := (&reply{fields: []any{"conflict", tt.covered}, sent: now.Add(-tt.sent)}).proves(now); got != tt.want {
+			t.Errorf("%+v: got %v", tt, got)
+		}
+	}
+}
+
 // Without a lost message an old version is a conflict, however old it is.
 func TestVeryStale(t *testing.T) {
 	r := newRig(t, Config{})
 	first := mustSave(t, r, "k", "1", "")
 	v := first
-	for range 20 {
+	for range 200 {
 		v = mustSave(t, r, "k", "2", v)
 	}
 	for _, old := range []session.Version{first, ""} {
@@ -611,7 +644,7 @@ func TestLateAcquire(t *testing.T) {
 		if got := acquire(); got != "ok" {
 			t.Fatalf("second copy, at once: %s", got)
 		}
-		wantNil(t, r.Release(t.Context(), "k", holderVersion(lock, history(v)), time.Time{}), "Release")
+		wantNil(t, r.Release(t.Context(), "k", holderVersion(lock, v), time.Time{}), "Release")
 		if got := acquire(); got != "ended" {
 			t.Errorf("copy after Release: %s", got)
 		}

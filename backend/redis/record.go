@@ -8,53 +8,21 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-const tokens = 8 // in a history
-
-// history is the content of the field version: the tokens of the last writes,
-// newest first. Each write draws its token at random, so no two states of a
-// key have the same history, and a retry finds its own first attempt even
-// under later writes of others.
-type history string
-
-// push returns the history after a write with token.
-func (h history) push(token string) history {
-	return history(token) + h[:min(len(h), (tokens-1)*tokenSize)]
-}
-
-func (h history) has(token string) bool {
-	for i := 0; len(token) == tokenSize && i+tokenSize <= len(h); i += tokenSize {
-		if string(h[i:i+tokenSize]) == token {
-			return true
-		}
-	}
-	return false
-}
-
-// follows reports whether h shows every write since old, or since the record
-// was created anew.
-func (h history) follows(old history) bool {
-	return len(h) < tokens*tokenSize || h.has(string(old[:min(len(old), tokenSize)]))
-}
-
-func (h history) valid() bool {
-	return len(h) > 0 && len(h) <= tokens*tokenSize && len(h)%tokenSize == 0
-}
-
-// A Version is a history. That of a lock's holder has the lock before it, and
-// no other Version has its length.
+// A Version is the token of the last write. That of a lock's holder has the
+// token of the lock before it.
 const holderMark = "L"
 
-func holderVersion(lock string, h history) session.Version {
-	return session.Version(holderMark + lock + string(h))
+func holderVersion(lock string, v session.Version) session.Version {
+	return session.Version(holderMark+lock) + v
 }
 
 // split returns the lock that v belongs to, "" if there is none.
-func split(v session.Version) (lock string, h history) {
+func split(v session.Version) (lock string, old session.Version) {
 	const start = len(holderMark) + tokenSize
-	if len(v) > start && len(v)%tokenSize == start%tokenSize && v[:1] == holderMark {
-		return string(v[1:start]), history(v[start:])
+	if len(v) == start+tokenSize && v[:1] == holderMark {
+		return string(v[1:start]), v[start:]
 	}
-	return "", history(v)
+	return "", v
 }
 
 // The range of times that time.Time formats and compares well, years 1 to
@@ -88,11 +56,10 @@ func decode(r *reply) (session.Record, error) {
 		}
 		*t = time.UnixMilli(ms).UTC()
 	}
-	h := history(r.text(5))
-	if !h.valid() {
-		return session.Record{}, foreign("version", "is not one to eight tokens")
+	if len(r.text(5)) != tokenSize {
+		return session.Record{}, foreign("version", "has no token of 8 bytes")
 	}
-	rec.Version = session.Version(h)
+	rec.Version = session.Version(r.text(5))
 	return rec, nil
 }
 

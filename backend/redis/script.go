@@ -6,12 +6,19 @@ package redis
 //	data     the encoded session
 //	created  start of the session, epoch milliseconds
 //	expires  deadline, epoch milliseconds
-//	version  tokens of the last eight writes, 8 bytes each, newest first
+//	version  tokens of the last writes, 8 bytes each, newest first
+//	written  time of the last one, epoch milliseconds
 //	lock     token of the last lock; missing if there was none yet
 //	until    end of its lease, epoch milliseconds; 0 once it was ended
 //
+// Up to 128 tokens are kept. All but the newest are dropped by the first write
+// after a minute without any: who retried has given up by then. So a retry
+// within a minute finds the token of its first attempt, unless there were more
+// than 127 other writes since.
+//
 // A reply is a status, and then where it says so: milliseconds that the lock
-// is live, data, created, expires, version.
+// is live, data, created, expires, newest token, whether all tokens of the last
+// minute are there.
 
 // head reads what decides. Of a hash without expires and version nothing is
 // known; it is never changed.
@@ -19,17 +26,19 @@ const head = `
 local key = KEYS[1]
 local t = redis.call('TIME')
 local now = t[1] * 1000 + t[2] / 1000
-local f = redis.call('HMGET', key, 'expires', 'version', 'lock', 'until')
+local f = redis.call('HMGET', key, 'expires', 'version', 'lock', 'until', 'written')
 local expires, version, lock = f[1] and tonumber(f[1]), f[2], f[3]
 local till = f[4] and tonumber(f[4]) or 0
 local there = expires and version
 if not there and redis.call('EXISTS', key) == 1 then return {'foreign'} end
 local live = there and expires > now
+local newest = there and string.sub(version, 1, 8)
+local covered = there and #version < 1024 and 1 or 0
 local left = math.max(0, math.ceil(till - now))
-local function brief(status) return {status, left, false, false, f[1], version} end
+local function brief(status) return {status, left, false, false, f[1], newest, covered} end
 local function full(status)
 	local d = redis.call('HMGET', key, 'data', 'created')
-	return {status, left, d[1], d[2], f[1], version}
+	return {status, left, d[1], d[2], f[1], newest, covered}
 end
 local function whole(n) return string.format('%.0f', n) end
 -- The key stays for a minute after the deadline, dead. So a retry still finds
@@ -46,29 +55,31 @@ if till > 0 then
 	local t = redis.call('TIME')
 	left = math.max(0, math.ceil(till - t[1] * 1000 - t[2] / 1000))
 end
-return {'ok', left, f[2], f[3], f[4], f[5]}
+return {'ok', left, f[2], f[3], f[4], f[5] and string.sub(f[5], 1, 8)}
 `)
 
 	// token, version that was read, lock that is held, data, created, expires
 	saveScript = newScript("Save", true, head+`
 local token, old, mine = ARGV[1], ARGV[2], ARGV[3]
-if there then
-	for i = 1, #version, 8 do
-		if string.sub(version, i, i + 7) == token then return {'ok'} end
-	end
-end
+if there and string.find(version, token, 1, true) then return {'ok'} end
+if there and old ~= '' and string.find(version, old, 1, true) then covered = 1 end
 if live then
 	if mine ~= '' then
-		if lock ~= mine or till == 0 or version ~= old then return full('conflict') end
+		if lock ~= mine or till == 0 or newest ~= old then return full('conflict') end
 	elseif left > 0 then
 		return brief('locked')
-	elseif version ~= old then
+	elseif newest ~= old then
 		return full('conflict')
 	end
 elseif old ~= '' then
 	return {'none'}
 end
-redis.call('HSET', key, 'data', ARGV[4], 'created', ARGV[5], 'expires', ARGV[6], 'version', token .. string.sub(old, 1, 56))
+local past = ''
+if there then
+	local written = f[5] and tonumber(f[5]) or 0
+	past = string.sub(version, 1, now - written < 60000 and 1016 or 8)
+end
+redis.call('HSET', key, 'data', ARGV[4], 'created', ARGV[5], 'expires', ARGV[6], 'version', token .. past, 'written', whole(now))
 if lock then redis.call('HSET', key, 'until', '0') end
 keep(tonumber(ARGV[6]))
 return {'ok'}

@@ -73,16 +73,21 @@ func startOn(path string, options []string) (addr string, stop func(), err error
 		return "", nil, err
 	}
 	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--daemonize", "no"}, options...)
-	server := exec.Command(path, args...)
+	// The shell ends the server when its input is closed, also by the death of
+	// this process.
+	server := exec.Command("sh", append([]string{"-c", `"$@" & cat >/dev/null; kill -9 $!; wait; rm -rf "$0"`, dir, path}, args...)...)
 	log := new(strings.Builder)
 	server.Stdout, server.Stderr = log, log
+	stdin, err := server.StdinPipe()
+	if err != nil {
+		return "", nil, err
+	}
 	if err := server.Start(); err != nil {
 		return "", nil, err
 	}
 	stop = func() {
-		_ = server.Process.Kill()
+		_ = stdin.Close()
 		_ = server.Wait()
-		_ = os.RemoveAll(dir)
 	}
 	client := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1, DialerRetries: 1})
 	defer func() { _ = client.Close() }()
