@@ -9,7 +9,7 @@ BIN := $(CURDIR)/.cache/bin
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 
 # The root module and those below it.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard */go.mod cmd/*/go.mod))
+MODULES := . $(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod))
 
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s

@@ -29,6 +29,10 @@ func (s *Session) exclusively(ctx context.Context, f func() error) error {
 	s.mu.Unlock()
 	defer s.set(func() {
 		s.saving = false
+		if s.dropped {
+			s.dropped = false
+			s.discard()
+		}
 		if s.saved != nil {
 			close(s.saved)
 			s.saved = nil
@@ -45,12 +49,16 @@ func (s *Session) whenSaved() <-chan struct{} {
 	return s.saved
 }
 
-// quickly runs f with the lock held, unless there is work under way. It returns
-// what f does.
-func (s *Session) quickly(f func() bool) bool {
+// quickly does f with the lock held if there is nothing to do with the store,
+// which idle tells, and nobody at work with it. Otherwise it returns false.
+func (s *Session) quickly(idle func() bool, f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.saving && f()
+	if s.saving || !idle() {
+		return false
+	}
+	f()
+	return true
 }
 
 // set runs f with the lock held.
@@ -72,7 +80,7 @@ func (s *Session) save(ctx context.Context, limit time.Duration) error {
 		case !errors.Is(err, ErrLocked):
 			return err
 		case s.hold != nil: // so the lock is another's by now
-			return s.hold.conflicted(err)
+			return s.hold.lose(err)
 		}
 		if w == nil {
 			w = s.m.newWait(s.key)
@@ -105,10 +113,15 @@ func within(ctx context.Context, limit time.Duration, f func(context.Context) er
 
 // commit is save without waiting: it fails with ErrLocked.
 func (s *Session) commit(ctx context.Context) error {
-	if s.hold != nil {
-		if err := s.hold.check(); err != nil {
+	if h := s.hold; h != nil {
+		if err := h.check(); err != nil {
+			if s.unknown != nil {
+				return s.notKnown()
+			}
 			return err
 		}
+		h.write(true)
+		defer h.write(false)
 	}
 	if s.moving != nil {
 		if err := s.settleMove(ctx); err != nil {
@@ -145,7 +158,7 @@ func (s *Session) commit(ctx context.Context) error {
 // older than the TouchInterval allows.
 func (s *Session) stale() (time.Time, bool) {
 	now := time.Now()
-	if !s.stored() || s.mode == ReadOnly || s.m.cfg.IdleTimeout < 0 || s.m.expired(s.rec, now) {
+	if !s.stored() || s.mode.get() == ReadOnly || s.m.cfg.IdleTimeout < 0 || s.m.expired(s.rec, now) {
 		return time.Time{}, false
 	}
 	expires := s.m.deadline(now, s.rec.Created)
@@ -217,12 +230,16 @@ func (s *Session) replace(ctx context.Context) error {
 
 // destroy deletes the session from the store.
 func (s *Session) destroy(ctx context.Context) error {
-	if s.mode == ReadOnly {
+	if s.mode.get() == ReadOnly {
 		return ErrReadOnly
 	}
 	s.set(func() { s.closed = true }) // whatever comes of it, nothing of s may be saved any more
 	if !s.stored() {
 		return nil
+	}
+	if h := s.hold; h != nil {
+		h.write(true)
+		defer h.write(false)
 	}
 	if s.moving != nil {
 		if err := s.m.delete(ctx, s.moving.key); err != nil {
@@ -293,17 +310,17 @@ func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 	conflict.Current = nil // not for the caller of Save
 	switch {
 	case conflict.Gone:
-		if s.hold != nil {
-			s.hold.end()
-			s.hold = nil
-		}
+		s.unlocked(ctx)
 		return err
+	case s.hold != nil && s.unknown != nil:
+		return s.notKnown()
 	case s.hold != nil && s.m.leaser != nil:
-		// Nobody can write under a lock that is held.
-		return s.hold.conflicted(err)
-	case s.unknown != nil && s.redoes():
-		// What is stored may be what an earlier Save of ours has made.
-		return fmt.Errorf("it is not known whether the changes were stored: %w", s.unknown)
+		return s.hold.lose(err) // as nobody can write under a lock that is held
+	case s.hold != nil:
+		if lost := s.hold.check(); lost != nil {
+			return lost
+		}
+		return err // of somebody who does not lock: what this request has read is no longer true
 	case try >= s.m.cfg.MaxMerges:
 		return fmt.Errorf("%w (%d times in a row)", err, try+1)
 	case try == 0 && current != nil:
@@ -315,6 +332,12 @@ func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 		return fmt.Errorf("%w, while retrying after: %w", werr, err)
 	}
 	return s.reload(ctx)
+}
+
+// notKnown is the error of a Save that cannot tell whether an earlier one was
+// applied.
+func (s *Session) notKnown() error {
+	return fmt.Errorf("it is not known whether the changes were stored: %w", s.unknown)
 }
 
 // redoes reports whether a change depends on what is stored.
@@ -348,8 +371,12 @@ func (s *Session) adopt(rec Record) error {
 	if s.m.expired(rec, time.Now()) {
 		return &ConflictError{Gone: true}
 	}
+	if s.unknown != nil && rec.Version != s.rec.Version && s.redoes() {
+		// What is stored may be what an earlier Save of ours has made.
+		return s.notKnown()
+	}
 	var err error
-	if s.mode == LastWrite {
+	if s.mode.get() == LastWrite {
 		// All of this session replaces all of theirs, so the base stays; but
 		// it must not replace what Rotate left behind.
 		if _, err = s.m.split(rec.Data); err == nil {

@@ -81,7 +81,7 @@ type Config struct {
 
 	// ErrorHandler answers a request whose session could not be loaded or
 	// saved; nothing has been sent yet. err never holds a session ID, but may
-	// hold what the store said. Default: [Manager.Error]'s.
+	// hold what the store said. Default: [Manager.Error]'s, which logs.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
 	// Observer is told of store calls and events. Default nil: nobody.
@@ -155,6 +155,19 @@ const (
 	ReplaceUndecodable
 )
 
+func probeStoreKey(f func(string) string) error {
+	a, z := newToken(), newToken()
+	switch key := f(a); {
+	case key == "" || len(key) > 512:
+		return fmt.Errorf("session: StoreKey makes a key of %d bytes; it must have 1 to 512", len(key))
+	case key == f(z):
+		return errors.New("session: StoreKey gives two tokens the same key")
+	case key != f(a):
+		return errors.New("session: StoreKey gives one token two keys")
+	}
+	return nil
+}
+
 // takenHeaders are some that mean something else to clients, servers and
 // everything between them.
 var takenHeaders = []string{
@@ -219,6 +232,8 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.StoreKey == nil {
 		c.StoreKey = digest
+	} else if err := probeStoreKey(c.StoreKey); err != nil {
+		errs = append(errs, err)
 	}
 	if c.CommitTimeout < 0 {
 		bad("CommitTimeout is %v; it must not be negative", c.CommitTimeout)

@@ -20,6 +20,7 @@ func TestDependencies(t *testing.T) {
 		{"", []string{"codec"}},
 		{"backend/memory", []string{"", "codec"}},
 		{"conformance", []string{"", "codec"}},
+		{"lock", []string{"", "codec"}},
 	}
 	for _, tt := range tests {
 		for _, dep := range deps(t, "./"+tt.pkg) {

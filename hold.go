@@ -12,55 +12,68 @@ import (
 // the line, which keeps the other requests of this process waiting.
 type hold struct {
 	m      *core
-	ctx    context.Context // of the request: when it ends, renewing does
 	key    string
+	ctx    context.Context         // who relies on the lock: when it ends, renewing does
+	cancel context.CancelCauseFunc // of ctx, for when the lock is lost
 	extend func(ctx context.Context) error
 	free   func(ctx context.Context, expires time.Time) error
-	lost   context.CancelCauseFunc // ends the context of who relies on the lock
 	wait   *wait
 
-	mu    sync.Mutex
-	until time.Time // when the lease runs out, counted from before it was asked for
-	timer *time.Timer
-	err   error // why the lock is lost
-	over  bool
+	mu      sync.Mutex
+	until   time.Time // when the lease runs out, counted from before it was asked for
+	timer   *time.Timer
+	stop    context.CancelFunc // of a renewal that is under way
+	writing bool               // a write is under way that frees the lock if it succeeds
+	err     error              // why the lock is lost
+	over    bool
 }
 
-// acquire waits for the lock of the record at key and returns both.
-func (m *core) acquire(ctx context.Context, key string, lost context.CancelCauseFunc) (rec Record, h *hold, err error) {
-	w := m.newWait(key)
+// take waits for the lock and returns the record. From then on the lock is
+// renewed while h.ctx lasts, and h.cancel is called if it is lost.
+func (h *hold) take(ctx context.Context) (Record, error) {
+	h.wait = h.m.newWait(h.key)
+	held := false
 	defer func() {
-		if err != nil {
-			w.leave()
-			m.event(ctx, Event{Kind: LockFailed, Err: err, Wait: time.Since(w.started)})
-		} else {
-			m.event(ctx, Event{Kind: LockAcquired, Wait: time.Since(w.started)})
+		if !held { // also when the store panics
+			h.wait.leave()
 		}
 	}()
-	if err := w.enter(ctx); err != nil {
-		return Record{}, nil, err
+	rec, err := h.acquire(ctx)
+	waited := time.Since(h.wait.started)
+	if err != nil {
+		h.m.event(ctx, Event{Kind: LockFailed, Err: err, Wait: waited})
+		return Record{}, err
 	}
-	h = &hold{m: m, ctx: ctx, key: key, lost: lost, wait: w}
+	h.m.event(ctx, Event{Kind: LockAcquired, Wait: waited})
+	held = true
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.timer = time.AfterFunc(h.nextRenewal(), h.renew)
+	return rec, nil
+}
+
+func (h *hold) acquire(ctx context.Context) (Record, error) {
+	if err := h.wait.enter(ctx); err != nil {
+		return Record{}, err
+	}
 	for {
 		asked := time.Now()
-		rec, err := m.tryLock(ctx, h)
-		if err == nil {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			h.until = asked.Add(m.cfg.Lock.TTL)
-			h.timer = time.AfterFunc(m.cfg.Lock.TTL/3, h.renew)
-			return rec, h, nil
+		rec, err := h.try(ctx)
+		switch {
+		case err == nil:
+			h.until = asked.Add(h.m.cfg.Lock.TTL)
+			return rec, nil
+		case !errors.Is(err, ErrLocked):
+			return Record{}, err
 		}
-		if !errors.Is(err, ErrLocked) {
-			return Record{}, nil, err
+		var werr error
+		if h.m.leaser != nil {
+			_, werr = h.wait.untilFree(ctx)
+		} else {
+			werr = h.wait.another(ctx)
 		}
-		if m.leaser != nil {
-			_, werr := w.untilFree(ctx)
-			if werr != nil {
-				return Record{}, nil, lockError(werr, err)
-			}
-		} else if werr := w.another(ctx); werr != nil {
-			return Record{}, nil, lockError(werr, err)
+		if werr != nil {
+			return Record{}, lockError(werr, err)
 		}
 	}
 }
@@ -73,9 +86,9 @@ func lockError(werr, locked error) error {
 	return werr
 }
 
-// tryLock asks once, and tells h how to renew and to free what it got.
-func (m *core) tryLock(ctx context.Context, h *hold) (Record, error) {
-	ttl := m.cfg.Lock.TTL
+// try asks for the lock once, and learns how to renew and to free what it got.
+func (h *hold) try(ctx context.Context) (Record, error) {
+	m, ttl := h.m, h.m.cfg.Lock.TTL
 	if m.leaser != nil {
 		rec, err := m.lease(ctx, h.key, ttl)
 		if err != nil {
@@ -107,45 +120,88 @@ func (m *core) tryLock(ctx context.Context, h *hold) (Record, error) {
 	return rec, nil
 }
 
+// nextRenewal is when a third of the lease is over.
+func (h *hold) nextRenewal() time.Duration {
+	return max(0, time.Until(h.until)-2*h.m.cfg.Lock.TTL/3)
+}
+
 // renew runs from the timer while the session holds its lock.
 func (h *hold) renew() {
+	asked, ttl := time.Now(), h.m.cfg.Lock.TTL
 	h.mu.Lock()
-	until, over := h.until, h.over || h.err != nil
-	h.mu.Unlock()
-	if over {
+	if h.over || h.err != nil {
+		h.mu.Unlock()
 		return
 	}
-	asked, ttl := time.Now(), h.m.cfg.Lock.TTL
-	err := h.ctx.Err() // nobody waits for the handler any more: let the lease run out
+	until := h.until
+	// Not all the lease for one try: an answer that is lost may be had the
+	// next time.
+	ctx, cancel := context.WithDeadline(h.ctx, earlier(until, asked.Add(ttl/3)))
+	h.stop = cancel
+	h.mu.Unlock()
+	defer cancel()
+
+	err := h.ctx.Err() // nobody relies on the lock any more: let the lease run out
 	if err == nil {
-		ctx, cancel := context.WithDeadline(h.ctx, until)
 		err = h.extend(ctx)
-		cancel()
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	now := time.Now()
+	h.stop = nil
+	left := time.Until(until)
+	refused := errors.Is(err, ErrConflict) || errors.Is(err, ErrNotFound)
 	switch {
 	case h.over || h.err != nil:
 	case err == nil:
 		h.until = asked.Add(ttl)
-		h.timer.Reset(ttl / 3)
-	case errors.Is(err, ErrConflict), errors.Is(err, ErrNotFound), !now.Before(until):
-		h.lose(err)
+		h.timer.Reset(h.nextRenewal())
+	case left <= 0, refused && !h.writing:
+		h.mu.Unlock()
+		_ = h.lose(err)
+		return
 	case h.ctx.Err() != nil:
-		h.timer.Reset(until.Sub(now))
-	default: // the store failed, and may recover before the lease runs out
-		h.timer.Reset(min(ttl/10, until.Sub(now)))
+		h.timer.Reset(left)
+	default:
+		// The store failed, and may recover before the lease runs out; or a
+		// write that frees the lock was faster than we, and will tell.
+		h.timer.Reset(min(ttl/10, left))
 	}
+	h.mu.Unlock()
 }
 
-// lose ends the hold because the lock is lost. h.mu is held.
-func (h *hold) lose(cause error) {
-	h.err = fmt.Errorf("%w: %w", ErrLockLost, cause)
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// lose ends the hold because the lock is lost, and returns the error that says
+// so. Where it has ended already it changes nothing.
+func (h *hold) lose(cause error) error {
+	h.mu.Lock()
+	first := h.err == nil && !h.over
+	if h.err == nil {
+		h.err = fmt.Errorf("%w: %w", ErrLockLost, cause)
+	}
+	err := h.err
+	if first {
+		h.quit()
+	}
+	h.mu.Unlock()
+	if first {
+		h.cancel(err)
+		h.m.event(h.ctx, Event{Kind: LockLost, Err: err})
+	}
+	return err
+}
+
+// quit stops renewing and leaves the line. h.mu is held.
+func (h *hold) quit() {
 	h.timer.Stop()
+	if h.stop != nil {
+		h.stop()
+	}
 	h.wait.leave()
-	h.m.event(h.ctx, Event{Kind: LockLost, Err: h.err})
-	h.lost(h.err)
 }
 
 var errLeaseOver = errors.New("the lease ran out")
@@ -153,75 +209,76 @@ var errLeaseOver = errors.New("the lease ran out")
 // check returns an error if the lock is lost.
 func (h *hold) check() error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.err == nil && !h.over && !time.Now().Before(h.until) {
-		h.lose(errLeaseOver)
+	err, late := h.err, !h.over && !time.Now().Before(h.until)
+	h.mu.Unlock()
+	if err == nil && late {
+		return h.lose(errLeaseOver)
 	}
-	return h.err
+	return err
 }
 
-// conflicted takes the error of a write that the store refused to the holder
-// of the lock.
-func (h *hold) conflicted(err error) error {
+// write says that a write begins, or has ended, after which the lock is free
+// if it succeeds: a renewal that it overtakes is no loss.
+func (h *hold) write(begins bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.err == nil {
-		h.lose(err)
-	}
-	return h.err
+	h.writing = begins
 }
 
-// end gives up the place in line. The lock itself was freed by other means.
+// end ends the hold of a lock that was freed, or will be by its lease.
 func (h *hold) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.over {
-		return
+	if !h.over && h.err == nil {
+		h.quit()
 	}
 	h.over = true
-	if h.err == nil {
-		h.timer.Stop()
-		h.wait.leave()
-	}
 }
 
-// release frees the lock, and moves the deadline if expires is not zero.
-func (h *hold) release(ctx context.Context, expires time.Time) error {
-	defer h.end()
-	if err := h.check(); err != nil {
-		return err
+// lockContext is what a lock of s is relied on with: the request's, or one of
+// the session's own.
+func (s *Session) lockContext() (context.Context, context.CancelCauseFunc) {
+	if s.exchange != nil {
+		return s.exchange.ctx, s.exchange.cancel
 	}
-	return h.free(ctx, expires)
+	if s.cancel == nil {
+		ctx, cancel := context.WithCancelCause(s.ctx)
+		s.set(func() { s.ctx, s.cancel = ctx, cancel })
+	}
+	return s.ctx, s.cancel
 }
 
 // acquire locks the record and returns it. What it does if there is no lock in
 // time is up to the policy.
-func (s *Session) acquire(ctx context.Context, lost context.CancelCauseFunc) (Record, error) {
-	rec, h, err := s.m.acquire(ctx, s.key, lost)
+func (s *Session) acquire(ctx context.Context) (Record, error) {
+	h := &hold{m: s.m, key: s.key}
+	h.ctx, h.cancel = s.lockContext()
+	rec, err := h.take(ctx)
 	if errors.Is(err, ErrLockTimeout) && s.m.cfg.Lock.OnTimeout != FailOnTimeout {
 		mode := Merge
 		if s.m.cfg.Lock.OnTimeout == ReadOnlyOnTimeout {
 			mode = ReadOnly
 		}
-		s.set(func() { s.mode = mode })
+		s.mode.set(mode)
+		s.set(func() { s.lockless = err })
 		return s.m.load(ctx, s.key)
 	}
 	if err != nil {
 		return Record{}, err
 	}
-	s.hold = h
-	s.set(func() { s.mode = Exclusive })
+	s.mode.set(Exclusive)
+	s.set(func() { s.hold = h })
 	return rec, nil
 }
 
 // upgrade locks a session that was opened without a lock, and applies its
 // changes to what is stored now.
-func (s *Session) upgrade(ctx context.Context, lost context.CancelCauseFunc) error {
+func (s *Session) upgrade(ctx context.Context) error {
 	return s.exclusively(ctx, func() error {
 		if s.hold != nil || s.closed || !s.stored() {
 			return nil
 		}
-		rec, err := s.acquire(ctx, lost)
+		rec, err := s.acquire(ctx)
 		if err == nil {
 			err = s.adopt(rec)
 		}
@@ -232,15 +289,28 @@ func (s *Session) upgrade(ctx context.Context, lost context.CancelCauseFunc) err
 	})
 }
 
-// release frees the lock without writing data.
+// release frees the lock without writing data. If the store fails, the lock is
+// still held.
 func (s *Session) release(ctx context.Context, expires time.Time) error {
 	h := s.hold
-	s.hold = nil
-	err := h.release(ctx, expires)
-	if err == nil && !expires.IsZero() {
+	if err := h.check(); err != nil {
+		return err
+	}
+	err := h.free(ctx, expires)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		s.letGo()
+		return nil // ended by another request, and nothing to save
+	case errors.Is(err, ErrConflict):
+		return h.lose(err)
+	case err != nil:
+		return err
+	}
+	s.letGo()
+	if !expires.IsZero() {
 		s.set(func() { s.rec.Expires = expires })
 	}
-	return err
+	return nil
 }
 
 // unlock frees the lock of a session that will not be saved any more. If it
@@ -248,17 +318,23 @@ func (s *Session) release(ctx context.Context, expires time.Time) error {
 func (s *Session) unlock(ctx context.Context) {
 	if s.hold != nil {
 		_ = s.release(ctx, time.Time{})
+		s.letGo()
 	}
 }
 
-// unlocked does what is left to do after a write of the holder.
-func (s *Session) unlocked(ctx context.Context) {
-	switch {
-	case s.hold == nil:
-	case s.m.leaser == nil:
-		s.unlock(ctx)
-	default: // the store has freed the lock in the same request
-		s.hold.end()
-		s.hold = nil
+// letGo forgets the lock: it is free, or nobody will renew it any more.
+func (s *Session) letGo() {
+	if h := s.hold; h != nil {
+		h.end()
+		s.set(func() { s.hold = nil })
 	}
+}
+
+// unlocked does what is left to do when the record was written or is gone: a
+// Leaser's lock went with it.
+func (s *Session) unlocked(ctx context.Context) {
+	if s.m.leaser == nil {
+		s.unlock(ctx)
+	}
+	s.letGo()
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -46,24 +47,21 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		if m.safeMode != 0 && safe(r.Method) {
 			mode = m.safeMode
 		}
-		var lost context.CancelCauseFunc
-		if mode == Exclusive {
-			var ctx context.Context
-			ctx, lost = context.WithCancelCause(r.Context())
-			defer lost(nil)
-			r = r.WithContext(ctx)
-		}
 		if x := m.exchange(r.Context()); x != nil { // nested: the inner settings rule
-			defer x.use(x.use(mode, lost))
+			defer x.leave(x.enter(m, mode))
 			next.ServeHTTP(w, r)
 			return
 		}
-		x := &exchange{m: m, request: r.Header, response: w.Header(), mode: mode, lost: lost}
-		rw := &responseWriter{ResponseWriter: w, x: x}
+		x := &exchange{m: m, request: r.Header, response: w.Header(), inner: m, mode: mode}
+		x.ctx = context.WithValue(r.Context(), exchangeKey{m.core}, x)
+		if m.locking.Load() {
+			x.ctx, x.cancel = context.WithCancelCause(x.ctx)
+			defer x.cancel(nil)
+		}
+		rw := &responseWriter{ResponseWriter: w, x: x, r: r.WithContext(x.ctx)}
 		if len(x.response) > 0 {
 			rw.outer = x.response.Clone()
 		}
-		rw.r = r.WithContext(context.WithValue(r.Context(), exchangeKey{m.core}, x))
 		defer x.end(r.Context())
 		next.ServeHTTP(rw, rw.r)
 		rw.finish()
@@ -92,19 +90,25 @@ func safe(method string) bool {
 func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	x := m.exchange(ctx)
 	if x == nil {
-		return nil, errors.New("session: get: the context is not that of a request that came through Manager.Handler")
+		return nil, fmt.Errorf("session: get: %w", errNoHandler)
 	}
-	s, err := x.get(ctx)
+	s, err := x.get(ctx, m)
 	if err != nil {
 		return nil, fmt.Errorf("session: get: %w", err)
 	}
 	return s, nil
 }
 
+var (
+	errNoHandler = errors.New("the context is not that of a request that came through Manager.Handler")
+	errNoView    = errors.New("the request did not come through the Handler of this Manager, which With has made")
+)
+
 // Error answers a request that failed with err, an error of this package, and
 // drops what the request has changed and not saved. It uses
 // [Config.ErrorHandler] if there is one; else it answers with [Status] in
-// words that say nothing about err, and with Retry-After if it was a lock.
+// words that say nothing about err, with Retry-After if it was a lock, and
+// logs err where net/http logs, if the status is 500 or more.
 func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
 	if x := m.exchange(r.Context()); x != nil {
 		x.discard()
@@ -122,7 +126,19 @@ func (m *Manager) answer(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	status := Status(err)
+	if status >= http.StatusInternalServerError {
+		logError(r, err)
+	}
 	http.Error(w, http.StatusText(status), status)
+}
+
+// logError is for who has configured neither an ErrorHandler nor an Observer.
+func logError(r *http.Request, err error) {
+	logger := log.Default()
+	if srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ErrorLog != nil {
+		logger = srv.ErrorLog
+	}
+	logger.Printf("%s %s: %v", r.Method, r.URL.Path, err)
 }
 
 // Status returns the HTTP status for an error of this package: 409 for
@@ -139,11 +155,11 @@ func Status(err error) int {
 		return false
 	}
 	switch {
-	case is(ErrLockLost): // which a conflict may have told
+	case is(ErrLockLost, ErrLockTimeout): // whatever came of it
 		return http.StatusServiceUnavailable
 	case is(ErrConflict, ErrNotFound):
 		return http.StatusConflict
-	case is(ErrTooLarge, ErrEncode, ErrDecode, ErrReadOnly, ErrClosed, ErrTooLate):
+	case is(ErrTooLarge, ErrEncode, ErrDecode, ErrReadOnly, ErrClosed, ErrTooLate, errNoHandler, errNoView):
 		return http.StatusInternalServerError
 	}
 	return http.StatusServiceUnavailable
@@ -159,37 +175,44 @@ func (m *Manager) exchange(ctx context.Context) *exchange {
 // exchange is one request and its response, as far as its session goes.
 type exchange struct {
 	m        *Manager
+	ctx      context.Context         // of the request
+	cancel   context.CancelCauseFunc // of ctx, if there are locks
 	request  http.Header
 	response http.Header // not to be used once started
 	started  atomic.Bool // the response has; no token can be sent any more
 
 	mu      sync.Mutex
+	inner   *Manager // whose Handler is the innermost
 	mode    Mode
-	lost    context.CancelCauseFunc // cancels the request in mode Exclusive
 	s       *Session
 	opening bool          // a Get is under way
 	opened  chan struct{} // closed when it is done; made by who waits for that
 	asked   bool          // the handler asked for the session
 	quiet   bool          // it did so in mode ReadOnly: nothing is touched
-	tried   bool          // to lock it
+	locked  bool          // it has, or was refused and goes on without
 	over    bool          // the Handler has returned
 	token   string        // the client's, as far as it is alive
 	dead    bool          // the client's was destroyed
 }
 
-// use makes other settings rule and returns those before.
-func (x *exchange) use(mode Mode, lost context.CancelCauseFunc) (Mode, context.CancelCauseFunc) {
+// enter makes the settings of a nested Handler rule, and returns those before.
+func (x *exchange) enter(m *Manager, mode Mode) (*Manager, Mode) {
 	x.mu.Lock()
-	mode, x.mode = x.mode, mode
-	lost, x.lost = x.lost, lost
-	now, s := x.mode, x.s
+	outer, outerMode := x.inner, x.mode
 	x.mu.Unlock()
-	if s != nil && now != Exclusive { // a lock comes with the next Get
-		s.lock()
-		s.mode = now
-		s.mu.Unlock()
+	x.leave(m, mode)
+	return outer, outerMode
+}
+
+// leave makes the settings of the Handler around it rule again.
+func (x *exchange) leave(m *Manager, mode Mode) {
+	x.mu.Lock()
+	x.inner, x.mode = m, mode
+	s := x.s
+	x.mu.Unlock()
+	if s != nil && mode != Exclusive { // a lock comes with the next Get
+		s.mode.set(mode)
 	}
-	return mode, lost
 }
 
 func (x *exchange) late() bool { return x != nil && x.started.Load() }
@@ -201,12 +224,17 @@ func (x *exchange) session() (s *Session, quiet bool) {
 	return x.s, x.quiet
 }
 
-func (x *exchange) get(ctx context.Context) (*Session, error) {
+// get is Manager.Get.
+func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	for {
 		x.mu.Lock()
-		if x.over {
+		switch {
+		case x.over:
 			x.mu.Unlock()
 			return nil, ErrClosed
+		case m.view && x.inner != m:
+			x.mu.Unlock()
+			return nil, errNoView // or it would run in a mode that its caller did not mean
 		}
 		if !x.opening {
 			break
@@ -222,33 +250,47 @@ func (x *exchange) get(ctx context.Context) (*Session, error) {
 			return nil, ctx.Err()
 		}
 	}
-	upgrade := x.mode == Exclusive && !x.tried && !x.late()
-	if x.s != nil && !upgrade {
+	lock := x.mode == Exclusive && !x.locked && !x.late()
+	if x.s != nil && !lock {
 		defer x.mu.Unlock()
 		x.quiet = x.quiet && x.mode == ReadOnly
 		return x.s, nil
 	}
+	malformed := false
 	if !x.asked {
 		x.asked = true
-		var malformed bool
-		if x.token, malformed = x.m.cfg.requestToken(x.request); malformed {
-			defer x.m.event(ctx, Event{Kind: TokenMalformed})
-		}
+		x.token, malformed = x.m.cfg.requestToken(x.request)
 	}
 	x.opening = true
-	x.tried = x.tried || upgrade
 	x.quiet = x.mode == ReadOnly
-	s, token, lost := x.s, x.token, x.lost
-	m := &Manager{core: x.m.core, mode: x.mode}
+	s, token, mode := x.s, x.token, x.mode
 	x.mu.Unlock()
+	defer x.openingDone()
 
+	if malformed {
+		x.m.event(ctx, Event{Kind: TokenMalformed})
+	}
 	var err error
 	if s != nil {
-		err = s.upgrade(ctx, lost)
+		err = s.upgrade(ctx)
 	} else {
-		s, err = x.open(ctx, m, token, lost)
+		s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, token)
 	}
+	if err != nil {
+		return nil, err
+	}
+	x.mu.Lock()
+	over := x.over
+	x.s, x.locked = s, x.locked || lock
+	x.mu.Unlock()
+	if over { // the Handler has returned meanwhile, and closed nothing
+		x.close(ctx, s)
+		return nil, ErrClosed
+	}
+	return s, nil
+}
 
+func (x *exchange) openingDone() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.opening = false
@@ -256,32 +298,23 @@ func (x *exchange) get(ctx context.Context) (*Session, error) {
 		close(x.opened)
 		x.opened = nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	x.s = s
-	return s, nil
 }
 
 // open returns the session of token, or a new one.
-func (x *exchange) open(ctx context.Context, m *Manager, token string, lost context.CancelCauseFunc) (*Session, error) {
-	var s *Session
+func (x *exchange) open(ctx context.Context, m *Manager, token string) (*Session, error) {
 	if token != "" {
-		var err error
-		s, err = m.open(ctx, token, lost)
+		s, err := m.open(ctx, token, x)
 		switch {
 		case err == nil:
+			return s, nil
 		case errors.Is(err, ErrNotFound) && !errors.Is(err, errMoved),
 			errors.Is(err, ErrDecode) && m.cfg.Undecodable == ReplaceUndecodable:
 		default:
 			return nil, err
 		}
 	}
-	if s == nil {
-		s = m.Start()
-		s.ctx = ctx
-	}
-	s.exchange = x
+	s := m.Start()
+	s.ctx, s.exchange = x.ctx, x
 	return s, nil
 }
 
@@ -296,10 +329,19 @@ func (x *exchange) forget(s *Session) {
 	x.announce()
 }
 
+// discard drops the changes; those that are being saved, when that has failed.
 func (x *exchange) discard() {
-	if s, _ := x.session(); s != nil {
-		s.Discard()
+	s, _ := x.session()
+	if s == nil {
+		return
 	}
+	s.set(func() {
+		if s.saving {
+			s.dropped = true
+		} else {
+			s.discard()
+		}
+	})
 }
 
 // end closes the session: after the Handler nobody saves it any more.
@@ -308,16 +350,23 @@ func (x *exchange) end(ctx context.Context) {
 	s := x.s
 	x.over = true
 	x.mu.Unlock()
-	if s == nil || s.quickly(func() bool {
-		s.closed = s.closed || s.hold == nil
-		return s.closed && s.hold == nil
-	}) {
+	if s != nil {
+		x.close(ctx, s)
+	}
+}
+
+func (x *exchange) close(ctx context.Context, s *Session) {
+	locked := true
+	s.set(func() {
+		s.closed = true
+		locked = s.hold != nil || s.saving // or it may come to be
+	})
+	if !locked {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
 	defer cancel()
 	_ = s.exclusively(ctx, func() error {
-		s.set(func() { s.closed = true })
 		s.unlock(ctx)
 		return nil
 	})
@@ -332,44 +381,49 @@ func (x *exchange) commit(ctx context.Context) error {
 		x.started.Store(true)
 		return nil
 	}
-	if s.quickly(func() bool {
-		idle := x.idle(s, quiet)
-		if idle {
-			x.started.Store(true) // with the lock, so that no edit is in between
-		}
-		return idle
-	}) {
+	idle := func() bool { return x.idle(s, quiet) }
+	start := func() { x.started.Store(true) }
+	// With the session's lock, so that no edit is in between.
+	if s.quickly(idle, start) {
 		return nil
 	}
 	limit := x.m.cfg.CommitTimeout
 	turn, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit+x.m.cfg.Lock.MaxWait)
 	defer cancel()
-	return s.exclusively(turn, func() error {
-		defer s.set(func() { x.started.Store(true) })
-		if x.idle(s, quiet) {
+	err := s.exclusively(turn, func() error {
+		defer s.set(start)
+		if idle() {
 			return nil
 		}
 		changed := s.changed()
-		if err := ctx.Err(); err != nil && changed && (s.rotating || !s.stored()) {
+		if err := context.Cause(ctx); err != nil && changed && (s.rotating || !s.stored()) && !errors.Is(err, ErrLockLost) {
 			return fmt.Errorf("%w: the client is gone: %w", ErrTooLate, err)
 		}
 		err := s.save(turn, limit)
+		if s.moving != nil { // the session may have its new ID: find out while it can be sent
+			settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+			defer cancel()
+			if s.settleMove(settle) == nil && s.moving == nil && !s.changed() {
+				return nil
+			}
+		}
 		if !changed && !errors.Is(err, ErrLockLost) {
 			return nil // the deadline was not moved, or the lock waits for its lease to end
 		}
 		return err
 	})
+	start() // also when another goroutine's work took all the time
+	return err
 }
 
 // idle reports whether there is nothing to do for s in the store.
 func (x *exchange) idle(s *Session, quiet bool) bool {
-	if s.closed {
+	switch {
+	case s.closed:
 		return true
-	}
-	if s.changed() || s.hold != nil {
+	case s.changed(), s.hold != nil, s.moving != nil && !x.started.Load():
 		return false
-	}
-	if quiet || x.started.Load() {
+	case quiet, x.started.Load():
 		return true
 	}
 	_, stale := s.stale()
@@ -470,6 +524,9 @@ func (w *responseWriter) finish() {
 	}
 	if err := w.x.commit(w.r.Context()); err != nil {
 		w.x.m.event(w.r.Context(), Event{Kind: LateFailed, Err: err})
+		if w.x.m.cfg.Observer == nil {
+			logError(w.r, fmt.Errorf("session: what changed after the response had started is not saved: %w", err))
+		}
 	}
 }
 

@@ -18,7 +18,9 @@ import (
 // a lock is live:
 //
 //   - Save with any Version but the holder's MUST fail with a [*LockedError]
-//     and write nothing. The holder's Save MUST write and unlock.
+//     and write nothing. The holder's Save MUST write and unlock. A former
+//     holder's fails with ErrConflict: it has lost its lock, and is not to
+//     wait for it.
 //   - Load MUST return the record, with LockedUntil set, and a Version that
 //     is not the holder's.
 //   - Touch and Delete MUST work as on a free record. A deleted record's lock
@@ -27,6 +29,7 @@ import (
 // After a lease has run out, anybody's Save or Acquire may win, and MUST end
 // the lock: the former holder's Save, Extend and Release then fail with
 // [ErrConflict]. As long as nobody did, the former holder's Save MAY succeed.
+// So may its Release.
 type Leaser interface {
 	Backend
 

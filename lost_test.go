@@ -1,9 +1,11 @@
 package session_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -459,4 +461,66 @@ func TestInnerModeEndsWithTheRoute(t *testing.T) {
 	b.wantCalls(t, "Load")
 	get(func() {})
 	b.wantCalls(t, "Load", "Save")
+}
+
+// TestUpdateFunctionsMayEdit: it is no good idea, as they run again, but it must
+// not hang, neither alone nor in a merge.
+func TestUpdateFunctionsMayEdit(t *testing.T) {
+	m := newManager(t, &memory.Backend{}, session.Config{})
+	token := begin(t, m, map[string]any{"counter": 1})
+	s, other := open(t, m, token), open(t, m, token)
+	check(t, counter.Update(other, inc))
+	check(t, finish(m, other))
+	check(t, counter.Update(s, func(n int) int {
+		check(t, note.Set(s, "edited"))
+		return n + 1
+	}))
+	if err := m.Save(ctx, s); err == nil || !strings.Contains(err.Error(), "changes the session") {
+		t.Errorf("Save: %v", err)
+	}
+	wantValue(t, m, token, "counter", 2)
+}
+
+// TestViewWithoutItsHandler: a session of a view must not run in another mode
+// than the view's.
+func TestViewWithoutItsHandler(t *testing.T) {
+	m := newManager(t, &memory.Backend{}, session.Config{})
+	ro, err := m.With(session.Route{Mode: session.ReadOnly})
+	check(t, err)
+	get := func(h func(http.Handler) http.Handler, of *session.Manager) (err error) {
+		h(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, err = of.Get(r.Context())
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		return err
+	}
+	nested := func(h http.Handler) http.Handler { return m.Handler(ro.Handler(h)) }
+	check(t, errors.Join(get(m.Handler, m), get(ro.Handler, ro), get(ro.Handler, m), get(nested, ro), get(nested, m)))
+	if err := get(m.Handler, ro); err == nil || session.Status(err) != http.StatusInternalServerError {
+		t.Errorf("Get of the view: %v", err)
+	}
+	_, err = m.Get(ctx)
+	if err == nil || session.Status(err) != http.StatusInternalServerError {
+		t.Errorf("Get without a Handler: %v", err)
+	}
+}
+
+// TestFailuresAreLogged where net/http logs, if nobody else is told.
+func TestFailuresAreLogged(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{Cookie: session.Cookie{InsecureHTTP: true}})
+	var buf bytes.Buffer
+	srv := httptest.NewUnstartedServer(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := m.Get(r.Context())
+		check(t, errors.Join(err, note.Set(s, "x")))
+	})))
+	srv.Config.ErrorLog = log.New(&buf, "", 0)
+	srv.Start()
+	b.failing("Save", errStore)
+	resp, err := srv.Client().Get(srv.URL + "/page")
+	check(t, err)
+	check(t, resp.Body.Close())
+	srv.Close()
+	if got := buf.String(); !strings.Contains(got, "GET /page: ") || !strings.Contains(got, errStore.Error()) {
+		t.Errorf("logged %q", got)
+	}
 }

@@ -8,8 +8,9 @@ import (
 
 // Observer is told what a [Manager] does: logging, metrics, tracing and cost
 // accounting plug in here. Its methods are called on the request's goroutine,
-// must be safe for concurrent use, must not block and must not use the session
-// of the request. No ID reaches it.
+// or on that of a timer while a lock is renewed; they must be safe for
+// concurrent use, must not block and must not use the session of the request.
+// No ID reaches them.
 type Observer interface {
 	// Call is called before each call of the Backend. The context that it
 	// returns goes to the backend; done, if not nil, is called with the

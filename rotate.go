@@ -14,12 +14,18 @@ type move struct {
 	token, key string
 	rec        Record // as stored under key; no Version: it never was
 	values     map[string][]byte
+	login      bool
 }
 
-// markerLife is how long an old ID is known as such. Requests that were on
-// their way during a rotation get an error meanwhile, and not a new session
-// whose cookie would displace that of the new ID.
-const markerLife = 10 * time.Second
+const (
+	// markerLife is how long what is left under an old ID tells who ended it:
+	// longer than anybody tries to find out.
+	markerLife = 10 * time.Minute
+	// justMoved is how long requests under the old ID are taken for such that
+	// were on their way. They get an error, and not a new session, whose
+	// cookie would displace that of the new ID.
+	justMoved = 10 * time.Second
+)
 
 // rotate stores the session under a new ID and then ends the old one: not
 // with Delete, but with a conditional Save, so that what another request
@@ -45,7 +51,7 @@ func (s *Session) rotate(ctx context.Context) error {
 		if rec.Version, err = s.m.save(ctx, mv.key, rec); err != nil {
 			return s.undo(ctx, mv, fmt.Errorf("under a new ID: %w", err))
 		}
-		mv.rec, mv.values = rec, values
+		mv.rec, mv.values, mv.login = rec, values, s.login
 
 		marker, err := s.marker(mv.key)
 		if err != nil {
@@ -125,16 +131,23 @@ func (s *Session) settleMove(ctx context.Context) error {
 	return nil // the old ID is as it was, or changed by others: rotate anew
 }
 
-// moved makes the session that of the new ID. Changes that came after a try
-// whose outcome was not known stay pending.
+// moved makes the session that of the new ID. What changed after a try whose
+// outcome was not known stays pending.
 func (s *Session) moved(ctx context.Context, mv *move) {
-	later := make(map[string]change)
+	later, again := make(map[string]change), s.login && !mv.login
 	for name, c := range s.changes {
 		if !bytes.Equal(c.data, mv.values[name]) {
 			later[name] = change{data: c.data}
 		}
 	}
+	if s.cleared {
+		for name := range mv.values {
+			if _, ok := s.changes[name]; !ok {
+				later[name] = change{}
+			}
+		}
+	}
 	s.set(func() { s.token, s.key = &mv.token, mv.key })
 	s.settle(ctx, SessionRotated, mv.rec, mv.values)
-	s.set(func() { s.changes = later })
+	s.set(func() { s.changes, s.rotating, s.login = later, again, again })
 }

@@ -46,6 +46,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -55,6 +56,7 @@ type Manager struct {
 	*core
 	mode     Mode
 	safeMode Mode // 0: like mode
+	view     bool // made by With
 }
 
 // core is what all the views that [Manager.With] makes of a Manager share.
@@ -63,6 +65,7 @@ type core struct {
 	leaser  Leaser // the backend, if it locks; nil if not
 	cfg     Config // with every default filled in
 	lines   lines
+	locking atomic.Bool // there is a Manager with mode Exclusive
 }
 
 // New returns a Manager over backend. It checks the whole configuration and
@@ -92,7 +95,11 @@ func New(backend Backend, cfg Config) (*Manager, error) {
 
 // canLock returns an error if one of the modes needs locks and there are none.
 func (m *core) canLock(modes ...Mode) error {
-	if slices.Contains(modes, Exclusive) && m.leaser == nil && m.cfg.Lock.Locker == nil {
+	if !slices.Contains(modes, Exclusive) {
+		return nil
+	}
+	m.locking.Store(true)
+	if m.leaser == nil && m.cfg.Lock.Locker == nil {
 		return fmt.Errorf("session: mode Exclusive needs a Backend that is a Leaser, which %T is not, or a Lock.Locker", m.backend)
 	}
 	return nil
@@ -104,16 +111,21 @@ type textOnly interface{ TextOnly() bool }
 // textCodec is a Codec that can say that its blobs are valid UTF-8.
 type textCodec interface{ Text() bool }
 
-// Route is what can differ from route to route. A zero field inherits.
+// Route is what can differ from route to route.
 type Route struct {
-	Mode     Mode // see [Config.Mode]
-	SafeMode Mode // see [Config.SafeMode]
+	// Mode is as [Config.Mode]; zero inherits.
+	Mode Mode
+	// SafeMode is as [Config.SafeMode]. Zero inherits if Mode is zero too;
+	// with a Mode, it is the mode of safe methods as well.
+	SafeMode Mode
 }
 
-// With returns a view of m with other settings. It shares everything else, so
-// that its Handler may be nested in that of m: the inner one then rules.
+// With returns a view of m with other settings, which shares everything else.
+// Put its Handler around the route: it may be nested in that of m, and the
+// inner one then rules. Both Managers get the same session there.
 func (m *Manager) With(rt Route) (*Manager, error) {
 	v := *m
+	v.view = true
 	if rt.Mode != 0 {
 		if err := rt.Mode.check(); err != nil {
 			return nil, err
@@ -135,7 +147,9 @@ func (m *Manager) With(rt Route) (*Manager, error) {
 // Start returns a new session. It makes no request; nothing is stored before
 // the session has data and is saved.
 func (m *Manager) Start() *Session {
-	return &Session{m: m.core, mode: m.mode, ctx: context.Background()}
+	s := &Session{m: m.core, ctx: context.Background()}
+	s.mode.set(m.mode)
+	return s
 }
 
 // Open returns the session of a token that a client sent. Cost: 1 Load; in
@@ -154,20 +168,27 @@ func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
 	return s, nil
 }
 
-// open calls lost, if not nil, when the lock is.
-func (m *Manager) open(ctx context.Context, token string, lost context.CancelCauseFunc) (*Session, error) {
+// open is Open in the exchange x, which may be nil.
+func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Session, err error) {
 	if !validToken(token) {
 		m.event(ctx, Event{Kind: TokenMalformed})
 		return nil, ErrNotFound
 	}
-	s := &Session{m: m.core, mode: m.mode, token: &token, key: m.cfg.StoreKey(token), ctx: ctx}
-	var rec Record
-	var err error
-	if s.mode == Exclusive {
-		if lost == nil {
-			s.ctx, lost = context.WithCancelCause(ctx)
+	s := &Session{m: m.core, token: &token, key: m.cfg.StoreKey(token), ctx: ctx, exchange: x}
+	s.mode.set(m.mode)
+	if x != nil {
+		s.ctx = x.ctx
+	}
+	opened := false
+	defer func() {
+		if !opened { // also when something panics
+			s.unlock(ctx)
+			s.end()
 		}
-		rec, err = s.acquire(ctx, lost)
+	}()
+	var rec Record
+	if m.mode == Exclusive {
+		rec, err = s.acquire(ctx)
 	} else {
 		rec, err = m.load(ctx, s.key)
 	}
@@ -179,20 +200,28 @@ func (m *Manager) open(ctx context.Context, token string, lost context.CancelCau
 		return nil, err
 	case m.expired(rec, time.Now()):
 		m.event(ctx, Event{Kind: SessionExpired})
-		err = ErrNotFound
-	default:
-		switch err = s.rebase(rec); {
-		case errors.Is(err, errMoved):
-			m.event(ctx, Event{Kind: TokenMoved})
-		case err != nil:
-			m.event(ctx, Event{Kind: Undecodable, Err: err})
-		}
+		return nil, ErrNotFound
 	}
-	if err != nil {
-		s.unlock(ctx)
+	switch err := s.rebase(rec); {
+	case errors.Is(err, errMoved) && time.Until(rec.Expires) < markerLife-justMoved:
+		m.event(ctx, Event{Kind: TokenUnknown})
+		return nil, ErrNotFound
+	case errors.Is(err, errMoved):
+		m.event(ctx, Event{Kind: TokenMoved})
+		return nil, err
+	case err != nil:
+		m.event(ctx, Event{Kind: Undecodable, Err: err})
 		return nil, err
 	}
+	opened = true
 	return s, nil
+}
+
+// end ends the session's own context.
+func (s *Session) end() {
+	if s.cancel != nil {
+		s.cancel(nil)
+	}
 }
 
 // Save stores the changes of s, if there are any. The session stays open.
@@ -230,13 +259,13 @@ func (m *Manager) Save(ctx context.Context, s *Session) error {
 // mode [Exclusive] if it was not saved.
 func (m *Manager) Close(ctx context.Context, s *Session) error {
 	return m.with(ctx, "close", s, func() error {
+		defer s.end()
+		defer s.unlock(ctx)
 		if s.closed {
 			return nil
 		}
 		s.set(func() { s.discard(); s.closed = true })
-		err := s.save(ctx, 0)
-		s.unlock(ctx)
-		return err
+		return s.save(ctx, 0)
 	})
 }
 
@@ -253,8 +282,11 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 func (m *Manager) Destroy(ctx context.Context, s *Session) error {
 	return m.with(ctx, "destroy", s, func() error {
 		err := s.destroy(ctx)
-		if err == nil && s.exchange != nil {
-			s.exchange.forget(s)
+		if err == nil {
+			s.end()
+			if s.exchange != nil {
+				s.exchange.forget(s)
+			}
 		}
 		return err
 	})

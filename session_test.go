@@ -516,7 +516,7 @@ func TestWhatCannotBeStored(t *testing.T) {
 
 func TestWhatDoesNotDecode(t *testing.T) {
 	var b store
-	key := func(token string) string { return "k" }
+	key := func(token string) string { return "k" + token }
 	m := newManager(t, &b, session.Config{StoreKey: key})
 	token := begin(t, m, map[string]any{"note": "text", "counter": math.MaxInt64})
 	s := open(t, m, token)
@@ -536,16 +536,16 @@ func TestWhatDoesNotDecode(t *testing.T) {
 	check(t, finish(m, s))
 	wantValue(t, m, token, "note", "text")
 
-	rec, err := b.Backend.Load(ctx, "k")
+	rec, err := b.Backend.Load(ctx, "k"+token)
 	check(t, err)
 	rec.Data = []byte("not a session")
-	_, err = b.Backend.Save(ctx, "k", rec)
+	_, err = b.Backend.Save(ctx, "k"+token, rec)
 	check(t, err)
 	b.took()
 	_, err = m.Open(ctx, token)
 	wantErr(t, err, session.ErrDecode)
 	b.wantCalls(t, "Load")
-	rec, err = b.Backend.Load(ctx, "k")
+	rec, err = b.Backend.Load(ctx, "k"+token)
 	if string(rec.Data) != "not a session" || err != nil {
 		t.Errorf("stored is now %q, %v", rec.Data, err)
 	}

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -22,12 +24,13 @@ type Session struct {
 	m   *core
 	ctx context.Context // ends when the lock is lost
 
+	mode atomicMode
+
 	mu       sync.Mutex
 	saving   bool          // somebody is at work with the store
 	saved    chan struct{} // closed when that is done; made by who waits for it
-	mode     Mode
-	token    *string // nil before it is stored; see ID
-	id       ID      // of the token, made when asked for
+	token    *string       // nil before it is stored; see ID
+	id       ID            // of the token, made when asked for
 	key      string
 	rec      Record            // as in the store; Data is in base
 	base     map[string][]byte // the values as in the store, encoded
@@ -37,11 +40,22 @@ type Session struct {
 	login    bool  // and restarts the absolute timeout
 	moving   *move // a rotation whose outcome is not known
 	unknown  error // why it is not known whether the changes were stored
+	dropped  bool  // the changes are to be discarded when the work is done
+	redoing  bool  // the work is in functions of Updates: edits need not wait
+	edits    int   // how many there were
+	lockless error // why a session of mode Exclusive has no lock
 	closed   bool
 
-	hold     *hold     // of the lock in mode Exclusive, nil if there is none
-	exchange *exchange // nil outside HTTP
+	cancel   context.CancelCauseFunc // of ctx, where it is the session's own
+	hold     *hold                   // of the lock in mode Exclusive, nil if there is none
+	exchange *exchange               // nil outside HTTP
 }
+
+// atomicMode is a Mode that a nested Handler sets while others read it.
+type atomicMode struct{ v atomic.Int32 }
+
+func (m *atomicMode) get() Mode     { return Mode(m.v.Load()) }
+func (m *atomicMode) set(mode Mode) { m.v.Store(int32(mode)) }
 
 // change is what a request did to one value.
 type change struct {
@@ -179,6 +193,7 @@ func (s *Session) Discard() {
 }
 
 func (s *Session) discard() {
+	s.edits++
 	s.changes, s.cleared, s.rotating, s.login = nil, false, false, false
 }
 
@@ -255,7 +270,7 @@ func (s *Session) User() (string, error) {
 func (s *Session) lock() {
 	for {
 		s.mu.Lock()
-		if !s.saving {
+		if !s.saving || s.redoing {
 			return
 		}
 		saved := s.whenSaved()
@@ -272,11 +287,14 @@ func (s *Session) edit(what, name string, f func() error) error {
 		switch {
 		case s.closed:
 			return ErrClosed
-		case s.mode == ReadOnly:
+		case s.mode.get() == ReadOnly && s.lockless != nil:
+			return fmt.Errorf("%w: %w", ErrReadOnly, s.lockless)
+		case s.mode.get() == ReadOnly:
 			return ErrReadOnly
 		case !s.stored() && s.exchange.late():
 			return ErrTooLate
 		}
+		s.edits++
 		return f()
 	}()
 	if err != nil && name != "" {
@@ -354,29 +372,48 @@ func (s *Session) rebase(rec Record) error {
 	if err != nil {
 		return err
 	}
-	var redone map[string]change
-	for name, c := range s.changes {
+	rec.Data = nil
+	for range 10 {
+		done, err := s.redo(rec, base)
+		if done || err != nil {
+			return err
+		}
+	}
+	return errors.New("a function of an Update or Resolve changes the session")
+}
+
+// redo applies the pending changes to base. The functions of Updates run
+// without the lock, and edits are let in meanwhile, also theirs; if there were
+// any, it has done nothing.
+func (s *Session) redo(rec Record, base map[string][]byte) (done bool, err error) {
+	s.mu.Lock()
+	edits, cleared := s.edits, s.cleared
+	changes := maps.Clone(s.changes)
+	s.redoing = true
+	s.mu.Unlock()
+	defer s.set(func() { s.redoing = false })
+
+	for name, c := range changes {
 		theirs := base[name]
-		if s.cleared {
+		if cleared {
 			theirs = nil
 		}
-		if c.redo != nil {
+		switch {
+		case c.redo != nil:
 			if c.data, err = c.redo(theirs); err != nil {
-				return err
+				return false, err
 			}
-		} else if !s.cleared && bytes.Equal(c.data, theirs) {
-			continue
+			changes[name] = c
+		case !cleared && bytes.Equal(c.data, theirs):
+			delete(changes, name)
 		}
-		if redone == nil {
-			redone = make(map[string]change, len(s.changes))
-		}
-		redone[name] = c
 	}
-	rec.Data = nil
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rec, s.base, s.changes = rec, base, redone
-	return nil
+	s.set(func() {
+		if done = s.edits == edits; done {
+			s.rec, s.base, s.changes = rec, base, changes
+		}
+	})
+	return done, nil
 }
 
 // split is Codec.Split. It fails with errMoved for what Rotate left behind.

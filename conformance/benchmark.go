@@ -14,8 +14,9 @@ import (
 )
 
 // BenchmarkBackend measures the calls of a backend, one sub-benchmark each,
-// with a small record of 60 bytes and a typical one of 700. It uses
-// [Backend.New] only, which may return one store each time.
+// with a small record of 60 bytes and a typical one of 700. For a
+// [session.Leaser] there are also the two ways to lock and unlock a record. It
+// uses [Backend.New] only, which may return one store each time.
 func BenchmarkBackend(b *testing.B, backend Backend) {
 	for _, size := range []struct {
 		name  string
@@ -23,6 +24,9 @@ func BenchmarkBackend(b *testing.B, backend Backend) {
 	}{{"small", 60}, {"typical", 700}} {
 		data := []byte(strings.Repeat("x", size.bytes))
 		for _, bench := range backendBenchmarks {
+			if _, ok := backend.New(b).(session.Leaser); bench.locks && !ok {
+				continue
+			}
 			b.Run(bench.name+"/"+size.name, func(b *testing.B) {
 				b.ReportAllocs()
 				now := time.Now()
@@ -35,14 +39,18 @@ func BenchmarkBackend(b *testing.B, backend Backend) {
 var backendBenchmarks = []struct {
 	name string
 	run  func(*testing.B, session.Backend, session.Record)
+	// locks says that it is for a session.Leaser.
+	locks bool
 }{
-	{"Load", benchmarkLoad},
-	{"LoadParallel", benchmarkLoadParallel},
-	{"Save", benchmarkSave},
-	{"SaveContended", benchmarkSaveContended},
-	{"Touch", benchmarkTouch},
-	{"Create", benchmarkCreate},
-	{"Delete", benchmarkDelete},
+	{name: "Load", run: benchmarkLoad},
+	{name: "LoadParallel", run: benchmarkLoadParallel},
+	{name: "Save", run: benchmarkSave},
+	{name: "SaveContended", run: benchmarkSaveContended},
+	{name: "Touch", run: benchmarkTouch},
+	{name: "Create", run: benchmarkCreate},
+	{name: "Delete", run: benchmarkDelete},
+	{name: "AcquireSave", run: benchmarkAcquireSave, locks: true},
+	{name: "AcquireRelease", run: benchmarkAcquireRelease, locks: true},
 }
 
 // benchmarkKeys is how many records there are, where it is not b.N.
@@ -152,6 +160,35 @@ func benchmarkDelete(b *testing.B, backend session.Backend, rec session.Record) 
 	keys, _ := create(b, backend, rec, b.N)
 	for _, key := range keys {
 		if err := backend.Delete(context.Background(), key); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func benchmarkAcquireSave(b *testing.B, backend session.Backend, rec session.Record) {
+	benchmarkAcquire(b, backend, rec, func(l session.Leaser, key string, held session.Record) error {
+		return second(l.Save(context.Background(), key, replacing(rec, held.Version)))
+	})
+}
+
+func benchmarkAcquireRelease(b *testing.B, backend session.Backend, rec session.Record) {
+	benchmarkAcquire(b, backend, rec, func(l session.Leaser, key string, held session.Record) error {
+		return l.Release(context.Background(), key, held.Version, time.Time{})
+	})
+}
+
+// benchmarkAcquire locks a record, of which nobody else has the lock, and has
+// unlock end that.
+func benchmarkAcquire(b *testing.B, backend session.Backend, rec session.Record, unlock func(l session.Leaser, key string, held session.Record) error) {
+	keys, _ := create(b, backend, rec, benchmarkKeys)
+	l := backend.(session.Leaser)
+	for i := range b.N {
+		key := keys[i%len(keys)]
+		held, err := l.Acquire(context.Background(), key, time.Minute)
+		if err == nil {
+			err = unlock(l, key, held)
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
 	}

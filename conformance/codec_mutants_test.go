@@ -19,7 +19,7 @@ import (
 
 // codecMutants are codecs that are broken in one way each, and the one rule
 // that has to say so. All others have to pass.
-var codecMutants = []struct{ bug, rule string }{
+var codecMutants = []mutant{
 	{"time in seconds", "RoundTrip"},
 	{"int64 as float64", "RoundTrip"},
 	{"null for a channel", "MarshalRefuses"},
@@ -49,7 +49,7 @@ var codecMutants = []struct{ bug, rule string }{
 }
 
 func TestCodecMutants(t *testing.T) {
-	for _, mutant := range append(codecMutants, struct{ bug, rule string }{"", ""}) {
+	for _, mutant := range append(codecMutants, mutant{}) {
 		t.Run(mutant.bug, func(t *testing.T) {
 			for _, rule := range codecRules {
 				ok, log := run(t, func(t testing.TB) { rule.test(t, &modelCodec{bug: mutant.bug}) })

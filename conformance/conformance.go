@@ -1,5 +1,6 @@
-// Package conformance tests implementations of [session.Backend] and
-// [session.Codec] against their contracts, the comments in package session.
+// Package conformance tests implementations of [session.Backend],
+// [session.Leaser], [session.Locker] and [session.Codec] against their
+// contracts, the comments in package session.
 //
 // For a backend of one's own, this is the whole test:
 //
@@ -15,15 +16,17 @@
 //		})
 //	}
 //
+// A test of a locker looks the same, with [TestLocker].
+//
 // Each rule of the contract is a subtest with a name, such as SaveStale. One
 // that fails prints the sentence of the contract that does not hold. Rules are
 // made not to overlap: one fault fails one rule, where that is possible. Run
 // them with -race; some rules rely on it.
 //
-// One MUST cannot be tested from outside: that a retry inside the backend
-// after a lost response is not reported as a conflict. That needs a proxy
-// which drops the response to a request that was carried out, and is up to the
-// tests of the backend.
+// Two MUSTs cannot be tested from outside: that a retry inside the backend
+// after a lost response is not reported as a conflict, nor as the lock of
+// another holder. That needs a proxy which drops the response to a request
+// that was carried out, and is up to the tests of the backend.
 //
 // The package uses the standard library only.
 package conformance
@@ -32,6 +35,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -42,21 +46,26 @@ import (
 // Backend tells the suite how to get at the backend under test, and what it
 // can do. Only New is needed.
 type Backend struct {
-	// New returns the backend. It is called once for each rule, also at the
-	// same time. All may use one store: the keys of a rule begin with 16
-	// random characters, and are less than 200.
+	// New returns the backend. It is called once at first and once for each
+	// rule, also at the same time. All may use one store: the keys of a rule
+	// begin with 16 random characters, and are less than 200.
 	New func(t testing.TB) session.Backend
+
+	// WantsLeaser says that the backend has to be a [session.Leaser]. The rules
+	// of Leaser run for any backend that is one. With WantsLeaser, one that
+	// is not, or is not any more, fails.
+	WantsLeaser bool
 
 	// Reopen returns a second client on the store of b, as independent of b
 	// as another process would be. Nil if the store lives inside the process:
 	// then nothing is tested across clients.
 	Reopen func(t testing.TB, b session.Backend) session.Backend
 
-	// Advance makes d pass for b, an hour at a time. The suite then counts on
-	// the clock of b being ahead of time.Now by the sum of what it advanced,
-	// and on b not sharing that clock with other results of New. Nil if time
-	// cannot be moved: then the rules about expiry wait, for about 2 seconds,
-	// all at once.
+	// Advance makes d pass for b and for what Reopen made of it, an hour at a
+	// time. The suite then counts on the clock of b being ahead of time.Now by
+	// the sum of what it advanced, and on b not sharing that clock with other
+	// results of New. Nil if time cannot be moved: then the rules about expiry
+	// and leases wait, for about 2 seconds, all at once.
 	Advance func(t testing.TB, b session.Backend, d time.Duration)
 
 	// Fail makes the store of b fail or hang until restore is called. Nil if
@@ -65,7 +74,7 @@ type Backend struct {
 	Fail func(t testing.TB, b session.Backend) (restore func())
 
 	// MaxData is the largest Data, in bytes, that the store holds under a key
-	// of 512 bytes. The suite saves that much, and twice that much is to be
+	// of 512 bytes, and can lock. The suite saves that much, and twice that much is to be
 	// refused. 0 is for no limit: the suite saves 1 MiB, and there is no
 	// subtest TooLarge.
 	MaxData int
@@ -75,71 +84,109 @@ type Backend struct {
 	Text bool
 }
 
-// TestBackend tests a backend against the contract of [session.Backend], one
-// subtest for each rule. It returns when all are done: after about 2 seconds
-// and some thousand requests, or much sooner if Advance is there.
+// TestBackend tests a backend against the contract of [session.Backend], and
+// of [session.Leaser] if it is one; one subtest for each rule. It returns when
+// all are done: after about 2 seconds and some thousand requests, or sooner if
+// Advance is there.
 func TestBackend(t *testing.T, backend Backend) {
 	t.Helper()
 	if backend.New == nil {
 		t.Fatal("conformance: Backend.New is nil")
 	}
+	_, isLeaser := backend.New(t).(session.Leaser)
+	var tests []subtest
+	for _, rule := range rulesFor(backend, isLeaser) {
+		tests = append(tests, subtest{rule.name, rule.waits && backend.Advance == nil, func(t *testing.T) {
+			t.Helper()
+			rule.test(t, backend, patience)
+		}})
+	}
+	runAll(t, tests)
+}
+
+// rulesFor returns the rules that apply.
+func rulesFor(backend Backend, isLeaser bool) []backendRule {
+	rules := slices.Clone(backendRules)
+	if backend.WantsLeaser {
+		rules = append(rules, wantsLeaser)
+	}
+	if isLeaser {
+		rules = append(rules, leaserRules...)
+	}
+	return slices.DeleteFunc(rules, func(r backendRule) bool { return r.needs != nil && !r.needs(backend) })
+}
+
+// patience is how long a call may take before it counts as one that hangs.
+const patience = 10 * time.Second
+
+// subtest is one rule that is about to be tested.
+type subtest struct {
+	name  string
+	waits bool // mostly, so that it may run besides any number of others
+	test  func(*testing.T)
+}
+
+// runAll runs subtests at the same time and returns when all are done.
+func runAll(t *testing.T, tests []subtest) {
+	t.Helper()
 	// With t.Parallel only GOMAXPROCS rules would wait at the same time, and
 	// all would begin after the caller has closed what they use.
 	var wg sync.WaitGroup
-	run := func(rules <-chan backendRule) {
+	run := func(tests <-chan subtest) {
 		defer wg.Done()
-		for rule := range rules {
-			t.Run(rule.name, func(t *testing.T) { rule.test(t, backend, 10*time.Second) })
+		for test := range tests {
+			t.Run(test.name, test.test)
 		}
 	}
-	rules := make(chan backendRule, len(backendRules))
-	for _, rule := range backendRules {
-		switch {
-		case !rule.applies(backend):
-		case rule.waits && backend.Advance == nil:
-			waiting := make(chan backendRule, 1)
-			waiting <- rule
-			close(waiting)
-			wg.Add(1)
-			go run(waiting)
-		default:
-			rules <- rule
+	queue := make(chan subtest, len(tests))
+	for _, test := range tests {
+		if !test.waits {
+			queue <- test
+			continue
 		}
+		waiting := make(chan subtest, 1)
+		waiting <- test
+		close(waiting)
+		wg.Add(1)
+		go run(waiting)
 	}
 	for range workers {
 		wg.Add(1)
-		go run(rules)
+		go run(queue)
 	}
-	close(rules)
+	close(queue)
 	wg.Wait()
 }
 
 // workers is how many rules run at a time, besides those that wait.
 const workers = 4
 
-// A backendRule is one rule of the contract of session.Backend.
+// A backendRule is one rule of the contract of session.Backend or
+// session.Leaser.
 type backendRule struct {
 	name string
 	// quotes are the parts of the contract that the rule checks, word for
 	// word but for line breaks and brackets.
 	quotes []string
 	needs  func(Backend) bool // nil: nothing
-	waits  bool               // for records to expire
+	waits  bool               // for records to expire or leases to run out
 	run    func(*probe)
 }
-
-func (r backendRule) applies(backend Backend) bool { return r.needs == nil || r.needs(backend) }
 
 // test runs the rule. A call that does not return within patience hangs.
 func (r backendRule) test(t testing.TB, backend Backend, patience time.Duration) {
 	t.Helper()
 	t.Cleanup(func() { logQuotes(t, r.quotes) })
-	p := &probe{TB: t, backend: backend, patience: patience, ctx: context.Background()}
-	p.prefix = rand.Text()[:16]
-	p.b = backend.New(t)
-	p.other = p.b
+	b := backend.New(t)
+	p := &probe{scene: newScene(t, patience), backend: backend, b: b, other: b}
 	if backend.Reopen != nil {
-		p.other = backend.Reopen(t, p.b)
+		p.other = backend.Reopen(t, b)
+	}
+	if backend.Advance != nil {
+		p.advance = func(d time.Duration) { backend.Advance(t, b, d) }
+	}
+	if backend.Fail != nil {
+		p.fail = func() func() { return backend.Fail(t, b) }
 	}
 	r.run(p)
 }
@@ -152,47 +199,74 @@ func logQuotes(t testing.TB, quotes []string) {
 	}
 }
 
-// probe is what a rule works with.
-type probe struct {
+// scene is what a rule needs, whatever it is about.
+type scene struct {
 	testing.TB
-	backend  Backend
-	b, other session.Backend // two clients of one store; the same if it has only one
 	ctx      context.Context
 	prefix   string
 	patience time.Duration
 	advanced time.Duration
+	advance  func(d time.Duration)   // nil if time cannot be moved
+	fail     func() (restore func()) // nil if the store cannot be made to fail
 }
 
-func (p *probe) key(name string) string { return p.prefix + name }
+func newScene(t testing.TB, patience time.Duration) *scene {
+	return &scene{TB: t, ctx: context.Background(), prefix: rand.Text()[:16], patience: patience}
+}
 
-// now is the time at the backend.
-func (p *probe) now() time.Time { return time.Now().Add(p.advanced) }
+func (s *scene) key(name string) string { return s.prefix + name }
+
+func (s *scene) freshKey() string { return s.key(rand.Text()) }
+
+// now is the time at the store.
+func (s *scene) now() time.Time { return time.Now().Add(s.advanced) }
+
+// wait returns when deadline has passed at the store.
+func (s *scene) wait(deadline time.Time) {
+	d := deadline.Sub(s.now()) + 20*time.Millisecond
+	if d <= 0 {
+		return
+	}
+	if s.advance == nil {
+		time.Sleep(d)
+		return
+	}
+	s.advance(d)
+	s.advanced += d
+}
+
+// ends reports whether f returns before patience ends.
+func (s *scene) ends(f func()) bool {
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	timeout := time.NewTimer(s.patience)
+	defer timeout.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timeout.C:
+		return false
+	}
+}
+
+// probe is what a rule about a backend works with.
+type probe struct {
+	*scene
+	backend  Backend
+	b, other session.Backend // two clients of one store; the same if it has only one
+}
 
 // soon and later are deadlines in whole seconds, which no backend rounds.
 // Rules can afford to wait for soon.
 func (p *probe) soon() time.Time {
 	life := 2 * time.Second
-	if p.backend.Advance != nil {
+	if p.advance != nil {
 		life = time.Hour
 	}
 	return p.now().Truncate(time.Second).Add(life)
 }
 
 func (p *probe) later() time.Time { return p.now().Truncate(time.Second).Add(24 * time.Hour) }
-
-// wait returns when deadline has passed at the backend.
-func (p *probe) wait(deadline time.Time) {
-	d := deadline.Sub(p.now()) + 20*time.Millisecond
-	if d <= 0 {
-		return
-	}
-	if p.backend.Advance == nil {
-		time.Sleep(d)
-		return
-	}
-	p.backend.Advance(p.TB, p.b, d)
-	p.advanced += d
-}
 
 func (p *probe) record(data string) session.Record {
 	return session.Record{Data: []byte(data), Created: p.now(), Expires: p.later()}

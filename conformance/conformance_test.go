@@ -12,7 +12,8 @@ import (
 )
 
 var unbounded = conformance.Backend{
-	New: func(testing.TB) session.Backend { return new(memory.Backend) },
+	New:         func(testing.TB) session.Backend { return new(memory.Backend) },
+	WantsLeaser: true,
 }
 
 func TestMemory(t *testing.T) {
@@ -30,7 +31,8 @@ func TestMemoryBounded(t *testing.T) {
 			}
 			return b
 		},
-		MaxData: 4096,
+		WantsLeaser: true,
+		MaxData:     4096,
 	})
 }
 
@@ -39,7 +41,8 @@ func TestMemoryShared(t *testing.T) {
 	t.Parallel()
 	var b memory.Backend
 	conformance.TestBackend(t, conformance.Backend{
-		New: func(testing.TB) session.Backend { return &b },
+		New:         func(testing.TB) session.Backend { return &b },
+		WantsLeaser: true,
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/seed-a7bee19b/session/backend/memory"
 	"github.com/seed-a7bee19b/session/codec"
 	"github.com/seed-a7bee19b/session/conformance"
+	"github.com/seed-a7bee19b/session/lock"
 )
 
 // The whole test of a backend. As a test function it has the name
@@ -21,7 +22,17 @@ func ExampleTestBackend() {
 				}
 				return b
 			},
-			MaxData: 64 << 10,
+			WantsLeaser: true,
+			MaxData:     64 << 10,
+		})
+	}
+}
+
+// The whole test of a locker.
+func ExampleTestLocker() {
+	_ = func(t *testing.T) {
+		conformance.TestLocker(t, conformance.Locker{
+			New: func(testing.TB) session.Locker { return new(lock.Local) },
 		})
 	}
 }

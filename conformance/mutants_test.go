@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ import (
 
 // backendMutants are backends that are broken in one way each, and the one
 // rule that has to say so. All others have to pass.
-var backendMutants = []struct{ bug, rule string }{
+var backendMutants = []mutant{
 	{"data truncated at 64 KiB", "Data"},
 	{"data ends at a zero byte", "Data"},
 	{"data trimmed", "Data"},
@@ -105,58 +106,99 @@ var backendMutants = []struct{ bug, rule string }{
 }
 
 func TestBackendMutants(t *testing.T) {
-	t.Run("none", func(t *testing.T) {
-		t.Parallel()
-		for rule, log := range failures(t, "") {
-			t.Errorf("rule %s fails without a bug:\n%s", rule, log)
-		}
-	})
-	for _, mutant := range backendMutants {
-		t.Run(mutant.bug, func(t *testing.T) {
-			t.Parallel()
-			failed := failures(t, mutant.bug)
-			if log, ok := failed[mutant.rule]; !ok {
-				t.Errorf("rule %s passes", mutant.rule)
-			} else if !strings.Contains(log, "the contract says: ") {
-				t.Errorf("rule %s fails without quoting the contract:\n%s", mutant.rule, log)
-			}
-			delete(failed, mutant.rule)
-			for rule, log := range failed {
-				t.Errorf("rule %s fails as well:\n%s", rule, log)
-			}
-		})
+	t.Parallel()
+	testMutants(t, backendMutants, func(t *testing.T, bug string) map[string]string { return failures(t, modelBackend(bug), bug) })
+}
+
+type mutant struct{ bug, rule string }
+
+// testMutants runs all rules on each mutant. It does so by itself, because
+// with t.Parallel only GOMAXPROCS of them would wait at the same time.
+func testMutants(t *testing.T, mutants []mutant, failures func(t *testing.T, bug string) map[string]string) {
+	t.Helper()
+	var wg sync.WaitGroup
+	atOnce := make(chan struct{}, 24)
+	for _, m := range append(mutants, mutant{}) {
+		wg.Add(1)
+		atOnce <- struct{}{}
+		go func() {
+			defer func() { <-atOnce; wg.Done() }()
+			t.Run(cmp.Or(m.bug, "none"), func(t *testing.T) { testMutant(t, m, failures(t, m.bug)) })
+		}()
+	}
+	wg.Wait()
+}
+
+func testMutant(t *testing.T, m mutant, failed map[string]string) {
+	t.Helper()
+	log, ok := failed[m.rule]
+	switch {
+	case !ok && m.bug != "":
+		t.Errorf("rule %s passes", m.rule)
+	case ok && !strings.Contains(log, "the contract says: "):
+		t.Errorf("rule %s fails without quoting the contract:\n%s", m.rule, log)
+	}
+	delete(failed, m.rule)
+	for rule, log := range failed {
+		t.Errorf("rule %s fails as well:\n%s", rule, log)
 	}
 }
 
 func TestEveryRuleHasAMutant(t *testing.T) {
 	has := map[string]bool{}
-	for _, mutant := range backendMutants {
-		has[mutant.rule] = true
+	for kind, mutants := range map[string][]mutant{
+		"": backendMutants, "leaser ": leaserMutants, "locker ": lockerMutants, "codec ": codecMutants,
+	} {
+		for _, m := range mutants {
+			has[kind+m.rule] = true
+		}
 	}
-	for _, mutant := range codecMutants {
-		has["codec "+mutant.rule] = true
+	check := func(rule string) {
+		if !has[rule] {
+			t.Errorf("no mutant for %q", rule)
+		}
+		delete(has, rule)
 	}
 	for _, rule := range backendRules {
-		if !has[rule.name] {
-			t.Errorf("no mutant for rule %s", rule.name)
-		}
-		delete(has, rule.name)
+		check(rule.name)
+	}
+	for _, rule := range append(leaserRules, wantsLeaser) {
+		check("leaser " + rule.name)
+	}
+	for _, rule := range lockerRules {
+		check("locker " + rule.name)
 	}
 	for _, rule := range codecRules {
-		if !has["codec "+rule.name] {
-			t.Errorf("no mutant for codec rule %s", rule.name)
-		}
-		delete(has, "codec "+rule.name)
+		check("codec " + rule.name)
 	}
 	for name := range has {
-		t.Errorf("a mutant is for rule %s, which is not there", name)
+		t.Errorf("a mutant is for %q, which is not there", name)
 	}
 }
 
-// failures runs all rules against a model with a bug, and returns what those
+// failures runs all rules against a backend with a bug, and returns what those
 // that fail have logged.
-func failures(t *testing.T, bug string) map[string]string {
-	backend := Backend{
+func failures(t *testing.T, backend Backend, bug string) map[string]string {
+	_, isLeaser := backend.New(t).(session.Leaser)
+	failed := map[string]string{}
+	for _, rule := range rulesFor(backend, isLeaser) {
+		if ok, log := run(t, func(t testing.TB) { rule.test(t, backend, patienceWith(bug)) }); !ok {
+			failed[rule.name] = log
+		}
+	}
+	return failed
+}
+
+// patienceWith is short where a call hangs, which only few bugs cause.
+func patienceWith(bug string) time.Duration {
+	if strings.Contains(bug, "waits") || strings.Contains(bug, "hangs") {
+		return 100 * time.Millisecond
+	}
+	return 10 * time.Second
+}
+
+func modelBackend(bug string) Backend {
+	return Backend{
 		New: func(t testing.TB) session.Backend {
 			store := &modelStore{records: map[string]*modelRecord{}, ended: make(chan struct{})}
 			t.Cleanup(func() { close(store.ended) })
@@ -183,18 +225,6 @@ func failures(t *testing.T, bug string) map[string]string {
 		},
 		MaxData: modelMaxData,
 	}
-	failed := map[string]string{}
-	for _, rule := range backendRules {
-		// Patience is short, but only a call that hangs needs any.
-		patience := 10 * time.Second
-		if bug == "waits without the context" || bug == "hangs with the store" {
-			patience = 100 * time.Millisecond
-		}
-		if ok, log := run(t, func(t testing.TB) { rule.test(t, backend, patience) }); !ok {
-			failed[rule.name] = log
-		}
-	}
-	return failed
 }
 
 // run runs f as a test of its own, of which a failure is only told.

@@ -150,6 +150,10 @@ var untested = map[string]string{
 	"A retry inside the backend after a lost response MUST NOT report the caller's own first attempt as a conflict.": "it needs a fault between the backend and its store; see the package comment",
 }
 
+var untestedLeaser = map[string]string{
+	"A retry inside the backend after a lost response MUST NOT report the caller's own lock as another holder's.": "likewise",
+}
+
 func describe(rec session.Record) string {
 	return fmt.Sprintf("{%d bytes, created %s, expires %s, version %q}", len(rec.Data),
 		rec.Created.UTC().Format(time.RFC3339Nano), rec.Expires.UTC().Format(time.RFC3339Nano), rec.Version)
@@ -740,14 +744,18 @@ func ruleReturnedData(p *probe) {
 	}
 }
 
-// doneContexts calls f with a record, and with a context that is done, for
-// each way in which it can be.
-func (p *probe) doneContexts(f func(ctx context.Context, key string, rec session.Record) error) {
-	canceled, cancel := context.WithCancel(p.ctx)
+// doneContexts returns a context that is done, for each way in which it can be.
+func doneContexts(ctx context.Context) []context.Context {
+	canceled, cancel := context.WithCancel(ctx)
 	cancel()
-	late, cancel := context.WithDeadline(p.ctx, time.Now().Add(-time.Hour))
-	defer cancel()
-	for _, ctx := range []context.Context{canceled, late} {
+	late, cancel := context.WithDeadline(ctx, time.Now().Add(-time.Hour))
+	cancel()
+	return []context.Context{canceled, late}
+}
+
+// doneContexts calls f with a record and a context that is done.
+func (p *probe) doneContexts(f func(ctx context.Context, key string, rec session.Record) error) {
+	for _, ctx := range doneContexts(p.ctx) {
 		key := p.key(ctx.Err().Error())
 		p.save(key, p.record("1"))
 		before := p.load(key)
@@ -792,51 +800,55 @@ func ruleDoneContextDelete(p *probe) {
 }
 
 func ruleContextEnds(p *probe) {
-	p.returnsWhenDone("on a busy key")
-	if p.backend.Fail != nil {
-		defer p.backend.Fail(p.TB, p.b)()
-		p.returnsWhenDone("while the store fails")
-	}
+	p.returnsWhenDone(func(ctx context.Context, key string) []func(i int) {
+		rec := p.record("1")
+		return []func(i int){
+			func(int) {
+				current, _ := p.b.Load(ctx, key)
+				_, _ = p.b.Save(ctx, key, replacing(rec, current.Version))
+			},
+			func(i int) { _ = p.b.Touch(ctx, key, rec.Expires.Add(time.Duration(i)*time.Second)) },
+			func(i int) {
+				if i%8 == 0 {
+					_ = p.b.Delete(ctx, key)
+				}
+			},
+		}
+	})
 }
 
-// returnsWhenDone has calls under way when their context ends.
-func (p *probe) returnsWhenDone(when string) {
-	ctx, cancel := context.WithCancel(p.ctx)
-	defer cancel()
-	key := p.key("busy")
-	var wg sync.WaitGroup
-	work := func(call func(i int)) {
-		for range 4 {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				for i := 0; ctx.Err() == nil; i++ {
-					call(i)
-				}
-			}()
+// returnsWhenDone has calls under way when their context ends, on a store that
+// works and on one that fails.
+func (s *scene) returnsWhenDone(calls func(ctx context.Context, key string) []func(i int)) {
+	during := func(when string) {
+		ctx, cancel := context.WithCancel(s.ctx)
+		defer cancel()
+		var wg, started sync.WaitGroup
+		for _, call := range calls(ctx, s.key("busy")) {
+			for range 4 {
+				wg.Add(1)
+				started.Add(1)
+				go func() {
+					defer wg.Done()
+					started.Done()
+					for i := 0; ctx.Err() == nil; i++ {
+						call(i)
+						time.Sleep(100 * time.Microsecond) // leave some for other tests
+					}
+				}()
+			}
+		}
+		started.Wait()
+		time.Sleep(20 * time.Millisecond)
+		cancel()
+		if !s.ends(wg.Wait) {
+			s.Errorf("%s, a call has not returned %v after its context ended", when, s.patience)
 		}
 	}
-	rec := p.record("1")
-	work(func(i int) {
-		current, _ := p.b.Load(ctx, key)
-		_, _ = p.b.Save(ctx, key, replacing(rec, current.Version))
-	})
-	work(func(i int) { _ = p.b.Touch(ctx, key, rec.Expires.Add(time.Duration(i)*time.Second)) })
-	work(func(i int) {
-		if i%8 == 0 {
-			_ = p.b.Delete(ctx, key)
-		}
-	})
-	time.Sleep(20 * time.Millisecond)
-	cancel()
-	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }()
-	timeout := time.NewTimer(p.patience)
-	defer timeout.Stop()
-	select {
-	case <-done:
-	case <-timeout.C:
-		p.Errorf("%s, a call has not returned %v after its context ended", when, p.patience)
+	during("on a busy key")
+	if s.fail != nil {
+		defer s.fail()()
+		during("while the store fails")
 	}
 }
 
@@ -844,24 +856,34 @@ func ruleStoreFailure(p *probe) {
 	there, absent := p.key("there"), p.key("absent")
 	v := p.save(there, p.record("1"))
 	before := p.load(there)
-	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Second)
+	p.failures(func(ctx context.Context) []namedCall {
+		return []namedCall{
+			{"Load", func() error { _, err := p.b.Load(ctx, there); return err }},
+			{"Load of an absent key", func() error { _, err := p.b.Load(ctx, absent); return err }},
+			{"creating Save", func() error { _, err := p.b.Save(ctx, absent, p.record("2")); return err }},
+			{"replacing Save", func() error { _, err := p.b.Save(ctx, there, replacing(p.record("2"), v)); return err }},
+			{"Touch", func() error { return p.b.Touch(ctx, there, before.Expires.Add(time.Hour)) }},
+			{"Delete", func() error { return p.b.Delete(ctx, there) }},
+			{"Delete of an absent key", func() error { return p.b.Delete(ctx, absent) }},
+		}
+	})
+}
+
+type namedCall struct {
+	name string
+	call func() error
+}
+
+// failures makes calls while the store fails.
+func (s *scene) failures(calls func(ctx context.Context) []namedCall) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
 	defer cancel()
-	restore := p.backend.Fail(p.TB, p.b)
-	calls := []struct {
-		name string
-		call func() error
-	}{
-		{"Load", func() error { _, err := p.b.Load(ctx, there); return err }},
-		{"Load of an absent key", func() error { _, err := p.b.Load(ctx, absent); return err }},
-		{"creating Save", func() error { _, err := p.b.Save(ctx, absent, p.record("2")); return err }},
-		{"replacing Save", func() error { _, err := p.b.Save(ctx, there, replacing(p.record("2"), v)); return err }},
-		{"Touch", func() error { return p.b.Touch(ctx, there, before.Expires.Add(time.Hour)) }},
-		{"Delete", func() error { return p.b.Delete(ctx, there) }},
-		{"Delete of an absent key", func() error { return p.b.Delete(ctx, absent) }},
-	}
-	errs := make([]error, len(calls))
+	restore := s.fail()
+	list := calls(ctx)
+	errs := make([]error, len(list))
 	var wg sync.WaitGroup
-	for i, c := range calls {
+	for i, c := range list {
 		wg.Add(1)
 		go func() { defer wg.Done(); errs[i] = c.call() }()
 	}
@@ -869,14 +891,14 @@ func ruleStoreFailure(p *probe) {
 	restore()
 	for i, err := range errs {
 		if err == nil {
-			p.Errorf("%s while the store fails: no error", calls[i].name)
+			s.Errorf("%s while the store fails: no error", list[i].name)
 		}
 		for _, sentinel := range []error{
-			session.ErrNotFound, session.ErrConflict, session.ErrTooLarge, session.ErrEncode,
-			session.ErrDecode, session.ErrReadOnly, session.ErrClosed, session.ErrTooLate,
+			session.ErrNotFound, session.ErrConflict, session.ErrTooLarge, session.ErrEncode, session.ErrDecode, session.ErrReadOnly,
+			session.ErrClosed, session.ErrLocked, session.ErrLockTimeout, session.ErrLockLost, session.ErrTooLate,
 		} {
 			if errors.Is(err, sentinel) {
-				p.Errorf("%s while the store fails: got %v, which is the sentinel %q", calls[i].name, err, sentinel)
+				s.Errorf("%s while the store fails: got %v, which is the sentinel %q", list[i].name, err, sentinel)
 			}
 		}
 	}

@@ -110,13 +110,13 @@ func (s *site) open(token string) (*session.Session, error) {
 }
 
 // rows counts the items of sessions, and not the markers that rotations leave
-// for a few seconds.
+// for some minutes.
 func (s *site) rows() int {
 	s.t.Helper()
 	out, err := client().Scan(s.t.Context(), &sdk.ScanInput{
 		TableName:                 &s.table,
 		FilterExpression:          aws.String("expires > :soon"),
-		ExpressionAttributeValues: map[string]types.AttributeValue{":soon": &types.AttributeValueMemberN{Value: strconv.FormatInt(time.Now().Unix()+60, 10)}},
+		ExpressionAttributeValues: map[string]types.AttributeValue{":soon": &types.AttributeValueMemberN{Value: strconv.FormatInt(time.Now().Add(30*time.Minute).Unix(), 10)}},
 	})
 	if err != nil {
 		s.t.Fatal(err)

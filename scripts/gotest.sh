@@ -8,7 +8,7 @@ say() { echo "gotest: $*" >&2; }
 
 if [ $# = 0 ]; then
   set -- .
-  for mod in */go.mod cmd/*/go.mod; do
+  for mod in */go.mod */*/go.mod; do
     if [ -f "$mod" ]; then set -- "$@" "$(dirname "$mod")"; fi
   done
 fi
@@ -34,6 +34,10 @@ for dir in "$@"; do
   if [ -f "$dir/go.mod" ] && grep -q chromedp "$dir/go.mod"; then
     CHROME=$(scripts/chromium.sh)
     export CHROME
+  fi
+  if [ -f "$dir/go.mod" ] && grep -q go-redis "$dir/go.mod"; then
+    REDIS_SERVER=$(scripts/redis.sh)
+    export REDIS_SERVER
   fi
 done
 

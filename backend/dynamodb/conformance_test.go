@@ -41,8 +41,9 @@ func TestConformance(t *testing.T) {
 					return func() { f.setDown(false) }
 				},
 				// All but names, key, numbers, a full history and a lock.
-				MaxData: MaxItemSize - 41 - 512 - 20 - tokens*tokenSize - lockSize,
-				Text:    tt.c.DataType == String,
+				WantsLeaser: true,
+				MaxData:     MaxItemSize - 41 - 512 - 20 - tokens*tokenSize - lockSize,
+				Text:        tt.c.DataType == String,
 			})
 		})
 	}

@@ -47,3 +47,28 @@ func ExampleNew() {
 	// false
 	// true
 }
+
+// The lock of a record comes with its data, and goes with the Save.
+func ExampleBackend_Acquire() {
+	var backend memory.Backend
+	ctx := context.Background()
+	rec := session.Record{Data: []byte("1"), Expires: time.Now().Add(time.Hour)}
+	if _, err := backend.Save(ctx, "key", rec); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	held, err := backend.Acquire(ctx, "key", 5*time.Second)
+	fmt.Printf("%s %v\n", held.Data, err)
+
+	_, err = backend.Acquire(ctx, "key", 5*time.Second)
+	fmt.Println(err)
+
+	held.Data = []byte("2")
+	_, err = backend.Save(ctx, "key", held)
+	fmt.Println(err)
+	// Output:
+	// 1 <nil>
+	// session: locked
+	// <nil>
+}

@@ -87,7 +87,8 @@ func TestConformance(t *testing.T) {
 			l.setDown(true)
 			return func() { l.setDown(false) }
 		},
-		MaxData: testMaxSize,
+		WantsLeaser: true,
+		MaxData:     testMaxSize,
 	}
 	t.Run("miniredis", func(t *testing.T) {
 		suite := suite
