@@ -218,26 +218,19 @@ func apply(r register, o op) (register, bool) {
 
 // again reports whether o, which is part of a history of its key, may have been
 // applied twice, or once before it was refused: its first attempt, whose
-// response was lost, and its retry after others came in between.
+// response was lost, and its retry after that was undone. A Delete is undone
+// by who creates, a lock by the end of its lease, and everything by a Delete.
+// Of a create the retry then succeeds, but nobody except its caller knows the
+// ID of a new session, so this is not what happens to one.
+//
+// That others wrote or locked in between is no excuse: the retry must see
+// that the first attempt was applied.
 func (o op) again(history []op) bool {
-	refused := o.Result != isOK && o.Result != isUnknown
-	switch o.Kind {
-	case opDelete:
-		return o.Lost // others created it anew
-	case opAcquire:
-		return o.Lost // the lease was over, or the record deleted
-	case opExtend, opRelease:
-		return o.Lost && refused
-	case opSave:
-		// Others deleted what it had stored. Of a create the retry then
-		// succeeds: nobody but its caller knows the ID of a new session, so
-		// this is not what happens to one. That others wrote, or locked, is
-		// no excuse: the retry must see that the Save was applied.
-		return o.Lost && (refused || o.Base == "") && slices.ContainsFunc(history, func(d op) bool {
-			return d.Kind == opDelete && d.Call <= o.Return && (d.Return >= o.Call || d.Result == isUnknown)
-		})
-	}
-	return false
+	deleted := slices.ContainsFunc(history, func(d op) bool {
+		return d.Kind == opDelete && d.Call <= o.Return && (d.Return >= o.Call || d.Result == isUnknown)
+	})
+	over := o.TTL > 0 && o.Return-o.Call >= o.TTL-slack
+	return o.Lost && (o.Kind == opDelete || deleted || over)
 }
 
 var model = (&porcupine.NondeterministicModel{
