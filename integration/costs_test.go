@@ -176,6 +176,7 @@ func (w *worker) wait() error {
 // writes is measured against waiters that look as often by trying to write,
 // each time of which DynamoDB bills though it is refused.
 func TestTwoHundredWaiters(t *testing.T) {
+	t.Parallel()
 	const waiters, wait = 200, 10 * time.Second
 	for _, processes := range []int{1, 10} {
 		t.Run(fmt.Sprintf("%d processes", processes), func(t *testing.T) {

@@ -317,6 +317,7 @@ func TestHistoriesOfMemory(t *testing.T) {
 // TestHistoriesOfMutants shows that the checker sees what it is there to see:
 // each of these stores has one thing wrong with it.
 func TestHistoriesOfMutants(t *testing.T) {
+	t.Parallel()
 	mutants := map[string]func(s *toy){
 		"Save ignores the version":                 func(s *toy) { s.anyVersion = true },
 		"Save ignores the lock":                    func(s *toy) { s.anyLock = true },

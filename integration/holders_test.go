@@ -83,10 +83,12 @@ func stored(t *testing.T, a address, token string) (n int, names []string, by st
 // has: each says that the store refused it, and only then is the holder told
 // to save. The order of what is stored must be the same.
 func TestNoWriterUnderALock(t *testing.T) {
+	t.Parallel()
 	const writers, rounds = 3, 2
 	const ttl = 1500 * time.Millisecond
 	for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
 		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
 			eachStore(t, func(t *testing.T, a address) {
 				token := a.begin(t)
 				holder := start(t, job{Kind: "hold", Name: "holder", At: a, Token: token, Mode: int(session.Exclusive), TTL: ttl, MaxWait: time.Minute})
@@ -147,6 +149,7 @@ func TestNoWriterUnderALock(t *testing.T) {
 // TestKilledHolder: the lock of a process that was killed is free when its
 // lease has run out. Nothing of what it had not saved is stored.
 func TestKilledHolder(t *testing.T) {
+	t.Parallel()
 	const ttl = 2 * time.Second
 	waiters := []struct {
 		name string
@@ -154,6 +157,7 @@ func TestKilledHolder(t *testing.T) {
 	}{{"the next holder", session.Exclusive}, {"a writer without a lock", session.Merge}}
 	for _, tt := range waiters {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			stores := stores
 			if tt.mode == session.Exclusive {
 				stores = append([]*store{apartStore}, stores...)
@@ -208,6 +212,7 @@ func TestKilledHolder(t *testing.T) {
 // out. When it goes on it must not write, and must learn why, whatever others
 // did meanwhile.
 func TestPausedHolder(t *testing.T) {
+	t.Parallel()
 	const ttl = 500 * time.Millisecond
 	tests := []struct {
 		name   string
@@ -250,6 +255,7 @@ func TestPausedHolder(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			eachLock(t, func(t *testing.T, a address) {
 				token := a.begin(t)
 				m := a.manager(t, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: 10 * time.Second, MaxWait: time.Minute}})

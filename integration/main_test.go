@@ -2,9 +2,11 @@ package integration
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"testing"
 
 	"github.com/seed-a7bee19b/session/integration/engine"
@@ -17,6 +19,14 @@ var local, server *engine.Engine
 func TestMain(m *testing.M) {
 	if os.Getenv(jobVariable) != "" {
 		os.Exit(work())
+	}
+	flag.Parse()
+	// Most of the time these tests wait, for leases and for processes: two at
+	// a time would be too few on a machine with two cores.
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue && runtime.GOMAXPROCS(0) < 4 {
+		if err := flag.Set("test.parallel", "4"); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(run(m))
 }
