@@ -42,7 +42,8 @@ func (r Record) Expired(now time.Time) bool { return !now.Before(r.Expires) }
 // A failure of the store MUST be returned as an error that is none of the
 // sentinels of this package; above all it is never [ErrNotFound]. A retry
 // inside the backend after a lost response MUST NOT report the caller's own
-// first attempt as a conflict.
+// first attempt as a conflict. Where somebody has deleted the record before
+// the retry, it is gone all the same.
 //
 // Keys are non-empty strings of at most 512 bytes of UTF-8; a backend MUST
 // keep any two of them apart, byte by byte.
