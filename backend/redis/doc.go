@@ -66,8 +66,9 @@
 //
 // # Waiting for a lock
 //
-// Waiters poll with Load. They are not woken by messages. Ten processes that
-// each wanted one lock for 5 ms, on one machine, took:
+// Waiters poll with Load. They are not woken by messages. Ten clients with
+// connections of their own, in one process, that each wanted one lock for
+// 5 ms, took:
 //
 //	MinRetry  MaxRetry  in all   commands per lock
 //	10 ms     50 ms     140 ms   5
