@@ -291,12 +291,7 @@ func (s *Session) merged(ctx context.Context, conflicts int) {
 
 // uncertain reports whether a Save that failed with err may have been applied.
 func uncertain(err error) bool {
-	for _, sentinel := range []error{ErrConflict, ErrNotFound, ErrLocked, ErrTooLarge, ErrEncode, ErrDecode} {
-		if errors.Is(err, sentinel) {
-			return false
-		}
-	}
-	return err != nil
+	return err != nil && !isAny(err, ErrConflict, ErrNotFound, ErrLocked, ErrTooLarge, ErrEncode, ErrDecode)
 }
 
 // catchUp takes the error of a Save. After a conflict that may be tried again
@@ -399,12 +394,5 @@ func (s *Session) adopt(rec Record) error {
 func backoff(ctx context.Context, try int) error {
 	const shortest, longest = 2 * time.Millisecond, 50 * time.Millisecond
 	most := min(shortest<<min(try, 8), longest)
-	t := time.NewTimer(shortest + rand.N(most))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return sleep(ctx, shortest+rand.N(most))
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -53,6 +54,11 @@ var (
 	// response has started. Nothing was changed.
 	ErrTooLate = errors.New("session: response already started")
 )
+
+// isAny reports whether err is one of the sentinels.
+func isAny(err error, sentinels ...error) bool {
+	return slices.ContainsFunc(sentinels, func(sentinel error) bool { return errors.Is(err, sentinel) })
+}
 
 // ConflictError is how a [Backend] refuses a Save. errors.Is finds
 // [ErrConflict] in it, and [ErrNotFound] as well if Gone.

@@ -48,7 +48,7 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 			mode = m.safeMode
 		}
 		if x := m.exchange(r.Context()); x != nil { // nested: the inner settings rule
-			defer x.leave(x.enter(m, mode))
+			defer x.use(x.enter(m, mode))
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -121,7 +121,7 @@ func (m *Manager) answer(w http.ResponseWriter, r *http.Request, err error) {
 		m.cfg.ErrorHandler(w, r, err)
 		return
 	}
-	if errors.Is(err, ErrLockTimeout) || errors.Is(err, ErrLockLost) {
+	if isAny(err, ErrLockTimeout, ErrLockLost) {
 		w.Header().Set("Retry-After", strconv.Itoa(int((m.cfg.Lock.TTL+time.Second-1)/time.Second)))
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -146,20 +146,12 @@ func logError(r *http.Request, err error) {
 // request; 500 for what trying again cannot mend; and 503 for everything else,
 // as a store recovers and a lock is freed.
 func Status(err error) int {
-	is := func(sentinels ...error) bool {
-		for _, sentinel := range sentinels {
-			if errors.Is(err, sentinel) {
-				return true
-			}
-		}
-		return false
-	}
 	switch {
-	case is(ErrLockLost, ErrLockTimeout): // whatever came of it
+	case isAny(err, ErrLockLost, ErrLockTimeout): // whatever came of it
 		return http.StatusServiceUnavailable
-	case is(ErrConflict, ErrNotFound):
+	case isAny(err, ErrConflict, ErrNotFound):
 		return http.StatusConflict
-	case is(ErrTooLarge, ErrEncode, ErrDecode, ErrReadOnly, ErrClosed, ErrTooLate, errNoHandler, errNoView):
+	case isAny(err, ErrTooLarge, ErrEncode, ErrDecode, ErrReadOnly, ErrClosed, ErrTooLate, errNoHandler, errNoView):
 		return http.StatusInternalServerError
 	}
 	return http.StatusServiceUnavailable
@@ -200,12 +192,12 @@ func (x *exchange) enter(m *Manager, mode Mode) (*Manager, Mode) {
 	x.mu.Lock()
 	outer, outerMode := x.inner, x.mode
 	x.mu.Unlock()
-	x.leave(m, mode)
+	x.use(m, mode)
 	return outer, outerMode
 }
 
-// leave makes the settings of the Handler around it rule again.
-func (x *exchange) leave(m *Manager, mode Mode) {
+// use makes the settings of m's Handler rule.
+func (x *exchange) use(m *Manager, mode Mode) {
 	x.mu.Lock()
 	x.inner, x.mode = m, mode
 	s := x.s

@@ -178,7 +178,12 @@ func (w *wait) sleep(ctx context.Context, d time.Duration) error {
 	if left <= 0 {
 		return ErrLockTimeout
 	}
-	t := time.NewTimer(min(d, left))
+	return sleep(ctx, min(d, left))
+}
+
+// sleep returns after d, or with an error when ctx is done.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:

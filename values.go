@@ -323,9 +323,7 @@ func (s *Session) values() map[string][]byte {
 	}
 	all := make(map[string][]byte, len(s.base)+len(s.changes))
 	if !s.cleared {
-		for name, data := range s.base {
-			all[name] = data
-		}
+		maps.Copy(all, s.base)
 	}
 	for name, c := range s.changes {
 		if c.data != nil {
