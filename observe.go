@@ -21,7 +21,7 @@ type Observer interface {
 	Event(ctx context.Context, e Event)
 }
 
-// Op is a method of [Backend], [Leaser], [Locker] or [Lease].
+// Op is a method of [Backend], [Leaser], [Locker], [Lease] or [Sweeper].
 type Op int
 
 const (
@@ -32,17 +32,34 @@ const (
 	OpAcquire               // Leaser.Acquire or Locker.Acquire
 	OpExtend                // Leaser.Extend or Lease.Extend
 	OpRelease               // Leaser.Release or Lease.Release
+	OpSweep                 // Sweeper.Sweep
 )
 
 // MarshalText is for logs.
 func (op Op) MarshalText() ([]byte, error) { return []byte(op.String()), nil }
 
 func (op Op) String() string {
-	names := [...]string{"", "Load", "Save", "Touch", "Delete", "Acquire", "Extend", "Release"}
+	names := [...]string{"", "Load", "Save", "Touch", "Delete", "Acquire", "Extend", "Release", "Sweep"}
 	if op > 0 && int(op) < len(names) {
 		return names[op]
 	}
 	return fmt.Sprintf("Op(%d)", int(op))
+}
+
+// Request is one request that a backend has sent to its store: a call has one
+// or, with retries, several. A backend that can tell them apart takes a
+// function for them in its Config, such as the Request methods of observers.
+type Request struct {
+	Name     string        // what the store calls it, as "GetItem"
+	Table    string        // where it went, if the store has such a thing
+	Attempt  int           // 1, or more for a retry
+	Duration time.Duration // until the answer
+	Err      error         // what it failed with; a refused condition too
+
+	// ReadUnits and WriteUnits are the capacity units that the store has
+	// charged for it, as far as it told.
+	ReadUnits  float64
+	WriteUnits float64
 }
 
 // Event is one thing that happened. New kinds and fields may come.
@@ -172,4 +189,11 @@ func (m *core) releaseLease(ctx context.Context, lease Lease) error {
 	err := lease.Release(ctx)
 	done(err)
 	return err
+}
+
+func (m *core) sweep(ctx context.Context, sweeper Sweeper, opts SweepOptions) (SweepReport, error) {
+	ctx, done := m.call(ctx, OpSweep)
+	report, err := sweeper.Sweep(ctx, opts)
+	done(err)
+	return report, err
 }

@@ -1,0 +1,181 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Sweeper is a [Backend] that deletes its expired records on demand, for a
+// store that does not do it by itself, or not soon enough. What Backend says
+// about contexts and failures applies to Sweep. An expired record is as good
+// as none for every other method, so a sweep changes nothing but the room
+// that the store takes.
+type Sweeper interface {
+	Backend
+
+	// Sweep deletes the records whose Expires is at least opts.Grace past.
+	//
+	// It MUST delete every record that was so when it began and that nobody
+	// wrote meanwhile. It MUST NOT delete a record that is live, or whose lock
+	// is live, at the moment of the deletion, whatever it was when it was
+	// found: on a store that others write to, each deletion carries that
+	// condition. It MUST leave alone what the backend did not write, unless
+	// opts.Foreign, and keys that do not begin with opts.KeyPrefix. With
+	// opts.DryRun it MUST change nothing, and count what it would delete.
+	//
+	// It MUST call opts.BeforeBatch before the first deletion of each batch,
+	// leave the batch alone after [SkipBatch], and end after any other error,
+	// with that error. It MUST hand opts.OnError each error that cost it a
+	// page or a record, and go on after a nil from it. Without OnError it MUST
+	// end at the first.
+	//
+	// Options that it cannot follow MUST be refused with an error that wraps
+	// [errors.ErrUnsupported], before anything is deleted. Workers, Segments
+	// and BatchSize it MAY ignore where they mean nothing.
+	//
+	// When it fails, the report says what was done until then.
+	Sweep(ctx context.Context, opts SweepOptions) (SweepReport, error)
+}
+
+// SkipBatch is what [SweepOptions.BeforeBatch] returns to leave the records of
+// a batch alone.
+var SkipBatch = errors.New("session: skip this batch") //nolint:staticcheck,errname // a signal, like fs.SkipDir
+
+// The defaults of [SweepOptions].
+const (
+	DefaultSweepGrace     = 5 * time.Minute
+	DefaultSweepBatchSize = 25
+	DefaultSweepWorkers   = 16
+	DefaultSweepSegments  = 32
+)
+
+// SweepOptions says how to sweep. The zero value is useful: a zero field has
+// the default that is named with it.
+type SweepOptions struct {
+	// Grace is how long ago a record must have expired. It protects sessions
+	// from a sweeper whose clock is fast. Default 5 min; 1 ns is the least.
+	Grace time.Duration
+
+	// DryRun counts what would be deleted, and deletes nothing. It costs the
+	// reads.
+	DryRun bool
+
+	// KeyPrefix restricts the sweep to keys that begin with it, in a store
+	// that is shared. Default "", every key.
+	KeyPrefix string
+
+	// Foreign also deletes expired records that the backend did not write, as
+	// far as it can tell when they expired: those of the PHP session handler,
+	// for one. Default off.
+	Foreign bool
+
+	// ReadUnits and WriteUnits are the capacity units per second that the
+	// sweep may use, as the store counts them. Default 0, as fast as it goes.
+	ReadUnits  float64
+	WriteUnits float64
+
+	// Segments is into how many parts the store is divided for reading, each
+	// read from its beginning to its end. Default 32.
+	Segments int
+	// Workers is how many requests are under way at once. Default 16.
+	Workers int
+	// BatchSize is how many records make a batch. Default 25.
+	BatchSize int
+
+	// BeforeBatch is called before a batch of n records is deleted. It may
+	// take its time, which delays the batch; it may return [SkipBatch], which
+	// leaves it alone, or another error, which ends the sweep. It is called by
+	// several goroutines at once.
+	BeforeBatch func(ctx context.Context, n int) error
+
+	// OnError is called with each error that cost the sweep a page or a
+	// record, after the retries. If it returns nil the sweep goes on, else it
+	// ends with what it returns. Default: it ends with the first error. It is
+	// never called by two goroutines at once.
+	OnError func(err error) error
+
+	// OnProgress is called every now and then, at least every second if
+	// anything was done, and at the end. It is never called by two goroutines
+	// at once, and the sweep waits for it.
+	OnProgress func(SweepReport)
+
+	// Resume is the Checkpoint of a sweep that did not come to its end. The
+	// sweep then goes on from there, with the options that it was begun with
+	// as far as they decide what is deleted; others in these options are an
+	// error.
+	Resume []byte
+}
+
+// SweepReport is what a sweep has done. After a Resume it counts from the
+// beginning of the sweep, Elapsed apart.
+type SweepReport struct {
+	Scanned int64 // records looked at
+	Expired int64 // of these, found to be past Expires and Grace, and ours to delete
+	Deleted int64 // of these, deleted; with DryRun those that would be
+	Kept    int64 // of these, not deleted, as they had been renewed, locked or deleted since they were found
+	Skipped int64 // of these, not deleted, as BeforeBatch said so
+	Failed  int64 // of these, not deleted because of an error
+	Foreign int64 // found to be expired, but not ours, and left alone
+	Retried int64 // requests sent again
+
+	// ReadUnits and WriteUnits are the capacity units used, where the store
+	// tells.
+	ReadUnits  float64
+	WriteUnits float64
+
+	Elapsed time.Duration
+
+	// Checkpoint is where the sweep is, for [SweepOptions.Resume]; nil once it
+	// has come to its end, and from a backend that cannot resume. It contains
+	// keys of records: keep it like them.
+	Checkpoint []byte
+}
+
+// Complete returns o with its defaults, or an error that says what is wrong
+// with it. Backends begin Sweep with it.
+func (o SweepOptions) Complete() (SweepOptions, error) {
+	switch {
+	case o.Grace < 0:
+		return o, fmt.Errorf("session: SweepOptions.Grace %v is negative", o.Grace)
+	case !(o.ReadUnits >= 0) || !(o.WriteUnits >= 0): // NaN too
+		return o, fmt.Errorf("session: SweepOptions.ReadUnits %v and WriteUnits %v must not be negative", o.ReadUnits, o.WriteUnits)
+	}
+	for _, n := range []struct {
+		field string
+		value *int
+		def   int
+		most  int
+	}{
+		{"Segments", &o.Segments, DefaultSweepSegments, 1_000_000},
+		{"Workers", &o.Workers, DefaultSweepWorkers, 10_000},
+		{"BatchSize", &o.BatchSize, DefaultSweepBatchSize, 10_000},
+	} {
+		if *n.value < 0 || *n.value > n.most {
+			return o, fmt.Errorf("session: SweepOptions.%s %d is not between 0 (default) and %d", n.field, *n.value, n.most)
+		}
+		if *n.value == 0 {
+			*n.value = n.def
+		}
+	}
+	if o.Grace == 0 {
+		o.Grace = DefaultSweepGrace
+	}
+	return o, nil
+}
+
+// Sweep deletes expired sessions from the store; see [Sweeper]. It fails with
+// an error that wraps [errors.ErrUnsupported] if the backend cannot. Run it
+// from one place, now and then; several at once do no harm, but cost more.
+func (m *Manager) Sweep(ctx context.Context, opts SweepOptions) (SweepReport, error) {
+	opts, err := opts.Complete()
+	if err != nil {
+		return SweepReport{}, err
+	}
+	sweeper, ok := m.backend.(Sweeper)
+	if !ok {
+		return SweepReport{}, fmt.Errorf("session: a %T cannot sweep: %w", m.backend, errors.ErrUnsupported)
+	}
+	return m.sweep(ctx, sweeper, opts)
+}
