@@ -46,7 +46,7 @@ const (
 	hold       = 5 * time.Millisecond
 )
 
-func lockings(ctx context.Context, env environment, redisAddr string, commands func() int64, p *proxy.Proxy) ([]locking, func() error, error) {
+func lockings(ctx context.Context, redisAddr string, commands func() int64, p *proxy.Proxy) ([]locking, func() error, error) {
 	var clients []*redis.Client
 	client := func() *redis.Client {
 		c := redis.NewClient(&redis.Options{Addr: redisAddr})
@@ -181,7 +181,7 @@ func handoffs(ctx context.Context, env environment, rounds, alone int) (out []Ha
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, mt.close()) }()
-	subjects, stop, err := lockings(ctx, env, mt.addr(), mt.n.Load, p)
+	subjects, stop, err := lockings(ctx, mt.addr(), mt.n.Load, p)
 	defer func() { err = errors.Join(err, stop()) }()
 	if err != nil {
 		return nil, err

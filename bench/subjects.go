@@ -63,7 +63,7 @@ func local() []subject {
 		{name: "session, memory", module: modOurs, ours: true, memory: true, notes: "defaults", start: func(ctx context.Context, vs func() map[string]any) (*running, error) {
 			return startOurs(ctx, &memory.Backend{}, vs, nil)
 		}},
-		{name: "scs, memstore", module: modSCS, memory: true, notes: "LoadAndSave, defaults: no idle timeout, so that reading never writes", start: func(ctx context.Context, vs func() map[string]any) (*running, error) {
+		{name: "scs, memstore", module: modSCS, memory: true, notes: "LoadAndSave, no cleanup in the background, else defaults: no idle timeout, so that reading never writes", start: func(ctx context.Context, vs func() map[string]any) (*running, error) {
 			return startSCSMemory(ctx, vs, 0)
 		}},
 		{name: "scs, memstore, idle timeout", module: modSCS, notes: "as above with IdleTimeout 2 h: it then saves on every request", start: func(ctx context.Context, vs func() map[string]any) (*running, error) {
@@ -204,11 +204,10 @@ func ourHandlers(m *session.Manager, vs func() map[string]any) map[work]http.Han
 }
 
 func startSCSMemory(ctx context.Context, vs func() map[string]any, idle time.Duration) (*running, error) {
-	store := memstore.New()
 	m := scs.New()
 	m.IdleTimeout = idle
-	m.Store = store
-	return startSCS(ctx, m, vs, func() error { store.StopCleanup(); return nil }), nil
+	m.Store = memstore.NewWithCleanupInterval(0)
+	return startSCS(ctx, m, vs, nothing), nil
 }
 
 func startSCS(ctx context.Context, m *scs.SessionManager, vs func() map[string]any, stop func() error) *running {
