@@ -135,11 +135,15 @@ func measure(ctx context.Context, e effort, log io.Writer) (r *Report, err error
 	}
 	for _, size := range sizes {
 		step("requests, " + size + " session")
-		s, err := speeds(ctx, context.Background(), r.Subjects, works, size, e.speed, []way{{1, 1}, {2, 2}})
+		s, err := speeds(ctx, context.Background(), r.Subjects, works, size, e.speed, whole, []way{{1, 1}})
 		if err != nil {
 			return nil, err
 		}
 		r.Speeds = append(r.Speeds, s...)
+	}
+	step("two cores")
+	if r.Parallel, err = speeds(ctx, context.Background(), append([]subject{arithmetic}, r.Subjects...), []work{read}, typical, e.speed, lean, []way{{1, 1}, {2, 2}}); err != nil {
+		return nil, err
 	}
 	step("latency beside the raw calls")
 	if r.Ratios, err = ratios(ctx, env, e.ratioRounds, e.ratioPairs); err != nil {
@@ -152,7 +156,7 @@ func measure(ctx context.Context, e effort, log io.Writer) (r *Report, err error
 	step("libraries on Redis")
 	requests, cancel := context.WithCancel(ctx) // as that of a server's request
 	defer cancel()
-	if r.RedisSpeed, err = speeds(ctx, requests, r.Redis, works, typical, e.redis, []way{{runtime.NumCPU(), 1}}); err != nil {
+	if r.RedisSpeed, err = speeds(ctx, requests, r.Redis, works, typical, e.redis, whole, []way{{runtime.NumCPU(), 1}}); err != nil {
 		return nil, err
 	}
 	if r.Commands, err = commands(requests, env, e.commandSample); err != nil {
@@ -186,7 +190,7 @@ func commands(ctx context.Context, env environment, n int) (map[string]map[work]
 		}
 		out[s.name] = map[work]float64{}
 		for _, w := range works {
-			call, err := r.caller(w)
+			call, err := r.caller(w, whole)
 			if err == nil {
 				err = times(3, call) // connections and scripts
 			}

@@ -22,6 +22,7 @@ type Report struct {
 	Subjects   []subject
 	Redis      []subject
 	Speeds     []Speed
+	Parallel   []Speed // lean
 	RedisSpeed []Speed
 	Commands   map[string]map[work]float64 // to Redis, per request
 	Footprints []Footprint
@@ -116,7 +117,9 @@ func (r *Report) Sizes() []string { return sizes }
 func (r *Report) Rows(size string) []Row { return rows(r.Subjects, r.Speeds, size, works) }
 
 // Reads is for the template: reading a typical session.
-func (r *Report) Reads() []Row { return rows(r.Subjects, r.Speeds, typical, []work{read}) }
+func (r *Report) Reads() []Row {
+	return rows(append([]subject{arithmetic}, r.Subjects...), r.Parallel, typical, []work{read})
+}
 
 // RedisRow is a subject on Redis with the commands that it sends.
 type RedisRow struct {

@@ -33,7 +33,7 @@ func TestReport(t *testing.T) {
 		for _, size := range sizes {
 			for _, w := range works {
 				sp := Speed{Subject: sub.name, Work: w, Size: size, One: cost{4321, 43, 8808}, Two: cost{2345, 43, 8808}, Scaling: 1.84}
-				r.Speeds = append(r.Speeds, sp)
+				r.Speeds, r.Parallel = append(r.Speeds, sp), append(r.Parallel, sp)
 				if sub.ours {
 					r.RedisSpeed = append(r.RedisSpeed, sp)
 				}
@@ -86,16 +86,18 @@ func TestReport(t *testing.T) {
 // TestSpeeds: every subject does its work, and is counted.
 func TestSpeeds(t *testing.T) {
 	subjects := local()
-	got, err := speeds(t.Context(), context.Background(), subjects, works, typical, plan{1, time.Microsecond}, []way{{1, 1}, {2, 2}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(got) != len(subjects)*len(works) {
-		t.Errorf("%d results", len(got))
-	}
-	for _, s := range got {
-		if s.One.NS <= 0 || s.Two.NS <= 0 || s.Scaling <= 0 {
-			t.Errorf("%+v", s)
+	for _, k := range []kind{whole, lean} {
+		got, err := speeds(t.Context(), context.Background(), subjects, works, typical, plan{1, time.Microsecond}, k, []way{{1, 1}, {2, 2}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != len(subjects)*len(works) {
+			t.Errorf("%d results", len(got))
+		}
+		for _, s := range got {
+			if s.One.NS <= 0 || s.Two.NS <= 0 || s.Scaling <= 0 {
+				t.Errorf("%+v", s)
+			}
 		}
 	}
 }

@@ -121,7 +121,7 @@ type plan struct {
 // speeds measures subjects in rounds: in each of them all subjects take their
 // turn, so that what else the machine does hits all alike. The order turns.
 // requests is the context of the requests.
-func speeds(ctx, requests context.Context, subjects []subject, ws []work, size string, p plan, ways []way) ([]Speed, error) {
+func speeds(ctx, requests context.Context, subjects []subject, ws []work, size string, p plan, k kind, ways []way) ([]Speed, error) {
 	vs := values(size)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	var out []Speed
@@ -150,7 +150,7 @@ func speeds(ctx, requests context.Context, subjects []subject, ws []work, size s
 			}
 			t := turn{costs: map[int][]cost{}, close: r.close}
 			for range 2 {
-				call, err := r.caller(w)
+				call, err := r.caller(w, k)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", s.name, err)
 				}
@@ -163,8 +163,8 @@ func speeds(ctx, requests context.Context, subjects []subject, ws []work, size s
 			turns[i] = t
 		}
 		for round := range p.rounds {
-			for k := range turns {
-				i := (k + round) % len(turns)
+			for place := range turns {
+				i := (place + round) % len(turns)
 				for _, how := range ways {
 					if err := ctx.Err(); err != nil {
 						return nil, err
@@ -215,7 +215,7 @@ func footprints(ctx context.Context, n int) ([]Footprint, error) {
 		}
 		var callers []func() error
 		for range runtime.GOMAXPROCS(0) {
-			call, err := r.caller(fresh)
+			call, err := r.caller(fresh, whole)
 			if err != nil {
 				return nil, err
 			}

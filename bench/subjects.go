@@ -97,6 +97,25 @@ func local() []subject {
 	}
 }
 
+// arithmetic touches no memory: what two cores gave in this run at best.
+var arithmetic = subject{
+	name: "arithmetic", bare: true, notes: "2,000 multiplications: what two cores gave in this run",
+	start: func(context.Context, func() map[string]any) (*running, error) {
+		return &running{close: nothing, caller: func(work, kind) (func() error, error) {
+			x := uint64(1)
+			return func() error {
+				for range 2000 {
+					x = x*6364136223846793005 + 1442695040888963407
+				}
+				if x == 0 {
+					return errEmpty // so that it is not optimized away
+				}
+				return nil
+			}, nil
+		}}, nil
+	},
+}
+
 // onRedis returns the subjects that keep sessions in the Redis server at addr.
 func onRedis(addr string) []subject {
 	client := func() *redis.Client { return redis.NewClient(&redis.Options{Addr: addr}) }
@@ -141,8 +160,8 @@ func bareHTTP(ctx context.Context, _ func() map[string]any) (*running, error) {
 }
 
 // alike makes the same requests whatever the work is: there is no session.
-func alike(ctx context.Context, handlers map[work]http.Handler) func(work) (func() error, error) {
-	return func(work) (func() error, error) { return caller(ctx, handlers)(fresh) }
+func alike(ctx context.Context, handlers map[work]http.Handler) func(work, kind) (func() error, error) {
+	return func(_ work, k kind) (func() error, error) { return caller(ctx, handlers)(fresh, k) }
 }
 
 func orNothing(f func() error) func() error {
@@ -396,7 +415,7 @@ func startFiber(cfg *fibersession.Config, byHand bool, vs func() map[string]any,
 		}
 		return nil
 	}
-	return &running{close: orNothing(stop), caller: func(w work) (func() error, error) {
+	return &running{close: orNothing(stop), caller: func(w work, _ kind) (func() error, error) {
 		c, id := new(fasthttp.RequestCtx), ""
 		if cfg != nil && w != fresh {
 			if err := call(c, handlers[fresh], ""); err != nil {
