@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -196,4 +197,68 @@ func (s Seen) Notes() []Fact {
 		}
 	}
 	return out
+}
+
+// Summary is for the template: the page in a few lines.
+func (r *Report) Summary() []string {
+	var out []string
+	var tally []string
+	for i, name := range r.Columns() {
+		keeps, asked := 0, 0
+		for _, s := range r.Behaviours {
+			cells := s.Cells()
+			if i >= len(cells) || strings.HasPrefix(cells[i], "n/a") {
+				continue
+			}
+			asked++
+			if !strings.Contains(cells[i], "loses") {
+				keeps++
+			}
+		}
+		tally = append(tally, fmt.Sprintf("%s %d of %d", name, keeps, asked))
+	}
+	out = append(out, "Keeps what it was given, where that can be asked: "+strings.Join(tally, ", ")+".")
+	for _, w := range works {
+		if line := span(r.Subjects, r.Speeds, w); line != "" {
+			out = append(out, line+", stores in this process.")
+		}
+	}
+	for _, w := range works {
+		if line := span(r.Redis, r.RedisSpeed, w); line != "" {
+			out = append(out, line+", stores in Redis.")
+		}
+	}
+	var parts []string
+	for _, x := range r.Ratios {
+		if x.Level == levelManager && x.Size == typical {
+			parts = append(parts, fmt.Sprintf("%s, %s: %.2f", x.Store, x.Work, x.Ratio))
+		}
+	}
+	if len(parts) > 0 {
+		out = append(out, "Time beside raw calls of the client, typical session: "+strings.Join(parts, "; ")+".")
+	}
+	return out
+}
+
+// span compares ours with the fastest and the slowest of the others.
+func span(subjects []subject, speeds []Speed, w work) string {
+	var ours, others []float64
+	for _, row := range rows(subjects, speeds, typical, []work{w}) {
+		switch {
+		case row.bare || len(row.Cells) == 0:
+		case row.ours:
+			ours = append(ours, row.Cells[0].One.NS)
+		default:
+			others = append(others, row.Cells[0].One.NS)
+		}
+	}
+	if len(ours) == 0 || len(others) == 0 {
+		return ""
+	}
+	line := fmt.Sprintf("%s%s, typical session: %s µs; the others %s", strings.ToUpper(string(w[:1])), w[1:],
+		figure(ours[0]/1e3), figure(slices.Min(others)/1e3))
+	if len(others) > 1 {
+		line += " to " + figure(slices.Max(others)/1e3)
+	}
+	return line + " µs"
 }

@@ -255,7 +255,7 @@ func (a *App) get(ctx context.Context, cookie, name string) (string, error) {
 		return "", err
 	}
 	if got.status != http.StatusOK {
-		return fmt.Sprintf("status %d", got.status), nil
+		return fmt.Sprintf("nothing, status %d", got.status), nil
 	}
 	return got.body, nil
 }
