@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"text/template"
@@ -53,7 +54,7 @@ func (r *Report) write(w io.Writer) error {
 		"fig":   figure,
 		"ratio": func(f float64) string { return fmt.Sprintf("%.2f", f) },
 		"whole": func(f float64) string { return fmt.Sprintf("%.0f", f) },
-		"units": func(f float64) string { return fmt.Sprintf("%g", f) },
+		"units": func(f float64) string { return fmt.Sprintf("%g", math.Round(f*10)/10) },
 		"code":  func(s string) string { return "`" + s + "`" },
 	}).Parse(pageText)
 	if err != nil {
@@ -217,7 +218,7 @@ func (r *Report) Summary() []string {
 		}
 		tally = append(tally, fmt.Sprintf("%s %d of %d", name, keeps, asked))
 	}
-	out = append(out, "Keeps what it was given, where that can be asked: "+strings.Join(tally, ", ")+".")
+	out = append(out, "Keeps what it was given, where that can be asked: "+strings.Join(tally, "; ")+".")
 	for _, w := range works {
 		if line := span(r.Subjects, r.Speeds, w); line != "" {
 			out = append(out, line+", stores in this process.")

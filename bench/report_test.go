@@ -52,7 +52,7 @@ func TestReport(t *testing.T) {
 		"| **session, memory** | 4.32 | 43 | 8808 | 4.32 | 43 | 8808 | 4.32 | 43 | 8808 |\n| other <1> |",
 		"| **session, memory** | 4.32 | 2.35 | 1.84 |\n",
 		"| _bare_ |",
-		"- Keeps what it was given, where that can be asked: **session** 1 of 1, other 0 of 1.\n",
+		"- Keeps what it was given, where that can be asked: **session** 1 of 1; other 0 of 1.\n",
 		"- New session, typical session: 4.32 µs; the others 4.32 µs, stores in this process.\n",
 		"| session, memory | 1000 | 208 |\n",
 		"| Redis | HTTP | read one value | small | 80.0 | 64.0 | **1.25** | 1.20 to 1.30 |\n",
