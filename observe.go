@@ -56,6 +56,7 @@ type Request struct {
 	Attempt  int           // 1, or more for a retry
 	Duration time.Duration // until the answer
 	Err      error         // what it failed with; a refused condition too
+	Refused  bool          // its condition was: an ordinary answer, such as to one who was overtaken
 
 	// ReadUnits and WriteUnits are the capacity units that the store has
 	// charged for it, as far as it told.

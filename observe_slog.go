@@ -88,7 +88,7 @@ func (o *LogObserver) Call(ctx context.Context, op Op) (_ context.Context, done 
 // Request logs a request of the backend. It is for Configs that take a
 // function for them, such as that of the DynamoDB backend.
 func (o *LogObserver) Request(ctx context.Context, r Request) {
-	failed := r.Err != nil && !isAny(r.Err, ErrConflict, context.Canceled)
+	failed := r.Err != nil && !r.Refused && !errors.Is(r.Err, context.Canceled)
 	level, text := o.judge(failed, slog.LevelWarn, o.slow(r.Duration), &requestTexts)
 	if text == "" || !o.log.Enabled(ctx, level) {
 		return

@@ -196,29 +196,30 @@ func TestCallsAreLogged(t *testing.T) {
 
 func TestRequestsAreLogged(t *testing.T) {
 	tests := []struct {
-		name string
-		took time.Duration
-		err  error
-		cfg  session.LogConfig
-		want string
+		name    string
+		request session.Request
+		cfg     session.LogConfig
+		want    string
 	}{
-		{"success", time.Second, nil, session.LogConfig{}, ""},
-		{"every request", time.Second, nil, session.LogConfig{Calls: true}, "DEBUG session: store request"},
-		{"refused", 0, fmt.Errorf("%w: condition", session.ErrConflict), session.LogConfig{}, ""},
-		{"caller gone", 0, context.Canceled, session.LogConfig{}, ""},
-		{"failure", 0, errStore, session.LogConfig{}, "WARN session: store request failed"},
-		{"slow", time.Second + 1, nil, session.LogConfig{}, "WARN session: store request was slow"},
+		{"success", session.Request{Duration: time.Second}, session.LogConfig{}, ""},
+		{"every request", session.Request{}, session.LogConfig{Calls: true}, "DEBUG session: store request"},
+		{"refused", session.Request{Err: errStore, Refused: true}, session.LogConfig{}, ""},
+		{"caller gone", session.Request{Err: context.Canceled}, session.LogConfig{}, ""},
+		{"failure", session.Request{Err: errStore}, session.LogConfig{}, "WARN session: store request failed"},
+		{"slow", session.Request{Duration: time.Second + 1}, session.LogConfig{}, "WARN session: store request was slow"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var b bytes.Buffer
 			o := newLogObserver(t, &b, slog.LevelDebug, tt.cfg)
-			o.Request(ctx, session.Request{Name: "GetItem", Table: "sessions", Attempt: 1, Duration: tt.took, Err: tt.err, ReadUnits: 0.5})
+			r := tt.request
+			r.Name, r.Table, r.Attempt, r.ReadUnits = "GetItem", "sessions", 1, 0.5
+			o.Request(ctx, r)
 			got := lines(t, &b)
 			switch {
 			case tt.want == "" && len(got) == 0:
 			case len(got) != 1 || got[0].Level+" "+got[0].Msg != tt.want || got[0].Name != "GetItem" || got[0].Table != "sessions" ||
-				got[0].ReadUnits != 0.5 || got[0].Duration != int64(tt.took):
+				got[0].ReadUnits != 0.5 || got[0].Duration != int64(r.Duration):
 				t.Errorf("got %+v, want %q", got, tt.want)
 			}
 		})
