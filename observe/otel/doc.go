@@ -18,6 +18,13 @@
 // attribute session.outcome is as with the metrics. Only "error" makes it a
 // failed span, with error.type and the text of the error, which has no key.
 //
+// For spans below these give the [aws.Config] an HTTPClient with the Transport
+// of otelhttp, or a TracerProvider to the client; and go-redis a hook with
+// redisotel.InstrumentTracing. Tell the latter WithDBStatement(false): without
+// it, its spans have the keys and the data of sessions.
+//
+// [aws.Config]: https://pkg.go.dev/github.com/aws/aws-sdk-go-v2/aws#Config
+//
 // # Metrics
 //
 // What the semantic conventions for database clients name has their name; it

@@ -7,13 +7,40 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/dynamodb"
 	"github.com/seed-a7bee19b/session/backend/memory"
 	sessionotel "github.com/seed-a7bee19b/session/observe/otel"
 )
+
+// loadConfig stands for config.LoadDefaultConfig of the AWS SDK.
+func loadConfig(context.Context) (aws.Config, error) { return aws.Config{}, nil }
+
+// DynamoDB tells its requests, with what they cost. Who wants spans of them as
+// well gives cfg an HTTPClient with the Transport of otelhttp.
+func ExampleObserver_Request() {
+	cfg, err := loadConfig(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	observer, err := sessionotel.New(sessionotel.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	backend, err := dynamodb.New(cfg, dynamodb.Config{OnRequest: observer.Request})
+	if err != nil {
+		log.Fatal(err)
+	}
+	manager, err := session.New(backend, session.Config{Observer: observer})
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(http.ListenAndServe(":8080", manager.Handler(http.DefaultServeMux)))
+}
 
 // With the global providers, the zero Config is all there is to it. Sessions
 // in memory can be counted.
