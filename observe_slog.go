@@ -41,7 +41,8 @@ type LogConfig struct {
 //     request, or the client was gone.
 //   - Debug: everything else.
 //
-// What the logger does not take costs no allocation.
+// What the logger does not take costs no allocation; a call has one, to know
+// how it ends, unless the logger does not take errors either.
 type LogObserver struct {
 	log *slog.Logger
 	cfg LogConfig
