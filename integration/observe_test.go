@@ -1,9 +1,11 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"strings"
@@ -277,6 +279,39 @@ func mixed(ctx context.Context, m *session.Manager, text string) error {
 		return fmt.Errorf("after log out: %w", err)
 	}
 	return nil
+}
+
+// TestLogIsQuiet: at level Info nothing is logged of what goes as it should,
+// conflicts and locks included; and of a throttled request one line is, though
+// the call has succeeded.
+func TestLogIsQuiet(t *testing.T) {
+	var b bytes.Buffer
+	o, err := session.NewLogObserver(slog.New(slog.NewTextHandler(&b, nil)), session.LogConfig{Slow: session.Never})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dc := newTable(t, dynamodb.Config{})
+	dc.OnRequest = o.Request
+	backend, p := connect(t, dc)
+	m, err := session.New(backend, session.Config{Observer: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := mixed(t.Context(), m, "some text"); err != nil {
+		t.Fatal(err)
+	}
+	if b.Len() > 0 {
+		t.Errorf("logged:\n%s", &b)
+	}
+	p.SetRule(proxy.Nth("UpdateItem", 1, proxy.Action{Fault: proxy.Throttle}))
+	s := m.Start()
+	if err := errors.Join(note.Set(s, "some text"), m.Save(t.Context(), s)); err != nil {
+		t.Fatal(err)
+	}
+	if text := b.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=WARN") ||
+		!strings.Contains(text, "ProvisionedThroughputExceededException") {
+		t.Errorf("logged:\n%s", text)
+	}
 }
 
 // TestSpansOfClientsNest: the spans that the clients of DynamoDB and Redis make
