@@ -18,12 +18,10 @@
 // attribute session.outcome is as with the metrics. Only "error" makes it a
 // failed span, with error.type and the text of the error, which has no key.
 //
-// For spans below these give the [aws.Config] an HTTPClient with the Transport
+// For spans below these give the aws.Config an HTTPClient with the Transport
 // of otelhttp, or a TracerProvider to the client; and go-redis a hook with
 // redisotel.InstrumentTracing. Tell the latter WithDBStatement(false): without
 // it, its spans have the keys and the data of sessions.
-//
-// [aws.Config]: https://pkg.go.dev/github.com/aws/aws-sdk-go-v2/aws#Config
 //
 // # Metrics
 //
@@ -51,7 +49,8 @@
 //	    session.operation ("Load"), session.outcome, error.type if that is "error".
 //	    session.outcome is "ok", "not_found", "conflict" (others have changed
 //	    the session since it was read; or the lock of an Extend or a Release
-//	    is lost), "locked", "canceled" (the caller was gone) or "error".
+//	    is lost), "locked", "canceled" (the caller was gone) or "error". So the
+//	    number of conflicts is that of operation Save and outcome conflict.
 //	session.lock.wait  s, histogram
 //	    How long a request in mode Exclusive waited for its lock.
 //	    session.outcome, "error" if there was none in time; error.type
