@@ -88,10 +88,11 @@ var sweeperRules = []backendRule{
 	}, needs: canFail},
 	{name: "SweepOnError", run: sweeping(ruleSweepOnError), waits: true, quotes: []string{
 		"It MUST hand opts.OnError each error that cost it a page or a record,",
-		"If it returns nil the sweep goes on, else it ends with what it returns.",
+		"else it ends with what OnError returns.",
 	}, needs: canFail},
 	{name: "SweepGoesOn", run: sweeping(ruleSweepGoesOn), waits: true, quotes: []string{
 		"It MUST hand opts.OnError each error that cost it a page or a record, and go on after a nil from it.",
+		"If it returns nil the sweep goes on, and does not return that error at its end;",
 	}, needs: canFail},
 	{name: "RaceSweep", run: sweeping(ruleRaceSweep), quotes: []string{
 		"It MUST NOT delete a record that is live, or whose lock is live, at the moment of the deletion, whatever it was when it was found:",
