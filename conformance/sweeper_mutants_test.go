@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,7 @@ var sweeperMutants = []mutant{
 	{"skip is an error", "SweepSkip"},
 	{"skipped are not counted", "SweepSkip"},
 	{"BeforeBatch's error skips", "SweepStop"},
+	{"BeforeBatch's error skips, and is returned", "SweepStop"},
 	{"BeforeBatch's error is another", "SweepStop"},
 	{"BeforeBatch's error goes to OnError", "SweepStop"},
 	{"BeforeBatch's error after the batch", "SweepStop"},
@@ -341,6 +343,21 @@ func (w *modelSweep) run(ctx context.Context) error {
 	if m.bug == "one batch" {
 		size = max(len(keys), 1)
 	}
+	if m.bug == "BeforeBatch's error skips, and is returned" && size == 1 {
+		if before := w.opts.BeforeBatch; before != nil {
+			var first error
+			w.opts.BeforeBatch = func(ctx context.Context, n int) error {
+				err := before(ctx, n)
+				first = cmp.Or(first, err)
+				if err != nil {
+					return session.SkipBatch
+				}
+				return nil
+			}
+			_, err := w.batches(ctx, slices.Collect(slices.Chunk(keys, size)))
+			return errors.Join(err, first)
+		}
+	}
 	last, err := w.batches(ctx, slices.Collect(slices.Chunk(keys, size)))
 	if err == errSweepEnd {
 		err = nil
@@ -374,7 +391,7 @@ func (w *modelSweep) batches(ctx context.Context, batches [][]string) (checkpoin
 			continue
 		}
 		w.count(&w.report.Expired, len(batch))
-		if m.bug == "parallel" {
+		if m.bug == "parallel" && w.opts.Workers > 1 {
 			wg.Add(1)
 			go func() { defer wg.Done(); errs[i] = w.batch(ctx, i, batch) }()
 			continue
@@ -417,7 +434,7 @@ func (w *modelSweep) batch(ctx context.Context, i int, keys []string) error {
 			looked = append(looked, true)
 		}
 	}
-	if m.bug == "BeforeBatch after it has begun" && w.opts.BeforeBatch != nil && len(keys) == 4 && i == 0 {
+	if m.bug == "BeforeBatch after it has begun" && w.opts.BeforeBatch != nil && len(keys) == 6 && i == 0 {
 		if err := w.delete(ctx, keys, looked); err != nil {
 			return err
 		}

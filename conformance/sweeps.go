@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -140,8 +141,8 @@ type group struct {
 }
 
 // A store may drop what has expired at any time, and Load may hide it. So
-// rules make groups of equal records, of which one is not swept. If at least
-// half of another is missing, and little of that one, the sweep was it.
+// rules make groups of equal records, of which one is not swept. If most of
+// another is missing, and most of that one is not, the sweep was it.
 
 // expired makes groups of n records, and returns when they have expired.
 func (p *sweepProbe) expired(n, groups int) (swept []group, control group) {
@@ -168,7 +169,7 @@ func (p *sweepProbe) expiredPair(n int) (swept, control group) {
 
 // whole is a sweep of a group for as long as it takes.
 func (g group) whole() session.SweepOptions {
-	return session.SweepOptions{KeyPrefix: g.prefix, Grace: 1}
+	return session.SweepOptions{KeyPrefix: g.prefix, Grace: 1, Segments: 2, Workers: 2}
 }
 
 // oneByOne makes what happens in a sweep follow an order, as far as the
@@ -214,14 +215,14 @@ func (p *sweepProbe) left(g group) int {
 	return int(p.sweep(p.s, g.whole()).Deleted)
 }
 
-// few tells whether got is so much less than want that a store which drops
-// some by itself is no explanation.
-func few(got, want int) bool { return 2*got <= want && want > 0 }
+// few tells whether got of n records are so few, and those of the control
+// group so many, that a store which drops some by itself is no explanation.
+func few(got, control, n int) bool { return 4*got <= n && 4*control >= 3*n }
 
 // intact complains if records of g are missing and those of control are not.
 func (p *sweepProbe) intact(g, control group, after string) {
 	p.Helper()
-	if got, want := p.left(g), p.left(control); few(got, want) {
+	if got, want := p.left(g), p.left(control); few(got, want, len(g.keys)) {
 		p.Errorf("%s: %d of %d expired records are left", after, got, want)
 	}
 }
@@ -247,7 +248,7 @@ func ruleSweep(p *sweepProbe) {
 		if left := p.seen(g.keys); len(left) > 0 {
 			p.Errorf("%d of %d expired records are there after a sweep", len(left), len(g.keys))
 		}
-		if i == 0 && few(int(report.Deleted), p.left(control)) {
+		if i == 0 && few(int(report.Deleted), p.left(control), len(control.keys)) {
 			p.Errorf("a sweep of %d expired records says that it has deleted %d", len(g.keys), report.Deleted)
 		}
 	}
@@ -322,17 +323,18 @@ func ruleSweepRenewed(p *sweepProbe) {
 }
 
 func ruleSweepGrace(p *sweepProbe) {
+	const each = 4
 	ages := []time.Duration{time.Minute, 10 * time.Minute, time.Hour, 3 * time.Hour}
 	soon := p.soon()
-	dead := func(prefix string) (keys []string) {
-		for _, ago := range ages {
-			key := p.key(fmt.Sprint(prefix, ago))
-			p.save(key, expiring(p.record("1"), soon.Add(-ago)))
-			keys = append(keys, key)
+	var swept, spared []string // each of an age, the youngest first
+	for _, ago := range ages {
+		for i := range each {
+			for prefix, keys := range map[string]*[]string{"dead/": &swept, "spared/": &spared} {
+				*keys = append(*keys, p.key(fmt.Sprint(prefix, ago, i)))
+				p.save((*keys)[len(*keys)-1], expiring(p.record("1"), soon.Add(-ago)))
+			}
 		}
-		return keys
 	}
-	swept, spared := dead("dead/"), dead("spared/")
 	g, control := p.expiredPair(8)
 	for _, c := range []struct {
 		grace time.Duration
@@ -342,14 +344,18 @@ func ruleSweepGrace(p *sweepProbe) {
 		{2 * time.Hour, "2h", 3},
 		{0, "the default, 5m,", 1},
 	} {
-		for _, prefix := range []string{p.key("dead/"), g.prefix} {
-			p.sweep(p.s, session.SweepOptions{Grace: c.grace, KeyPrefix: prefix})
-		}
-		if old := p.seen(swept[c.kept:]); len(old) > 0 {
+		opts := g.whole()
+		opts.Grace = c.grace
+		p.sweep(p.s, opts)
+		opts.KeyPrefix = p.key("dead/")
+		p.sweep(p.s, opts)
+		if old := p.seen(swept[each*c.kept:]); len(old) > 0 {
 			p.Errorf("with a Grace of %s, a record that expired %v or longer ago is there after a sweep", c.name, ages[c.kept])
 		}
-		if got, want := p.seen(swept[:c.kept]), p.seen(spared[:c.kept]); len(got) < len(want) {
-			p.Errorf("with a Grace of %s, a sweep has deleted a record that expired %v or shorter ago", c.name, ages[c.kept-1])
+		last := each * (c.kept - 1)
+		got, want := p.seen(swept[last:last+each]), p.seen(spared[last:last+each])
+		if few(len(got), len(want), each) {
+			p.Errorf("with a Grace of %s, a sweep has deleted records that expired %v ago", c.name, ages[c.kept-1])
 		}
 	}
 	p.intact(g, control, "after sweeps of records that expired a moment ago, with a Grace of minutes")
@@ -370,31 +376,29 @@ func ruleSweepKeyPrefix(p *sweepProbe) {
 	ours := dead("a/", "a/b", "a/a/", "a/%")
 	others := dead("a", "A/", "A/b", "b/"+prefix, "ab", "%", "a%", "a\\/")
 	p.wait(soon)
-	all := p.sweep(p.s, session.SweepOptions{Grace: 1, DryRun: true})
+	opts := group{}.whole()
+	opts.DryRun = true
+	all := p.sweep(p.s, opts)
 	if seen := len(p.seen(ours)) + len(p.seen(others)); int(all.Scanned) < seen {
 		p.Errorf("without a KeyPrefix, a dry run has looked at %d records; there are %d or more", all.Scanned, seen)
 	}
-	report := p.sweep(p.s, session.SweepOptions{Grace: 1, KeyPrefix: prefix})
+	report := p.sweep(p.s, group{prefix: prefix}.whole())
 	if report.Deleted > n {
 		p.Errorf("a sweep says that it has deleted %d records, of which %d begin with KeyPrefix", report.Deleted, n)
-	}
-	left := p.seen(others)
-	if len(left) > 0 && len(left) < len(others) {
-		p.Errorf("of %d expired records that do not begin with KeyPrefix, %d are left after a sweep", len(others), len(left))
 	}
 }
 
 func ruleSweepDryRun(p *sweepProbe) {
 	const n = 8
 	g, control := p.expiredPair(n)
-	opts := g.oneByOne(3)
+	opts := g.oneByOne(2)
 	opts.DryRun = true
 	report := p.sweep(p.s, opts)
 	got, want := p.left(g), p.left(control)
-	if few(got, want) {
+	if few(got, want, n) {
 		p.Errorf("after a dry run, %d of %d expired records are left", got, want)
 	}
-	if few(int(report.Deleted), want) || report.Deleted > n {
+	if few(int(report.Deleted), want, n) || report.Deleted > n {
 		p.Errorf("a dry run says that it would delete %d records of %d that have expired", report.Deleted, n)
 	}
 }
@@ -405,11 +409,11 @@ func ruleSweepBeforeBatch(p *sweepProbe) {
 	var first sync.Once
 	var announced atomic.Int64
 	opts := g.whole()
-	opts.BatchSize = 4
+	opts.BatchSize = 6
 	opts.BeforeBatch = func(_ context.Context, n int) error {
 		first.Do(func() { // and batches at the same time wait
 			got := len(p.seen(before))
-			if few(got, len(before)) && !few(len(p.seen(inControl)), len(inControl)) {
+			if len(before) > 0 && few(got, len(p.seen(inControl)), len(before)) {
 				p.Errorf("at the first call of BeforeBatch, %d of %d expired records were left", got, len(before))
 			}
 		})
@@ -444,7 +448,7 @@ func ruleSweepSkip(p *sweepProbe) {
 		}
 		control := []group{groups[2], last}[i]
 		got, want := p.left(g), int(skipped.Load())
-		if got > want || few(got, want) && p.left(control) == n {
+		if got > want || want > 0 && few(got, p.left(control)*want/n, want) {
 			p.Errorf("%d of %d records are left after a sweep of which %d were skipped", got, n, want)
 		}
 		if report.Skipped != skipped.Load() {
@@ -475,8 +479,7 @@ func ruleSweepStop(p *sweepProbe) {
 			p.Errorf("BeforeBatch returned an error: the sweep ended with %v, want that error", err)
 		}
 		control := []group{groups[2], last}[i]
-		switch got, want := p.left(g), p.left(control); {
-		case got == 0 && want > 0, i == 1 && few(got, want):
+		if got, want := p.left(g), p.left(control); few(got, want, n) {
 			p.Errorf("BeforeBatch returned an error: %d of %d expired records are left", got, want)
 		}
 		if i == 1 && report.Deleted != 0 {
@@ -502,7 +505,7 @@ func ruleSweepFailedReport(p *sweepProbe) {
 		return // it was one batch, or there is none
 	}
 	gone := n - p.left(g)
-	if int(report.Deleted) > gone || p.left(control) == n && few(int(report.Deleted+report.Failed), gone) {
+	if int(report.Deleted) > gone || gone > 0 && few(int(report.Deleted+report.Failed), p.left(control)*gone/n, gone) {
 		p.Errorf("a sweep that was ended has deleted %d records; its report says %d", gone, report.Deleted)
 	}
 }
@@ -527,8 +530,8 @@ func ruleSweepReport(p *sweepProbe) {
 	p.consistent(p.sweep(p.s, opts), n, 0)
 }
 
-// consistent looks at the report of a sweep of n records, of which about least
-// were to be deleted, and that has come to its end.
+// consistent looks at the report of a sweep of n records, of which least were
+// to be deleted, and that has come to its end.
 func (p *sweepProbe) consistent(r session.SweepReport, n, least int) {
 	p.Helper()
 	if sum := r.Deleted + r.Kept + r.Skipped + r.Failed; r.Expired != sum {
@@ -537,7 +540,7 @@ func (p *sweepProbe) consistent(r session.SweepReport, n, least int) {
 	if r.Scanned < r.Expired {
 		p.Errorf("of %d records that were looked at, %d had expired", r.Scanned, r.Expired)
 	}
-	if int(r.Deleted) > n || few(int(r.Deleted), least) || r.Skipped != 0 || r.Failed != 0 || r.Elapsed <= 0 {
+	if int(r.Deleted) > n || few(int(r.Deleted), least, n) || r.Skipped != 0 || r.Failed != 0 || r.Elapsed <= 0 {
 		p.Errorf("after a sweep of %d expired records, of which none failed or was skipped, the report is %+v", n, r)
 	}
 	if r.Checkpoint != nil {
@@ -577,7 +580,7 @@ func ruleSweepResume(p *sweepProbe) {
 	stop := errors.New("stop, says BeforeBatch")
 	g, control := p.expiredPair(n)
 	var calls atomic.Int64
-	opts := g.oneByOne(5)
+	opts := g.oneByOne(7)
 	opts.BeforeBatch = func(context.Context, int) error {
 		if calls.Add(1) == 2 {
 			return stop
@@ -598,7 +601,7 @@ func ruleSweepResume(p *sweepProbe) {
 	if left := p.left(g); left > 0 {
 		p.Errorf("%d of %d expired records are left after a sweep that was ended and resumed", left, n)
 	}
-	if int(report.Deleted) > n || few(int(report.Deleted), p.left(control)) {
+	if int(report.Deleted) > n || few(int(report.Deleted), p.left(control), n) {
 		p.Errorf("a sweep of %d records that was ended and resumed says that it has deleted %d", n, report.Deleted)
 	}
 	if report.Checkpoint != nil {
@@ -634,7 +637,8 @@ func ruleSweepUnsupported(p *sweepProbe) {
 		{"Foreign", func(o *session.SweepOptions) { o.Foreign = true }},
 		{"Resume", func(o *session.SweepOptions) { o.Resume = []byte("no checkpoint") }},
 	}
-	groups, control := p.expired(6, len(cases))
+	const n = 4
+	groups, control := p.expired(n, len(cases))
 	for i, c := range cases {
 		opts := groups[i].whole()
 		c.set(&opts)
@@ -644,13 +648,13 @@ func ruleSweepUnsupported(p *sweepProbe) {
 			p.Error("a sweep was resumed from what is no checkpoint: no error")
 		case err == nil:
 			if left := p.left(groups[i]); left > 0 {
-				p.Errorf("a sweep with %s has left %d of %d expired records", c.name, left, len(groups[i].keys))
+				p.Errorf("a sweep with %s has left %d of %d expired records", c.name, left, n)
 			}
 			continue
 		case !errors.Is(err, errors.ErrUnsupported) && c.name != "Resume":
 			p.Errorf("a sweep with %s: got error %v, want none, or one that wraps errors.ErrUnsupported", c.name, err)
 		}
-		if len(p.seen(groups[i].keys)) == 0 && len(p.seen(control.keys)) > 0 {
+		if few(len(p.seen(groups[i].keys)), len(p.seen(control.keys)), n) {
 			p.Errorf("a sweep with %s failed, and has deleted records", c.name)
 		}
 	}
@@ -781,58 +785,66 @@ func ruleSweepGoesOn(p *sweepProbe) {
 	}
 }
 
-func ruleSweepLocked(p *sweepProbe) {
-	key, soon := p.key("locked"), p.soon()
-	p.save(key, expiring(p.record("1"), soon))
-	l := p.b.(session.Leaser)
-	if _, err := l.Acquire(p.ctx, key, long); err != nil {
-		p.Fatalf("Acquire: %v", err)
+// lock locks records that expire soon, and returns when they have; false if
+// they had before, on a machine that is slow.
+func (p *sweepProbe) lock(ttl time.Duration, keys ...string) bool {
+	p.Helper()
+	soon := p.soon()
+	for _, key := range keys {
+		p.save(key, expiring(p.record("1"), soon))
+		switch _, err := p.b.(session.Leaser).Acquire(p.ctx, key, ttl); {
+		case errors.Is(err, session.ErrNotFound):
+			return false
+		case err != nil:
+			p.Fatalf("Acquire: %v", err)
+		}
 	}
+	over := p.now().Add(ttl)
 	p.wait(soon)
-	before, err := p.b.Load(p.ctx, key)
-	if err != nil || !before.LockedUntil.After(p.now()) {
-		before.LockedUntil = time.Time{} // dropped, hidden, or not said
+	if ttl != long {
+		p.wait(over)
 	}
-	report := p.sweep(p.s, group{prefix: p.prefix}.whole())
+	return true
+}
+
+func ruleSweepLocked(p *sweepProbe) {
+	var keys [2][]string // of which those of the second are not swept
+	prefix := p.key("swept/")
+	for i := range 4 {
+		keys[0] = append(keys[0], fmt.Sprint(prefix, i))
+		keys[1] = append(keys[1], p.key(fmt.Sprint("spared/", i)))
+	}
+	if !p.lock(long, slices.Concat(keys[0], keys[1])...) {
+		return
+	}
+	var locked int // says Load
+	for _, key := range p.seen(keys[0]) {
+		if rec, err := p.b.Load(p.ctx, key); err == nil && rec.LockedUntil.After(p.now()) {
+			locked++
+		}
+	}
+	report := p.sweep(p.s, group{prefix: prefix}.whole())
 	if report.Deleted != 0 {
-		p.Errorf("a sweep of an expired record with a live lock says that it has deleted %d", report.Deleted)
+		p.Errorf("a sweep of expired records with live locks says that it has deleted %d", report.Deleted)
 	}
-	if _, err := p.b.Load(p.ctx, key); err != nil && !before.LockedUntil.IsZero() {
-		p.Errorf("Load after a sweep of an expired record with a live lock: %v", err)
+	if locked > 0 && few(len(p.seen(keys[0])), len(p.seen(keys[1])), locked) {
+		p.Errorf("a sweep has deleted expired records with live locks")
 	}
 }
 
 func ruleSweepLeaseOver(p *sweepProbe) {
-	l := p.b.(session.Leaser)
-	names := []string{"lease over", "released"}
-	soon := p.soon()
-	for _, name := range names {
-		key := p.key(name)
-		p.save(key, expiring(p.record("1"), soon))
-		rec, err := l.Acquire(p.ctx, key, p.brief())
-		if err != nil {
-			p.Fatalf("Acquire: %v", err)
-		}
-		if name != "released" {
-			continue
-		}
-		if err := l.Release(p.ctx, key, rec.Version, time.Time{}); err != nil {
-			p.Errorf("Release: %v", err)
-		}
+	key := p.key("lease over")
+	if !p.lock(p.brief(), key) {
+		return
 	}
-	over := p.now().Add(p.brief())
-	p.wait(soon)
-	p.wait(over)
 	p.sweep(p.s, group{prefix: p.prefix}.whole())
-	for _, name := range names {
-		if len(p.seen([]string{p.key(name)})) > 0 {
-			p.Errorf("an expired record whose lock is over (%s) is there after a sweep", name)
-		}
+	if len(p.seen([]string{key})) > 0 {
+		p.Error("an expired record is there after a sweep, and the lease of its lock is over")
 	}
 }
 
 func ruleRaceSweep(p *sweepProbe) {
-	const rounds = 20
+	const rounds = 12
 	opts := group{prefix: p.prefix}.whole()
 	for range rounds {
 		var keys []string
