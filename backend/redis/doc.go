@@ -6,7 +6,8 @@
 // to the server and back: Load, Save, Touch, Delete, Acquire, Extend, Release.
 // Acquire reads and Save unlocks, so a read and write under a lock is two. The
 // first call of its kind to a server that does not know the script costs one
-// more, an EVAL. Each retry is one more.
+// more, an EVAL. Each retry is one more. For the operator there is List, which
+// goes through all keys with SCAN.
 //
 // A script takes the server about twice as long as HMGET or HSET would alone:
 // Redis 7.0 carried out more than 100,000 a second on one core, with 700 bytes
@@ -41,6 +42,14 @@
 // Redis removes a key by itself one minute after its deadline. Until then the
 // record is dead, and takes room, so that a retry finds the write that it
 // repeats.
+//
+// # Sweeping
+//
+// There is nothing to sweep, so Backend is no [session.Sweeper]: every session
+// has a time to live, and Redis removes it soon after the minute, whether
+// anybody asks for it or not. One that stays was made to, with PERSIST, or was
+// not written by this package: [Backend.List] shows these, with an Expires long
+// past or as Foreign.
 //
 // # Retries and contexts
 //
@@ -123,4 +132,10 @@
 // connection:
 //
 //	~session:* +eval +evalsha +time +exists +hmget +hset +pexpireat +del
+//
+// [Backend.List] changes nothing, and needs
+//
+//	~session:* +scan +eval +evalsha +time +exists +hmget +hexists +hstrlen
+//
+// SCAN names the keys of others too, whatever the user may do with them.
 package redis
