@@ -268,18 +268,18 @@ func TestListNoScript(t *testing.T) {
 	}
 }
 
-// The permissions of the package comment are enough, and needed.
+// The permissions of the package comment are enough.
 func TestListPermissions(t *testing.T) {
 	admin := redis.NewClient(&redis.Options{Addr: realServer})
 	closeLater(t, admin)
 	ctx := t.Context()
-	owner, err := New(admin, Config{Prefix: "listed:"})
+	c := Config{Prefix: newPrefix()}
+	owner, err := New(admin, c)
 	wantNil(t, err, "New")
 	mustSave(t, owner, "k", "", "")
 	mustAcquire(t, owner, "k", time.Minute)
-	rules := []any{"acl", "setuser", "operator", "on", ">pw", "~listed:*"}
-	needed := strings.Fields("+scan +eval +evalsha +time +exists +hmget +hexists +hstrlen")
-	for _, rule := range needed {
+	rules := []any{"acl", "setuser", "operator", "reset", "on", ">pw", "~" + c.Prefix + "*"}
+	for _, rule := range strings.Fields("+scan +eval +evalsha +time +exists +hmget +hexists +hstrlen") {
 		rules = append(rules, rule)
 	}
 	wantNil(t, admin.Do(ctx, rules...).Err(), "ACL SETUSER")
@@ -287,7 +287,7 @@ func TestListPermissions(t *testing.T) {
 	o.Username, o.Password = "operator", "pw"
 	client := redis.NewClient(o)
 	closeLater(t, client)
-	b, err := New(client, Config{Prefix: "listed:"})
+	b, err := New(client, c)
 	wantNil(t, err, "New")
 	if got := listed(t, b, ListOptions{}); len(got) != 1 || got["k"].LockedUntil.IsZero() {
 		t.Errorf("listed %+v", got)
