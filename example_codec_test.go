@@ -31,11 +31,30 @@ func (c either) Split(data []byte) (map[string][]byte, error) {
 		if err := c.other.Unmarshal(data, &v); err != nil {
 			return nil, err
 		}
-		if values[name], err = c.Marshal(v); err != nil {
+		if values[name], err = c.Marshal(whole(v)); err != nil {
 			return nil, err
 		}
 	}
 	return values, nil
+}
+
+// whole makes integers of JSON's numbers, where they are.
+func whole(v any) any {
+	switch v := v.(type) {
+	case float64:
+		if n := int64(v); float64(n) == v {
+			return n
+		}
+	case []any:
+		for i := range v {
+			v[i] = whole(v[i])
+		}
+	case map[string]any:
+		for name := range v {
+			v[name] = whole(v[name])
+		}
+	}
+	return v
 }
 
 // How to change the codec while sessions live and machines are updated one by
