@@ -14,5 +14,7 @@ func (a *app) storeCommands() []*cobra.Command {
 
 // sessionCommands are those about sessions, and about what they cost.
 func (a *app) sessionCommands() []*cobra.Command {
-	return []*cobra.Command{}
+	return []*cobra.Command{
+		a.costCommand(),
+	}
 }
