@@ -15,6 +15,11 @@ func (a *app) storeCommands() []*cobra.Command {
 // sessionCommands are those about sessions, and about what they cost.
 func (a *app) sessionCommands() []*cobra.Command {
 	return []*cobra.Command{
+		a.listCommand(),
+		a.showCommand(),
+		a.revokeCommand(),
+		a.statsCommand(),
+		a.benchCommand(),
 		a.costCommand(),
 	}
 }
