@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/seed-a7bee19b/session"
@@ -41,6 +40,7 @@ type entry struct {
 
 type listOptions struct {
 	KeyPrefix string
+	Limit     int     // 0: all
 	ReadUnits float64 // per second; 0: as fast as it goes
 	Segments  int     // 0: the default of the backend
 	Workers   int     // 0: the default of the backend
@@ -83,5 +83,3 @@ func (a *app) onRequest(ctx context.Context, r session.Request) {
 		a.observe(ctx, r)
 	}
 }
-
-var errNoTables = fmt.Errorf("Redis has no tables: a session is a key, and is there as soon as it is written")
