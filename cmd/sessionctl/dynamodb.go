@@ -62,6 +62,7 @@ func (a *app) openDynamoDB(ctx context.Context) (*dynamoStore, error) {
 	}
 	s := &dynamoStore{table: a.table, endpoint: endpoint, config: a.attributes}
 	s.config.Table = a.table
+	s.config.OnRequest = a.observe
 	a.dynamo = s // what explains errors needs it
 	if onLoopback(endpoint) {
 		cfg.Region = cmp.Or(cfg.Region, "us-east-1")
@@ -139,7 +140,11 @@ func credentialsFrom(s *dynamoStore) string {
 func (s *dynamoStore) Close() error { return nil }
 
 func (s *dynamoStore) List(ctx context.Context, opts listOptions, visit func(entry) error) (listReport, error) {
-	return listReport{}, errors.ErrUnsupported
+	begun := time.Now()
+	report, err := s.Backend.List(ctx, dynamodb.ListOptions{
+		KeyPrefix: opts.KeyPrefix, Limit: opts.Limit, ReadUnits: opts.ReadUnits, Segments: opts.Segments, Workers: opts.Workers,
+	}, func(e dynamodb.Entry) error { return visit(entry(e)) })
+	return listReport{Scanned: report.Scanned, ReadUnits: report.ReadUnits, Elapsed: time.Since(begun)}, err
 }
 
 // About is one DescribeTable, which costs no capacity.

@@ -77,9 +77,3 @@ func (a *app) sessionCodec() (session.Codec, error) {
 	}
 	return nil, usageError("--codec is %q; it can be msgpack or json", a.codec)
 }
-
-func (a *app) onRequest(ctx context.Context, r session.Request) {
-	if a.observe != nil {
-		a.observe(ctx, r)
-	}
-}
