@@ -53,12 +53,14 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 			return
 		}
 		x := &exchange{m: m, request: r.Header, response: w.Header(), inner: m, mode: mode}
-		x.ctx = context.WithValue(r.Context(), exchangeKey{m.core}, x)
+		x.found = exchangeContext{r.Context(), x}
+		x.ctx = &x.found
 		if m.locking.Load() {
 			x.ctx, x.cancel = context.WithCancelCause(x.ctx)
 			defer x.cancel(nil)
 		}
-		rw := &responseWriter{ResponseWriter: w, x: x, r: r.WithContext(x.ctx)}
+		x.writer = responseWriter{ResponseWriter: w, x: x, r: r.WithContext(x.ctx)}
+		rw := &x.writer
 		if len(x.response) > 0 {
 			rw.outer = x.response.Clone()
 		}
@@ -164,6 +166,23 @@ func (m *Manager) exchange(ctx context.Context) *exchange {
 	return x
 }
 
+// exchangeContext is the request's context, and knows its exchange.
+type exchangeContext struct {
+	context.Context
+	x *exchange
+}
+
+// Value looks for the exchange, and then in the request's own context.
+func (c *exchangeContext) Value(key any) any {
+	if k, ok := key.(exchangeKey); ok && k.core == c.x.m.core {
+		return c.x
+	}
+	return c.Context.Value(key)
+}
+
+// String is for who prints the context.
+func (c *exchangeContext) String() string { return fmt.Sprintf("%v.WithSession", c.Context) }
+
 // exchange is one request and its response, as far as its session goes.
 type exchange struct {
 	m        *Manager
@@ -172,6 +191,10 @@ type exchange struct {
 	request  http.Header
 	response http.Header // not to be used once started
 	started  atomic.Bool // the response has; no token can be sent any more
+
+	// Here, so that a request has one allocation for all of it.
+	found  exchangeContext
+	writer responseWriter
 
 	mu      sync.Mutex
 	inner   *Manager // whose Handler is the innermost
@@ -450,13 +473,18 @@ func (x *exchange) announceIn(h http.Header) {
 	if handsOut {
 		cfg.sendToken(h, id, created)
 	}
-	vary := cmp.Or(cfg.Header, "Cookie")
-	if !listed(h["Vary"], vary) {
-		h.Add("Vary", vary)
+	// One allocation for both headers; who appends to one gets a copy.
+	values := [...]string{cmp.Or(cfg.Header, "Cookie"), "no-store"}
+	if vary := values[0]; !listed(h["Vary"], vary) {
+		if len(h["Vary"]) == 0 {
+			h["Vary"] = values[:1:1]
+		} else {
+			h.Add("Vary", vary)
+		}
 	}
 	cache := h["Cache-Control"]
 	if len(cache) == 0 || handsOut && !listed(cache, "no-store") && !listed(cache, "private") {
-		h.Set("Cache-Control", "no-store") // no shared cache may keep a token
+		h["Cache-Control"] = values[1:2:2] // no shared cache may keep a token
 	}
 }
 

@@ -41,7 +41,7 @@ type Sweeper interface {
 
 // SkipBatch is what [SweepOptions.BeforeBatch] returns to leave the records of
 // a batch alone.
-var SkipBatch = errors.New("session: skip this batch") //nolint:staticcheck,errname // a signal, like fs.SkipDir
+var SkipBatch = errors.New("session: skip this batch") //nolint:revive,errname,staticcheck // a signal, like fs.SkipDir
 
 // The defaults of [SweepOptions].
 const (

@@ -259,9 +259,12 @@ func (c MessagePack) Split(data []byte) (map[string][]byte, error) {
 	if pos != mapHeaderSize(h.n) {
 		return nil, errNotShortest
 	}
-	// One entry in the map costs some 50 bytes, so room is made for as many
-	// as can be there, but no more than one for every 8 bytes of data.
-	values := make(map[string][]byte, min(h.n, 1+rest/8))
+	var (
+		roomForEntries [16]place
+		roomForNames   [256]byte
+		entries        = roomForEntries[:0]
+		names          = roomForNames[:0]
+	)
 	var prev []byte
 	for i := range h.n {
 		kh, start, err := readHeader(data, pos)
@@ -290,13 +293,23 @@ func (c MessagePack) Split(data []byte) (map[string][]byte, error) {
 		if pos, err = walk(data, value, c.maxDepth()); err != nil {
 			return nil, fmt.Errorf("%w (byte %d of %d)", err, pos, len(data))
 		}
-		values[string(key)] = data[value:pos:pos]
+		names = append(names, key...)
+		entries = append(entries, place{len(names), value, pos})
 	}
 	if pos != len(data) {
 		return nil, fmt.Errorf("%w (byte %d of %d)", errTrailing, pos, len(data))
 	}
+	values := make(map[string][]byte, len(entries))
+	all, from := string(names), 0 // one allocation for all of them
+	for _, e := range entries {
+		values[all[from:e.name]] = data[e.value:e.end:e.end]
+		from = e.name
+	}
 	return values, nil
 }
+
+// place is where a name ends among the names, and where its value is in the data.
+type place struct{ name, value, end int }
 
 var (
 	errNotShortest = errors.New("codec: MessagePack: a length is not written in its shortest form")

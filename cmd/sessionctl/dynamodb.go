@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -61,6 +62,8 @@ func (a *app) openDynamoDB(ctx context.Context) (*dynamoStore, error) {
 	}
 	s := &dynamoStore{table: a.table, endpoint: endpoint, config: a.attributes}
 	s.config.Table = a.table
+	s.config.OnRequest = a.observe
+	a.dynamo = s // what explains errors needs it
 	if onLoopback(endpoint) {
 		cfg.Region = cmp.Or(cfg.Region, "us-east-1")
 		if a.profile == "" && !configured(cfg.Credentials) {
@@ -98,29 +101,57 @@ func configured(p aws.CredentialsProvider) bool {
 	return p != nil && !aws.IsCredentialsProvider(p, (*ec2rolecreds.Provider)(nil))
 }
 
-func (s *dynamoStore) String() string {
+func (s *dynamoStore) String() string { return s.where() }
+
+func (s *dynamoStore) where() string {
 	if s.endpoint != "" {
-		return fmt.Sprintf("table %q at %s", s.table, s.endpoint)
+		return fmt.Sprintf("table %q in %s at %s", s.table, s.region, s.endpoint)
 	}
 	return fmt.Sprintf("table %q in %s", s.table, s.region)
+}
+
+// credentialsFrom says where the credentials are from.
+func credentialsFrom(s *dynamoStore) string {
+	if s.madeUp {
+		return "made up, for an endpoint on this machine"
+	}
+	switch source := s.creds.Source; {
+	case strings.HasPrefix(source, "EnvConfig"):
+		return "from the environment"
+	case strings.HasPrefix(source, "SharedConfig"):
+		return "from a file in ~/.aws"
+	case strings.HasPrefix(source, "SSO"):
+		return "from SSO"
+	case strings.HasPrefix(source, "AssumeRole"):
+		return "of an assumed role"
+	case strings.HasPrefix(source, "WebIdentity"):
+		return "of a role with web identity"
+	case strings.HasPrefix(source, "EC2Role"):
+		return "of the role of this machine"
+	case strings.HasPrefix(source, "CredentialsEndpoint"):
+		return "of the role of this container"
+	case strings.HasPrefix(source, "Process"):
+		return "from a credential process"
+	default:
+		return "from " + cmp.Or(source, "the AWS configuration")
+	}
 }
 
 func (s *dynamoStore) Close() error { return nil }
 
 func (s *dynamoStore) List(ctx context.Context, opts listOptions, visit func(entry) error) (listReport, error) {
-	return listReport{}, errors.ErrUnsupported
+	begun := time.Now()
+	report, err := s.Backend.List(ctx, dynamodb.ListOptions{
+		KeyPrefix: opts.KeyPrefix, Limit: opts.Limit, ReadUnits: opts.ReadUnits, Segments: opts.Segments, Workers: opts.Workers,
+	}, func(e dynamodb.Entry) error { return visit(entry(e)) })
+	return listReport{Scanned: report.Scanned, ReadUnits: report.ReadUnits, Elapsed: time.Since(begun)}, err
 }
 
 // About is one DescribeTable, which costs no capacity.
 func (s *dynamoStore) About(ctx context.Context) (estimate, error) {
-	out, err := s.client.DescribeTable(ctx, &sdk.DescribeTableInput{TableName: &s.table})
+	t, err := s.describe(ctx)
 	if err != nil {
 		return estimate{}, err
 	}
-	return estimate{
-		Records: aws.ToInt64(out.Table.ItemCount),
-		Bytes:   aws.ToInt64(out.Table.TableSizeBytes),
-		Age:     6 * time.Hour,
-	}, nil
+	return estimate{Records: aws.ToInt64(t.ItemCount), Bytes: aws.ToInt64(t.TableSizeBytes), Age: 6 * time.Hour}, nil
 }
-

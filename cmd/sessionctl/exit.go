@@ -42,3 +42,19 @@ var errPrinted = errors.New("see above")
 
 // errTimeout is why the context of a command has ended.
 var errTimeout = errors.New("the time of --timeout is over")
+
+// wordsError is an error that says itself what happened and what to do. err,
+// which may be nil, is the cause.
+type wordsError struct {
+	what, todo string
+	err        error
+}
+
+func (e *wordsError) Error() string {
+	if e.err != nil {
+		return e.err.Error()
+	}
+	return e.what
+}
+
+func (e *wordsError) Unwrap() error { return e.err }

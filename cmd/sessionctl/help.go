@@ -102,7 +102,7 @@ func needsCommand(c *cobra.Command, args []string) error {
 		names = append(names, sub.Name())
 	}
 	if len(args) > 0 {
-		return usageError("%s has no command %q; it has %s", c.CommandPath(), args[0], strings.Join(names, ", "))
+		return usageError("there is no command %q; there is %s", c.CommandPath()+" "+args[0], strings.Join(names, ", "))
 	}
-	return usageError("%s needs a command: %s", c.CommandPath(), strings.Join(names, ", "))
+	return usageError("%q needs one more word: %s", c.CommandPath(), strings.Join(names, ", "))
 }

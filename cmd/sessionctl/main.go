@@ -39,7 +39,9 @@ type app struct {
 	stderr io.Writer
 	globals
 
-	running bool // a command has begun; errors before that are wrong usage
+	running bool         // a command has begun; errors before that are wrong usage
+	dynamo  *dynamoStore // the store that is open, or the one that could not be opened
+	redis   *redisStore
 }
 
 // run is the program. It returns its exit code.
@@ -90,7 +92,7 @@ No command prints a token, and none prints what is in a session unless asked.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	a.globals.add(root)
+	a.add(root)
 	root.SetUsageFunc(a.usage)
 	root.SetHelpCommand(helpCommand(root))
 	for _, group := range []struct {
@@ -118,7 +120,7 @@ func (a *app) prepare(c *cobra.Command) {
 	}
 	if begin := c.RunE; begin != nil {
 		c.RunE = func(cmd *cobra.Command, args []string) error {
-			if err := a.globals.check(cmd); err != nil {
+			if err := a.check(cmd); err != nil {
 				return err
 			}
 			a.running = true

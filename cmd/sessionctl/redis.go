@@ -36,6 +36,7 @@ func (a *app) openRedis() (*redisStore, error) {
 	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, 2*time.Second)
 	opts.ContextTimeoutEnabled = true
 	s := &redisStore{addr: opts.Addr, prefix: a.prefix}
+	a.redis = s // what explains errors needs it
 	if a.redisCluster {
 		if opts.DB != 0 {
 			return nil, usageError("a Redis cluster has no database %d, only 0: take it out of the URL", opts.DB)

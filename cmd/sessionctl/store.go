@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/seed-a7bee19b/session"
@@ -41,6 +40,7 @@ type entry struct {
 
 type listOptions struct {
 	KeyPrefix string
+	Limit     int     // 0: all
 	ReadUnits float64 // per second; 0: as fast as it goes
 	Segments  int     // 0: the default of the backend
 	Workers   int     // 0: the default of the backend
@@ -77,11 +77,3 @@ func (a *app) sessionCodec() (session.Codec, error) {
 	}
 	return nil, usageError("--codec is %q; it can be msgpack or json", a.codec)
 }
-
-func (a *app) onRequest(ctx context.Context, r session.Request) {
-	if a.observe != nil {
-		a.observe(ctx, r)
-	}
-}
-
-var errNoTables = fmt.Errorf("Redis has no tables: a session is a key, and is there as soon as it is written")
