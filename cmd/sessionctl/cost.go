@@ -140,7 +140,7 @@ weight. Requests that do not ask for it cost nothing.
 	fl.Float64Var(&f.conflicts, "conflicts", 0, "`share` of the writes without a lock that meet another one")
 	fl.Float64Var(&f.waits, "lock-waits", 0, "`share` of the locked requests that find the lock taken")
 	fl.Float64Var(&f.looks, "lock-looks", 3, "how often such a request looks before it is free")
-	fl.IntVar(&f.writes, "writes", 0, "how often a session is written under one ID (default: from --mix)")
+	fl.IntVar(&f.writes, "writes", 0, "how often each session is written under one ID (default: at random, from --mix)")
 	fl.StringVar(&f.rows, "rows", "", "`number` of rows in the table (default: from --mix and the timeouts)")
 	fl.DurationVar(&f.sweepEvery, "sweep-every", 0, "`time` between two sweeps, of a table without TTL")
 	fl.BoolVar(&f.provisioned, "provisioned", false, "capacity is provisioned; default is on demand")

@@ -89,9 +89,9 @@ type Workload struct {
 	// Touches, if not nil, is the share of unlocked reads that touch, in place
 	// of what follows from Gap.
 	Touches *float64
-	// Writes is how often a record is written under one ID, the first time
-	// included: that many tokens its version has. Default 0: what follows from
-	// Mix.
+	// Writes is how often each record is written under one ID, the first time
+	// included: up to 16 times this makes its item larger. Default 0: as often
+	// as follows from Mix on average, and at random.
 	Writes int
 	// Conflicts is the share of unlocked writes that meet another one, and are
 	// sent again.
@@ -345,42 +345,57 @@ func (m *model) each(weight float64, f func(n float64, data int)) {
 	}
 }
 
-// writes is how often a record is written under one ID.
-func (m *model) writes() int {
-	if m.w.Writes > 0 {
-		return m.w.Writes
+// phase is a time in the life of a record. The version of its item, and so the
+// item, grows with each of the first 16 writes.
+type phase int
+
+const (
+	inLife phase = iota
+	beforeWrite
+	atEnd
+)
+
+// average is that of f over how often a record has been written by then, up to
+// 16 times.
+//
+// If Writes is set, every record is written that often. If not, lives end at
+// random: whatever is done to a record, it is as likely as ever that it is the
+// last, and then all phases look alike.
+func (m *model) average(p phase, f func(writes int) float64) float64 {
+	if n := m.w.Writes; n > 0 {
+		first, last := 1, n
+		switch p {
+		case beforeWrite:
+			last = max(1, n-1)
+		case atEnd:
+			first = n
+		}
+		var sum float64
+		for i := first; i <= min(last, tokens); i++ {
+			sum += f(i)
+		}
+		if last > tokens {
+			sum += float64(last-max(tokens, first-1)) * f(tokens)
+		}
+		return sum / float64(last-first+1)
 	}
 	mix := m.w.Mix
 	changes, records := mix.Write+mix.LockedWrite, mix.New+mix.Login
-	switch {
-	case changes == 0:
-		return 1
-	case records == 0 || changes/records >= 1e6:
-		return 1e6
-	}
-	return max(2, int(math.Round((changes+records)/records)))
-}
-
-// stored is the average of units over the versions that a record has in its
-// life, in which requests find it.
-func (m *model) stored(data int, locked bool, unit func(size int) float64) float64 {
-	return m.over(1, m.writes(), func(writes int) float64 { return unit(m.s.Item.Size(data, writes, locked)) })
-}
-
-// over is the average of f from first to last, where it does not change after
-// the version is full.
-func (m *model) over(first, last int, f func(writes int) float64) float64 {
-	if last < first {
-		last = first
+	if changes == 0 {
+		return f(1)
 	}
 	var sum float64
-	for i := first; i <= min(last, tokens); i++ {
-		sum += f(i)
+	left, goesOn := 1.0, changes/(changes+records)
+	for i := 1; i < tokens; i++ {
+		sum += left * (1 - goesOn) * f(i)
+		left *= goesOn
 	}
-	if last > tokens {
-		sum += float64(last-max(tokens, first-1)) * f(tokens)
-	}
-	return sum / float64(last-first+1)
+	return sum + left*f(tokens)
+}
+
+// units is the average of what it takes to read or write the item.
+func (m *model) units(p phase, data int, locked bool, unit func(size int) float64) float64 {
+	return m.average(p, func(writes int) float64 { return unit(m.s.Item.Size(data, writes, locked)) })
 }
 
 func (m *model) readUnits(size int) float64 {
@@ -390,24 +405,23 @@ func (m *model) readUnits(size int) float64 {
 	return ReadUnits(size)
 }
 
-func (m *model) load(n float64, data int) {
-	m.add(load, n, m.stored(data, false, m.readUnits), 0)
-}
-
-// acquire is n requests that lock a session of this size.
-func (m *model) acquire(n float64, data int) {
-	locked := m.stored(data, true, WriteUnits)
-	m.add(acquire, n, 0, locked)
-	// The one that is refused, and then looks.
+// begin is n requests that read a session of this size, or lock it.
+func (m *model) begin(n float64, p phase, data int, locked bool) {
+	read := m.units(p, data, locked, m.readUnits)
+	if !locked {
+		m.add(load, n, read, 0)
+		return
+	}
+	// Those that are refused look before they try again.
 	waits := n * m.w.Waits
-	m.add(acquire, waits, 0, locked)
-	m.add(load, waits*m.w.Looks, m.stored(data, true, m.readUnits), 0)
+	m.add(acquire, n+waits, 0, m.units(p, data, true, WriteUnits))
+	m.add(load, waits*m.w.Looks, read, 0)
 }
 
 // replace is n Saves of a session that is there.
 func (m *model) replace(n float64, data int, locked bool) {
-	m.add(save, n, 0, m.over(2, m.writes(), func(writes int) float64 {
-		before, after := m.s.Item.Size(data, writes-1, locked), m.s.Item.Size(data, writes, false)
+	m.add(save, n, 0, m.average(beforeWrite, func(writes int) float64 {
+		before, after := m.s.Item.Size(data, writes, locked), m.s.Item.Size(data, writes+1, false)
 		return WriteUnits(max(before, after))
 	}))
 }
@@ -424,32 +438,21 @@ func (m *model) requests() {
 
 	read := func(weight float64, mode session.Mode) {
 		m.each(weight, func(n float64, data int) {
+			m.begin(n, inLife, data, mode == session.Exclusive)
 			if mode == session.Exclusive {
-				m.acquire(n, data)
-				m.add(release, n, 0, m.stored(data, true, WriteUnits))
-				return
-			}
-			m.load(n, data)
-			if mode != session.ReadOnly {
-				m.add(touch, n*m.e.Touches, 0, m.stored(data, false, WriteUnits))
+				m.add(release, n, 0, m.units(inLife, data, true, WriteUnits))
+			} else if mode != session.ReadOnly {
+				m.add(touch, n*m.e.Touches, 0, m.units(inLife, data, false, WriteUnits))
 			}
 		})
 	}
-	// begin reads the session, with a lock or without.
-	begin := func(n float64, data int, locked bool) {
-		if locked {
-			m.acquire(n, data)
-		} else {
-			m.load(n, data)
-		}
-	}
 	write := func(weight float64, locked bool) {
 		m.each(weight, func(n float64, data int) {
-			begin(n, data, locked)
-			m.replace(n, data, locked)
-			if !locked { // a conflict hands over the record
-				m.replace(n*m.w.Conflicts, data, false)
+			m.begin(n, beforeWrite, data, locked)
+			if !locked {
+				n *= 1 + m.w.Conflicts // they hand over the record
 			}
+			m.replace(n, data, locked)
 		})
 	}
 	read(mix.Read, m.s.SafeMode)
@@ -458,16 +461,16 @@ func (m *model) requests() {
 	write(mix.LockedWrite, true)
 	m.each(mix.New, m.create)
 	m.each(mix.Login, func(n float64, data int) {
-		begin(n, data, exclusive)
+		m.begin(n, atEnd, data, exclusive)
 		m.create(n, data)
 		// The old record becomes a marker.
-		m.add(save, n, 0, m.over(1, m.writes(), func(writes int) float64 {
+		m.add(save, n, 0, m.average(atEnd, func(writes int) float64 {
 			return WriteUnits(max(m.s.Item.Size(data, writes, exclusive), m.s.Item.Size(markerData, writes+1, false)))
 		}))
 	})
 	m.each(mix.Logout, func(n float64, data int) {
-		begin(n, data, exclusive)
-		m.add(deletion, n, 0, m.stored(data, exclusive, WriteUnits))
+		m.begin(n, atEnd, data, exclusive)
+		m.add(deletion, n, 0, m.units(atEnd, data, exclusive, WriteUnits))
 	})
 	m.each(mix.Gone, func(n float64, _ int) {
 		if exclusive {
@@ -512,11 +515,11 @@ func (m *model) rows() {
 
 	var size, weight float64
 	for _, c := range m.w.Sizes {
-		size += c.Weight * m.over(1, m.writes(), func(writes int) float64 { return float64(item.Size(c.Data, writes, false)) })
+		size += c.Weight * m.average(inLife, func(writes int) float64 { return float64(item.Size(c.Data, writes, false)) })
 		weight += c.Weight
 	}
 	size /= weight
-	markerSize := float64(item.Size(markerData, m.writes()+1, false))
+	markerSize := m.average(atEnd, func(writes int) float64 { return float64(item.Size(markerData, writes+1, false)) })
 
 	delay := DefaultTTLDelay
 	if m.s.SweepEvery > 0 {
@@ -558,7 +561,7 @@ func (m *model) rows() {
 		// they are rounded.
 		m.add(scan, sweeps*pages, math.Ceil(bytes/readBlock)/2/max(1, pages), 0)
 		m.each(max(0, mix.New-mix.Logout), func(n float64, data int) {
-			m.add(sweep, n, 0, m.stored(data, false, WriteUnits))
+			m.add(sweep, n, 0, m.units(atEnd, data, false, WriteUnits))
 		})
 		m.add(sweep, marker, 0, WriteUnits(int(markerSize)))
 	}
