@@ -102,7 +102,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	opts, err := f.Complete()
 	switch {
 	case err != nil:
-		return &exitError{code: codeUsage, err: errors.New(inFlags.Replace(err.Error()))}
+		return &exitError{code: codeUsage, err: err}
 	case f.batchDelay < 0:
 		return usageError("--batch-delay %v is negative", f.batchDelay)
 	case f.maxErrors < 0:
