@@ -89,8 +89,8 @@ func TestTableDelete(t *testing.T) {
 	}{
 		{
 			"another key", with(map[string]answer{"DescribeTable": wrongKey()}),
-			`The table "sessions" in us-east-1 at URL does not have the key of a session table, "id" of type S: it was not deleted.
-Give --key-attribute if its key has another name. If it is not a session table, use: aws dynamodb delete-table --table-name sessions
+			`The table "sessions" in us-east-1 at URL does not have the key of a session table, "id" of type S: nothing was deleted.
+Give --key-attribute if its key has another name; "sessionctl table check" tells. If it is not a session table, leave it to the aws command.
 `,
 		},
 		{
