@@ -167,6 +167,9 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	}
 	report, err := sweeper.Sweep(ctx, opts)
 	meter.close()
+	if err != nil && report.Scanned == point.Scanned && report.Checkpoint == nil {
+		return err // it has not begun
+	}
 	complete := err == nil && report.Checkpoint == nil
 	if complete {
 		saveErr = point.remove()

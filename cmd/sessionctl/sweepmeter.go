@@ -80,11 +80,11 @@ func (m *sweepMeter) show(r session.SweepReport) {
 		return
 	}
 	of, left := "", ""
-	if m.total > 0 {
+	if m.total > r.Scanned {
 		of = fmt.Sprintf(" of about %s", count(m.total))
 		overall := float64(r.Scanned-m.base) / now.Sub(m.begun).Seconds()
-		if rest := m.total - r.Scanned; rest > 0 && overall > 0 {
-			left = fmt.Sprintf("; about %s left", span(time.Duration(float64(rest)/overall*float64(time.Second)).Round(time.Second)))
+		if overall > 0 {
+			left = fmt.Sprintf("; about %s left", span(time.Duration(float64(m.total-r.Scanned)/overall*float64(time.Second)).Round(time.Second)))
 		}
 	}
 	m.a.note("%s: %s%s scanned, %.0f/s; %s%s", span(now.Sub(m.begun).Round(time.Second)), count(r.Scanned), of, rate, using, left)
