@@ -127,11 +127,7 @@ func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) 
 	}
 	close(segments)
 	readers.Wait()
-	full := l.full()
-	err = l.close("list")
-	if full {
-		err = nil
-	}
+	err = l.close("list", l.full())
 	l.report.ReadUnits = l.readUnits
 	return l.report, err
 }

@@ -228,3 +228,9 @@ func TestListRefuses(t *testing.T) {
 		t.Errorf("another key: %v", err)
 	}
 }
+
+func (f *fake) remove(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.items, key)
+}

@@ -79,14 +79,15 @@ func (j *job) fail(err error) {
 func (j *job) ended() bool { return j.stop.Err() != nil }
 
 // close returns what the job fails with, when all of its goroutines are done.
-func (j *job) close(what string) error {
+// One that is complete does not fail because ctx ended a moment ago.
+func (j *job) close(what string, complete bool) error {
 	defer j.cancel()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.err != nil {
 		return j.err
 	}
-	if err := contextError(j.ctx); err != nil && j.ended() {
+	if err := contextError(j.ctx); err != nil && !complete {
 		return fmt.Errorf("dynamodb: the %s of table %q did not come to its end: %w", what, j.b.c.Table, err)
 	}
 	return nil

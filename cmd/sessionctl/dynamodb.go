@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
@@ -35,7 +37,12 @@ var _ store = (*dynamoStore)(nil)
 // awsConfig is what the environment, the profile and the flags say, and the
 // endpoint if it is not that of AWS.
 func (a *app) awsConfig(ctx context.Context) (cfg aws.Config, endpoint string, err error) {
-	var opts []func(*config.LoadOptions) error
+	// As many connections as a sweep has workers: the SDK keeps 10 open.
+	opts := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConnsPerHost = 256
+		})),
+	}
 	if a.region != "" {
 		opts = append(opts, config.WithRegion(a.region))
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"strings"
 	"unicode"
@@ -51,7 +50,7 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 	}
 	what, todo := a.explain(cmd.Context(), err)
 	if code == codeUsage {
-		what, todo = sentence(suggestion(err.Error())), fmt.Sprintf("%q says how it is used.", cmd.CommandPath()+" --help")
+		what, todo = sentence(suggestion(plain(err))), fmt.Sprintf("%q says how it is used.", cmd.CommandPath()+" --help")
 	}
 	a.note("sessionctl: %s", what)
 	if todo != "" {
@@ -82,7 +81,7 @@ func (a *app) explain(ctx context.Context, err error) (what, todo string) {
 			return what, todo
 		}
 	}
-	return sentence(inFlags.Replace(err.Error())), ""
+	return sentence(plain(err)), ""
 }
 
 // explainEnd is about commands that were stopped.
@@ -151,18 +150,37 @@ func problems(table *dynamodb.TableError) []string {
 	return found
 }
 
+// plain is the text of err in terms of this program, without the name of the
+// package that it is from.
+func plain(err error) string {
+	text := inFlags.Replace(err.Error())
+	for _, name := range []string{"session: ", "dynamodb: ", "redis: "} {
+		text = strings.TrimPrefix(text, name)
+	}
+	return text
+}
+
 // inFlags turns what the backend advises a programmer to do into what the
 // user of this program can.
 var inFlags = strings.NewReplacer(
 	"Config.KeyAttribute", "--key-attribute",
+	"Config.DataAttribute", "--data-attribute",
+	"Config.CreatedAttribute", "--created-attribute",
+	"Config.VersionAttribute", "--version-attribute",
+	"Config.LockAttribute", "--lock-attribute",
+	"Config.LockUntilAttribute", "--lock-until-attribute",
 	"Config.ExpiresAttribute", "--expires-attribute",
 	"Config.Table", "--table",
 	"Config.Prefix", "--prefix",
-	"session: SweepOptions.Grace", "--grace",
-	"session: SweepOptions.ReadUnits", "--read-units",
-	"session: SweepOptions.Segments", "--segments",
-	"session: SweepOptions.Workers", "--workers",
-	"session: SweepOptions.BatchSize", "--batch-size",
+	"SweepOptions.Grace", "--grace",
+	"SweepOptions.ReadUnits", "--read-units",
+	"SweepOptions.Segments", "--segments",
+	"SweepOptions.Workers", "--workers",
+	"SweepOptions.BatchSize", "--batch-size",
+	"SweepOptions.DryRun", "--dry-run",
+	"SweepOptions.KeyPrefix", "--key-prefix",
+	"SweepOptions.Foreign", "--foreign",
+	"SweepOptions.Resume", "--resume",
 	"and WriteUnits", "and --write-units",
 	"as CreateTable does", "as \"sessionctl table create\" does",
 	"CreateTable", "\"sessionctl table create\"",
@@ -244,7 +262,7 @@ func (a *app) explainDynamoDB(err error) (what, todo string) {
 			"Try again later, use less (--read-units, --write-units), or raise the capacity of the table."
 	case status >= 500:
 		return fmt.Sprintf("DynamoDB could not do it: it answered %d, after several attempts.", status), "Try again; if it goes on, see the AWS Health Dashboard."
-	case code == "UnknownError" || status == http.StatusNotFound || status == http.StatusMethodNotAllowed:
+	case code == "UnknownError":
 		return fmt.Sprintf("What answers at %s is not DynamoDB.", cmp.Or(s.endpoint, "the endpoint")), "Correct --endpoint or AWS_ENDPOINT_URL."
 	}
 	return fmt.Sprintf("DynamoDB refuses %s: %s: %s", action, code, sentence(message)), ""
@@ -283,21 +301,27 @@ func (a *app) explainRedis(err error) (what, todo string) {
 // explainNetwork is about requests without an answer.
 func (a *app) explainNetwork(err error) (what, todo string) {
 	var (
-		dns    *net.DNSError
-		cert   *tls.CertificateVerificationError
-		record tls.RecordHeaderError
-		dial   *net.OpError
-		timed  net.Error
-		broken *smithy.DeserializationError
-		flag   = "--endpoint, or the region"
-		server = "DynamoDB"
-		where  string
+		dns     *net.DNSError
+		cert    *tls.CertificateVerificationError
+		record  tls.RecordHeaderError
+		dial    *net.OpError
+		timed   net.Error
+		broken  *smithy.DeserializationError
+		flag    = "--region"
+		without string
+		server  = "DynamoDB"
+		where   string
 	)
 	switch {
 	case a.dynamo != nil:
-		where = cmp.Or(a.dynamo.endpoint, "the endpoint of "+a.dynamo.region)
+		if where = a.dynamo.endpoint; where != "" {
+			flag, without = "--endpoint", "http:// is without TLS, https:// with it."
+		} else {
+			where = "the endpoint of " + a.dynamo.region
+		}
 	case a.redis != nil:
 		server, flag, where = "Redis", "--redis or REDIS_URL", a.redis.addr
+		without = "redis:// is without TLS, rediss:// with it."
 	default:
 		return "", ""
 	}
@@ -309,10 +333,10 @@ func (a *app) explainNetwork(err error) (what, todo string) {
 		}
 		return what, "Correct " + flag + ", or see to the network and its DNS."
 	case errors.As(err, &cert):
-		return fmt.Sprintf("The certificate of %s cannot be trusted: %s", where, sentence(cert.Err.Error())),
+		return fmt.Sprintf("The certificate of %s cannot be trusted: %v.", where, cert.Err),
 			"If that is a proxy of yours, or an engine of your own, put the certificate of its authority into AWS_CA_BUNDLE or SSL_CERT_FILE."
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return fmt.Sprintf("%s does not speak TLS.", upper(where)), "Correct " + flag + ": http:// is without TLS, https:// with it; of Redis redis:// and rediss://."
+		return fmt.Sprintf("%s does not speak TLS.", upper(where)), strings.TrimSuffix("Correct "+flag+": "+without, ": ")
 	case errors.As(err, &dial) && dial.Op == "dial" && !dial.Timeout():
 		todo = "Correct " + flag + ", or see to the network."
 		if onLoopback(where) || strings.HasPrefix(where, "127.") {
@@ -324,7 +348,7 @@ func (a *app) explainNetwork(err error) (what, todo string) {
 		return fmt.Sprintf("Nothing answers at %s: %s", where, rootCause(dial).Error()+"."), todo
 	case errors.As(err, &timed) && timed.Timeout(), errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Sprintf("%s at %s did not answer in time.", server, strings.TrimPrefix(where, "the endpoint of ")),
-			"Check the network: firewall, proxy, VPC endpoint; and " + flag + "."
+			"Check the network: firewall, proxy, security group; and " + flag + "."
 	case errors.As(err, &broken):
 		return fmt.Sprintf("What answers at %s is not %s, or its answer was cut.", where, server), "Correct " + flag + "."
 	case errors.As(err, &dial), strings.Contains(err.Error(), "EOF"):

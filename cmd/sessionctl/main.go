@@ -16,7 +16,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -55,7 +54,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 	cmd, err := root.ExecuteContextC(ctx)
 	if a.stdout.err != nil {
-		err = errors.Join(err, fmt.Errorf("cannot write the output: %w", a.stdout.err))
+		err = fmt.Errorf("cannot write the output: %w", a.stdout.err)
 	}
 	if err == nil {
 		return codeDone

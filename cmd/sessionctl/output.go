@@ -109,7 +109,7 @@ func count(n int64) string {
 	return sign + digits
 }
 
-// bytes writes a size in the unit that suits it.
+// size writes a number of bytes in the unit that suits it.
 func size(n int64) string {
 	units := []string{"B", "KB", "MB", "GB", "TB", "PB"}
 	f := float64(n)
@@ -125,19 +125,22 @@ func size(n int64) string {
 
 // span writes a duration with as much detail as one wants to read.
 func span(d time.Duration) string {
+	seconds := int64(d.Round(time.Second) / time.Second)
 	switch {
 	case d < 0:
 		return "-" + span(-d)
-	case d < time.Millisecond:
-		return d.Round(time.Microsecond).String()
+	case d < 10*time.Millisecond:
+		return fmt.Sprintf("%.2g ms", float64(d)/float64(time.Millisecond))
 	case d < time.Second:
-		return d.Round(100 * time.Microsecond).String()
-	case d < time.Minute:
-		return d.Round(100 * time.Millisecond).String()
-	case d < time.Hour:
-		return strings.TrimSuffix(d.Round(time.Second).String(), "0s")
-	case d < 48*time.Hour:
-		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+		return fmt.Sprintf("%d ms", d.Round(time.Millisecond)/time.Millisecond)
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case seconds < 60:
+		return fmt.Sprintf("%d s", seconds)
+	case seconds < 3600:
+		return fmt.Sprintf("%d min %d s", seconds/60, seconds%60)
+	case seconds < 48*3600:
+		return fmt.Sprintf("%d h %d min", seconds/3600, seconds%3600/60)
 	}
-	return fmt.Sprintf("%d days", int64(d.Round(24*time.Hour)/(24*time.Hour)))
+	return fmt.Sprintf("%d days", seconds/(24*3600))
 }

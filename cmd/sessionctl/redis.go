@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/seed-a7bee19b/session/backend/redis"
 )
@@ -25,6 +27,10 @@ var _ store = (*redisStore)(nil)
 
 const defaultRedisURL = "redis://127.0.0.1:6379"
 
+// quietRedis keeps the client from writing to standard error what its errors
+// say too.
+var quietRedis = sync.OnceFunc(logging.Disable)
+
 func (a *app) openRedis() (*redisStore, error) {
 	// The URL may hold a password: what is said of it must not show it.
 	from := cmp.Or(a.redisURL, os.Getenv("REDIS_URL"), defaultRedisURL)
@@ -35,6 +41,8 @@ func (a *app) openRedis() (*redisStore, error) {
 	opts.ReadTimeout = cmp.Or(opts.ReadTimeout, 2*time.Second)
 	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, 2*time.Second)
 	opts.ContextTimeoutEnabled = true
+	opts.DialerRetries = 1 // commands are tried again anyway
+	quietRedis()
 	s := &redisStore{addr: opts.Addr, prefix: a.prefix}
 	a.redis = s // what explains errors needs it
 	if a.redisCluster {

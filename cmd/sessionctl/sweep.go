@@ -102,7 +102,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	opts, err := f.Complete()
 	switch {
 	case err != nil:
-		return &exitError{code: codeUsage, err: errors.New(inFlags.Replace(err.Error()))}
+		return &exitError{code: codeUsage, err: err}
 	case f.batchDelay < 0:
 		return usageError("--batch-delay %v is negative", f.batchDelay)
 	case f.maxErrors < 0:
@@ -119,6 +119,15 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	if !ok {
 		return errors.New("this backend cannot sweep")
 	}
+	// A sweeper need not be allowed to describe the table. If it may not, what
+	// is wrong with the table shows later, and there is no total.
+	table, err := s.describe(ctx)
+	if missing(err) || ctx.Err() != nil {
+		return err
+	}
+	if err == nil && !s.ours(table) {
+		return s.wrongKey("nothing was deleted")
+	}
 
 	point, err := loadCheckpoint(f.resume, s)
 	if err != nil {
@@ -126,11 +135,11 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	}
 	opts.Resume = point.Checkpoint
 	var (
-		passed   int
-		first    error
-		meter    = a.newSweepMeter(ctx, s, f, point)
-		saveErr  error
-		canWrite = func(r session.SweepReport) {
+		passed  int
+		first   error
+		meter   = a.newSweepMeter(s, table, f, point)
+		saveErr error
+		save    = func(r session.SweepReport) {
 			if err := point.save(r); err != nil && saveErr == nil {
 				saveErr = err
 			}
@@ -138,7 +147,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	)
 	opts.OnProgress = func(r session.SweepReport) {
 		if time.Since(point.Saved) >= time.Second {
-			canWrite(r)
+			save(r)
 		}
 		meter.show(r)
 	}
@@ -158,15 +167,19 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	}
 	report, err := sweeper.Sweep(ctx, opts)
 	meter.close()
-	if err == nil {
+	if err != nil && report.Scanned == point.Scanned && report.Checkpoint == nil {
+		return err // it has not begun
+	}
+	complete := err == nil && report.Checkpoint == nil
+	if complete {
 		saveErr = point.remove()
 	} else if report.Checkpoint != nil {
-		canWrite(report)
+		save(report)
 	}
 
-	if err != nil || !f.quiet {
+	if !complete || !f.quiet {
 		result := sweepResult{
-			Store: s.String(), Complete: err == nil, DryRun: f.DryRun, Resumed: opts.Resume != nil,
+			Store: s.String(), Complete: complete, DryRun: f.DryRun, Resumed: opts.Resume != nil,
 			Scanned: report.Scanned, Expired: report.Expired, Deleted: report.Deleted, Kept: report.Kept, Skipped: report.Skipped,
 			Failed: report.Failed, Foreign: report.Foreign, Retried: report.Retried,
 			ReadUnits: report.ReadUnits, WriteUnits: report.WriteUnits, Seconds: report.Elapsed.Seconds(),
@@ -184,17 +197,19 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 
 // sweepEnd says how a sweep has ended.
 func (a *app) sweepEnd(ctx context.Context, f sweepFlags, err, saveErr error, resumable bool) error {
-	if saveErr != nil {
-		resumable = false
-		a.note("The file of --resume could not be kept: %v", saveErr)
-	}
 	todo := "What was deleted is deleted. The next sweep begins anew; with --resume FILE it would go on from here."
-	if f.resume != "" && resumable {
+	switch {
+	case saveErr != nil:
+		a.note("The file of --resume could not be written: %v.", saveErr)
+		todo = "What was deleted is deleted."
+	case f.resume != "" && resumable:
 		todo = "The same command goes on from here."
 	}
 	switch {
-	case err == nil:
+	case err == nil && !resumable:
 		return saveErr
+	case err == nil:
+		return stopped(&wordsError{what: "Not everything was looked at, because of the errors.", todo: todo})
 	case ctx.Err() != nil:
 		what, _ := a.explain(ctx, context.Cause(ctx))
 		if !errors.Is(context.Cause(ctx), errTimeout) {

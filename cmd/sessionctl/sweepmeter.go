@@ -1,9 +1,11 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-a7bee19b/session"
 )
@@ -25,18 +27,16 @@ type sweepMeter struct {
 
 const lineEvery = 5 * time.Second
 
-func (a *app) newSweepMeter(ctx context.Context, s *dynamoStore, f sweepFlags, point *checkpoint) *sweepMeter {
+// newSweepMeter is for a sweep that goes on from point. table is nil if it is
+// not known.
+func (a *app) newSweepMeter(s *dynamoStore, table *types.TableDescription, f sweepFlags, point *checkpoint) *sweepMeter {
 	m := &sweepMeter{a: a, quiet: f.quiet, every: lineEvery, base: point.Scanned, begun: time.Now(), shown: time.Now()}
 	m.last.Scanned = point.Scanned
 	if m.quiet {
 		return m
 	}
-	// A sweeper need not be allowed to describe the table: then there is no
-	// total.
-	aboutCtx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if about, err := s.About(aboutCtx); err == nil {
-		m.total = about.Records
+	if table != nil {
+		m.total = aws.ToInt64(table.ItemCount)
 	}
 	what := "Sweeping"
 	if f.DryRun {
@@ -48,7 +48,7 @@ func (a *app) newSweepMeter(ctx context.Context, s *dynamoStore, f sweepFlags, p
 		if m.base > 0 {
 			from = fmt.Sprintf(", going on after %s items", count(m.base))
 		}
-		a.note("%s through %s%s%s.", what, s, aboutHow(m.total), from)
+		a.note("%s through the %s%s%s.", what, s, aboutHow(m.total), from)
 	}
 	return m
 }
@@ -80,11 +80,11 @@ func (m *sweepMeter) show(r session.SweepReport) {
 		return
 	}
 	of, left := "", ""
-	if m.total > 0 {
+	if m.total > r.Scanned {
 		of = fmt.Sprintf(" of about %s", count(m.total))
 		overall := float64(r.Scanned-m.base) / now.Sub(m.begun).Seconds()
-		if rest := m.total - r.Scanned; rest > 0 && overall > 0 {
-			left = fmt.Sprintf("; about %s left", span(time.Duration(float64(rest)/overall*float64(time.Second)).Round(time.Second)))
+		if overall > 0 {
+			left = fmt.Sprintf("; about %s left", span(time.Duration(float64(m.total-r.Scanned)/overall*float64(time.Second)).Round(time.Second)))
 		}
 	}
 	m.a.note("%s: %s%s scanned, %.0f/s; %s%s", span(now.Sub(m.begun).Round(time.Second)), count(r.Scanned), of, rate, using, left)

@@ -257,10 +257,7 @@ func (a *app) tableDelete(ctx context.Context, yes string) error {
 		return err
 	}
 	if !s.ours(table) {
-		return &wordsError{
-			what: fmt.Sprintf("The %s does not have the key of a session table, %q of type S: it was not deleted.", s.where(), s.config.KeyAttribute),
-			todo: "Give --key-attribute if its key has another name. If it is not a session table, use: aws dynamodb delete-table --table-name " + s.table,
-		}
+		return s.wrongKey("nothing was deleted")
 	}
 	if yes == "" {
 		a.note("The %s has about %s items, %s, as DynamoDB counted them in the last six hours.",
@@ -339,6 +336,13 @@ func (s *dynamoStore) describe(ctx context.Context) (*types.TableDescription, er
 func (s *dynamoStore) ours(t *types.TableDescription) bool {
 	return len(t.KeySchema) == 1 && aws.ToString(t.KeySchema[0].AttributeName) == s.config.KeyAttribute &&
 		len(t.AttributeDefinitions) > 0 && t.AttributeDefinitions[0].AttributeType == types.ScalarAttributeTypeS
+}
+
+func (s *dynamoStore) wrongKey(outcome string) error {
+	return &wordsError{
+		what: fmt.Sprintf("The %s does not have the key of a session table, %q of type S: %s.", s.where(), s.config.KeyAttribute, outcome),
+		todo: "Give --key-attribute if its key has another name; \"sessionctl table check\" tells. If it is not a session table, leave it to the aws command.",
+	}
 }
 
 func missing(err error) bool {
