@@ -674,7 +674,7 @@ func (r *benchReport) write(w io.Writer) {
 		count(r.Requests), r.Seconds, amount(r.Rate), count(r.Conflicts), count(r.Errors))
 	t := newTable(table.Row{"Kind", "Requests", "a second", "p50", "p95", "p99", "max", "errors"}, 2, 3, 4, 5, 6, 7, 8)
 	for _, k := range r.Kinds {
-		row := table.Row{k.Kind, count(k.Requests), amount(float64(k.Requests) / r.Seconds), latency(k.P50), latency(k.P95), latency(k.P99), latency(k.Max), count(k.Errors)}
+		row := table.Row{k.Kind, count(k.Requests), amount(float64(k.Requests) / r.Seconds), lasting(k.P50), lasting(k.P95), lasting(k.P99), lasting(k.Max), count(k.Errors)}
 		if k.Kind == "all" {
 			t.AppendFooter(row)
 		} else {
@@ -684,10 +684,15 @@ func (r *benchReport) write(w io.Writer) {
 	fmt.Fprintf(w, "%s\n", t.Render())
 	if len(r.Asked) > 0 {
 		t := newTable(table.Row{"Sent to the store", "Requests", "a second", "failed", "RCU", "WCU"}, 2, 3, 4, 5, 6)
+		var failed int64
 		for _, q := range r.Asked {
+			failed += q.Failed
 			t.AppendRow(table.Row{q.Name, count(q.Requests), amount(float64(q.Requests) / r.Seconds), count(q.Failed), amount(q.ReadUnits), amount(q.WriteUnits)})
 		}
 		fmt.Fprintf(w, "\n%s\n", t.Render())
+		if failed > 0 {
+			fmt.Fprintf(w, "Conditions that failed are among these. They are billed too, but DynamoDB does not say for how many units.\n")
+		}
 	}
 	if m := r.Month; m != nil {
 		fmt.Fprintf(w, "\nA month at this rate: %s %s for reads, %s for writes, %s in all, on demand.\n%s\n",
@@ -698,4 +703,4 @@ func (r *benchReport) write(w io.Writer) {
 	}
 }
 
-func latency(ms float64) string { return span(time.Duration(ms * float64(time.Millisecond))) }
+func lasting(ms float64) string { return span(time.Duration(ms * float64(time.Millisecond))) }

@@ -85,9 +85,12 @@ func (e *entry) state(now time.Time) string {
 	return stateLive
 }
 
+// all reports whether every state is to be listed.
+func (f *listFlags) all() bool { return !f.live && !f.expired && !f.locked && !f.foreign }
+
 // wants reports whether an entry in this state is to be listed.
 func (f *listFlags) wants(state string) bool {
-	if !f.live && !f.expired && !f.locked && !f.foreign {
+	if f.all() {
 		return true
 	}
 	switch state {
@@ -134,7 +137,11 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	if f.sort != "" && !slices.Contains(sortOrders, f.sort) {
 		return usageError("--sort is %q; it can be %s", f.sort, strings.Join(sortOrders, ", "))
 	}
-	if f.limit == 0 || f.sort != "" || f.live || f.expired || f.locked || f.foreign || f.keyPrefix != "" {
+	opts := listOptions{KeyPrefix: f.keyPrefix, ReadUnits: f.readUnits}
+	if f.sort == "" && f.all() {
+		opts.Limit = f.limit
+	}
+	if opts.Limit == 0 || f.keyPrefix != "" {
 		a.warnOfScan(ctx, s)
 	}
 	now := time.Now()
@@ -156,7 +163,7 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	}
 
 	var kept []entry
-	report, err := s.List(ctx, listOptions{KeyPrefix: f.keyPrefix, ReadUnits: f.readUnits}, func(e entry) error {
+	report, err := s.List(ctx, opts, func(e entry) error {
 		if !f.wants(e.state(now)) {
 			return nil
 		}
@@ -175,7 +182,7 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 		}
 		return nil
 	})
-	enough := errors.Is(err, errEnough)
+	enough := errors.Is(err, errEnough) || err == nil && f.sort == "" && f.limit > 0 && shown == f.limit
 	if err != nil && !enough {
 		return err
 	}
@@ -261,10 +268,14 @@ func relative(t, now time.Time) string {
 // coarse is span without the parts that nobody reads in a list.
 func coarse(d time.Duration) string {
 	switch {
-	case d >= 10*time.Minute:
-		return span(d.Round(time.Minute))
-	case d >= time.Second:
-		return span(d.Round(time.Second))
+	case d < time.Second:
+		return "0 s"
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d/time.Second))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Round(time.Minute)/time.Minute))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%.1f h", d.Hours())
 	}
-	return "0s"
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }

@@ -124,10 +124,15 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 	rec, err := s.Load(ctx, key)
 	switch {
 	case errors.Is(err, session.ErrNotFound):
-		return fmt.Errorf("there is no session with key %s in %s", printable(key), s)
+		return &wordsError{
+			what: fmt.Sprintf("There is no session with key %s in %s.", printable(key), s),
+			todo: "It has ended, or was never there; a login gives a session a new key. \"sessionctl list\" has those that are there.",
+		}
 	case errors.Is(err, session.ErrDecode):
-		return &exitError{codeFound, fmt.Errorf("what has key %s in %s was not written by package session, "+
-			"or with other names of attributes: %w", printable(key), s, err)}
+		return &exitError{codeFound, &wordsError{
+			what: fmt.Sprintf("What has key %s in %s was not written by package session.", printable(key), s),
+			todo: "If the application gave its attributes other names, name them: \"sessionctl help\" has the flags.", err: err,
+		}}
 	case err != nil:
 		return err
 	}
@@ -154,8 +159,10 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 		if err := a.print(v, v.write); err != nil {
 			return err
 		}
-		return &exitError{codeFound, fmt.Errorf("the session does not decode with codec %s: %w. "+
-			"If the application uses another codec, name it with --codec", a.codec, err)}
+		return &exitError{codeFound, &wordsError{
+			what: fmt.Sprintf("The session does not decode with codec %s.", a.codec),
+			todo: "If the application uses another codec, name it with --codec; --verbose has the cause.", err: err,
+		}}
 	}
 	for _, name := range slices.Sorted(maps.Keys(encoded)) {
 		data := encoded[name]
@@ -206,9 +213,12 @@ func (v *shown) write(w io.Writer) {
 		line("What", "a session")
 		line("Began", "%s", at(v.Created))
 	}
-	if v.State == stateExpired {
+	switch {
+	case v.State == stateExpired:
 		line("Expired", "%s; it is as good as gone", at(v.Expires))
-	} else {
+	case v.Kind == "moved":
+		line("Ends", "%s", at(v.Expires))
+	default:
 		line("Ends", "%s, unless it is used", at(v.Expires))
 	}
 	if v.State == stateLocked {

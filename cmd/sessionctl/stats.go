@@ -16,7 +16,7 @@ import (
 )
 
 type statsFlags struct {
-	sample    int64
+	sample    int
 	segments  int
 	readUnits float64
 	keyPrefix string
@@ -51,7 +51,7 @@ by the number of items that DynamoDB reports, which is up to 6 hours old.`,
 	}
 	fl := c.Flags()
 	fl.SortFlags = false
-	fl.Int64Var(&f.sample, "sample", 0, "stop after so many records, and project (default: look at all)")
+	fl.IntVar(&f.sample, "sample", 0, "stop after so many records, and project (default: look at all)")
 	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `this`")
 	fl.Float64Var(&f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
 	fl.IntVar(&f.segments, "segments", 0, "read so many parts of the table at once (default 8; 1 with --sample)")
@@ -162,7 +162,9 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 	r := statsReport{Store: s.String()}
 	bySize, byAge := sizes("Size of a record"), times("Age of a live session")
 	byLeft, byDeath := times("Time until a live session ends"), times("Time since a session expired")
-	report, err := s.List(ctx, listOptions{KeyPrefix: f.keyPrefix, ReadUnits: f.readUnits, Segments: segments, Workers: segments}, func(e entry) error {
+	report, err := s.List(ctx, listOptions{
+		KeyPrefix: f.keyPrefix, ReadUnits: f.readUnits, Segments: segments, Workers: segments, Limit: f.sample,
+	}, func(e entry) error {
 		r.Total++
 		r.Bytes += int64(e.Size)
 		r.DataBytes += int64(e.DataSize)
@@ -186,12 +188,12 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 			byAge.add(now.Sub(e.Created).Seconds())
 			byLeft.add(e.Expires.Sub(now).Seconds())
 		}
-		if r.Total == f.sample {
+		if r.Total == int64(f.sample) {
 			return errEnough
 		}
 		return nil
 	})
-	r.Sampled = errors.Is(err, errEnough)
+	r.Sampled = errors.Is(err, errEnough) || err == nil && f.sample > 0 && r.Total == int64(f.sample)
 	if err != nil && !r.Sampled {
 		return err
 	}
