@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -44,6 +45,7 @@ permissions of "sessionctl iam operator".`,
 			if d.reads < 0 || d.reads > 100_000 {
 				return usageError("--reads %d is not between 0 and 100000", d.reads)
 			}
+			d.app.role = d.role
 			return d.run(cmd.Context())
 		},
 	}
@@ -254,6 +256,7 @@ func (d *doctor) sample(ctx context.Context, s store) {
 	})
 	d.result.ReadUnits += report.ReadUnits
 	switch {
+	case errors.Is(err, errors.ErrUnsupported):
 	case err != nil:
 		d.fails(ctx, "records", err)
 	case looked == 0:

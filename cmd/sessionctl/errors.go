@@ -225,7 +225,7 @@ func (a *app) explainDynamoDB(err error) (what, todo string) {
 		if strings.Contains(message, "explicit deny") {
 			return what, "A policy denies it explicitly: ask whoever looks after the account. --verbose has what AWS says."
 		}
-		return what, fmt.Sprintf("Grant it: \"sessionctl iam %s\" prints the policy.", roleOf(action))
+		return what, a.grant(action)
 	case "UnrecognizedClientException":
 		if onLoopback(s.endpoint) {
 			return "DynamoDB Local does not take the access key.", "It must consist of letters and digits: correct AWS_ACCESS_KEY_ID, or unset it."

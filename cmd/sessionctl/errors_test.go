@@ -36,7 +36,7 @@ func TestErrors(t *testing.T) {
 		{
 			"not allowed", refuses(400, "AccessDeniedException", "User: arn:aws:iam::123456789012:user/ann is not authorized to perform: dynamodb:DescribeTable"),
 			`The AWS credentials do not allow dynamodb:DescribeTable on table "sessions" in us-east-1 at URL.`,
-			`Grant it: "sessionctl iam sweeper" prints the policy.`,
+			`Grant it: "sessionctl iam operator" prints the policy.`,
 		},
 		{
 			"denied", refuses(400, "AccessDeniedException", "User: x is not authorized to perform: dynamodb:DescribeTable with an explicit deny in a service control policy"),
@@ -160,7 +160,7 @@ var _ goredis.Error = redisError("")
 
 // TestExplain has errors that cannot be had without leaving this machine.
 func TestExplain(t *testing.T) {
-	aws := &app{dynamo: &dynamoStore{table: "sessions", region: "eu-wset-1"}}
+	aws := &app{role: "sweeper", dynamo: &dynamoStore{table: "sessions", region: "eu-wset-1"}}
 	redis := &app{redis: &redisStore{addr: "cache:6379"}}
 	api := func(code, message string) error {
 		return &smithy.OperationError{OperationName: "Scan", Err: &smithy.GenericAPIError{Code: code, Message: message}}

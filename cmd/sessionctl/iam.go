@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,16 +46,27 @@ func roles() []role {
 	}
 }
 
-// roleOf is the role whose policy has an action, the one that needs least.
-func roleOf(action string) string {
-	for _, r := range roles() {
-		for _, a := range r.actions {
-			if "dynamodb:"+a == action {
-				return r.name
-			}
-		}
+// roleOf is the role that a command is for.
+func roleOf(c *cobra.Command) string {
+	switch c.CommandPath() {
+	case "sessionctl sweep":
+		return "sweeper"
+	case "sessionctl table create", "sessionctl table check":
+		return "set-up"
+	case "sessionctl bench":
+		return "application"
 	}
 	return "operator"
+}
+
+// grant says how a command gets the permission for an action.
+func (a *app) grant(action string) string {
+	for _, r := range roles() {
+		if r.name == a.role && slices.Contains(r.actions, strings.TrimPrefix(action, "dynamodb:")) {
+			return fmt.Sprintf("Grant it: \"sessionctl iam %s\" prints the policy.", r.name)
+		}
+	}
+	return "Grant it; no policy of \"sessionctl iam\" has it."
 }
 
 func (a *app) iamCommand() *cobra.Command {

@@ -39,6 +39,7 @@ type app struct {
 	globals
 
 	running bool         // a command has begun; errors before that are wrong usage
+	role    string       // that the command needs
 	dynamo  *dynamoStore // the store that is open, or the one that could not be opened
 	redis   *redisStore
 }
@@ -123,6 +124,7 @@ func (a *app) prepare(c *cobra.Command) {
 				return err
 			}
 			a.running = true
+			a.role = roleOf(cmd)
 			if a.timeout > 0 {
 				ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.timeout, errTimeout)
 				defer cancel()

@@ -46,6 +46,7 @@ func drawBar(w io.Writer, what string, total int64) *bar {
 	b.writer.SetStyle(style)
 	b.writer.SetOutputWriter(w)
 	b.writer.SetTrackerLength(24)
+	b.writer.SetTrackerPosition(progress.PositionRight)
 	b.writer.SetUpdateFrequency(100 * time.Millisecond)
 	b.writer.SetAutoStop(true) // Stop would be lost if it came before Render
 	if file, ok := w.(*os.File); ok {

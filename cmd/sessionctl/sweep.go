@@ -167,8 +167,8 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	}
 	report, err := sweeper.Sweep(ctx, opts)
 	meter.close()
-	if err != nil && report.Scanned == point.Scanned && report.Checkpoint == nil {
-		return err // it has not begun
+	if err != nil && ctx.Err() == nil && report.Scanned == 0 {
+		return err // nothing was done, so nothing is to be reported
 	}
 	complete := err == nil && report.Checkpoint == nil
 	if complete {
@@ -190,7 +190,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	}
 	if first != nil {
 		what, todo := a.explain(ctx, first)
-		a.note("%s errors were passed over, the first: %s %s", count(int64(min(passed, f.maxErrors))), what, todo)
+		a.note("%s passed over, the first: %s %s", plural(min(passed, f.maxErrors), "error was", "errors were"), what, todo)
 	}
 	return a.sweepEnd(ctx, f, err, saveErr, report.Checkpoint != nil)
 }
