@@ -9,8 +9,8 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
-	"github.com/seed-a7bee19b/session/codec"
 	"github.com/seed-a7bee19b/session/cmd/sessionctl/cost"
+	"github.com/seed-a7bee19b/session/codec"
 )
 
 // price has numbers that are easy to reckon with.
