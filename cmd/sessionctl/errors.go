@@ -279,7 +279,7 @@ func (a *app) explainRedis(err error) (what, todo string) {
 		{"NOAUTH", "Redis wants a password.", "Put it into the URL, redis://user:password@host:port, best in REDIS_URL."},
 		{"WRONGPASS", "Redis does not accept the user or the password.", "Correct them in --redis or REDIS_URL."},
 		{"ERR AUTH", "Redis does not accept a password: it has none.", "Take it out of --redis or REDIS_URL."},
-		{"NOPERM", "The user of Redis may not do this: " + sentence(strings.TrimPrefix(text, "NOPERM ")), "Grant it: \"sessionctl iam operator --backend redis\" prints the rule."},
+		{"NOPERM", "The user of Redis may not do this: " + sentence(strings.TrimPrefix(text, "NOPERM ")), "Grant it: \"sessionctl iam " + a.redisRole() + " --backend redis\" prints the rule."},
 		{"LOADING", "Redis has just started and is still loading its data.", "Try again in a moment."},
 		{"READONLY", "This Redis is a replica, and takes no writes.", "Give the URL of the master."},
 		{"MOVED", "This Redis is part of a cluster.", "Add --redis-cluster."},
