@@ -153,6 +153,9 @@ func (d *doctor) says(s status, name, what, advice string) {
 func (d *doctor) fails(ctx context.Context, name string, err error) {
 	what, todo := d.explain(ctx, err)
 	d.says(isFail, name, what, todo)
+	if d.verbose {
+		d.note("Cause: %v", err)
+	}
 }
 
 // clock finds out how far the clock of a server is ahead of ours, from times

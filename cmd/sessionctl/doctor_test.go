@@ -149,3 +149,30 @@ func TestNumbers(t *testing.T) {
 		}
 	}
 }
+
+func TestRedisServer(t *testing.T) {
+	tests := []struct {
+		info string
+		look func(*doctor, map[string]string)
+		want status
+	}{
+		{"maxmemory:0\r\nmaxmemory_policy:noeviction\r\nused_memory:1000\r\n", (*doctor).eviction, isOK},
+		{"maxmemory:10000\r\nmaxmemory_policy:noeviction\r\nused_memory:1000\r\n", (*doctor).eviction, isOK},
+		{"maxmemory:1000\r\nmaxmemory_policy:noeviction\r\nused_memory:900\r\n", (*doctor).eviction, isWarn},
+		{"maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n", (*doctor).eviction, isWarn},
+		{"maxmemory:1000\r\nmaxmemory_policy:volatile-ttl\r\n", (*doctor).eviction, isFail},
+		{"maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\nevicted_keys:7\r\n", (*doctor).eviction, isFail},
+		{"# Memory\r\n", (*doctor).eviction, isWarn},
+		{"aof_enabled:1\r\naof_last_write_status:ok\r\n", (*doctor).persistence, isOK},
+		{"aof_enabled:0\r\n", (*doctor).persistence, isWarn},
+		{"aof_enabled:1\r\naof_last_write_status:err\r\n", (*doctor).persistence, isFail},
+		{"aof_enabled:0\r\nrdb_last_bgsave_status:err\r\n", (*doctor).persistence, isFail},
+	}
+	for _, tt := range tests {
+		d := &doctor{app: &app{globals: globals{json: true}}}
+		tt.look(d, parseInfo(tt.info))
+		if len(d.result.Checks) != 1 || d.result.Checks[0].Status != tt.want {
+			t.Errorf("%q: got %+v, want %s", tt.info, d.result.Checks, tt.want)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -87,14 +88,21 @@ func (a *app) explain(ctx context.Context, err error) (what, todo string) {
 // explainEnd is about commands that were stopped.
 func explainEnd(ctx context.Context, err error) (what, todo string) {
 	switch {
-	case ctx == nil || ctx.Err() == nil && !errors.Is(err, errTimeout):
-		return "", ""
-	case errors.Is(err, errTimeout), errors.Is(context.Cause(ctx), errTimeout):
+	case outOfTime(ctx, err):
 		return "Stopped, as the time of --timeout is over.", "Give it more, or none."
-	case errors.Is(err, context.Canceled):
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return "Stopped before the end.", ""
 	}
 	return "", ""
+}
+
+// outOfTime reports whether err comes from --timeout. The backend gives up a
+// little earlier if a pause that it is to make would not fit.
+func outOfTime(ctx context.Context, err error) bool {
+	const longestPause = 5 * time.Second
+	deadline, ok := ctx.Deadline()
+	return errors.Is(err, errTimeout) || errors.Is(context.Cause(ctx), errTimeout) ||
+		ok && errors.Is(err, context.DeadlineExceeded) && time.Until(deadline) < longestPause
 }
 
 // explainSetup is about what has to be there before the first request.
@@ -279,7 +287,7 @@ func (a *app) explainRedis(err error) (what, todo string) {
 		{"NOAUTH", "Redis wants a password.", "Put it into the URL, redis://user:password@host:port, best in REDIS_URL."},
 		{"WRONGPASS", "Redis does not accept the user or the password.", "Correct them in --redis or REDIS_URL."},
 		{"ERR AUTH", "Redis does not accept a password: it has none.", "Take it out of --redis or REDIS_URL."},
-		{"NOPERM", "The user of Redis may not do this: " + sentence(strings.TrimPrefix(text, "NOPERM ")), "Grant it: \"sessionctl iam operator --backend redis\" prints the rule."},
+		{"NOPERM", "The user of Redis may not do this: " + sentence(strings.TrimPrefix(text, "NOPERM ")), "Grant it: \"sessionctl iam " + a.redisRole() + " --backend redis\" prints the rule."},
 		{"LOADING", "Redis has just started and is still loading its data.", "Try again in a moment."},
 		{"READONLY", "This Redis is a replica, and takes no writes.", "Give the URL of the master."},
 		{"MOVED", "This Redis is part of a cluster.", "Add --redis-cluster."},

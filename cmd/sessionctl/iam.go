@@ -69,6 +69,14 @@ func (a *app) grant(action string) string {
 	return "Grant it; no policy of \"sessionctl iam\" has it."
 }
 
+// redisRole is the role of the command where it has one in Redis.
+func (a *app) redisRole() string {
+	if a.role == "application" {
+		return a.role
+	}
+	return "operator"
+}
+
 func (a *app) iamCommand() *cobra.Command {
 	var names, about []string
 	for _, r := range roles() {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -167,7 +168,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	}
 	report, err := sweeper.Sweep(ctx, opts)
 	meter.close()
-	if err != nil && ctx.Err() == nil && report.Scanned == 0 {
+	if err != nil && ctx.Err() == nil && !outOfTime(ctx, err) && report.Scanned == 0 {
 		return err // nothing was done, so nothing is to be reported
 	}
 	complete := err == nil && report.Checkpoint == nil
@@ -210,12 +211,9 @@ func (a *app) sweepEnd(ctx context.Context, f sweepFlags, err, saveErr error, re
 		return saveErr
 	case err == nil:
 		return stopped(&wordsError{what: "Not everything was looked at, because of the errors.", todo: todo})
-	case ctx.Err() != nil:
-		what, _ := a.explain(ctx, context.Cause(ctx))
-		if !errors.Is(context.Cause(ctx), errTimeout) {
-			what = "Stopped before the end."
-		}
-		return stopped(&wordsError{what: what, todo: todo, err: err})
+	case ctx.Err() != nil, outOfTime(ctx, err):
+		what, _ := explainEnd(ctx, err)
+		return stopped(&wordsError{what: cmp.Or(what, "Stopped before the end."), todo: todo, err: err})
 	}
 	what, do := a.explain(ctx, err)
 	return &wordsError{what: what, todo: strings.TrimSpace(do + " " + todo), err: err}

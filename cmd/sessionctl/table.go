@@ -100,7 +100,7 @@ func (a *app) tableCreate(ctx context.Context, opts dynamodb.TableOptions) error
 	err = s.CreateTable(ctx, opts)
 	done()
 	if err != nil {
-		if ctx.Err() != nil && strings.Contains(err.Error(), "still being") {
+		if strings.Contains(err.Error(), "is still being") {
 			err = &wordsError{
 				what: fmt.Sprintf("Stopped waiting: %s, or its TTL on %q, is still being made by DynamoDB.", s.where(), s.config.ExpiresAttribute),
 				todo: "Run the command again to wait for it.", err: err,

@@ -121,3 +121,49 @@ Try again in a minute.
 		})
 	}
 }
+
+func TestTableCreate(t *testing.T) {
+	enabling := says(object{"TimeToLiveDescription": object{"AttributeName": "expires", "TimeToLiveStatus": "ENABLING"}})
+	tests := []struct {
+		name   string
+		does   map[string]answer
+		args   []string
+		code   int
+		stdout string
+		stderr string
+	}{
+		{
+			"there already", goodTable(), nil, codeDone,
+			"The table \"sessions\" in us-east-1 at URL was there already, and can be used; TTL is on attribute \"expires\".\n",
+			"Checking table \"sessions\" in us-east-1 at URL ...\n",
+		},
+		{
+			"no patience", with(map[string]answer{"DescribeTimeToLive": enabling}), []string{"--timeout=300ms"}, codeFailed, "",
+			"Checking table \"sessions\" in us-east-1 at URL ...\nsessionctl: Stopped waiting: table \"sessions\" in us-east-1 at URL, or its TTL on \"expires\", is still being made by DynamoDB.\n" +
+				"Run the command again to wait for it.\n",
+		},
+		{
+			"another key", with(map[string]answer{"DescribeTable": wrongKey()}), nil, codeFailed, "",
+			"Checking table \"sessions\" in us-east-1 at URL ...\nsessionctl: The table \"sessions\" cannot be used as it is: its key is \"sid\" and not \"id\": set --key-attribute to \"sid\", or use another table.\n",
+		},
+		{
+			"not allowed", with(map[string]answer{
+				"DescribeTable": refuses(400, "ResourceNotFoundException", "no"),
+				"CreateTable":   refuses(400, "AccessDeniedException", "no"),
+			}), nil, codeFailed, "",
+			"Creating table \"sessions\" in us-east-1 at URL ...\nsessionctl: The AWS credentials do not allow dynamodb:CreateTable on table \"sessions\" in us-east-1 at URL.\n" +
+				"Grant it: \"sessionctl iam set-up\" prints the policy.\n",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeDynamoDB(t, tt.does)
+			got := sessionctl(t.Context(), append([]string{"table", "create", "--endpoint", f.URL}, tt.args...)...)
+			got.stdout, got.stderr = strings.ReplaceAll(got.stdout, f.URL, "URL"), strings.ReplaceAll(got.stderr, f.URL, "URL")
+			if got != (outcome{tt.code, tt.stdout, tt.stderr}) {
+				t.Errorf("got\n%+v\nwant\n%+v", got, outcome{tt.code, tt.stdout, tt.stderr})
+			}
+		})
+	}
+}
