@@ -168,14 +168,15 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 		data := encoded[name]
 		var value any
 		err := c.Unmarshal(data, &value)
-		switch text, isText := value.(string); {
-		case name == movedValue:
+		text, isText := value.(string)
+		switch name {
+		case movedValue:
 			v.Kind = "moved"
 			if isText {
 				v.MovedTo = text
 			}
 			continue
-		case name == userValue:
+		case userValue:
 			v.LoggedIn = true
 			if isText && values {
 				v.User = &text

@@ -536,9 +536,9 @@ func (m *model) rows() {
 	if m.s.AbsoluteTimeout > 0 {
 		used = min(used, m.s.AbsoluteTimeout)
 	}
-	const tenMinutes = 10 * time.Minute // of a marker
+	const markerLife = 10 * time.Minute
 	at := func(n float64, lives time.Duration) float64 { return n * lives.Hours() / Month.Hours() }
-	markers := at(marker, tenMinutes+delay)
+	markers := at(marker, markerLife+delay)
 	sessions := at(idle, used+life+delay) + at(logout, used) + at(marker, used)
 	if m.w.Rows > 0 {
 		all := markers + sessions
