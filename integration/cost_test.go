@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,8 +8,6 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,35 +19,6 @@ import (
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 	"github.com/seed-a7bee19b/session/codec"
 )
-
-// tool is the program sessionctl.
-type tool struct{ path string }
-
-func buildTool(t testing.TB) tool {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "sessionctl")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".")
-	cmd.Dir = filepath.Join("..", "cmd", "sessionctl")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return tool{path}
-}
-
-// run starts it with a standard input, and returns what it printed and its
-// exit code.
-func (tl tool) run(t testing.TB, stdin string, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), tl.path, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
-}
 
 // estimate is what sessionctl cost says of a month.
 type estimate struct {
@@ -323,7 +291,7 @@ func (w shopping) flags(kinds map[string]int) []string {
 // of the same workload, counted on the wire.
 func TestCostAgrees(t *testing.T) {
 	t.Parallel()
-	ctl := buildTool(t)
+	ctl := buildSessionctl(t)
 	tests := []struct {
 		name string
 		shopping
@@ -345,12 +313,8 @@ func TestCostAgrees(t *testing.T) {
 			kinds := tt.run(t, b, calls)
 			got := p.Counts()
 
-			out, said, code := ctl.run(t, "", tt.flags(kinds)...)
-			if code != 0 {
-				t.Fatalf("exit code %d: %s", code, said)
-			}
 			var want estimate
-			if err := json.Unmarshal([]byte(out), &want); err != nil {
+			if err := json.Unmarshal([]byte(ctl.run(t, 0, "", "", tt.flags(kinds)...)), &want); err != nil {
 				t.Fatal(err)
 			}
 			t.Logf("%v", kinds)
