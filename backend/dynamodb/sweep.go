@@ -351,6 +351,12 @@ func (s *sweep) work(batch batch) {
 	}
 }
 
+// estimate is what a deletion is thought to cost.
+func (s *sweep) estimate() float64 {
+	units, _ := s.write.get(1)
+	return units
+}
+
 func (s *sweep) delete(r found) outcome {
 	expr, values := &s.own, map[string]types.AttributeValue{":cutoff": s.filterValues[":cutoff"]}
 	if r.foreign {
@@ -369,7 +375,7 @@ func (s *sweep) delete(r found) outcome {
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}
 	var consumed *types.ConsumedCapacity
-	unsure, err := s.call(opDeleteItem, s.write.get(), func(ctx context.Context) (*types.ConsumedCapacity, error) {
+	unsure, err := s.call(opDeleteItem, s.estimate, func(ctx context.Context) (*types.ConsumedCapacity, error) {
 		if !r.foreign {
 			values[":ms"] = number(s.b.now().UnixMilli())
 		}
