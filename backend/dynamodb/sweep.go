@@ -96,12 +96,6 @@ func (b *Backend) Sweep(ctx context.Context, opts session.SweepOptions) (session
 }
 
 // sweep is one that is going on.
-//
-// Each deletion is a DeleteItem. BatchWriteItem takes no conditions, and so
-// cannot be used where others write. TransactWriteItems costs twice the units.
-// BatchExecuteStatement with 25 conditional deletes in PartiQL saves time, but
-// not half of it, and no units; it asks for a permission of its own, and
-// DynamoDB Local does not report what it costs.
 type sweep struct {
 	*job
 	opts    session.SweepOptions
