@@ -91,9 +91,11 @@ type SweepOptions struct {
 	BeforeBatch func(ctx context.Context, n int) error
 
 	// OnError is called with each error that cost the sweep a page or a
-	// record, after the retries. If it returns nil the sweep goes on, else it
-	// ends with what it returns. Default: it ends with the first error. It is
-	// never called by two goroutines at once.
+	// record, after the retries. If it returns nil the sweep goes on, and does
+	// not return that error at its end; else it ends with what OnError returns.
+	// What BeforeBatch returns, and the end of ctx, are not for it. Default:
+	// the sweep ends with the first error. It is never called by two
+	// goroutines at once.
 	OnError func(err error) error
 
 	// OnProgress is called every now and then, at least every second if
@@ -114,7 +116,7 @@ type SweepReport struct {
 	Scanned int64 // records looked at
 	Expired int64 // of these, found to be past Expires and Grace, and ours to delete
 	Deleted int64 // of these, deleted; with DryRun those that would be
-	Kept    int64 // of these, not deleted, as they had been renewed, locked or deleted since they were found
+	Kept    int64 // of these, not deleted, as they are locked, or were renewed or deleted since they were found
 	Skipped int64 // of these, not deleted, as BeforeBatch said so
 	Failed  int64 // of these, not deleted because of an error
 	Foreign int64 // found to be expired, but not ours, and left alone

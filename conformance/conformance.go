@@ -1,6 +1,6 @@
 // Package conformance tests implementations of [session.Backend],
-// [session.Leaser], [session.Locker] and [session.Codec] against their
-// contracts, the comments in package session.
+// [session.Leaser], [session.Sweeper], [session.Locker] and [session.Codec]
+// against their contracts, the comments in package session.
 //
 // For a backend of one's own, this is the whole test:
 //
@@ -23,10 +23,13 @@
 // made not to overlap: one fault fails one rule, where that is possible. Run
 // them with -race; some rules rely on it.
 //
-// Two MUSTs cannot be tested from outside: that a retry inside the backend
-// after a lost response is not reported as a conflict, nor as the lock of
-// another holder. That needs a proxy which drops the response to a request
-// that was carried out, and is up to the tests of the backend.
+// Some of the contract cannot be tested from outside, and is up to the tests
+// of the backend. That a retry inside it after a lost response is not reported
+// as a conflict, nor as the lock of another holder: that needs a proxy which
+// drops the response to a request that was carried out. That a sweep leaves
+// alone what the backend did not write, keeps to its budget and goes on from a
+// page that failed: only the backend knows the store. A Sweeper whose Load
+// hides expired records is measured by its own reports.
 //
 // The package uses the standard library only.
 package conformance
@@ -55,6 +58,11 @@ type Backend struct {
 	// of Leaser run for any backend that is one. With WantsLeaser, one that
 	// is not, or is not any more, fails.
 	WantsLeaser bool
+
+	// WantsSweeper says likewise that the backend has to be a
+	// [session.Sweeper]. Rules about it sweep keys of their own; on a store
+	// that is shared, each sweep may read all of it.
+	WantsSweeper bool
 
 	// Reopen returns a second client on the store of b, as independent of b
 	// as another process would be. Nil if the store lives inside the process:
@@ -85,7 +93,8 @@ type Backend struct {
 }
 
 // TestBackend tests a backend against the contract of [session.Backend], and
-// of [session.Leaser] if it is one; one subtest for each rule. It returns when
+// of [session.Leaser] and [session.Sweeper] if it is one; one subtest for each
+// rule. It returns when
 // all are done: after about 2 seconds and some thousand requests, or sooner if
 // Advance is there.
 func TestBackend(t *testing.T, backend Backend) {
@@ -93,9 +102,8 @@ func TestBackend(t *testing.T, backend Backend) {
 	if backend.New == nil {
 		t.Fatal("conformance: Backend.New is nil")
 	}
-	_, isLeaser := backend.New(t).(session.Leaser)
 	var tests []subtest
-	for _, rule := range rulesFor(backend, isLeaser) {
+	for _, rule := range rulesFor(backend, backend.New(t)) {
 		tests = append(tests, subtest{rule.name, rule.waits && backend.Advance == nil, func(t *testing.T) {
 			t.Helper()
 			rule.test(t, backend, patience)
@@ -104,14 +112,25 @@ func TestBackend(t *testing.T, backend Backend) {
 	runAll(t, tests)
 }
 
-// rulesFor returns the rules that apply.
-func rulesFor(backend Backend, isLeaser bool) []backendRule {
-	rules := slices.Clone(backendRules)
-	if backend.WantsLeaser {
-		rules = append(rules, wantsLeaser)
-	}
-	if isLeaser {
-		rules = append(rules, leaserRules...)
+// rulesFor returns the rules that apply to b.
+func rulesFor(backend Backend, b session.Backend) []backendRule {
+	_, isLeaser := b.(session.Leaser)
+	_, isSweeper := b.(session.Sweeper)
+	var rules []backendRule
+	for _, set := range []struct {
+		applies bool
+		rules   []backendRule
+	}{
+		{true, backendRules},
+		{backend.WantsLeaser, []backendRule{wantsLeaser}},
+		{isLeaser, leaserRules},
+		{backend.WantsSweeper, []backendRule{wantsSweeper}},
+		{isSweeper, sweeperRules},
+		{isSweeper && isLeaser, sweptLockRules},
+	} {
+		if set.applies {
+			rules = append(rules, set.rules...)
+		}
 	}
 	return slices.DeleteFunc(rules, func(r backendRule) bool { return r.needs != nil && !r.needs(backend) })
 }
@@ -161,8 +180,8 @@ func runAll(t *testing.T, tests []subtest) {
 // workers is how many rules run at a time, besides those that wait.
 const workers = 4
 
-// A backendRule is one rule of the contract of session.Backend or
-// session.Leaser.
+// A backendRule is one rule of the contract of session.Backend, session.Leaser
+// or session.Sweeper.
 type backendRule struct {
 	name string
 	// quotes are the parts of the contract that the rule checks, word for

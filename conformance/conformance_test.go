@@ -12,8 +12,9 @@ import (
 )
 
 var unbounded = conformance.Backend{
-	New:         func(testing.TB) session.Backend { return new(memory.Backend) },
-	WantsLeaser: true,
+	New:          func(testing.TB) session.Backend { return new(memory.Backend) },
+	WantsLeaser:  true,
+	WantsSweeper: true,
 }
 
 func TestMemory(t *testing.T) {
@@ -31,8 +32,9 @@ func TestMemoryBounded(t *testing.T) {
 			}
 			return b
 		},
-		WantsLeaser: true,
-		MaxData:     4096,
+		WantsLeaser:  true,
+		WantsSweeper: true,
+		MaxData:      4096,
 	})
 }
 
@@ -41,8 +43,9 @@ func TestMemoryShared(t *testing.T) {
 	t.Parallel()
 	var b memory.Backend
 	conformance.TestBackend(t, conformance.Backend{
-		New:         func(testing.TB) session.Backend { return &b },
-		WantsLeaser: true,
+		New:          func(testing.TB) session.Backend { return &b },
+		WantsLeaser:  true,
+		WantsSweeper: true,
 	})
 }
 

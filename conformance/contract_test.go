@@ -29,6 +29,10 @@ func TestEveryMustHasARule(t *testing.T) {
 			quotesOf(append(leaserRules, wantsLeaser), backendQuotes), untestedLeaser, 15,
 		},
 		{
+			"Sweeper", contract(t, "../sweep.go", ""), backend,
+			quotesOf(slices.Concat(sweeperRules, sweptLockRules, []backendRule{wantsSweeper}), backendQuotes), untestedSweeper, 8,
+		},
+		{
 			"Locker", contract(t, "../leaser.go", "Locker") + " " + contract(t, "../leaser.go", "Lease"), backend,
 			quotesOf(lockerRules, func(r lockerRule) (string, []string) { return r.name, r.quotes }), nil, 8,
 		},

@@ -22,8 +22,9 @@ func ExampleTestBackend() {
 				}
 				return b
 			},
-			WantsLeaser: true,
-			MaxData:     64 << 10,
+			WantsLeaser:  true,
+			WantsSweeper: true,
+			MaxData:      64 << 10,
 		})
 	}
 }

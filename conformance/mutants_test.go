@@ -167,7 +167,7 @@ func testMutant(t *testing.T, m mutant, failed map[string]string) {
 func TestEveryRuleHasAMutant(t *testing.T) {
 	has := map[string]bool{}
 	for kind, mutants := range map[string][]mutant{
-		"": backendMutants, "leaser ": leaserMutants, "locker ": lockerMutants, "codec ": codecMutants,
+		"": backendMutants, "leaser ": leaserMutants, "locker ": lockerMutants, "codec ": codecMutants, "sweeper ": sweeperMutants,
 	} {
 		for _, m := range mutants {
 			has[kind+m.rule] = true
@@ -185,6 +185,9 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 	for _, rule := range append(leaserRules, wantsLeaser) {
 		check("leaser " + rule.name)
 	}
+	for _, rule := range slices.Concat(sweeperRules, sweptLockRules, []backendRule{wantsSweeper}) {
+		check("sweeper " + rule.name)
+	}
 	for _, rule := range lockerRules {
 		check("locker " + rule.name)
 	}
@@ -199,9 +202,12 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 // failures runs all rules against a backend with a bug, and returns what those
 // that fail have logged.
 func failures(t *testing.T, backend Backend, bug string) map[string]string {
-	_, isLeaser := backend.New(t).(session.Leaser)
+	return failuresOf(t, rulesFor(backend, backend.New(t)), backend, bug)
+}
+
+func failuresOf(t *testing.T, rules []backendRule, backend Backend, bug string) map[string]string {
 	failed := map[string]string{}
-	for _, rule := range rulesFor(backend, isLeaser) {
+	for _, rule := range rules {
 		if ok, log := run(t, func(t testing.TB) { rule.test(t, backend, patienceWith(bug)) }); !ok {
 			failed[rule.name] = log
 		}

@@ -154,6 +154,11 @@ var untestedLeaser = map[string]string{
 	"A retry inside the backend after a lost response MUST NOT report the caller's own lock as another holder's.": "likewise",
 }
 
+var untestedSweeper = map[string]string{
+	"Options that it cannot follow MUST be refused":                            "that it keeps to the budget it accepts, only the store can tell",
+	"It MUST leave alone what the backend did not write, unless opts.Foreign,": "only the backend knows how to write what it did not",
+}
+
 func describe(rec session.Record) string {
 	return fmt.Sprintf("{%d bytes, created %s, expires %s, version %q}", len(rec.Data),
 		rec.Created.UTC().Format(time.RFC3339Nano), rec.Expires.UTC().Format(time.RFC3339Nano), rec.Version)

@@ -5,7 +5,8 @@
 // The zero [Backend] is ready for use and has no bound; [New] makes one with
 // bounds. There is no goroutine: each Save, Touch and Delete also reclaims a
 // few records that have expired, earliest first, so memory follows the number
-// of live sessions as long as there are writes.
+// of live sessions as long as there are writes. [Backend.Sweep] reclaims all of
+// them.
 package memory
 
 import (

@@ -130,9 +130,7 @@ func (b *Backend) Load(ctx context.Context, key string) (session.Record, error) 
 	if err != nil {
 		return session.Record{}, err
 	}
-	if left := r.millis(1); left > 0 {
-		rec.LockedUntil = time.Now().Add(left)
-	}
+	rec.LockedUntil = lockedUntil(r)
 	return rec, nil
 }
 
@@ -344,15 +342,22 @@ func (b *Backend) held(ctx context.Context, s *script, key string, v session.Ver
 // locked has the end of the lease by the clock of this machine.
 func locked(r *reply) error { return &session.LockedError{Until: time.Now().Add(r.millis(1))} }
 
+// lockedUntil is the same, and zero if there is no live lock.
+func lockedUntil(r *reply) time.Time {
+	left := r.millis(1)
+	if left == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(left)
+}
+
 // conflict has the record that is stored, if it is one of ours.
 func conflict(r *reply) error {
 	current, err := decode(r)
 	if err != nil {
 		return &session.ConflictError{}
 	}
-	if left := r.millis(1); left > 0 {
-		current.LockedUntil = time.Now().Add(left)
-	}
+	current.LockedUntil = lockedUntil(r)
 	return &session.ConflictError{Current: &current}
 }
 

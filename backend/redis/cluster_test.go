@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -94,6 +95,24 @@ func TestCluster(t *testing.T) {
 			}
 			_ = client.Close()
 		}
+	})
+	t.Run("list", func(t *testing.T) {
+		b := newBackend(t)
+		for i := range 20 {
+			mustSave(t, b, fmt.Sprint("listed", i), "1", "")
+		}
+		got := listed(t, b, ListOptions{KeyPrefix: "listed"})
+		if len(got) != 20 {
+			t.Errorf("listed %d of 20 keys", len(got))
+		}
+		for key, e := range got {
+			if e.Foreign || e.DataSize != 1 {
+				t.Errorf("%s: %+v", key, e)
+			}
+		}
+		stop := errors.New("stop")
+		_, err := b.List(t.Context(), ListOptions{}, func(Entry) error { return stop })
+		wantErr(t, err, stop, "List")
 	})
 	t.Run("wrong client", func(t *testing.T) {
 		for _, addr := range addrs {

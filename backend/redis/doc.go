@@ -9,7 +9,8 @@
 // script, which knows the clock of the server; so does every Load of a client
 // that may read from replicas, instead of the HMGET. The first call of its
 // kind to a server that does not know the script costs one more, an EVAL. Each
-// retry is one more.
+// retry is one more. For the operator there is List, which goes through all
+// keys with SCAN.
 //
 // A script takes the server about twice as long as HMGET or HSET would alone:
 // Redis 7.0 carried out more than 100,000 a second on one core, with 700 bytes
@@ -44,6 +45,14 @@
 // Redis removes a key by itself one minute after its deadline. Until then the
 // record is dead, and takes room, so that a retry finds the write that it
 // repeats.
+//
+// # Sweeping
+//
+// There is nothing to sweep, so Backend is no [session.Sweeper]: every session
+// has a time to live, and Redis removes it soon after the minute, whether
+// anybody asks for it or not. One that stays was made to, with PERSIST, or was
+// not written by this package: [Backend.List] shows these, with an Expires long
+// past or as Foreign.
 //
 // # Retries and contexts
 //
@@ -126,4 +135,10 @@
 // connection:
 //
 //	~session:* +eval +evalsha +time +exists +hmget +hset +pexpireat +del
+//
+// [Backend.List] changes nothing, and needs
+//
+//	~session:* +scan +eval +evalsha +time +exists +hmget +hexists +hstrlen
+//
+// SCAN names the keys of others too, whatever the user may do with them.
 package redis

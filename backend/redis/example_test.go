@@ -89,3 +89,25 @@ func ExampleBackend_Acquire() {
 		log.Fatal(err)
 	}
 }
+
+// How many sessions are live, and how much room they take.
+func ExampleBackend_List() {
+	client := goredis.NewClient(&goredis.Options{Addr: "localhost:6379"})
+	backend, err := redis.New(client, redis.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	live, bytes := 0, 0
+	_, err = backend.List(ctx, redis.ListOptions{}, func(e redis.Entry) error {
+		if !e.Foreign && time.Now().Before(e.Expires) {
+			live, bytes = live+1, bytes+e.Size
+		}
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(live, "sessions,", bytes, "bytes")
+}

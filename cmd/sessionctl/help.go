@@ -30,7 +30,9 @@ func (a *app) usage(c *cobra.Command) error {
 			a.usageCommands(w, c, g)
 		}
 	}
-	a.usageFlags(w, "Flags", c.LocalNonPersistentFlags())
+	local := c.LocalNonPersistentFlags()
+	local.SortFlags = c.Flags().SortFlags
+	a.usageFlags(w, "Flags", local)
 	for _, g := range a.groups {
 		if g.brief || !c.HasParent() {
 			a.usageFlags(w, g.title, g.flags)

@@ -68,9 +68,25 @@ func (s *redisStore) String() string {
 
 func (s *redisStore) Close() error { return s.client.Close() }
 
+// List has no budget and no parts: Redis has neither.
 func (s *redisStore) List(ctx context.Context, opts listOptions, visit func(entry) error) (listReport, error) {
-	return listReport{}, errors.ErrUnsupported
+	begun, visited := time.Now(), 0
+	report, err := s.Backend.List(ctx, redis.ListOptions{KeyPrefix: opts.KeyPrefix}, func(e redis.Entry) error {
+		if err := visit(entry(e)); err != nil {
+			return err
+		}
+		if visited++; visited == opts.Limit {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return listReport{Scanned: report.Scanned, Elapsed: time.Since(begun)}, err
 }
+
+var errEnough = errors.New("as many as were asked for")
 
 // About is one DBSIZE, which counts the keys of others too.
 func (s *redisStore) About(ctx context.Context) (estimate, error) {

@@ -1,0 +1,182 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+var _ session.Sweeper = (*Backend)(nil)
+
+// sweepHold is how many records are looked at, or deleted, while a shard is
+// locked: tens of microseconds, which is what a sweep may delay a request.
+const sweepHold = 512
+
+// Sweep implements [session.Sweeper]. It looks at every record, a few hundred
+// at a time, in the caller's goroutine; requests go on meanwhile. Each write
+// reclaims a few expired records anyway: a sweep is for when writes are few,
+// and for code that is to behave alike with every backend.
+//
+// ReadUnits, WriteUnits and Resume are refused; Workers and Segments mean
+// nothing. Nothing can fail, so OnError is not called, and nothing here is
+// foreign. A record that has expired under a live lock counts as Kept.
+func (b *Backend) Sweep(ctx context.Context, opts session.SweepOptions) (session.SweepReport, error) {
+	opts, err := opts.Complete()
+	if err != nil {
+		return session.SweepReport{}, err
+	}
+	switch {
+	case opts.ReadUnits != 0 || opts.WriteUnits != 0:
+		return session.SweepReport{}, fmt.Errorf("memory: Sweep: there are no ReadUnits and WriteUnits here: %w", errors.ErrUnsupported)
+	case len(opts.Resume) > 0:
+		return session.SweepReport{}, fmt.Errorf("memory: Sweep: there is nothing to resume: %w", errors.ErrUnsupported)
+	}
+	now := time.Now()
+	w := &sweep{b: b, opts: opts, begun: now, told: now, until: now.Add(-opts.Grace).UnixMilli()}
+	err = w.run(ctx)
+	w.report.Elapsed = time.Since(w.begun)
+	if opts.OnProgress != nil {
+		opts.OnProgress(w.report)
+	}
+	return w.report, err
+}
+
+// sweep is one call of Sweep.
+type sweep struct {
+	b      *Backend
+	opts   session.SweepOptions
+	report session.SweepReport
+	begun  time.Time
+	told   time.Time // when OnProgress was called last
+	until  int64     // Unix milliseconds: what has expired later is left alone
+	batch  []found
+}
+
+// found is a record that was to be deleted when it was found.
+type found struct {
+	shard *shard
+	key   string
+}
+
+func (w *sweep) run(ctx context.Context) error {
+	for i := range w.b.shards {
+		if err := w.shard(ctx, &w.b.shards[i]); err != nil {
+			return err
+		}
+	}
+	return w.flush(ctx)
+}
+
+// shard finds what has expired in s. The lock is given up in the middle of the
+// map, which may then change: what stays in it is seen all the same, and once.
+func (w *sweep) shard(ctx context.Context, s *shard) error {
+	if err := w.pause(ctx); err != nil {
+		return err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	unlocked := func(f func(context.Context) error) error {
+		s.mu.RUnlock()
+		defer s.mu.RLock()
+		return f(ctx)
+	}
+	seen := 0
+	for key, e := range s.records {
+		if seen++; seen%sweepHold == 0 {
+			if err := unlocked(w.pause); err != nil {
+				return err
+			}
+		}
+		if !strings.HasPrefix(key, w.opts.KeyPrefix) {
+			continue
+		}
+		w.report.Scanned++
+		if !w.over(e) {
+			continue
+		}
+		w.report.Expired++
+		switch {
+		case s.leases[key].live(time.Now().UnixMilli()):
+			w.report.Kept++
+			continue
+		case w.opts.DryRun:
+			w.report.Deleted++
+			continue
+		}
+		w.batch = append(w.batch, found{s, key})
+		if len(w.batch) == w.opts.BatchSize {
+			if err := unlocked(w.flush); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// over tells whether e is to be deleted, but for a lock of it.
+func (w *sweep) over(e *entry) bool { return e.expires <= w.until }
+
+// flush deletes the batch, as far as its records still are to be. No shard is
+// locked when it is called.
+func (w *sweep) flush(ctx context.Context) error {
+	batch := w.batch
+	w.batch = w.batch[:0]
+	if len(batch) == 0 {
+		return nil
+	}
+	if before := w.opts.BeforeBatch; before != nil {
+		switch err := before(ctx, len(batch)); {
+		case errors.Is(err, session.SkipBatch):
+			w.report.Skipped += int64(len(batch))
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	for len(batch) > 0 {
+		if err := w.pause(ctx); err != nil {
+			return err
+		}
+		batch = batch[w.remove(batch):]
+	}
+	return nil
+}
+
+// remove deletes from the beginning of batch, and returns how much of it is
+// done.
+func (w *sweep) remove(batch []found) int {
+	s := batch[0].shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now().UnixMilli()
+	for i, f := range batch {
+		if f.shard != s || i == sweepHold {
+			return i
+		}
+		if e := s.records[f.key]; e != nil && w.over(e) && !s.leases[f.key].live(now) {
+			w.b.remove(s, e)
+			w.report.Deleted++
+		} else {
+			w.report.Kept++
+		}
+	}
+	return len(batch)
+}
+
+// pause is where a sweep may end, and tells how far it is.
+func (w *sweep) pause(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if tell := w.opts.OnProgress; tell != nil {
+		if now := time.Now(); now.Sub(w.told) >= time.Second {
+			w.told, w.report.Elapsed = now, now.Sub(w.begun)
+			tell(w.report)
+		}
+	}
+	return nil
+}
