@@ -62,9 +62,6 @@ it lists what is any of them.`,
 
 var sortOrders = []string{"key", "created", "expires", "size"}
 
-// errEnough ends a List early. It is no failure.
-var errEnough = errors.New("that is enough")
-
 // state of an entry.
 const (
 	stateLive    = "live"
