@@ -544,10 +544,11 @@ func (b *bench) status(elapsed time.Duration) string {
 	for _, r := range b.requests {
 		read, write = read+r.ReadUnits, write+r.WriteUnits
 	}
-	s := fmt.Sprintf("%s of %s: %s requests a second, p50 %s, p99 %s, %s errors", span(elapsed.Round(time.Second)), span(b.f.duration),
+	// It has to fit into a line of 80.
+	s := fmt.Sprintf("%s of %s  %s/s  p50 %s  p99 %s  %s errors", span(elapsed), span(b.f.duration),
 		amount(float64(all.n)/elapsed.Seconds()), span(all.quantile(0.5)), span(all.quantile(0.99)), count(all.errors))
 	if read+write > 0 {
-		s += fmt.Sprintf(", %s RCU and %s WCU a second", amount(read/elapsed.Seconds()), amount(write/elapsed.Seconds()))
+		s += fmt.Sprintf("  %s RCU/s  %s WCU/s", amount(read/elapsed.Seconds()), amount(write/elapsed.Seconds()))
 	}
 	return s
 }
@@ -563,6 +564,7 @@ func (b *bench) all() *latencies {
 
 // cleanUp deletes what was written, also if ctx is done.
 func (b *bench) cleanUp(ctx context.Context, s store) error {
+	interrupted := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	b.mu.Lock()
@@ -587,6 +589,9 @@ func (b *bench) cleanUp(ctx context.Context, s store) error {
 		})
 	}
 	wg.Wait()
+	if failed.Load() == 0 && interrupted {
+		b.note("What bench had written is deleted.")
+	}
 	if n := failed.Load(); n > 0 {
 		return fmt.Errorf("%s of %s records that bench has written could not be deleted; their keys begin with %q, and they expire within %s",
 			count(n), count(int64(len(keys))), b.prefix, span(4*max(b.f.duration, 5*time.Minute)))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -93,6 +94,29 @@ func (p *pricing) find(region string) (priced, error) {
 	return priced{prices.Date, prices.Currency, region, p.class, price}, nil
 }
 
+// timeoutValue is the flag of a timeout that can be turned off.
+type timeoutValue time.Duration
+
+// Set reads a duration, or "never".
+func (v *timeoutValue) Set(s string) error {
+	if s == "never" {
+		*v = timeoutValue(session.Never)
+		return nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return errors.New("use a time such as 30m or 2h, or never")
+	}
+	*v = timeoutValue(d)
+	return nil
+}
+
+// String is only asked for the default, which the usage has.
+func (v *timeoutValue) String() string { return "" }
+
+// Type is what the usage calls it.
+func (v *timeoutValue) Type() string { return "time" }
+
 func (a *app) costCommand() *cobra.Command {
 	var f costFlags
 	var showPrices bool
@@ -131,11 +155,12 @@ weight. Requests that do not ask for it cost nothing.
 	fl.StringVar(&f.sizes, "size", strconv.Itoa(cost.DefaultSize), "`bytes` of an encoded session, or several with weights: 300=60,5000=40")
 	fl.StringVar(&f.mode, "mode", "merge", "Config.Mode: merge, last-write or exclusive")
 	fl.StringVar(&f.safeMode, "safe-mode", "", "Config.SafeMode, for requests that only read: as --mode, or read-only")
-	fl.DurationVar(&f.idle, "idle-timeout", 0, "Config.IdleTimeout; -1ns for Never (default 2h)")
-	fl.DurationVar(&f.absolute, "absolute-timeout", 0, "Config.AbsoluteTimeout; -1ns for Never (default 24h)")
+	fl.Var((*timeoutValue)(&f.idle), "idle-timeout", "Config.IdleTimeout, or never (default 2h)")
+	fl.Var((*timeoutValue)(&f.absolute), "absolute-timeout", "Config.AbsoluteTimeout, or never (default 24h)")
 	fl.DurationVar(&f.touchInterval, "touch-interval", 0, "Config.TouchInterval (default a tenth of the idle timeout)")
 	fl.DurationVar(&f.gap, "gap", cost.DefaultGap, "average `time` between two requests of a session that is in use")
 	fl.Float64Var(&f.touchShare, "touch-share", -1, "`share` of the reads that touch (default: from --gap and --touch-interval)")
+	fl.Lookup("touch-share").DefValue = "0" // which is not shown
 	fl.BoolVar(&f.eventually, "eventually-consistent", false, "dynamodb.Config.EventuallyConsistentReads")
 	fl.Float64Var(&f.conflicts, "conflicts", 0, "`share` of the writes without a lock that meet another one")
 	fl.Float64Var(&f.waits, "lock-waits", 0, "`share` of the locked requests that find the lock taken")

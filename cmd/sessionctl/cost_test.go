@@ -33,7 +33,7 @@ func TestCost(t *testing.T) {
 	base := costOf(t, "--requests", "1M")
 	for _, args := range [][]string{
 		{"--mix", "write=1"}, {"--size", "5000"}, {"--mode", "exclusive"}, {"--safe-mode", "read-only"},
-		{"--idle-timeout", "1h"}, {"--touch-interval", "1m"}, {"--gap", "10m"}, {"--touch-share", "1"},
+		{"--idle-timeout", "1h"}, {"--idle-timeout", "never"}, {"--touch-interval", "1m"}, {"--gap", "10m"}, {"--touch-share", "1"},
 		{"--eventually-consistent"}, {"--conflicts", "0.5"}, {"--mode", "exclusive", "--lock-waits", "0.5"},
 		{"--rows", "10M"}, {"--provisioned"}, {"--provisioned", "--peak", "100"}, {"--sweep-every", "1h"},
 		{"--absolute-timeout", "1h"},

@@ -284,7 +284,8 @@ func TestSessionUsage(t *testing.T) {
 		{"cost --size big", "is not a size"},
 		{"cost --mode both", "it can be merge"},
 		{"cost --mode read-only", "only SafeMode can be"},
-		{"cost --idle-timeout -1s", "IdleTimeout"},
+		{"cost --idle-timeout -1s", "or never"},
+		{"cost --idle-timeout never --absolute-timeout never", "both Never"},
 		{"cost --backend redis", "is about DynamoDB"},
 	}
 	f := newFakeTable(t)
