@@ -40,7 +40,7 @@ func (d *doctor) onRedis(ctx context.Context) error {
 	}
 	clock := newClock()
 	for range 3 {
-			sent := time.Now()
+		sent := time.Now()
 		at, err := s.client.Time(ctx).Result()
 		if err != nil {
 			d.fails(ctx, "clock", err)
@@ -49,7 +49,7 @@ func (d *doctor) onRedis(ctx context.Context) error {
 		clock.saw(sent, time.Now(), at, time.Microsecond)
 	}
 	d.measure(ctx, strings.HasPrefix(s.addr, "127.") || strings.HasPrefix(s.addr, "localhost:"), func() error {
-			// As Load reads a session that is there.
+		// As Load reads a session that is there.
 		return s.client.HMGet(ctx, s.prefix+"sessionctl-doctor-"+rand.Text(), "data", "created", "expires", "version").Err()
 	})
 	d.clock(clock)
