@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -93,17 +92,25 @@ func (c *sessionctl) table(t *testing.T) {
 	c.run(t, 1, "", "There is no table", on(name, "table", "delete", "--yes="+name)...)
 }
 
-func (c *sessionctl) wrongTable(t *testing.T) {
-	t.Parallel()
+// bareTable makes a table without TTL, so that DynamoDB Local keeps what has
+// expired.
+func bareTable(t *testing.T, key string) string {
+	t.Helper()
 	name := tableName(t)
 	_, err := client().CreateTable(t.Context(), &sdk.CreateTableInput{
 		TableName: &name, BillingMode: types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("sid"), AttributeType: types.ScalarAttributeTypeS}},
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("sid"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: &key, AttributeType: types.ScalarAttributeTypeS}},
+		KeySchema:            []types.KeySchemaElement{{AttributeName: &key, KeyType: types.KeyTypeHash}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return name
+}
+
+func (c *sessionctl) wrongTable(t *testing.T) {
+	t.Parallel()
+	name := bareTable(t, "sid")
 	c.run(t, 3, `set --key-attribute to "sid"`, "", on(name, "table", "check")...)
 	c.run(t, 3, `set --key-attribute to "sid"`, "", on(name, "doctor")...)
 	c.run(t, 1, "", "nothing was deleted", on(name, "sweep")...)
@@ -173,7 +180,7 @@ func fillTable(t *testing.T, table string, n int) {
 func (c *sessionctl) sweep(t *testing.T) {
 	t.Parallel()
 	const records, expired = 1000, 500
-	name := newTable(t, dynamodb.Config{}).Table
+	name := bareTable(t, dynamodb.DefaultKeyAttribute)
 	fillTable(t, name, records)
 	type result struct {
 		Complete, Resumed         bool
@@ -224,7 +231,7 @@ func (c *sessionctl) sweep(t *testing.T) {
 		t.Fatalf("the file: got %v, %v", info, err)
 	}
 
-	other := newTable(t, dynamodb.Config{}).Table
+	other := bareTable(t, dynamodb.DefaultKeyAttribute)
 	c.run(t, 2, "", "is of a sweep of table", on(other, "sweep", "--resume", file)...)
 	c.run(t, 1, "", "--dry-run", on(name, "sweep", "--resume", file, "--dry-run")...)
 	c.run(t, 4, "", "--timeout", append(budgeted, "--timeout=200ms")...)

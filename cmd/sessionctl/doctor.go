@@ -30,7 +30,7 @@ a failure; what only other roles need is a warning.
 
 On DynamoDB it sends about 10 requests and one for each of --reads: by default
 about 60 read units, more if the items are large, and 2 write units. On Redis it
-sends 12 commands and --reads.
+sends about 15 commands, one for each of --reads, and SCAN over at least 50 keys.
 
 The exit code is 3 if something failed; warnings are allowed. It needs the
 permissions of "sessionctl iam operator".`,

@@ -41,7 +41,7 @@ func roles() []role {
 		{
 			"operator", "runs list, show, stats, revoke, table check and doctor",
 			[]string{"DescribeTable", "DescribeTimeToLive", "GetItem", "Scan", "DeleteItem"},
-			"+eval +evalsha +time +exists +hmget +hset +pexpireat +del +hstrlen +hlen +type +memory|usage +scan +ping +info +config|get +dbsize +cluster|slots +cluster|shards",
+			"+eval +evalsha +time +exists +hmget +hset +pexpireat +del +scan +hexists +hstrlen +dbsize +ping +info",
 		},
 	}
 }
