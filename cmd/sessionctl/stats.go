@@ -186,7 +186,8 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 		default:
 			r.Live++
 			byAge.add(now.Sub(e.Created).Seconds())
-			byLeft.add(e.Expires.Sub(now).Seconds())
+			// DynamoDB keeps a deadline rounded up to the second.
+			byLeft.add((e.Expires.Sub(now) - time.Second).Seconds())
 		}
 		if r.Total == int64(f.sample) {
 			return errEnough
