@@ -37,6 +37,8 @@ type job struct {
 	Resolve bool          // the first increment may have been stored before
 	Seed    uint64
 	Keys    []string
+	Scans   string // where a sweep sends its Scans
+	File    string // where it writes its checkpoints
 }
 
 // An event is a line that a process writes.
@@ -194,6 +196,7 @@ var jobs = map[string]func(*worker) error{
 	"wait":    (*worker).wait,
 	"write":   (*worker).write,
 	"history": (*worker).history,
+	"sweep":   (*worker).sweep,
 }
 
 // work is what TestMain does in a process that has a job.

@@ -7,11 +7,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	mathrand "math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,7 +23,9 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
+	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
 type attributes = map[string]types.AttributeValue
@@ -141,8 +147,6 @@ func keysOf(t testing.TB, table string) map[string]bool {
 	return keys
 }
 
-var _ = []any{context.Background, fmt.Sprint, maps.Keys[map[int]int], slices.Sorted[int], strings.Cut}
-
 // newSweptTable makes a table without TTL: DynamoDB Local deletes a few expired
 // items each second, which would be taken for the sweep's work.
 func newSweptTable(t testing.TB) dynamodb.Config {
@@ -157,4 +161,319 @@ func newSweptTable(t testing.TB) dynamodb.Config {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// foreignRows are rows that others have left: of the PHP session handler, and
+// with a deadline that is no number.
+func foreignRows(now time.Time, n int) func(func(attributes) bool) {
+	return func(yield func(attributes) bool) {
+		for i := range n {
+			php := attributes{"id": text(fmt.Sprint("php-", i)), "data": text("a|i:1;"), "expires": epochSeconds(now.Add(-time.Hour))}
+			other := attributes{"id": text(fmt.Sprint("other-", i)), "expires": text("yesterday"), "created": text("before")}
+			if !yield(php) || !yield(other) {
+				return
+			}
+		}
+	}
+}
+
+// A diversion sends the requests of one operation through a proxy, so that it
+// is these that are counted, and the others stay quick.
+type diversion struct {
+	op, host string
+	next     http.RoundTripper
+}
+
+func (d diversion) RoundTrip(r *http.Request) (*http.Response, error) {
+	if _, op, _ := strings.Cut(r.Header.Get("X-Amz-Target"), "."); op == d.op {
+		r = r.Clone(r.Context())
+		r.URL.Host = d.host
+	}
+	return d.next.RoundTrip(r)
+}
+
+// diverted returns a backend whose Scans go through a proxy.
+func diverted(scans string, a address) (*dynamodb.Backend, error) {
+	cfg := awsConfig(a.URL)
+	cfg.HTTPClient = &http.Client{Transport: diversion{"Scan", strings.TrimPrefix(scans, "http://"), keptOpen.Transport}}
+	return dynamodb.New(cfg, dynamodb.Config{Table: a.Room, AttemptTimeout: time.Minute})
+}
+
+// sweep is a sweep that may be killed.
+func (w *worker) sweep() error {
+	backend, err := diverted(w.Scans, w.At)
+	if err != nil {
+		return err
+	}
+	var writeErr error
+	_, err = backend.Sweep(w.ctx, session.SweepOptions{
+		Segments: sweptSegments,
+		OnProgress: func(r session.SweepReport) {
+			// Whoever is killed while he writes leaves the one before.
+			next := w.File + ".next"
+			writeErr = errors.Join(writeErr, os.WriteFile(next, r.Checkpoint, 0o600), os.Rename(next, w.File))
+			w.tell(event{Kind: "swept", Name: w.Name, N: []int64{r.Deleted}})
+		},
+	})
+	return errors.Join(err, writeErr)
+}
+
+// rival changes expired rows while they are swept: it renews them and locks
+// them in turn.
+type rival struct {
+	table   string
+	rows    sweptTable
+	goal    atomic.Int64 // how many rows are to be changed by now
+	changed map[string]string
+}
+
+func (v *rival) run(ctx context.Context) error {
+	db := client()
+	for len(v.changed) < int(v.goal.Load()) || sleepFor(ctx, time.Millisecond) {
+		if len(v.changed) >= int(v.goal.Load()) {
+			continue
+		}
+		i := mathrand.IntN(v.rows.n)
+		k := v.rows.key(i)
+		if !v.rows.expired(i) || v.changed[k] != "" {
+			continue
+		}
+		in := &sdk.UpdateItemInput{
+			TableName: &v.table, Key: attributes{"id": text(k)},
+			// Those that are gone are gone.
+			ConditionExpression: aws.String("attribute_exists(id)"),
+		}
+		what := "renewed"
+		if len(v.changed)%2 == 0 {
+			in.UpdateExpression = aws.String("SET expires = :e")
+			in.ExpressionAttributeValues = attributes{":e": epochSeconds(time.Now().Add(time.Hour))}
+		} else {
+			what = "locked"
+			in.UpdateExpression = aws.String("SET #l = :l, lock_until = :u")
+			in.ExpressionAttributeNames = map[string]string{"#l": "lock"}
+			in.ExpressionAttributeValues = attributes{
+				":l": &types.AttributeValueMemberB{Value: make([]byte, 16)},
+				":u": &types.AttributeValueMemberN{Value: strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)},
+			}
+		}
+		_, err := db.UpdateItem(ctx, in)
+		var gone *types.ConditionalCheckFailedException
+		switch {
+		case errors.As(err, &gone):
+		case err != nil:
+			return err
+		default:
+			v.changed[k] = what
+		}
+	}
+	return nil
+}
+
+// sleepFor reports whether ctx has not ended meanwhile.
+func sleepFor(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+const sweptSegments = 128
+
+// TestSweepWhileOthersWrite sweeps a table of 200,000 rows, half of them
+// expired. Others renew and lock 500 of these meanwhile, and the process that
+// sweeps is killed when a third is done; another one goes on from its last
+// checkpoint.
+func TestSweepWhileOthersWrite(t *testing.T) {
+	const (
+		n       = 200_000
+		changes = 500
+		others  = 100
+	)
+	c, rows := newSweptTable(t), sweepTable(n, 100)
+	began := time.Now()
+	fill(t, c.Table, rows.items())
+	fill(t, c.Table, foreignRows(rows.now, others))
+	t.Logf("filled in %v", time.Since(began))
+
+	v := &rival{table: c.Table, rows: rows, changed: map[string]string{}}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- v.run(ctx) }()
+	// All are changed when four fifths are swept.
+	progress := func(deleted int64) { v.goal.Store(min(changes, 1+deleted*changes/(n/2*4/5))) }
+
+	p := newProxy(t)
+	a := address{Store: dynamoStore.name, URL: local.Endpoint, Room: c.Table}
+	file := filepath.Join(t.TempDir(), "checkpoint")
+	began = time.Now()
+	first := start(t, job{Kind: "sweep", Name: "the first", At: a, Scans: p.URL(), File: file})
+	for deleted := int64(0); deleted < n/2/3; progress(deleted) {
+		deleted = first.wait("swept").N[0]
+	}
+	first.signal(syscall.SIGKILL)
+	first.stop()
+	checkpoint, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scans := p.Counts()["Scan"].Applied
+	t.Logf("killed after %v and %d scans; %d bytes of checkpoint", time.Since(began), scans, len(checkpoint))
+
+	backend, err := diverted(p.URL(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := session.New(backend, session.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began = time.Now()
+	r, err := m.Sweep(t.Context(), session.SweepOptions{
+		Resume: checkpoint, OnProgress: func(r session.SweepReport) { progress(r.Deleted) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	all := p.Counts()["Scan"].Applied
+	t.Logf("resumed: %v, %d scans; %+v", time.Since(began), all-scans, r)
+
+	// A page of the table is a segment here. Those that were under way have to
+	// be read again, a few for each worker.
+	if all > sweptSegments*4/3 {
+		t.Errorf("%d scans of %d segments in all, %d of them before the end of the first", all, sweptSegments, scans)
+	}
+	if most := int64(n + 2*others); r.Scanned > most || r.Scanned < most*9/10 {
+		t.Errorf("%d rows scanned of %d", r.Scanned, most)
+	}
+	if r.Kept == 0 || r.Foreign != others || r.Failed != 0 || r.Checkpoint != nil || r.Expired != r.Deleted+r.Kept {
+		t.Errorf("report %+v", r)
+	}
+
+	left := keysOf(t, c.Table)
+	lost := map[string]int{}
+	for k, what := range v.changed {
+		if !left[k] {
+			lost[what]++
+		}
+	}
+	kept := 0
+	for i := range n {
+		switch k := rows.key(i); {
+		case !rows.expired(i) && !left[k]:
+			lost["live"]++
+		case rows.expired(i) && v.changed[k] == "" && left[k]:
+			kept++
+		}
+	}
+	for it := range foreignRows(rows.now, others) {
+		if !left[it["id"].(*types.AttributeValueMemberS).Value] {
+			lost["foreign"]++
+		}
+	}
+	if len(lost) > 0 || kept > 0 || len(v.changed) != changes {
+		t.Errorf("of %d changed rows and the others these are gone: %v; %d expired ones are left", len(v.changed), lost, kept)
+	}
+}
+
+// TestSweepBudget compares what a sweep is allowed to use with what the engine
+// says it has used.
+func TestSweepBudget(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		op       string
+		rows     int
+		opts     session.SweepOptions
+		expected float64 // units per second
+	}{
+		{"reads", "Scan", 6000, session.SweepOptions{ReadUnits: 50, DryRun: true}, 50},
+		{"writes", "DeleteItem", 1200, session.SweepOptions{ReadUnits: 100, WriteUnits: 50}, 50},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, rows := newSweptTable(t), sweepTable(tt.rows, len(typical))
+			fill(t, c.Table, rows.items())
+			b, p := connect(t, c)
+			began := time.Now()
+			r, err := b.Sweep(t.Context(), tt.opts)
+			took := time.Since(began)
+			if err != nil || r.Deleted != int64(tt.rows/2) {
+				t.Fatalf("%v, %+v", err, r)
+			}
+			counts := p.Counts()
+			if got, want := counts["Scan"].Capacity, r.ReadUnits; got != want {
+				t.Errorf("the report says %v read units, the engine %v", want, got)
+			}
+			if got, want := counts["DeleteItem"].Capacity, r.WriteUnits; got != want {
+				t.Errorf("the report says %v write units, the engine %v", want, got)
+			}
+			rate := counts[tt.op].Capacity / took.Seconds()
+			t.Logf("%.1f units a second for %v, %v allowed: %+v", rate, took, tt.expected, counts)
+			if rate > tt.expected*1.05 || rate < tt.expected*0.95 {
+				t.Errorf("%.1f units a second, want %v", rate, tt.expected)
+			}
+		})
+	}
+}
+
+// TestSweepOptions has the options that only an engine can judge: whether it
+// takes the expressions.
+func TestSweepOptions(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		name    string
+		opts    session.SweepOptions
+		deleted int64
+		foreign int64
+		left    int
+	}{
+		{"default", session.SweepOptions{}, 100, 10, 120},
+		{"foreign", session.SweepOptions{Foreign: true}, 110, 0, 110},
+		{"prefix", session.SweepOptions{KeyPrefix: "php-1", Foreign: true}, 1, 0, 219},
+		{"dry run", session.SweepOptions{DryRun: true}, 100, 10, 220},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, rows := newSweptTable(t), sweepTable(200, 10)
+			fill(t, c.Table, rows.items())
+			fill(t, c.Table, foreignRows(now, 10))
+			b, p := connect(t, c)
+			p.SetRule(proxy.Random(seed(t), map[proxy.Fault]float64{proxy.Throttle: 0.1, proxy.DropResponse: 0.1, proxy.DropRequest: 0.05}))
+			r, err := b.Sweep(t.Context(), tt.opts)
+			if err != nil || r.Deleted != tt.deleted || r.Foreign != tt.foreign || r.Expired != r.Deleted || r.Retried == 0 || r.Checkpoint != nil {
+				t.Errorf("%v, %+v", err, r)
+			}
+			if left := keysOf(t, c.Table); len(left) != tt.left {
+				t.Errorf("%d rows are left, want %d", len(left), tt.left)
+			}
+		})
+	}
+}
+
+func TestList(t *testing.T) {
+	c, rows := newSweptTable(t), sweepTable(500, 700)
+	fill(t, c.Table, rows.items())
+	fill(t, c.Table, foreignRows(rows.now, 10))
+	b, p := connect(t, c)
+	seen, size, expired := map[string]bool{}, 0, 0
+	r, err := b.List(t.Context(), dynamodb.ListOptions{Segments: 4}, func(e dynamodb.Entry) error {
+		seen[e.Key] = true
+		size += e.Size
+		if !e.Foreign && e.Expires.Before(rows.cutoff()) {
+			expired++
+		}
+		return nil
+	})
+	if err != nil || len(seen) != 520 || expired != 250 || r.Scanned != 520 || r.Foreign != 20 {
+		t.Errorf("%v, %+v, %d entries, %d expired", err, r, len(seen), expired)
+	}
+	// Each page is rounded up to half a unit.
+	if exact := float64(size) / 8192; r.ReadUnits != p.Counts()["Scan"].Capacity || r.ReadUnits < exact || r.ReadUnits > exact+4 {
+		t.Errorf("%v read units for %d bytes, the engine says %+v", r.ReadUnits, size, p.Counts())
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"os"
+	"os/signal"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -135,5 +137,82 @@ func ExampleBackend_Acquire() {
 	rec.Data = append(rec.Data, "more"...)
 	if _, err := backend.Save(ctx, key, rec); err != nil {
 		log.Fatal(err) // session.ErrConflict if the lease has run out and another took over
+	}
+}
+
+// A sweep for cron: within a budget, and if it is interrupted it goes on next
+// time from where it was.
+func ExampleBackend_Sweep() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	cfg, err := loadConfig(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	backend, err := dynamodb.New(cfg, dynamodb.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	const file = "sweep.checkpoint" // with keys of sessions in it
+	checkpoint, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		log.Fatal(err)
+	}
+	report, err := backend.Sweep(ctx, session.SweepOptions{
+		ReadUnits:  100, // per second
+		WriteUnits: 50,
+		OnError: func(err error) error {
+			log.Print(err)
+			return nil // go on
+		},
+		Resume: checkpoint, // nil: from the beginning
+	})
+	fmt.Printf("%d of %d deleted, %d failed, for %.0f read and %.0f write units\n",
+		report.Deleted, report.Expired, report.Failed, report.ReadUnits, report.WriteUnits)
+	if report.Checkpoint == nil {
+		_ = os.Remove(file) // it may not be there
+	} else if err := os.WriteFile(file, report.Checkpoint, 0o600); err != nil {
+		log.Print(err)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleBackend_List() {
+	cfg, err := loadConfig(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	backend, err := dynamodb.New(cfg, dynamodb.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	expired := 0
+	report, err := backend.List(context.Background(), dynamodb.ListOptions{Segments: 8, ReadUnits: 100}, func(e dynamodb.Entry) error {
+		if !e.Foreign && time.Now().After(e.Expires) {
+			expired++
+		}
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%d of %d have expired\n", expired, report.Scanned)
+}
+
+// What each request costs, in a log.
+func ExampleConfig_onRequest() {
+	cfg, err := loadConfig(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = dynamodb.New(cfg, dynamodb.Config{
+		OnRequest: func(_ context.Context, r session.Request) {
+			log.Printf("%s #%d: %v, %.1f RCU, %.1f WCU, %v", r.Name, r.Attempt, r.Duration, r.ReadUnits, r.WriteUnits, r.Err)
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
 	}
 }

@@ -49,6 +49,7 @@ type fake struct {
 	lastGet    *dynamodb.GetItemInput
 	lastDelete *dynamodb.DeleteItemInput
 	scans      []dynamodb.ScanInput
+	scanned    int // items
 }
 
 // fault is what happens to one request. The zero fault is none.
@@ -257,6 +258,7 @@ func (f *fake) Scan(ctx context.Context, in *dynamodb.ScanInput, _ ...func(*dyna
 				break
 			}
 		}
+		f.scanned += int(out.ScannedCount)
 		out.ConsumedCapacity = f.bill(in.ReturnConsumedCapacity, float64(max(1, (size+4095)/4096))/2)
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -53,7 +54,6 @@ func (b *Backend) newJob(ctx context.Context, client ScanClient, workers int, re
 	j := &job{
 		b: b, client: client, ctx: ctx, slots: make(chan struct{}, workers),
 		reads: newBudget(readUnits), writes: newBudget(writeUnits),
-		item: average{sum: 0.5, n: 1}, write: average{sum: 1, n: 1},
 	}
 	j.stop, j.cancel = context.WithCancel(ctx)
 	if j.reads != nil {
@@ -104,22 +104,22 @@ const (
 // call sends a request when the budget and the number of those under way
 // allow it. It fails with j.stop's error, and nothing else, if the job ended
 // before that.
-func (j *job) call(op operation, estimate float64, send sender) (unsure, err error) {
+func (j *job) call(op operation, estimate func() float64, send sender) (unsure, err error) {
 	budget, units := j.reads, &j.readUnits
 	if op.writes() {
 		budget, units = j.writes, &j.writeUnits
 	}
-	attempts := 0
+	attempts, reserved := 0, 0.0
 	p := j.b.patience
 	p.attempts, p.timeout, p.most = max(p.attempts, jobAttempts), max(p.timeout, jobTimeout), max(p.most, jobMaxBackoff)
-	p.before = func() error {
-		if err := budget.reserve(j.stop, estimate); err != nil {
+	p.before = func() (err error) {
+		if reserved, err = budget.reserve(j.stop, estimate); err != nil {
 			return err
 		}
 		select {
 		case j.slots <- struct{}{}:
 		case <-j.stop.Done():
-			budget.settle(estimate, 0)
+			budget.settle(reserved, 0)
 			return j.stop.Err()
 		}
 		if attempts++; attempts > 1 {
@@ -133,14 +133,14 @@ func (j *job) call(op operation, estimate float64, send sender) (unsure, err err
 		consumed, err := send(ctx)
 		<-j.slots
 		if err != nil {
-			budget.settle(estimate, costOfFailure(err, estimate))
+			budget.settle(reserved, costOfFailure(err, reserved))
 			return nil, err
 		}
 		cost, known := unitsOf(consumed)
 		if !known && budget != nil {
 			j.fail(fmt.Errorf("dynamodb: %s on table %q: the answer has no ConsumedCapacity, so a budget cannot be kept", op, j.b.c.Table))
 		}
-		budget.settle(estimate, cost)
+		budget.settle(reserved, cost)
 		j.mu.Lock()
 		*units += cost
 		j.mu.Unlock()
@@ -149,7 +149,7 @@ func (j *job) call(op operation, estimate float64, send sender) (unsure, err err
 }
 
 // costOfFailure is what a failed request is taken to have cost: no answer says.
-func costOfFailure(err error, estimate float64) float64 {
+func costOfFailure(err error, reserved float64) float64 {
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
 		return float64(max(1, (itemSize(failed.Item)+1023)>>10))
@@ -157,24 +157,27 @@ func costOfFailure(err error, estimate float64) float64 {
 	if _, applied := classify(err); !applied {
 		return 0
 	}
-	return estimate
+	return reserved
 }
 
 // scan reads a page. It sets Limit, so that the page suits the budget; most is
 // what the caller has for it, 0 for no limit.
 func (j *job) scan(in *dynamodb.ScanInput, most int) (out *dynamodb.ScanOutput, err error) {
-	var estimate float64
-	if j.page > 0 {
-		each := j.item.get()
-		n := int(max(1, min(j.page/each, 1e6)))
-		if most > 0 {
-			n = min(n, most)
-		}
-		most, estimate = n, float64(n)*each
-	}
 	in.Limit = nil
 	if most > 0 {
 		in.Limit = aws.Int32(int32(most)) // at most 1e6
+	}
+	estimate := func() float64 {
+		n := 1.0
+		each, known := j.item.get(0.5)
+		if known {
+			n = max(1, min(j.page/each, 1e6))
+		}
+		if most > 0 {
+			n = min(n, float64(most))
+		}
+		in.Limit = aws.Int32(int32(n)) // at most 1e6
+		return math.Floor(n) * each
 	}
 	in.TableName, in.ReturnConsumedCapacity = &j.b.c.Table, types.ReturnConsumedCapacityTotal
 	_, err = j.call(opScan, estimate, func(ctx context.Context) (_ *types.ConsumedCapacity, err error) {

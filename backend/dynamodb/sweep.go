@@ -96,12 +96,6 @@ func (b *Backend) Sweep(ctx context.Context, opts session.SweepOptions) (session
 }
 
 // sweep is one that is going on.
-//
-// Each deletion is a DeleteItem. BatchWriteItem takes no conditions, and so
-// cannot be used where others write. TransactWriteItems costs twice the units.
-// BatchExecuteStatement with 25 conditional deletes in PartiQL saves time, but
-// not half of it, and no units; it asks for a permission of its own, and
-// DynamoDB Local does not report what it costs.
 type sweep struct {
 	*job
 	opts    session.SweepOptions
@@ -351,6 +345,12 @@ func (s *sweep) work(batch batch) {
 	}
 }
 
+// estimate is what a deletion is thought to cost.
+func (s *sweep) estimate() float64 {
+	units, _ := s.write.get(1)
+	return units
+}
+
 func (s *sweep) delete(r found) outcome {
 	expr, values := &s.own, map[string]types.AttributeValue{":cutoff": s.filterValues[":cutoff"]}
 	if r.foreign {
@@ -369,7 +369,7 @@ func (s *sweep) delete(r found) outcome {
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}
 	var consumed *types.ConsumedCapacity
-	unsure, err := s.call(opDeleteItem, s.write.get(), func(ctx context.Context) (*types.ConsumedCapacity, error) {
+	unsure, err := s.call(opDeleteItem, s.estimate, func(ctx context.Context) (*types.ConsumedCapacity, error) {
 		if !r.foreign {
 			values[":ms"] = number(s.b.now().UnixMilli())
 		}

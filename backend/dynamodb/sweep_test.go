@@ -64,9 +64,9 @@ func sweepable(now time.Time) (gone, foreign, stay map[string]item) {
 	return gone, foreign, stay
 }
 
-func merged(maps_ ...map[string]item) map[string]item {
+func merged(parts ...map[string]item) map[string]item {
 	all := map[string]item{}
-	for _, m := range maps_ {
+	for _, m := range parts {
 		maps.Copy(all, m)
 	}
 	return all

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// checkpoint is the file of --resume. It belongs to one table.
+type checkpoint struct {
+	Format     int       `json:"format"`
+	Table      string    `json:"table"`
+	Region     string    `json:"region"`
+	Endpoint   string    `json:"endpoint,omitempty"`
+	Saved      time.Time `json:"saved"`
+	Scanned    int64     `json:"scanned"`
+	Deleted    int64     `json:"deleted"`
+	Checkpoint []byte    `json:"checkpoint"`
+
+	path string // "" for none
+}
+
+const checkpointFormat = 1
+
+// loadCheckpoint reads the file at path. One that is not there is that of a
+// sweep which begins. It fails early if the file could not be written.
+func loadCheckpoint(path string, s *dynamoStore) (*checkpoint, error) {
+	begin := &checkpoint{Format: checkpointFormat, Table: s.table, Region: s.region, Endpoint: s.endpoint, path: path}
+	if path == "" {
+		return begin, nil
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		try, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+		if err != nil {
+			return nil, usageError("--resume: %w", err)
+		}
+		return begin, errors.Join(try.Close(), os.Remove(try.Name()))
+	}
+	if err != nil {
+		return nil, usageError("--resume: %w", err)
+	}
+	var c checkpoint
+	if err := json.Unmarshal(data, &c); err != nil || c.Format != checkpointFormat || len(c.Checkpoint) == 0 {
+		return nil, usageError("--resume: %s was not written by this command: name another file, or remove it to begin anew", path)
+	}
+	if c.Table != s.table || c.Region != s.region || c.Endpoint != s.endpoint {
+		of := dynamoStore{table: c.Table, region: c.Region, endpoint: c.Endpoint}
+		return nil, usageError("--resume: %s is of a sweep of %s, and this one is of %s: name another file, or remove it to begin anew",
+			path, of.where(), s.where())
+	}
+	c.path = path
+	return &c, nil
+}
+
+// save replaces the file, so that there is always a whole one.
+func (c *checkpoint) save(r session.SweepReport) error {
+	c.Saved = time.Now()
+	if c.path == "" || r.Checkpoint == nil {
+		return nil
+	}
+	c.Scanned, c.Deleted, c.Checkpoint = r.Scanned, r.Deleted, r.Checkpoint
+	data, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(c.path), filepath.Base(c.path)+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), c.path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", c.path, err), os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// remove removes the file of a sweep that has come to its end.
+func (c *checkpoint) remove() error {
+	if c.path == "" {
+		return nil
+	}
+	if err := os.Remove(c.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	d := doctor{app: a}
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what is wrong, and what to do about it",
+		Long: `Look at everything that sessions need, and say about each thing whether it is
+well, and if not, what to do: credentials, region, endpoint, the clock of this
+machine against that of the server, the table with its key and TTL, permissions,
+latency, and a sample of what is stored. For Redis: version, eviction,
+persistence, scripts, clock, latency.
+
+It changes nothing. Permissions are tried with requests on a random key, the
+writes with a condition that cannot hold. What the role of --role may not do is
+a failure; what only other roles need is a warning.
+
+On DynamoDB it sends about 10 requests and one for each of --reads: by default
+about 60 read units, more if the items are large, and 2 write units. On Redis it
+sends about 15 commands, one for each of --reads, and SCAN over at least 50 keys.
+
+The exit code is 3 if something failed; warnings are allowed. It needs the
+permissions of "sessionctl iam operator".`,
+		Example: `  sessionctl doctor
+  sessionctl doctor --role application --profile shop
+  sessionctl doctor --redis redis://localhost:6379`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.ContainsFunc(roles(), func(r role) bool { return r.name == d.role }) {
+				return usageError("--role is %q; it can be application, sweeper, set-up or operator", d.role)
+			}
+			if d.reads < 0 || d.reads > 100_000 {
+				return usageError("--reads %d is not between 0 and 100000", d.reads)
+			}
+			d.app.role = d.role
+			return d.run(cmd.Context())
+		},
+	}
+	c.Flags().StringVar(&d.role, "role", "operator", "`role` that the credentials are for: application, sweeper, set-up or operator")
+	c.Flags().IntVar(&d.reads, "reads", 50, "how many `reads` to measure the latency with; 0 is none")
+	var names []string
+	for _, r := range roles() {
+		names = append(names, r.name)
+	}
+	_ = c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+// doctor is one examination.
+type doctor struct {
+	*app
+	role  string
+	reads int
+
+	result doctorResult
+}
+
+// doctorResult is what the command prints with --json.
+type doctorResult struct {
+	OK         bool     `json:"ok"`
+	Store      string   `json:"store,omitempty"`
+	Checks     []check  `json:"checks"`
+	Latency    *latency `json:"latency,omitempty"`
+	Requests   int      `json:"requests"`
+	ReadUnits  float64  `json:"read_units"`
+	WriteUnits float64  `json:"write_units"`
+}
+
+// check is one thing that was looked at.
+type check struct {
+	Name   string `json:"name"`
+	Status status `json:"status"`
+	Found  string `json:"found"`
+	Advice string `json:"advice,omitempty"`
+}
+
+type status string
+
+const (
+	isOK   status = "ok"
+	isWarn status = "warn"
+	isFail status = "fail"
+)
+
+// latency is in milliseconds.
+type latency struct {
+	Reads int     `json:"reads"`
+	P50   float64 `json:"p50_ms"`
+	P95   float64 `json:"p95_ms"`
+	P99   float64 `json:"p99_ms"`
+	Max   float64 `json:"max_ms"`
+}
+
+func (d *doctor) run(ctx context.Context) error {
+	examine := d.dynamoDB
+	if d.backend == "redis" {
+		examine = d.onRedis
+	}
+	if err := examine(ctx); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r := &d.result
+	warnings, failures := 0, 0
+	for _, c := range r.Checks {
+		switch c.Status {
+		case isWarn:
+			warnings++
+		case isFail:
+			failures++
+		}
+	}
+	r.OK = failures == 0
+	err := d.print(r, func(w io.Writer) {
+		fmt.Fprintf(w, "\n%s, %s, %s; it took %s, %s read and %s write units.\n",
+			plural(len(r.Checks)-warnings-failures, "check passed", "checks passed"), plural(warnings, "warning", "warnings"),
+			plural(failures, "failure", "failures"), plural(r.Requests, "request", "requests"), units(r.ReadUnits), units(r.WriteUnits))
+	})
+	if err == nil && !r.OK {
+		err = found()
+	}
+	return err
+}
+
+// says records a finding, and shows it at once to those who wait for it.
+func (d *doctor) says(s status, name, what, advice string) {
+	d.result.Checks = append(d.result.Checks, check{name, s, what, advice})
+	if d.json {
+		return
+	}
+	fmt.Fprintf(d.stdout, "%-5s %-12s %s\n", s, name, what)
+	if advice != "" {
+		fmt.Fprintf(d.stdout, "%-18s %s\n", "", "-> "+advice)
+	}
+}
+
+// fails records an error.
+func (d *doctor) fails(ctx context.Context, name string, err error) {
+	what, todo := d.explain(ctx, err)
+	d.says(isFail, name, what, todo)
+	if d.verbose {
+		d.note("Cause: %v", err)
+	}
+}
+
+// clock finds out how far the clock of a server is ahead of ours, from times
+// that each tell something about it.
+type clock struct{ atLeast, atMost time.Duration }
+
+func newClock() *clock { return &clock{math.MinInt64, math.MaxInt64} }
+
+// saw takes into account that, at some time between sent and received, it was
+// between from and from+precision at the server.
+func (c *clock) saw(sent, received, from time.Time, precision time.Duration) {
+	if from.IsZero() {
+		return
+	}
+	// Without the monotonic clock: these are clocks of different machines.
+	c.atLeast = max(c.atLeast, from.Sub(received.Round(0)))
+	c.atMost = min(c.atMost, from.Add(precision).Sub(sent.Round(0)))
+}
+
+// The clocks of all machines are to be kept within a second of each other; a
+// lease is some seconds long.
+const (
+	clockWarns = time.Second
+	clockFails = 5 * time.Second
+)
+
+func (d *doctor) clock(c *clock) {
+	if c.atLeast == math.MinInt64 || c.atLeast > c.atMost {
+		d.says(isWarn, "clock", "The server does not say what time it is.", "")
+		return
+	}
+	// What is certain: the least that it may be off.
+	off := time.Duration(0)
+	direction := ""
+	switch {
+	case c.atLeast > 0:
+		off, direction = c.atLeast, "behind"
+	case c.atMost < 0:
+		off, direction = -c.atMost, "ahead of"
+	}
+	if off < clockWarns {
+		within := max(c.atMost, -c.atLeast)
+		d.says(isOK, "clock", fmt.Sprintf("Within %s of that of the server.", span(within)), "")
+		return
+	}
+	s := isWarn
+	if off >= clockFails {
+		s = isFail
+	}
+	d.says(s, "clock", fmt.Sprintf("At least %s %s that of the server.", span(off), direction),
+		"Set it by NTP: sessions expire, and locks end, by the clocks of the machines.")
+}
+
+// measure times reads, one after the other.
+func (d *doctor) measure(ctx context.Context, local bool, read func() error) {
+	if d.reads == 0 {
+		return
+	}
+	took := make([]time.Duration, 0, d.reads)
+	for range d.reads {
+		begun := time.Now()
+		if err := read(); err != nil {
+			d.fails(ctx, "latency", err)
+			return
+		}
+		took = append(took, time.Since(begun))
+	}
+	l := percentiles(took)
+	d.result.Latency = l
+	what := fmt.Sprintf("%d reads: p50 %.1f ms, p95 %.1f ms, p99 %.1f ms, longest %.1f ms.", l.Reads, l.P50, l.P95, l.P99, l.Max)
+	if l.P50 > 20 && !local {
+		d.says(isWarn, "latency", what, "Half of the reads take longer than 20 ms: is this machine in the same region as the store?")
+		return
+	}
+	d.says(isOK, "latency", what, "")
+}
+
+// percentiles are by the nearest rank: each is a time that was measured.
+func percentiles(took []time.Duration) *latency {
+	slices.Sort(took)
+	at := func(p float64) float64 {
+		return float64(took[max(int(math.Ceil(p*float64(len(took))))-1, 0)].Microseconds()) / 1000
+	}
+	return &latency{Reads: len(took), P50: at(0.50), P95: at(0.95), P99: at(0.99), Max: at(1)}
+}
+
+// sample looks at some of what is stored.
+func (d *doctor) sample(ctx context.Context, s store) {
+	const most = 50
+	var looked, foreign, expired int
+	now := time.Now()
+	report, err := s.List(ctx, listOptions{Limit: most}, func(e entry) error {
+		looked++
+		switch {
+		case e.Foreign:
+			foreign++
+		case !e.Expires.After(now):
+			expired++
+		}
+		return nil
+	})
+	d.result.ReadUnits += report.ReadUnits
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+	case err != nil:
+		d.fails(ctx, "records", err)
+	case looked == 0:
+		d.says(isOK, "records", "There are no sessions.", "")
+	case foreign > 0:
+		d.says(isWarn, "records", fmt.Sprintf("Of %d looked at, %d were not written by the session package, and %d have expired.", looked, foreign, expired),
+			"It leaves them alone. Check the names of attributes; \"sessionctl sweep --foreign\" deletes those that have expired.")
+	default:
+		d.says(isOK, "records", fmt.Sprintf("Of %d looked at, %d have expired.", looked, expired), "")
+	}
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		many = one
+	}
+	return fmt.Sprintf("%s %s", count(int64(n)), many)
+}
+
+// needs reports whether the role of the examination has an action.
+func (d *doctor) needs(action string) bool {
+	for _, r := range roles() {
+		if r.name == d.role {
+			return slices.Contains(r.actions, action)
+		}
+	}
+	return false
+}
+
+// whoNeeds names the roles that have an action.
+func whoNeeds(action string) string {
+	var names []string
+	for _, r := range roles() {
+		if slices.Contains(r.actions, action) {
+			names = append(names, r.name)
+		}
+	}
+	return strings.Join(names, ", ")
+}

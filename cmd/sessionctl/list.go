@@ -1,0 +1,278 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+type listFlags struct {
+	limit                          int
+	expired, live, locked, foreign bool
+	sort                           string
+	keyPrefix                      string
+	readUnits                      float64
+}
+
+func (a *app) listCommand() *cobra.Command {
+	var f listFlags
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List the keys of sessions",
+		Long: `list prints the keys of the records in the store, with when they began, when
+they end, their size, and whether they are locked. A key is what show and
+revoke take; it is not a token, and nobody can log in with it.
+
+It reads the table from its beginning, a unit for each 8 KB in it, and stops at
+the limit. Records come in no order, unless --sort is given, for which it has
+to read all of them. With several of --live, --expired, --locked and --foreign
+it lists what is any of them.`,
+		Example: `  sessionctl list --limit 20
+  sessionctl list --locked --json
+  sessionctl list --sort size --limit 10`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer s.Close() //nolint:errcheck // nothing was written
+			return a.list(cmd.Context(), s, &f)
+		},
+	}
+	fl := c.Flags()
+	fl.SortFlags = false
+	fl.IntVarP(&f.limit, "limit", "n", 100, "stop after so many; 0 for all")
+	fl.BoolVar(&f.live, "live", false, "those that have not expired")
+	fl.BoolVar(&f.expired, "expired", false, "those that have")
+	fl.BoolVar(&f.locked, "locked", false, "those that are locked")
+	fl.BoolVar(&f.foreign, "foreign", false, "what package session did not write")
+	fl.StringVar(&f.sort, "sort", "", "key, created, expires or size, the largest first; reads all records")
+	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `this`")
+	fl.Float64Var(&f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
+	_ = c.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(sortOrders, cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+var sortOrders = []string{"key", "created", "expires", "size"}
+
+// state of an entry.
+const (
+	stateLive    = "live"
+	stateExpired = "expired"
+	stateLocked  = "locked"
+	stateForeign = "foreign"
+)
+
+func (e *entry) state(now time.Time) string {
+	switch {
+	case e.Foreign:
+		return stateForeign
+	case !e.Expires.After(now):
+		return stateExpired
+	case e.LockedUntil.After(now):
+		return stateLocked
+	}
+	return stateLive
+}
+
+// all reports whether every state is to be listed.
+func (f *listFlags) all() bool { return !f.live && !f.expired && !f.locked && !f.foreign }
+
+// wants reports whether an entry in this state is to be listed.
+func (f *listFlags) wants(state string) bool {
+	if f.all() {
+		return true
+	}
+	switch state {
+	case stateForeign:
+		return f.foreign
+	case stateExpired:
+		return f.expired
+	case stateLocked:
+		return f.locked || f.live
+	}
+	return f.live
+}
+
+// listed is an entry as list and revoke print it.
+type listed struct {
+	Key         string     `json:"key"`
+	State       string     `json:"state"`
+	Created     *time.Time `json:"created,omitempty"`
+	Expires     *time.Time `json:"expires,omitempty"`
+	LockedUntil *time.Time `json:"locked_until,omitempty"`
+	Size        int        `json:"bytes"`
+	DataSize    int        `json:"data_bytes"`
+}
+
+func (e *entry) listed(now time.Time) listed {
+	return listed{
+		Key: e.Key, State: e.state(now), Size: e.Size, DataSize: e.DataSize,
+		Created: known(e.Created), Expires: known(e.Expires), LockedUntil: known(e.LockedUntil),
+	}
+}
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+func (a *app) list(ctx context.Context, s store, f *listFlags) error {
+	if f.limit < 0 {
+		return usageError("--limit %d is negative", f.limit)
+	}
+	if f.sort != "" && !slices.Contains(sortOrders, f.sort) {
+		return usageError("--sort is %q; it can be %s", f.sort, strings.Join(sortOrders, ", "))
+	}
+	opts := listOptions{KeyPrefix: f.keyPrefix, ReadUnits: f.readUnits}
+	if f.sort == "" && f.all() {
+		opts.Limit = f.limit
+	}
+	if opts.Limit == 0 || f.keyPrefix != "" {
+		a.warnOfScan(ctx, s)
+	}
+	now := time.Now()
+	shown := 0
+	show := func(e *entry) error {
+		shown++
+		if a.json {
+			return a.line(e.listed(now))
+		}
+		if shown == 1 {
+			fmt.Fprintf(a.stdout, "%-32s  %-9s  %-14s  %-14s  %s\n", "KEY", "SIZE", "BEGAN", "ENDS", "STATE")
+		}
+		state := e.state(now)
+		if state == stateLocked {
+			state += " for " + span(e.LockedUntil.Sub(now))
+		}
+		fmt.Fprintf(a.stdout, "%-32s  %-9s  %-14s  %-14s  %s\n", printable(e.Key), size(int64(e.Size)), relative(e.Created, now), relative(e.Expires, now), state)
+		return a.stdout.err
+	}
+
+	var kept []entry
+	report, err := s.List(ctx, opts, func(e entry) error {
+		if !f.wants(e.state(now)) {
+			return nil
+		}
+		if f.sort != "" {
+			kept = append(kept, e)
+			if f.limit > 0 && len(kept) >= 2*f.limit+1000 {
+				kept = f.first(kept)
+			}
+			return nil
+		}
+		if err := show(&e); err != nil {
+			return err
+		}
+		if shown == f.limit {
+			return errEnough
+		}
+		return nil
+	})
+	enough := errors.Is(err, errEnough) || err == nil && f.sort == "" && f.limit > 0 && shown == f.limit
+	if err != nil && !enough {
+		return err
+	}
+	kept = f.first(kept)
+	for i := range kept {
+		if err := show(&kept[i]); err != nil {
+			return err
+		}
+	}
+	switch used := unitsUsed(report.ReadUnits); {
+	case enough:
+		a.note("These are the first %s%s. --limit 0 lists all.", count(int64(shown)), used)
+	case shown == 0:
+		a.note("There are none among the %s records in %s%s.", count(report.Scanned), s, used)
+	default:
+		a.note("%s of %s records%s.", count(int64(shown)), count(report.Scanned), used)
+	}
+	return nil
+}
+
+func unitsUsed(units float64) string {
+	if units == 0 {
+		return ""
+	}
+	return ", " + amount(units) + " read units used"
+}
+
+// first sorts, and keeps as many as the limit allows.
+func (f *listFlags) first(all []entry) []entry {
+	slices.SortStableFunc(all, func(x, y entry) int {
+		switch f.sort {
+		case "created":
+			return x.Created.Compare(y.Created)
+		case "expires":
+			return x.Expires.Compare(y.Expires)
+		case "size":
+			return cmp.Compare(y.Size, x.Size)
+		}
+		return cmp.Compare(x.Key, y.Key)
+	})
+	if f.limit > 0 && len(all) > f.limit {
+		all = all[:f.limit]
+	}
+	return all
+}
+
+// Above this a scan is worth a warning: units of a cent or less, and seconds
+// of work.
+const (
+	manyReadUnits = 50_000
+	manyRecords   = 1_000_000
+)
+
+// warnOfScan says what it costs to look at everything, if that is much. It is
+// an estimate, and a store that does not make one is asked all the same.
+func (a *app) warnOfScan(ctx context.Context, s store) {
+	about, err := s.About(ctx)
+	if err != nil {
+		return
+	}
+	units := float64(about.Bytes) / 8192
+	switch {
+	case units >= manyReadUnits:
+		a.note("This reads all of %s: about %s records, %s, %s read units. --read-units makes it gentle.",
+			s, count(about.Records), size(about.Bytes), amount(units))
+	case about.Bytes == 0 && about.Records >= manyRecords:
+		a.note("This looks at all keys of %s: about %s.", s, count(about.Records))
+	}
+}
+
+// relative is a time as seen from now.
+func relative(t, now time.Time) string {
+	switch d := t.Sub(now); {
+	case t.IsZero():
+		return "-"
+	case d >= 0:
+		return "in " + coarse(d)
+	default:
+		return coarse(-d) + " ago"
+	}
+}
+
+// coarse is span without the parts that nobody reads in a list.
+func coarse(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "0 s"
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d/time.Second))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Round(time.Minute)/time.Minute))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%.1f h", d.Hours())
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}

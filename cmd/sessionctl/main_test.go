@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// TestMain hides the AWS configuration of whoever runs the tests.
+func TestMain(m *testing.M) {
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		if strings.HasPrefix(name, "AWS_") || name == "REDIS_URL" {
+			if err := os.Unsetenv(name); err != nil {
+				panic(err)
+			}
+		}
+	}
+	dir, err := os.MkdirTemp("", "sessionctl")
+	if err != nil {
+		panic(err)
+	}
+	for name, value := range map[string]string{
+		"AWS_EC2_METADATA_DISABLED":   "true",
+		"AWS_CONFIG_FILE":             filepath.Join(dir, "config"),
+		"AWS_SHARED_CREDENTIALS_FILE": filepath.Join(dir, "credentials"),
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// outcome is what a run of the program did.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+func sessionctl(ctx context.Context, args ...string) outcome {
+	var stdout, stderr bytes.Buffer
+	code := run(ctx, args, strings.NewReader(""), &stdout, &stderr)
+	return outcome{code, stdout.String(), stderr.String()}
+}
+
+// fakeDynamoDB answers each operation as it is told to, and others with an
+// empty object.
+type fakeDynamoDB struct {
+	*httptest.Server
+	mu   sync.Mutex
+	does map[string]answer
+	sent []string
+}
+
+type answer func(body map[string]any) (status int, reply any)
+
+func newFakeDynamoDB(t *testing.T, does map[string]answer) *fakeDynamoDB {
+	f := &fakeDynamoDB{does: does}
+	f.Server = httptest.NewServer(f)
+	t.Cleanup(f.Close)
+	return f
+}
+
+func (f *fakeDynamoDB) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_, op, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	data, _ := io.ReadAll(r.Body)
+	var body map[string]any
+	_ = json.Unmarshal(data, &body)
+	f.mu.Lock()
+	f.sent = append(f.sent, op)
+	do := f.does[op]
+	if do == nil {
+		do = f.does[""]
+	}
+	f.mu.Unlock()
+	status, reply := http.StatusOK, any(struct{}{})
+	if do != nil {
+		status, reply = do(body)
+	}
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	w.WriteHeader(status)
+	if text, ok := reply.(string); ok {
+		_, _ = io.WriteString(w, text)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(reply)
+}
+
+// refuses answers with an error of DynamoDB.
+func refuses(status int, code, message string) answer {
+	return func(map[string]any) (int, any) {
+		return status, map[string]string{"__type": "com.amazonaws.dynamodb.v20120810#" + code, "message": message}
+	}
+}
+
+func says(reply any) answer {
+	return func(map[string]any) (int, any) { return http.StatusOK, reply }
+}
+
+type object = map[string]any
+
+// goodTable has what a table in order says about itself.
+func goodTable() map[string]answer {
+	return map[string]answer{
+		"DescribeTable": says(object{"Table": object{
+			"TableName": "sessions", "TableStatus": "ACTIVE", "ItemCount": 1234567, "TableSizeBytes": 3 << 30,
+			"KeySchema":            []any{object{"AttributeName": "id", "KeyType": "HASH"}},
+			"AttributeDefinitions": []any{object{"AttributeName": "id", "AttributeType": "S"}},
+			"BillingModeSummary":   object{"BillingMode": "PAY_PER_REQUEST"},
+		}}),
+		"DescribeTimeToLive": says(object{"TimeToLiveDescription": object{"AttributeName": "expires", "TimeToLiveStatus": "ENABLED"}}),
+		"UpdateItem":         refuses(400, "ConditionalCheckFailedException", "The conditional request failed"),
+		"DeleteItem":         refuses(400, "ConditionalCheckFailedException", "The conditional request failed"),
+	}
+}
+
+func TestUsage(t *testing.T) {
+	tests := []struct {
+		args, want string
+	}{
+		{"tabel", `Unknown command "tabel" for "sessionctl": did you mean table?`},
+		{"help tabel", `Unknown command "tabel" for "sessionctl": did you mean table?`},
+		{"help table create now", `There is no command "table create now".`},
+		{"table", `"sessionctl table" needs one more word: check, create, delete.`},
+		{"table drop", `There is no command "sessionctl table drop"; there is check, create, delete.`},
+		{"table check now", `Unknown command "now" for "sessionctl table check".`},
+		{"table check --tabel x", `Unknown flag: --tabel.`},
+		{"table check --timeout -1s", `--timeout -1s is negative.`},
+		{"table check --endpoint localhost:8000", `--endpoint "localhost:8000" is not a URL like http://localhost:8000.`},
+		{"table check --backend memory", `--backend is "memory"; it can be dynamodb or redis.`},
+		{"table check --codec gob", `--codec is "gob"; it can be msgpack or json.`},
+		{"table check --prefix x", `--prefix is for Redis, and the backend is DynamoDB: leave it out, or add --backend redis.`},
+		{"table check --redis redis://localhost --table x", `--table is for DynamoDB, and the backend is Redis: leave it out, or leave out --redis and --backend.`},
+		{"table check --redis redis://localhost", `Redis has no tables: a session is a key, and is there as soon as it is written.`},
+		{"doctor --redis http://localhost", `The URL of Redis is not of the form redis://user:password@host:port/db.`},
+		{"table check --endpoint http://127.0.0.1:1 --table x", `--table "x" is not the name of a table: 3 to 255 of a-z, A-Z, 0-9, '_', '-' and '.'.`},
+		{"table check --endpoint http://127.0.0.1:1 --key-attribute data", `--key-attribute and --data-attribute are both "data".`},
+		{"table create --read-capacity 5", `If any flags in the group [read-capacity write-capacity] are set they must all be set; missing [write-capacity].`},
+		{"table delete", `Nobody can be asked: --yes=sessions would delete the table "sessions" and all that is in it.`},
+		{"table delete --yes=session", `--yes is "session", and the table is "sessions": nothing was deleted.`},
+		{"sweep --grace -1s", `--grace -1s is negative.`},
+		{"sweep --read-units -1", `--read-units -1 and --write-units 0 must not be negative.`},
+		{"sweep --workers 20000", `--workers 20000 is not between 0 (default) and 10000.`},
+		{"sweep --max-errors -1", `--max-errors -1 is negative.`},
+		{"iam", `A role is needed: application, sweeper, set-up, operator.`},
+		{"iam root", `There is no role "root"; there is application, sweeper, set-up, operator.`},
+		{"iam sweeper --account 12", `--account "12" is not a number of 12 digits, nor *.`},
+		{"iam sweeper --backend redis", `Redis has no role "sweeper": it has no tables, and removes expired sessions by itself.`},
+		{"doctor --role root", `--role is "root"; it can be application, sweeper, set-up or operator.`},
+		{"doctor --reads -1", `--reads -1 is not between 0 and 100000.`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
+			t.Parallel()
+			got := sessionctl(t.Context(), strings.Fields(tt.args)...)
+			line, hint, _ := strings.Cut(got.stderr, "\n")
+			if got.code != codeUsage || got.stdout != "" || line != "sessionctl: "+tt.want || !strings.HasSuffix(hint, " --help\" says how it is used.\n") {
+				t.Errorf("got code %d, output %q and\n%swant\nsessionctl: %s", got.code, got.stdout, got.stderr, tt.want)
+			}
+		})
+	}
+}
+
+// TestHelp holds every command to what somebody who does not know it wants.
+func TestHelp(t *testing.T) {
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		t.Run(c.CommandPath(), func(t *testing.T) {
+			if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+				t.Errorf("short text %q", c.Short)
+			}
+			if c.HasParent() && !c.HasSubCommands() && (c.Long == "" || c.Example == "") && c.Name() != "help" {
+				t.Error("it has no text, or no example")
+			}
+			for line := range strings.Lines(c.Long + "\n" + c.Example) {
+				if len(line) > 101 {
+					t.Errorf("a line has %d bytes: %s", len(line), line)
+				}
+			}
+			args := append([]string{"help"}, strings.Fields(c.CommandPath())[1:]...)
+			help, flag := sessionctl(t.Context(), args...), sessionctl(t.Context(), append(args[1:], "--help")...)
+			if help.code != 0 || help.stderr != "" || help != flag && c.Name() != "help" {
+				t.Errorf("help and --help differ:\n%+v\n%+v", help, flag)
+			}
+		})
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk((&app{stdout: &output{w: io.Discard}, stderr: io.Discard}).root())
+}
+
+func TestCompletion(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		got := sessionctl(t.Context(), "completion", shell)
+		if got.code != 0 || got.stderr != "" || !strings.Contains(got.stdout, "sessionctl") {
+			t.Errorf("%s: got %d, %d bytes and %s", shell, got.code, len(got.stdout), got.stderr)
+		}
+	}
+	for args, want := range map[string]string{
+		"iam ":             "set-up",
+		"--backend ":       "redis",
+		"sweep --back":     "--backend",
+		"help table ":      "check",
+		"doctor --role ":   "sweeper",
+		"table ":           "delete",
+		"sweep --codec ":   "msgpack",
+		"table check --j":  "--json",
+		"completion ":      "zsh",
+		"iam application ": ":4",
+	} {
+		words := strings.Split("__complete "+args, " ")
+		if got := sessionctl(t.Context(), words...); !strings.Contains(got.stdout, want) {
+			t.Errorf("%q: got %s, want %s", args, got.stdout, want)
+		}
+	}
+}
+
+// TestFullDisk has results that cannot be written.
+func TestFullDisk(t *testing.T) {
+	var stderr bytes.Buffer
+	code := run(t.Context(), []string{"iam", "sweeper"}, nil, brokenWriter{}, &stderr)
+	if code != codeFailed || !strings.Contains(stderr.String(), "Cannot write the output: no space left on device.") {
+		t.Errorf("got %d and %s", code, &stderr)
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, fmt.Errorf("no space left on device") }

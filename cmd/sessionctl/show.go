@@ -1,0 +1,349 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf16"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// The values that package session keeps for itself.
+const (
+	reservedPrefix = "_session."
+	userValue      = reservedPrefix + "user"
+	movedValue     = reservedPrefix + "moved"
+)
+
+type showFlags struct {
+	tokenStdin bool
+	values     bool
+}
+
+func (a *app) showCommand() *cobra.Command {
+	var f showFlags
+	c := &cobra.Command{
+		Use:   "show KEY | --token-stdin",
+		Short: "Show one session",
+		Long: `show prints when a session began and ends, its size, its lock, and the names,
+types and sizes of its values. What is in them, and who the user is, it prints
+with --values only, decoded with --codec.
+
+KEY is as list prints it. With --token-stdin the token is read from standard
+input, where no other process sees it; the key is derived as package session
+does unless Config.StoreKey is set. The token is never printed.
+
+It costs one Load: 1 read unit for each 4 KB. It exits with 1 if there is no
+session, and with 3 if what is there is not one, or does not decode.`,
+		Example: `  sessionctl show kGx4w9sXl8bKzQZ1aJ0m3Yt6uRfEoNvC
+  sessionctl show --token-stdin --values < token.txt`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := a.oneKey(args, f.tokenStdin)
+			if err != nil {
+				return err
+			}
+			s, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer s.Close() //nolint:errcheck // nothing was written
+			return a.show(cmd.Context(), s, key, f.values)
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	c.Flags().BoolVar(&f.tokenStdin, "token-stdin", false, "read the token of the session from standard input")
+	c.Flags().BoolVar(&f.values, "values", false, "print what is in the values, and the user")
+	return c
+}
+
+// oneKey is the key that a command is about.
+func (a *app) oneKey(args []string, tokenStdin bool) (string, error) {
+	switch {
+	case tokenStdin && len(args) > 0:
+		return "", usageError("give a KEY or --token-stdin, and not both")
+	case tokenStdin:
+		return tokenKey(a.stdin)
+	case len(args) == 0:
+		return "", usageError("which session? Give its KEY, as \"list\" prints it, or --token-stdin")
+	}
+	return args[0], checkKey(args[0])
+}
+
+func checkKey(key string) error {
+	if key == "" || len(key) > 512 {
+		return usageError("a KEY has 1 to 512 bytes, and this one has %d", len(key))
+	}
+	return nil
+}
+
+// shown is what show prints.
+type shown struct {
+	Key         string       `json:"key"`
+	Kind        string       `json:"kind"` // session, moved or undecodable
+	State       string       `json:"state"`
+	Created     time.Time    `json:"created"`
+	Expires     time.Time    `json:"expires"`
+	IdleSeconds int64        `json:"left_seconds"` // until Expires, 0 once it has passed
+	LockedUntil *time.Time   `json:"locked_until,omitempty"`
+	DataSize    int          `json:"data_bytes"`
+	Writes      int          `json:"writes,omitempty"` // that the version remembers, at most 16
+	LoggedIn    bool         `json:"logged_in"`
+	User        *string      `json:"user,omitempty"`
+	MovedTo     string       `json:"moved_to,omitempty"`
+	Values      []shownValue `json:"values"`
+
+	now time.Time
+}
+
+type shownValue struct {
+	Name  string `json:"name"`
+	Type  string `json:"type"`
+	Size  int    `json:"bytes"`
+	Value any    `json:"value,omitempty"`
+}
+
+func (a *app) show(ctx context.Context, s store, key string, values bool) error {
+	c, err := a.sessionCodec()
+	if err != nil {
+		return err
+	}
+	rec, err := s.Load(ctx, key)
+	switch {
+	case errors.Is(err, session.ErrNotFound):
+		return &wordsError{
+			what: fmt.Sprintf("There is no session with key %s in %s.", printable(key), s),
+			todo: "It has ended, or was never there; a login gives a session a new key. \"sessionctl list\" has those that are there.",
+		}
+	case errors.Is(err, session.ErrDecode):
+		return &exitError{codeFound, &wordsError{
+			what: fmt.Sprintf("What has key %s in %s was not written by package session.", printable(key), s),
+			todo: "If the application gave its attributes other names, name them: \"sessionctl help\" has the flags.", err: err,
+		}}
+	case err != nil:
+		return err
+	}
+	v := shown{
+		Key: key, Kind: "session", State: stateLive, Created: rec.Created.UTC(), Expires: rec.Expires.UTC(),
+		LockedUntil: known(rec.LockedUntil), DataSize: len(rec.Data), now: time.Now(), Values: []shownValue{},
+	}
+	switch {
+	case rec.Expired(v.now):
+		v.State = stateExpired
+	case rec.LockedUntil.After(v.now):
+		v.State = stateLocked
+	}
+	if v.State != stateExpired {
+		v.IdleSeconds = int64(rec.Expires.Sub(v.now) / time.Second)
+	}
+	if _, ok := s.(*dynamoStore); ok {
+		v.Writes = len(rec.Version) / 8
+	}
+
+	encoded, err := c.Split(rec.Data)
+	if err != nil {
+		v.Kind = "undecodable"
+		if err := a.print(v, v.write); err != nil {
+			return err
+		}
+		return &exitError{codeFound, &wordsError{
+			what: fmt.Sprintf("The session does not decode with codec %s.", a.codec),
+			todo: "If the application uses another codec, name it with --codec; --verbose has the cause.", err: err,
+		}}
+	}
+	for _, name := range slices.Sorted(maps.Keys(encoded)) {
+		data := encoded[name]
+		var value any
+		err := c.Unmarshal(data, &value)
+		text, isText := value.(string)
+		switch name {
+		case movedValue:
+			v.Kind = "moved"
+			if isText {
+				v.MovedTo = text
+			}
+			continue
+		case userValue:
+			v.LoggedIn = true
+			if isText && values {
+				v.User = &text
+			}
+			continue
+		}
+		sv := shownValue{Name: name, Type: typeName(value), Size: len(data)}
+		if err != nil {
+			sv.Type = "undecodable"
+		} else if values {
+			sv.Value = jsonable(value)
+		}
+		v.Values = append(v.Values, sv)
+	}
+	return a.print(v, v.write)
+}
+
+func (v *shown) write(w io.Writer) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-8s  %s\n", name, fmt.Sprintf(format, args...))
+	}
+	at := func(t time.Time) string {
+		return fmt.Sprintf("%s, %s", t.Format("2006-01-02 15:04:05 MST"), relative(t, v.now))
+	}
+	line("Key", "%s", printable(v.Key))
+	switch v.Kind {
+	case "moved":
+		line("What", "a marker: the session here was given a new ID, by a login or a rotation")
+		line("Now at", "%s", printable(v.MovedTo))
+		line("Moved", "%s", at(v.Created))
+	case "undecodable":
+		line("What", "a record that does not decode")
+		line("Began", "%s", at(v.Created))
+	default:
+		line("What", "a session")
+		line("Began", "%s", at(v.Created))
+	}
+	switch {
+	case v.State == stateExpired:
+		line("Expired", "%s; it is as good as gone", at(v.Expires))
+	case v.Kind == "moved":
+		line("Ends", "%s", at(v.Expires))
+	default:
+		line("Ends", "%s, unless it is used", at(v.Expires))
+	}
+	if v.State == stateLocked {
+		line("Locked", "until %s, unless it is renewed", at(*v.LockedUntil))
+	}
+	more := ""
+	if v.Writes >= 16 {
+		more = ", written 16 times or more"
+	} else if v.Writes > 0 {
+		more = fmt.Sprintf(", written %d times", v.Writes)
+		if v.Writes == 1 {
+			more = ", written once"
+		}
+	}
+	line("Data", "%s%s", size(int64(v.DataSize)), more)
+	if v.Kind != "session" {
+		return
+	}
+	switch {
+	case v.User != nil:
+		line("User", "%s", printable(*v.User))
+	case v.LoggedIn:
+		line("User", "logged in; --values says who")
+	default:
+		line("User", "none")
+	}
+	if len(v.Values) == 0 {
+		line("Values", "none")
+		return
+	}
+	header := table.Row{"Value", "Type", "Size"}
+	if slices.ContainsFunc(v.Values, func(v shownValue) bool { return v.Value != nil }) {
+		header = append(header, "")
+	}
+	t := newTable(header, 3)
+	for _, value := range v.Values {
+		row := table.Row{printable(value.Name), value.Type, size(int64(value.Size))}
+		if value.Value != nil {
+			row = append(row, oneLine(value.Value))
+		}
+		t.AppendRow(row)
+	}
+	fmt.Fprintf(w, "\n%s\n", t.Render())
+}
+
+// typeName is what v is, as its reader thinks of it.
+func typeName(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case string:
+		return "text"
+	case []byte:
+		return "bytes"
+	case bool:
+		return "bool"
+	case float32, float64:
+		return "number"
+	case json.Number:
+		return "number"
+	case time.Time:
+		return "time"
+	case []any:
+		return fmt.Sprintf("list of %d", len(v))
+	case map[string]any:
+		return fmt.Sprintf("map of %d", len(v))
+	case map[any]any:
+		return fmt.Sprintf("map of %d", len(v))
+	case int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64:
+		return "integer"
+	}
+	return fmt.Sprintf("%T", v)
+}
+
+// jsonable is v without what encoding/json cannot write.
+func jsonable(v any) any {
+	switch v := v.(type) {
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Sprint(v)
+		}
+	case float32:
+		return jsonable(float64(v))
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = jsonable(v[i])
+		}
+		return list
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for k, e := range v {
+			m[k] = jsonable(e)
+		}
+		return m
+	case map[any]any:
+		m := make(map[string]any, len(v))
+		for k, e := range v {
+			m[fmt.Sprint(k)] = jsonable(e)
+		}
+		return m
+	}
+	return v
+}
+
+// oneLine is v in JSON, in characters that do nothing to a terminal.
+func oneLine(v any) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return "(" + typeName(v) + ")"
+	}
+	var out strings.Builder
+	for _, r := range strings.TrimSpace(b.String()) {
+		switch {
+		case unicode.IsPrint(r):
+			out.WriteRune(r)
+		case r <= 0xffff:
+			fmt.Fprintf(&out, `\u%04x`, r)
+		default:
+			hi, lo := utf16.EncodeRune(r)
+			fmt.Fprintf(&out, `\u%04x\u%04x`, hi, lo)
+		}
+	}
+	return out.String()
+}

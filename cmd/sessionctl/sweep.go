@@ -1,0 +1,277 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// sweepFlags are what the options of a sweep do not have.
+type sweepFlags struct {
+	session.SweepOptions
+	resume     string
+	batchDelay time.Duration
+	maxErrors  int
+	quiet      bool
+}
+
+func (a *app) sweepCommand() *cobra.Command {
+	var f sweepFlags
+	c := &cobra.Command{
+		Use:   "sweep",
+		Short: "Delete expired sessions now, without waiting for TTL",
+		Long: `Delete the sessions that have expired. DynamoDB does so by itself, where TTL is
+on, and at no cost, but may take days. A session that is renewed or locked while
+the sweep runs is kept, and so is what the session package did not write, unless
+--foreign is given.
+
+It reads the whole table: half a read unit for 4 KB, and a write unit for each
+KB of what it deletes. --read-units and --write-units keep it within a part of
+the capacity; without them it is as fast as it can be, and may have the
+application throttled. --dry-run tells what it would delete, and costs the reads.
+
+With --resume FILE the sweep notes in FILE how far it is, at least every second.
+If it is stopped, by Ctrl-C, SIGTERM or --timeout, the exit code is 4, and the
+same command goes on from there. FILE is removed at the end. It contains keys of
+sessions, and only its owner can read it.
+
+Progress goes to standard error: a bar on a terminal, a line now and then
+elsewhere. The total is an estimate that DynamoDB makes every six hours.
+
+Redis removes expired sessions by itself: there it does nothing, and succeeds.
+
+It needs the permissions of "sessionctl iam sweeper".`,
+		Example: `  sessionctl sweep --dry-run
+  sessionctl sweep --read-units 100 --write-units 50
+  sessionctl sweep --quiet --write-units 50 --timeout 50m --resume /var/lib/sessionctl/sweep`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("grace") && f.Grace == 0 {
+				f.Grace = 1 // the least; 0 would be the default
+			}
+			return a.sweep(cmd.Context(), f)
+		},
+	}
+	fs := c.Flags()
+	fs.SortFlags = false
+	fs.BoolVarP(&f.DryRun, "dry-run", "n", false, "delete nothing, say what would be deleted")
+	fs.Float64Var(&f.ReadUnits, "read-units", 0, "read `units` per second to use at most (default: no limit)")
+	fs.Float64Var(&f.WriteUnits, "write-units", 0, "write `units` per second to use at most (default: no limit)")
+	fs.StringVar(&f.resume, "resume", "", "note in `FILE` how far it is, and go on from there")
+	fs.DurationVar(&f.Grace, "grace", session.DefaultSweepGrace, "how `long` ago a session must have expired")
+	fs.StringVar(&f.KeyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
+	fs.BoolVar(&f.Foreign, "foreign", false, "also what expired and the session package did not write,\nas the sessions of the PHP session handler")
+	fs.IntVar(&f.Segments, "segments", session.DefaultSweepSegments, "into how many `parts` to divide the table for reading")
+	fs.IntVar(&f.Workers, "workers", session.DefaultSweepWorkers, "how many `requests` at once")
+	fs.IntVar(&f.BatchSize, "batch-size", session.DefaultSweepBatchSize, "how many `sessions` make a batch")
+	fs.DurationVar(&f.batchDelay, "batch-delay", 0, "`wait` before each batch is deleted")
+	fs.IntVar(&f.maxErrors, "max-errors", 0, "pass over up to `N` errors, each of which leaves a session or a page of them\nto the next sweep")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing if all goes well")
+	return c
+}
+
+// sweepResult is what the command prints with --json.
+type sweepResult struct {
+	Store      string  `json:"store"`
+	Complete   bool    `json:"complete"`
+	DryRun     bool    `json:"dry_run"`
+	Resumed    bool    `json:"resumed"`
+	Scanned    int64   `json:"scanned"`
+	Expired    int64   `json:"expired"`
+	Deleted    int64   `json:"deleted"`
+	Kept       int64   `json:"kept"`
+	Skipped    int64   `json:"skipped"`
+	Failed     int64   `json:"failed"`
+	Foreign    int64   `json:"foreign"`
+	Retried    int64   `json:"retried"`
+	ReadUnits  float64 `json:"read_units"`
+	WriteUnits float64 `json:"write_units"`
+	Seconds    float64 `json:"seconds"`
+}
+
+func (a *app) sweep(ctx context.Context, f sweepFlags) error {
+	opts, err := f.Complete()
+	switch {
+	case err != nil:
+		return &exitError{code: codeUsage, err: err}
+	case f.batchDelay < 0:
+		return usageError("--batch-delay %v is negative", f.batchDelay)
+	case f.maxErrors < 0:
+		return usageError("--max-errors %d is negative", f.maxErrors)
+	}
+	if a.backend == "redis" {
+		return a.sweepRedis(f)
+	}
+	s, err := a.openDynamoDB(ctx)
+	if err != nil {
+		return err
+	}
+	sweeper, ok := any(s.Backend).(session.Sweeper)
+	if !ok {
+		return errors.New("this backend cannot sweep")
+	}
+	// A sweeper need not be allowed to describe the table. If it may not, what
+	// is wrong with the table shows later, and there is no total.
+	table, err := s.describe(ctx)
+	if missing(err) || ctx.Err() != nil {
+		return err
+	}
+	if err == nil && !s.ours(table) {
+		return s.wrongKey("nothing was deleted")
+	}
+
+	point, err := loadCheckpoint(f.resume, s)
+	if err != nil {
+		return err
+	}
+	opts.Resume = point.Checkpoint
+	var (
+		passed  int
+		first   error
+		meter   = a.newSweepMeter(s, table, f, point)
+		saveErr error
+		save    = func(r session.SweepReport) {
+			if err := point.save(r); err != nil && saveErr == nil {
+				saveErr = err
+			}
+		}
+	)
+	opts.OnProgress = func(r session.SweepReport) {
+		if time.Since(point.Saved) >= time.Second {
+			save(r)
+		}
+		meter.show(r)
+	}
+	if f.maxErrors > 0 {
+		opts.OnError = func(err error) error {
+			if passed++; passed > f.maxErrors {
+				return err
+			}
+			if first == nil {
+				first = err
+			}
+			return nil
+		}
+	}
+	if f.batchDelay > 0 {
+		opts.BeforeBatch = func(ctx context.Context, _ int) error { return pause(ctx, f.batchDelay) }
+	}
+	report, err := sweeper.Sweep(ctx, opts)
+	meter.close()
+	if err != nil && ctx.Err() == nil && !outOfTime(ctx, err) && report.Scanned == 0 {
+		return err // nothing was done, so nothing is to be reported
+	}
+	complete := err == nil && report.Checkpoint == nil
+	if complete {
+		saveErr = point.remove()
+	} else if report.Checkpoint != nil {
+		save(report)
+	}
+
+	if !complete || !f.quiet {
+		result := sweepResult{
+			Store: s.String(), Complete: complete, DryRun: f.DryRun, Resumed: opts.Resume != nil,
+			Scanned: report.Scanned, Expired: report.Expired, Deleted: report.Deleted, Kept: report.Kept, Skipped: report.Skipped,
+			Failed: report.Failed, Foreign: report.Foreign, Retried: report.Retried,
+			ReadUnits: report.ReadUnits, WriteUnits: report.WriteUnits, Seconds: report.Elapsed.Seconds(),
+		}
+		if err := a.print(result, result.human); err != nil {
+			return err
+		}
+	}
+	if first != nil {
+		what, todo := a.explain(ctx, first)
+		a.note("%s passed over, the first: %s %s", plural(min(passed, f.maxErrors), "error was", "errors were"), what, todo)
+	}
+	return a.sweepEnd(ctx, f, err, saveErr, report.Checkpoint != nil)
+}
+
+// sweepEnd says how a sweep has ended.
+func (a *app) sweepEnd(ctx context.Context, f sweepFlags, err, saveErr error, resumable bool) error {
+	todo := "What was deleted is deleted. The next sweep begins anew; with --resume FILE it would go on from here."
+	switch {
+	case saveErr != nil:
+		a.note("The file of --resume could not be written: %v.", saveErr)
+		todo = "What was deleted is deleted."
+	case f.resume != "" && resumable:
+		todo = "The same command goes on from here."
+	}
+	switch {
+	case err == nil && !resumable:
+		return saveErr
+	case err == nil:
+		return stopped(&wordsError{what: "Not everything was looked at, because of the errors.", todo: todo})
+	case ctx.Err() != nil, outOfTime(ctx, err):
+		what, _ := explainEnd(ctx, err)
+		return stopped(&wordsError{what: cmp.Or(what, "Stopped before the end."), todo: todo, err: err})
+	}
+	what, do := a.explain(ctx, err)
+	return &wordsError{what: what, todo: strings.TrimSpace(do + " " + todo), err: err}
+}
+
+func (a *app) sweepRedis(f sweepFlags) error {
+	s, err := a.openRedis()
+	if err != nil || f.quiet {
+		return err
+	}
+	result := sweepResult{Store: s.String(), Complete: true, DryRun: f.DryRun}
+	return a.print(result, func(w io.Writer) {
+		fmt.Fprintln(w, "Redis removes a session by itself, a minute after its deadline: there is nothing to sweep.")
+	})
+}
+
+func (r *sweepResult) human(w io.Writer) {
+	t := newTable(nil, 2)
+	row := func(what string, n int64, always bool, words string) {
+		if n > 0 || always {
+			t.AppendRow(table.Row{what, count(n), words})
+		}
+	}
+	deleted := "deleted"
+	if r.DryRun {
+		deleted = "would be deleted"
+	}
+	row("scanned", r.Scanned, true, "")
+	row("expired", r.Expired, true, "")
+	row(deleted, r.Deleted, true, "")
+	row("kept", r.Kept, false, "renewed, locked or deleted by others since they were found")
+	row("skipped", r.Skipped, false, "")
+	row("failed", r.Failed, false, "left to the next sweep")
+	row("foreign", r.Foreign, false, "expired, not written by the session package, left alone: see --foreign")
+	row("retried", r.Retried, false, "requests that were sent again")
+	t.AppendRow(table.Row{"read units", units(r.ReadUnits)})
+	t.AppendRow(table.Row{"write units", units(r.WriteUnits)})
+	t.AppendRow(table.Row{"time", span(time.Duration(r.Seconds * float64(time.Second)))})
+	fmt.Fprintf(w, "Sweep of %s:\n%s\n", r.Store, t.Render())
+}
+
+// units writes capacity units, which come in halves.
+func units(f float64) string {
+	whole, part := math.Modf(f)
+	if part == 0 {
+		return count(int64(whole))
+	}
+	return count(int64(whole)) + fmt.Sprintf("%.1f", math.Abs(part))[1:]
+}
+
+// pause ends early with ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

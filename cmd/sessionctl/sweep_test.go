@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// expiredTable has n sessions on one page that expired long ago.
+func expiredTable(n int) map[string]answer {
+	var items []any
+	for i := range n {
+		items = append(items, object{
+			"id": object{"S": fmt.Sprint("key-", i)}, "expires": object{"N": "1000"},
+			"created": object{"N": "1000"}, "version": object{"B": "MTIzNDU2Nzg="},
+		})
+	}
+	return with(map[string]answer{
+		"Scan": func(body map[string]any) (int, any) {
+			if body["Segment"] != 0. {
+				return http.StatusOK, object{"Items": []any{}, "Count": 0, "ScannedCount": 0, "ConsumedCapacity": object{"CapacityUnits": 0.5}}
+			}
+			return http.StatusOK, object{"Items": items, "Count": n, "ScannedCount": n, "ConsumedCapacity": object{"CapacityUnits": 0.5}}
+		},
+		"DeleteItem": says(object{"ConsumedCapacity": object{"CapacityUnits": 1}}),
+	})
+}
+
+// The width of a column depends on how long the sweep took.
+var spaces = regexp.MustCompile(" +")
+
+func TestSweep(t *testing.T) {
+	denied := refuses(400, "AccessDeniedException", "no")
+	without := func(op string, a answer) map[string]answer {
+		does := expiredTable(10)
+		does[op] = a
+		return does
+	}
+	// onceDenied refuses the first request.
+	onceDenied := func(op string) map[string]answer {
+		does := expiredTable(10)
+		usual := does[op]
+		var n atomic.Int32
+		does[op] = func(body map[string]any) (int, any) {
+			if n.Add(1) == 1 {
+				return denied(body)
+			}
+			return usual(body)
+		}
+		return does
+	}
+	tests := []struct {
+		name   string
+		does   map[string]answer
+		args   string
+		code   int
+		stdout string
+		stderr string // a part
+	}{
+		{"all", expiredTable(10), "", codeDone, "scanned 10\nexpired 10\ndeleted 10\nread units 16\nwrite units 10\n", "about 1,234,567 items"},
+		{"quiet", expiredTable(10), "--quiet", codeDone, "", ""},
+		{"dry run", expiredTable(10), "--dry-run", codeDone, "would be deleted 10\n", "Looking through the table"},
+		{"kept", without("DeleteItem", refuses(400, "ConditionalCheckFailedException", "")), "", codeDone, "kept 10 renewed, locked or deleted by others since they were found\n", ""},
+		{"without a total", without("DescribeTable", denied), "", codeDone, "deleted 10\n", "Sweeping through the table"},
+		{"no permission", without("Scan", denied), "", codeFailed, "", "do not allow dynamodb:Scan on table \"sessions\""},
+		{"no deletes", without("DeleteItem", denied), "-q", codeFailed, "deleted 0\n", "Grant it: \"sessionctl iam sweeper\" prints the policy. What was deleted is deleted."},
+		{"errors passed over", onceDenied("DeleteItem"), "--max-errors=1", codeDone, "deleted 9\nfailed 1 left to the next sweep\n", "1 error was passed over, the first: The AWS credentials do not allow dynamodb:DeleteItem"},
+		{"too many errors", without("DeleteItem", denied), "--max-errors=3", codeFailed, "deleted 0\n", "3 errors were passed over"},
+		{"left out", onceDenied("Scan"), "--max-errors=1 --workers=1 --batch-delay=1ms", codeStopped, "scanned 0\n", "Not everything was looked at, because of the errors."},
+		{"wrong key", without("DescribeTable", wrongKey()), "", codeFailed, "", "nothing was deleted"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeDynamoDB(t, tt.does)
+			got := sessionctl(t.Context(), append([]string{"sweep", "--endpoint", f.URL}, strings.Fields(tt.args)...)...)
+			stdout := spaces.ReplaceAllString(got.stdout, " ")
+			if got.code != tt.code || !strings.Contains(stdout, tt.stdout) || !strings.Contains(got.stderr, tt.stderr) ||
+				tt.name == "quiet" && got.stdout+got.stderr != "" {
+				t.Errorf("got code %d\n%s%s\nwant %d, %q and %q", got.code, got.stdout, got.stderr, tt.code, tt.stdout, tt.stderr)
+			}
+		})
+	}
+}
+
+// TestSweepStopped has a sweep that is told to end while it waits.
+func TestSweepStopped(t *testing.T) {
+	f := newFakeDynamoDB(t, expiredTable(10))
+	file := filepath.Join(t.TempDir(), "sweep")
+	ctx, cancel := context.WithCancel(t.Context())
+	f.does["Scan"] = func(body map[string]any) (int, any) {
+		if body["Segment"] == 0. {
+			cancel()
+		}
+		return http.StatusOK, object{"Items": []any{}, "ScannedCount": 1, "ConsumedCapacity": object{"CapacityUnits": 0.5}}
+	}
+	args := []string{"sweep", "--endpoint", f.URL, "--resume", file, "--workers=1"}
+	got := sessionctl(ctx, args...)
+	if got.code != codeStopped || !strings.HasSuffix(got.stderr, "sessionctl: Stopped before the end.\nThe same command goes on from here.\n") {
+		t.Fatalf("got %+v", got)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("got %v, %v", info, err)
+	}
+	f.does["Scan"] = expiredTable(10)["Scan"]
+	if got := sessionctl(t.Context(), append(args, "--table=others")...); got.code != codeUsage || !strings.Contains(got.stderr, `is of a sweep of table "sessions"`) {
+		t.Errorf("another table: got %+v", got)
+	}
+	if got := sessionctl(t.Context(), args...); got.code != codeDone {
+		t.Errorf("resumed: got %+v", got)
+	}
+	if _, err := os.Stat(file); !os.IsNotExist(err) {
+		t.Errorf("the file is still there: %v", err)
+	}
+}
+
+func TestCheckpoint(t *testing.T) {
+	s := &dynamoStore{table: "sessions", region: "eu-west-1"}
+	path := filepath.Join(t.TempDir(), "sweep")
+	c, err := loadCheckpoint(path, s)
+	if err != nil || c.Checkpoint != nil {
+		t.Fatalf("no file: got %+v, %v", c, err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 0 {
+		t.Errorf("looking leaves files behind: %v, %v", entries, err)
+	}
+	for n := range int64(3) {
+		if err := c.save(session.SweepReport{Scanned: n, Checkpoint: []byte("here")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, err := loadCheckpoint(path, s)
+	if err != nil || again.Scanned != 2 || string(again.Checkpoint) != "here" {
+		t.Errorf("got %+v, %v", again, err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Errorf("saving leaves files behind: %v, %v", entries, err)
+	}
+
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string]string{
+		"empty":  "",
+		"cut":    string(good[:len(good)/2]),
+		"other":  "{}",
+		"format": strings.Replace(string(good), `"format":1`, `"format":2`, 1),
+	} {
+		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadCheckpoint(path, s); err == nil || !strings.Contains(err.Error(), "was not written by this command") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if _, err := loadCheckpoint(filepath.Join(path, "no", "folder"), s); err == nil {
+		t.Error("a file that cannot be written is found out too late")
+	}
+	if err := again.remove(); err != nil {
+		t.Error(err)
+	}
+	if err := again.remove(); err != nil {
+		t.Errorf("removed already: %v", err)
+	}
+}
+
+// TestMeterLines has what is written where nobody watches.
+func TestMeterLines(t *testing.T) {
+	var stderr bytes.Buffer
+	begun := time.Now().Add(-10 * time.Second)
+	m := &sweepMeter{
+		a: &app{stderr: &stderr}, every: lineEvery, total: 30_000, base: 10_000, begun: begun, shown: begun,
+		last: session.SweepReport{Scanned: 10_000, ReadUnits: 80, WriteUnits: 50},
+	}
+	r := session.SweepReport{Scanned: 20_000, Expired: 5_000, Deleted: 4_000, ReadUnits: 180, WriteUnits: 4_050}
+	m.show(r)
+	m.show(r) // too soon
+	want := "10 s: 20,000 of about 30,000 scanned, 1000/s; 5,000 expired, 4,000 deleted; 10 read and 400 write units/s; about 10 s left\n"
+	if got := stderr.String(); got != want {
+		t.Errorf("got  %swant %s", got, want)
+	}
+}
+
+// TestBar is a smoke test: what it draws is for eyes.
+func TestBar(t *testing.T) {
+	var out bytes.Buffer
+	b := drawBar(&out, "Sweeping", 100)
+	b.set(50, "below")
+	b.set(150, "below")
+	b.close()
+	drawBar(&out, "Waiting", 0).close()
+	var none *bar
+	none.set(1, "")
+	none.close()
+}
+
+// TestSweepRedis has nothing to do.
+func TestSweepRedis(t *testing.T) {
+	got := sessionctl(t.Context(), "sweep", "--redis", "redis://127.0.0.1:1", "--json")
+	var result sweepResult
+	if err := json.Unmarshal([]byte(got.stdout), &result); err != nil || got.code != codeDone || !result.Complete || got.stderr != "" {
+		t.Errorf("got %v, %+v", err, got)
+	}
+}

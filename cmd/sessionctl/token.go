@@ -1,0 +1,42 @@
+package main
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"io"
+	"strings"
+)
+
+// A token is 32 characters of base64url, and its key the first 24 bytes of its
+// SHA-256, also in base64url: the default of session.Config.StoreKey.
+const (
+	tokenChars = 32
+	keyBytes   = 24
+)
+
+var errToken = errors.New("what came on standard input is not a token: it must be one line with the value of the cookie, " +
+	"32 letters, digits, '-' and '_'")
+
+// tokenKey reads a token, the value of a cookie or a whole cookie, and returns
+// the key of its session. The token appears nowhere else: not in errors, not
+// in the output.
+func tokenKey(r io.Reader) (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, 4096)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", errToken
+	}
+	token := strings.TrimSpace(line)
+	if _, value, ok := strings.Cut(token, "="); ok {
+		token = strings.TrimSuffix(value, ";")
+	}
+	if len(token) != tokenChars {
+		return "", errToken
+	}
+	if _, err := base64.RawURLEncoding.DecodeString(token); err != nil {
+		return "", errToken
+	}
+	h := sha256.Sum256([]byte(token))
+	return base64.RawURLEncoding.EncodeToString(h[:keyBytes]), nil
+}
