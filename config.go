@@ -55,9 +55,9 @@ type Config struct {
 	// not decode. Default [FailUndecodable].
 	Undecodable UndecodablePolicy
 
-	// StoreKey derives a record's key from the token. The default is 24 bytes
-	// of its SHA-256 in base64url, so that who can read the store cannot use
-	// what he finds there as a cookie. It must be deterministic, give
+	// StoreKey derives a record's key from the token. The default,
+	// [DefaultStoreKey], is 24 bytes of its SHA-256 in base64url, so that who
+	// can read the store cannot use what he finds there as a cookie. It must be deterministic, give
 	// different tokens different keys of at most 512 bytes, and never panic.
 	StoreKey func(token string) string
 
@@ -231,7 +231,7 @@ func (c Config) withDefaults() (Config, error) {
 		bad("unknown UndecodablePolicy %d", int(c.Undecodable))
 	}
 	if c.StoreKey == nil {
-		c.StoreKey = digest
+		c.StoreKey = DefaultStoreKey
 	} else if err := probeStoreKey(c.StoreKey); err != nil {
 		errs = append(errs, err)
 	}

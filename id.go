@@ -65,8 +65,9 @@ func validToken(s string) bool {
 	return true
 }
 
-// digest is the default of Config.StoreKey.
-func digest(token string) string {
+// DefaultStoreKey is the default of [Config.StoreKey], for those that put
+// something around it, such as a prefix, and for tools.
+func DefaultStoreKey(token string) string {
 	h := sha256.Sum256([]byte(token))
 	return base64.RawURLEncoding.EncodeToString(h[:tokenBytes])
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -188,7 +186,7 @@ func pairs(ctx context.Context, b session.Backend, r raw, size string, copied fu
 			return nil, err
 		}
 	}
-	rawKey, err := copied(digest(token))
+	rawKey, err := copied(session.DefaultStoreKey(token))
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +197,7 @@ func pairs(ctx context.Context, b session.Backend, r raw, size string, copied fu
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			c, err := req.Cookie("__Host-session")
 			if err == nil {
-				_ = digest(c.Value)
+				_ = session.DefaultStoreKey(c.Value)
 				var v version
 				if v, err = r.load(req.Context(), rawKey); err == nil && writes {
 					err = r.save(req.Context(), rawKey, v)
@@ -244,12 +242,6 @@ func change(ctx context.Context, m *session.Manager, token string) error {
 		return err
 	}
 	return errors.Join(number.Update(s, increment), m.Save(ctx, s))
-}
-
-// digest is how a token becomes a key by default.
-func digest(token string) string {
-	h := sha256.Sum256([]byte(token))
-	return base64.RawURLEncoding.EncodeToString(h[:24])
 }
 
 // measure alternates between ours and the raw work, one by one, for rounds of

@@ -2,19 +2,16 @@ package main
 
 import (
 	"bufio"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"io"
 	"strings"
+
+	"github.com/seed-a7bee19b/session"
 )
 
-// A token is 32 characters of base64url, and its key the first 24 bytes of its
-// SHA-256, also in base64url: the default of session.Config.StoreKey.
-const (
-	tokenChars = 32
-	keyBytes   = 24
-)
+// tokenChars is the length of a token, in base64url.
+const tokenChars = 32
 
 var errToken = errors.New("what came on standard input is not a token: it must be one line with the value of the cookie, " +
 	"32 letters, digits, '-' and '_'")
@@ -37,6 +34,5 @@ func tokenKey(r io.Reader) (string, error) {
 	if _, err := base64.RawURLEncoding.DecodeString(token); err != nil {
 		return "", errToken
 	}
-	h := sha256.Sum256([]byte(token))
-	return base64.RawURLEncoding.EncodeToString(h[:keyBytes]), nil
+	return session.DefaultStoreKey(token), nil
 }
