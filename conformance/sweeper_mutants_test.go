@@ -434,7 +434,7 @@ func (w *modelSweep) batch(ctx context.Context, i int, keys []string) error {
 			looked = append(looked, true)
 		}
 	}
-	if m.bug == "BeforeBatch after it has begun" && w.opts.BeforeBatch != nil && len(keys) == 6 && i == 0 {
+	if m.bug == "BeforeBatch after it has begun" && w.opts.BeforeBatch != nil && len(keys) == 7 && i == 0 {
 		if err := w.delete(ctx, keys, looked); err != nil {
 			return err
 		}

@@ -217,7 +217,7 @@ func (p *sweepProbe) left(g group) int {
 
 // few tells whether got of n records are so few, and those of the control
 // group so many, that a store which drops some by itself is no explanation.
-func few(got, control, n int) bool { return 4*got <= n && 4*control >= 3*n }
+func few(got, control, n int) bool { return 8*got <= n && 8*control >= 7*n }
 
 // intact complains if records of g are missing and those of control are not.
 func (p *sweepProbe) intact(g, control group, after string) {
@@ -323,7 +323,7 @@ func ruleSweepRenewed(p *sweepProbe) {
 }
 
 func ruleSweepGrace(p *sweepProbe) {
-	const each = 4
+	const each = 6
 	ages := []time.Duration{time.Minute, 10 * time.Minute, time.Hour, 3 * time.Hour}
 	soon := p.soon()
 	var swept, spared []string // each of an age, the youngest first
@@ -391,7 +391,7 @@ func ruleSweepKeyPrefix(p *sweepProbe) {
 func ruleSweepDryRun(p *sweepProbe) {
 	const n = 8
 	g, control := p.expiredPair(n)
-	opts := g.oneByOne(2)
+	opts := g.oneByOne(1)
 	opts.DryRun = true
 	report := p.sweep(p.s, opts)
 	got, want := p.left(g), p.left(control)
@@ -409,7 +409,7 @@ func ruleSweepBeforeBatch(p *sweepProbe) {
 	var first sync.Once
 	var announced atomic.Int64
 	opts := g.whole()
-	opts.BatchSize = 6
+	opts.BatchSize = 7
 	opts.BeforeBatch = func(_ context.Context, n int) error {
 		first.Do(func() { // and batches at the same time wait
 			got := len(p.seen(before))
@@ -580,7 +580,7 @@ func ruleSweepResume(p *sweepProbe) {
 	stop := errors.New("stop, says BeforeBatch")
 	g, control := p.expiredPair(n)
 	var calls atomic.Int64
-	opts := g.oneByOne(7)
+	opts := g.oneByOne(8)
 	opts.BeforeBatch = func(context.Context, int) error {
 		if calls.Add(1) == 2 {
 			return stop
@@ -637,7 +637,7 @@ func ruleSweepUnsupported(p *sweepProbe) {
 		{"Foreign", func(o *session.SweepOptions) { o.Foreign = true }},
 		{"Resume", func(o *session.SweepOptions) { o.Resume = []byte("no checkpoint") }},
 	}
-	const n = 4
+	const n = 6
 	groups, control := p.expired(n, len(cases))
 	for i, c := range cases {
 		opts := groups[i].whole()
@@ -810,7 +810,7 @@ func (p *sweepProbe) lock(ttl time.Duration, keys ...string) bool {
 func ruleSweepLocked(p *sweepProbe) {
 	var keys [2][]string // of which those of the second are not swept
 	prefix := p.key("swept/")
-	for i := range 4 {
+	for i := range 6 {
 		keys[0] = append(keys[0], fmt.Sprint(prefix, i))
 		keys[1] = append(keys[1], p.key(fmt.Sprint("spared/", i)))
 	}
