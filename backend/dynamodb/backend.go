@@ -112,17 +112,32 @@ type Config struct {
 	// call fails at once instead.
 	BackoffBase time.Duration
 	MaxBackoff  time.Duration
+
+	// OnRequest is told of each request once it is over, retries and those
+	// about the table included. ctx is that of the call, so it has what an
+	// observer put there. OnRequest is called by several goroutines at once
+	// and must not block. Default none.
+	//
+	// With it every request about items asks for its units, which costs
+	// nothing. A request that fails reports none. One whose condition failed
+	// is billed like one that succeeded, but neither DynamoDB nor DynamoDB
+	// Local says how much; nor is it known of one whose response was lost. The
+	// Err of a failed condition is without the stored item.
+	OnRequest func(ctx context.Context, r session.Request)
 }
 
 // Backend keeps sessions in a DynamoDB table. It is safe for concurrent use,
-// starts no goroutines, and need not be closed. Make one with [New] or
-// [NewFromClient].
+// leaves no goroutine behind when a method returns, and need not be closed.
+// Make one with [New] or [NewFromClient].
 type Backend struct {
 	client Client
 	c      Config
 	region string // for error texts; may be unknown
 	opts   []func(*dynamodb.Options)
 	now    func() time.Time
+
+	patience patience
+	consumed types.ReturnConsumedCapacity // "" for none
 
 	load        expression
 	create      expression
@@ -181,6 +196,10 @@ func NewFromClient(client Client, c Config) (*Backend, error) {
 		opts: []func(*dynamodb.Options){func(o *dynamodb.Options) {
 			o.Retryer = aws.NopRetryer{}
 		}},
+		patience: patience{attempts: c.MaxAttempts, timeout: c.AttemptTimeout, base: c.BackoffBase, most: c.MaxBackoff},
+	}
+	if c.OnRequest != nil {
+		b.consumed = types.ReturnConsumedCapacityTotal
 	}
 	if cl, ok := client.(*dynamodb.Client); ok {
 		b.region = cl.Options().Region

@@ -37,11 +37,14 @@ func (b *Backend) get(ctx context.Context, key string, consistent bool) (session
 		ConsistentRead:           &consistent,
 		ProjectionExpression:     &b.load.text,
 		ExpressionAttributeNames: b.load.names,
+		ReturnConsumedCapacity:   b.consumed,
 	}
 	var out *dynamodb.GetItemOutput
-	_, err := b.call(ctx, opGetItem, func(ctx context.Context) (err error) {
-		out, err = b.client.GetItem(ctx, in, b.opts...)
-		return err
+	_, err := b.call(ctx, opGetItem, func(ctx context.Context) (_ *types.ConsumedCapacity, err error) {
+		if out, err = b.client.GetItem(ctx, in, b.opts...); err != nil {
+			return nil, err
+		}
+		return out.ConsumedCapacity, nil
 	})
 	if err != nil {
 		return session.Record{}, lock{}, err
@@ -225,10 +228,13 @@ func (b *Backend) Delete(ctx context.Context, key string) error {
 	if err := b.check(ctx, opDeleteItem, key); err != nil {
 		return err
 	}
-	in := &dynamodb.DeleteItemInput{TableName: &b.c.Table, Key: b.key(key)}
-	_, err := b.call(ctx, opDeleteItem, func(ctx context.Context) error {
-		_, err := b.client.DeleteItem(ctx, in, b.opts...)
-		return err
+	in := &dynamodb.DeleteItemInput{TableName: &b.c.Table, Key: b.key(key), ReturnConsumedCapacity: b.consumed}
+	_, err := b.call(ctx, opDeleteItem, func(ctx context.Context) (*types.ConsumedCapacity, error) {
+		out, err := b.client.DeleteItem(ctx, in, b.opts...)
+		if err != nil {
+			return nil, err
+		}
+		return out.ConsumedCapacity, nil
 	})
 	return err
 }
@@ -260,6 +266,7 @@ func (b *Backend) update(
 		ExpressionAttributeNames:  expr.names,
 		ExpressionAttributeValues: values,
 		ReturnValues:              expr.returns,
+		ReturnConsumedCapacity:    b.consumed,
 
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}
@@ -268,7 +275,7 @@ func (b *Backend) update(
 		now    time.Time
 		millis = strings.Contains(expr.condition, ":ms") // an unused value is an error
 	)
-	unsure, err := b.call(ctx, opUpdateItem, func(ctx context.Context) (err error) {
+	unsure, err := b.call(ctx, opUpdateItem, func(ctx context.Context) (_ *types.ConsumedCapacity, err error) {
 		now = b.now()
 		values[":now"] = number(now.Unix())
 		if millis {
@@ -277,8 +284,10 @@ func (b *Backend) update(
 		if ttl > 0 {
 			values[":until"] = number(milliseconds(now.Add(ttl)))
 		}
-		out, err = b.client.UpdateItem(ctx, in, b.opts...)
-		return err
+		if out, err = b.client.UpdateItem(ctx, in, b.opts...); err != nil {
+			return nil, err
+		}
+		return out.ConsumedCapacity, nil
 	})
 	var failed *types.ConditionalCheckFailedException
 	switch {

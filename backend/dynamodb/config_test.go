@@ -3,6 +3,7 @@ package dynamodb
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ func TestDefaults(t *testing.T) {
 		LockAttribute: "lock", LockUntilAttribute: "lock_until", MaxItemSize: 409600,
 		MaxAttempts: 4, AttemptTimeout: 2 * time.Second, BackoffBase: 50 * time.Millisecond, MaxBackoff: time.Second,
 	}
-	if got := newBackend(t, newFake(), Config{}).c; got != want {
+	if got := newBackend(t, newFake(), Config{}).c; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	for _, tt := range []struct{ base, max, wantBase, wantMax time.Duration }{

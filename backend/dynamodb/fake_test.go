@@ -1,9 +1,11 @@
 package dynamodb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"net/http"
 	"regexp"
@@ -14,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -30,20 +33,29 @@ type fake struct {
 	items  map[string]item
 	sent   []string // the operations, in order
 	faults []fault  // one for each request to come
+	rule   func(op string) fault
 
 	keyName    string
 	withoutOld bool         // ignores ALL_OLD, like some look-alikes
 	down       bool         // fails everything
 	ahead      atomic.Int64 // how far its clients' clocks are, in ns
 
+	unbilled   bool         // leaves out ConsumedCapacity
+	pageBytes  int          // of a Scan; 0: 1 MB
+	underWay   atomic.Int32 // requests
+	mostAtOnce atomic.Int32
+
 	lastUpdate *dynamodb.UpdateItemInput
 	lastGet    *dynamodb.GetItemInput
+	lastDelete *dynamodb.DeleteItemInput
+	scans      []dynamodb.ScanInput
 }
 
 // fault is what happens to one request. The zero fault is none.
 type fault struct {
 	lost  error  // fails with it, and is not applied
 	after error  // is applied, and fails with it
+	first func() // runs before the request
 	hang  bool   // is not applied, and never answered
 	mute  bool   // is applied, and never answered
 	then  func() // runs when the request is over
@@ -55,11 +67,24 @@ func (f *fake) fail(faults ...fault) { f.faults = append(f.faults, faults...) }
 
 // do runs one request under the next fault.
 func (f *fake) do(ctx context.Context, op string, apply func() error) error {
+	n := f.underWay.Add(1)
+	defer f.underWay.Add(-1)
+	for most := f.mostAtOnce.Load(); n > most && !f.mostAtOnce.CompareAndSwap(most, n); most = f.mostAtOnce.Load() {
+		continue
+	}
 	f.mu.Lock()
-	f.sent = append(f.sent, op)
 	var ft fault
 	if len(f.faults) > 0 {
 		ft, f.faults = f.faults[0], f.faults[1:]
+	}
+	if f.rule != nil {
+		ft = f.rule(op)
+	}
+	f.sent = append(f.sent, op)
+	if ft.first != nil {
+		f.mu.Unlock()
+		ft.first()
+		f.mu.Lock()
 	}
 	var err error
 	switch {
@@ -101,6 +126,11 @@ func (f *fake) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func
 	err := f.do(ctx, "GetItem", func() error {
 		f.lastGet = in
 		it, ok := f.items[f.keyOf(in.Key)]
+		units := float64(max(1, (itemSize(it)+4095)/4096))
+		if !*in.ConsistentRead {
+			units /= 2
+		}
+		out.ConsumedCapacity = f.bill(in.ReturnConsumedCapacity, units)
 		if !ok {
 			return nil
 		}
@@ -122,12 +152,13 @@ func (f *fake) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ .
 	out := &dynamodb.UpdateItemOutput{}
 	err := f.do(ctx, "UpdateItem", func() error {
 		f.lastUpdate = in
-		if err := checkPlaceholders(in); err != nil {
+		err := checkPlaceholders(*in.UpdateExpression+" "+*in.ConditionExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues)
+		if err != nil {
 			return err
 		}
 		key := f.keyOf(in.Key)
 		old, exists := f.items[key]
-		if !holds(*in.ConditionExpression, in, old) {
+		if !holds(*in.ConditionExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues, old) {
 			failed := &types.ConditionalCheckFailedException{}
 			if exists && !f.withoutOld {
 				failed.Item = copiedItem(old)
@@ -149,6 +180,7 @@ func (f *fake) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ .
 			delete(it, in.ExpressionAttributeNames[name])
 		}
 		f.items[key] = it
+		out.ConsumedCapacity = f.bill(in.ReturnConsumedCapacity, float64((max(itemSize(old), itemSize(it))+1023)/1024))
 		if in.ReturnValues == types.ReturnValueAllNew {
 			out.Attributes = copiedItem(it)
 		}
@@ -161,14 +193,93 @@ func (f *fake) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ .
 }
 
 func (f *fake) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
+	out := &dynamodb.DeleteItemOutput{}
 	err := f.do(ctx, "DeleteItem", func() error {
+		f.lastDelete = in
+		old, exists := f.items[f.keyOf(in.Key)]
+		if in.ConditionExpression != nil {
+			err := checkPlaceholders(*in.ConditionExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues)
+			if err != nil {
+				return err
+			}
+			if !holds(*in.ConditionExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues, old) {
+				failed := &types.ConditionalCheckFailedException{}
+				if exists && !f.withoutOld {
+					failed.Item = copiedItem(old)
+				}
+				return sdkError("DeleteItem", 400, failed)
+			}
+		}
 		delete(f.items, f.keyOf(in.Key))
+		out.ConsumedCapacity = f.bill(in.ReturnConsumedCapacity, float64(max(1, (itemSize(old)+1023)/1024)))
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &dynamodb.DeleteItemOutput{}, nil
+	return out, nil
+}
+
+// Scan reads the items of a segment in the order of their keys.
+func (f *fake) Scan(ctx context.Context, in *dynamodb.ScanInput, _ ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error) {
+	out := &dynamodb.ScanOutput{}
+	err := f.do(ctx, "Scan", func() error {
+		f.scans = append(f.scans, *in)
+		projection, filter := aws.ToString(in.ProjectionExpression), aws.ToString(in.FilterExpression)
+		if err := checkPlaceholders(projection+" "+filter, in.ExpressionAttributeNames, in.ExpressionAttributeValues); err != nil {
+			return err
+		}
+		start := ""
+		if in.ExclusiveStartKey != nil {
+			start = f.keyOf(in.ExclusiveStartKey)
+		}
+		size := 0
+		for _, k := range slices.Sorted(maps.Keys(f.items)) {
+			if k <= start && start != "" || f.segment(k, int(aws.ToInt32(in.TotalSegments))) != int(aws.ToInt32(in.Segment)) {
+				continue
+			}
+			it := f.items[k]
+			size += itemSize(it)
+			out.ScannedCount++
+			if filter == "" || holds(filter, in.ExpressionAttributeNames, in.ExpressionAttributeValues, it) {
+				found := copiedItem(it)
+				if projection != "" {
+					maps.DeleteFunc(found, func(name string, _ types.AttributeValue) bool {
+						return !slices.ContainsFunc(strings.Split(projection, ", "), func(p string) bool { return in.ExpressionAttributeNames[p] == name })
+					})
+				}
+				out.Items = append(out.Items, found)
+				out.Count++
+			}
+			// Like DynamoDB, it does not know whether that was the last one.
+			if out.ScannedCount == aws.ToInt32(in.Limit) || size >= cmp.Or(f.pageBytes, 1<<20) {
+				out.LastEvaluatedKey = item{f.keyName: &types.AttributeValueMemberS{Value: k}}
+				break
+			}
+		}
+		out.ConsumedCapacity = f.bill(in.ReturnConsumedCapacity, float64(max(1, (size+4095)/4096))/2)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (f *fake) segment(key string, of int) int {
+	if of == 0 {
+		return 0
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(key)) // never fails
+	return int(h.Sum32() % uint32(of))
+}
+
+func (f *fake) bill(asked types.ReturnConsumedCapacity, units float64) *types.ConsumedCapacity {
+	if asked != types.ReturnConsumedCapacityTotal || f.unbilled {
+		return nil
+	}
+	return &types.ConsumedCapacity{CapacityUnits: &units}
 }
 
 func (f *fake) keyOf(key item) string { return key[f.keyName].(*types.AttributeValueMemberS).Value }
@@ -190,9 +301,9 @@ func copiedItem(it item) item {
 }
 
 // checkPlaceholders refuses what DynamoDB refuses: unused and unknown ones.
-func checkPlaceholders(in *dynamodb.UpdateItemInput) error {
+func checkPlaceholders(expressions string, names map[string]string, values item) error {
 	used := map[string]bool{}
-	for _, word := range strings.FieldsFunc(*in.UpdateExpression+" "+*in.ConditionExpression, func(r rune) bool {
+	for _, word := range strings.FieldsFunc(expressions, func(r rune) bool {
 		return strings.ContainsRune(" ,()=<>", r)
 	}) {
 		if strings.HasPrefix(word, "#") || strings.HasPrefix(word, ":") {
@@ -200,10 +311,10 @@ func checkPlaceholders(in *dynamodb.UpdateItemInput) error {
 		}
 	}
 	given := map[string]bool{}
-	for k := range in.ExpressionAttributeNames {
+	for k := range names {
 		given[k] = true
 	}
-	for k := range in.ExpressionAttributeValues {
+	for k := range values {
 		given[k] = true
 	}
 	if !maps.Equal(used, given) {
@@ -215,10 +326,10 @@ func checkPlaceholders(in *dynamodb.UpdateItemInput) error {
 	return nil
 }
 
-var conditionTokens = regexp.MustCompile(`attribute_(?:not_)?exists\(#\w+\)|#\w+ [<=>]+ :\w+|AND|OR|[()]|\S+`)
+var conditionTokens = regexp.MustCompile(`attribute_(?:not_)?exists\(#\w+\)|(?:attribute_type|begins_with)\(#\w+, :\w+\)|NOT|#\w+ [<=>]+ :\w+|AND|OR|[()]|\S+`)
 
 // holds evaluates a condition.
-func holds(condition string, in *dynamodb.UpdateItemInput, it item) bool {
+func holds(condition string, names map[string]string, values, it item) bool {
 	tokens := conditionTokens.FindAllString(condition, -1)
 	next := func(want string) bool {
 		if len(tokens) == 0 || want != "" && tokens[0] != want {
@@ -227,8 +338,11 @@ func holds(condition string, in *dynamodb.UpdateItemInput, it item) bool {
 		tokens = tokens[1:]
 		return true
 	}
-	var or func() bool
-	one := func() bool {
+	var or, one func() bool
+	one = func() bool {
+		if next("NOT") {
+			return !one()
+		}
 		if next("(") {
 			result := or()
 			if !next(")") {
@@ -238,7 +352,7 @@ func holds(condition string, in *dynamodb.UpdateItemInput, it item) bool {
 		}
 		clause := tokens[0]
 		next("")
-		return clauseHolds(clause, in, it)
+		return clauseHolds(clause, names, values, it)
 	}
 	and := func() bool {
 		result := one()
@@ -261,18 +375,31 @@ func holds(condition string, in *dynamodb.UpdateItemInput, it item) bool {
 	return result
 }
 
-func clauseHolds(clause string, in *dynamodb.UpdateItemInput, it item) bool {
+func clauseHolds(clause string, names map[string]string, values, it item) bool {
 	if name, ok := strings.CutPrefix(clause, "attribute_not_exists("); ok {
-		return it[in.ExpressionAttributeNames[strings.TrimSuffix(name, ")")]] == nil
+		return it[names[strings.TrimSuffix(name, ")")]] == nil
 	}
 	if name, ok := strings.CutPrefix(clause, "attribute_exists("); ok {
-		return it[in.ExpressionAttributeNames[strings.TrimSuffix(name, ")")]] != nil
+		return it[names[strings.TrimSuffix(name, ")")]] != nil
+	}
+	if function, arguments, ok := strings.Cut(strings.TrimSuffix(clause, ")"), "("); ok {
+		name, value, _ := strings.Cut(arguments, ", ")
+		want := values[value].(*types.AttributeValueMemberS).Value
+		switch v := it[names[name]].(type) {
+		case *types.AttributeValueMemberS:
+			return function == "begins_with" && strings.HasPrefix(v.Value, want) || function == "attribute_type" && want == "S"
+		case *types.AttributeValueMemberN:
+			return function == "attribute_type" && want == "N"
+		case *types.AttributeValueMemberB:
+			return function == "attribute_type" && want == "B"
+		}
+		return false
 	}
 	words := strings.Fields(clause)
 	if len(words) != 3 {
 		panic("unknown clause " + clause)
 	}
-	left, right := it[in.ExpressionAttributeNames[words[0]]], in.ExpressionAttributeValues[words[2]]
+	left, right := it[names[words[0]]], values[words[2]]
 	switch l := left.(type) {
 	case *types.AttributeValueMemberB:
 		r, ok := right.(*types.AttributeValueMemberB)

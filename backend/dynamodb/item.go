@@ -96,6 +96,14 @@ func numberSize(n int64) int {
 	return size
 }
 
+// digitsSize is numberSize of any number; where it is no integer, nearly.
+func digitsSize(n string) int {
+	if i, err := strconv.ParseInt(n, 10, 64); err == nil {
+		return numberSize(i)
+	}
+	return len(n)/2 + 2
+}
+
 // decode reads an item that Save and Acquire made, and refuses everything
 // else. The record is locked if the lock is live at now.
 func (b *Backend) decode(item map[string]types.AttributeValue, now time.Time) (rec session.Record, l lock, err error) {

@@ -17,6 +17,8 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/seed-a7bee19b/session"
 )
 
 // operation is the name of a request, as in the API and in IAM.
@@ -26,6 +28,7 @@ const (
 	opGetItem            operation = "GetItem"
 	opUpdateItem         operation = "UpdateItem"
 	opDeleteItem         operation = "DeleteItem"
+	opScan               operation = "Scan"
 	opCreateTable        operation = "CreateTable"
 	opDescribeTable      operation = "DescribeTable"
 	opUpdateTimeToLive   operation = "UpdateTimeToLive"
@@ -33,21 +36,46 @@ const (
 )
 
 func (op operation) writes() bool {
-	return op != opGetItem && op != opDescribeTable && op != opDescribeTimeToLive
+	return op != opGetItem && op != opScan && op != opDescribeTable && op != opDescribeTimeToLive
+}
+
+// sender sends a request once, and returns what it has cost, if that was asked
+// for.
+type sender func(context.Context) (*types.ConsumedCapacity, error)
+
+// patience says how a call goes about its attempts.
+type patience struct {
+	attempts   int
+	timeout    time.Duration // of an attempt
+	base, most time.Duration // of the back-off
+	// before, if not nil, is called before each attempt, outside of its
+	// timeout. Its error ends the call.
+	before func() error
 }
 
 // call sends a request until it is answered, attempts have run out or ctx
-// ends. Every request of the package goes through it.
+// ends.
 //
 // unsure is the error of an earlier attempt that may have been applied, nil
 // if there was none. A failed condition is returned as it is: the error holds
 // the item, which must not end up in one that the caller sees.
-func (b *Backend) call(ctx context.Context, op operation, send func(context.Context) error) (unsure, err error) {
+func (b *Backend) call(ctx context.Context, op operation, send sender) (unsure, err error) {
+	return b.callWith(ctx, op, b.patience, send)
+}
+
+// callWith is call with a patience of its own. Every request of the package
+// goes through it.
+func (b *Backend) callWith(ctx context.Context, op operation, p patience, send sender) (unsure, err error) {
 	if err := b.ended(ctx, op); err != nil {
 		return nil, err
 	}
 	for attempt := 1; ; attempt++ {
-		timedOut, err := b.attempt(ctx, send)
+		if p.before != nil {
+			if err := p.before(); err != nil {
+				return unsure, err
+			}
+		}
+		timedOut, err := b.attempt(ctx, op, attempt, p.timeout, send)
 		if err == nil {
 			return unsure, nil
 		}
@@ -59,7 +87,7 @@ func (b *Backend) call(ctx context.Context, op operation, send func(context.Cont
 		again, applied := classify(err)
 		if timedOut {
 			again = true
-			err = fmt.Errorf("no answer within %v: %w", b.c.AttemptTimeout, err)
+			err = fmt.Errorf("no answer within %v: %w", p.timeout, err)
 		}
 		if applied && op.writes() {
 			unsure = err
@@ -70,10 +98,10 @@ func (b *Backend) call(ctx context.Context, op operation, send func(context.Cont
 		if ctxErr := contextError(ctx); ctxErr != nil {
 			return unsure, report("", ctxErr)
 		}
-		if !again || attempt >= b.c.MaxAttempts {
+		if !again || attempt >= p.attempts {
 			return unsure, report(b.explain(op, err), nil)
 		}
-		wait := b.backoff(attempt)
+		wait := p.backoff(attempt)
 		if attempt == 1 && applied && !timedOut {
 			// The sooner a lost answer is asked for again, the fewer writes of
 			// others there are among which our own has to be found.
@@ -88,21 +116,51 @@ func (b *Backend) call(ctx context.Context, op operation, send func(context.Cont
 	}
 }
 
-func (b *Backend) attempt(ctx context.Context, send func(context.Context) error) (timedOut bool, err error) {
-	attemptCtx, cancel := context.WithTimeout(ctx, b.c.AttemptTimeout)
+func (b *Backend) attempt(ctx context.Context, op operation, n int, timeout time.Duration, send sender) (timedOut bool, err error) {
+	attemptCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := send(attemptCtx); err != nil {
-		return attemptCtx.Err() != nil && ctx.Err() == nil, err
+	var began time.Time
+	if b.c.OnRequest != nil {
+		began = time.Now()
 	}
-	return false, nil
+	consumed, err := send(attemptCtx)
+	if b.c.OnRequest != nil {
+		b.c.OnRequest(ctx, b.request(op, n, time.Since(began), consumed, err))
+	}
+	return err != nil && attemptCtx.Err() != nil && ctx.Err() == nil, err
+}
+
+// request is what Config.OnRequest is told.
+func (b *Backend) request(op operation, n int, took time.Duration, consumed *types.ConsumedCapacity, err error) session.Request {
+	r := session.Request{Name: string(op), Table: b.c.Table, Attempt: n, Duration: took, Err: err}
+	var failed *types.ConditionalCheckFailedException
+	if errors.As(err, &failed) {
+		r.Refused = true
+		r.Err = &types.ConditionalCheckFailedException{Message: failed.Message} // without the item
+	}
+	units, _ := unitsOf(consumed)
+	if op.writes() {
+		r.WriteUnits = units
+	} else {
+		r.ReadUnits = units
+	}
+	return r
+}
+
+// unitsOf returns what a request has cost, if the answer says so.
+func unitsOf(consumed *types.ConsumedCapacity) (units float64, ok bool) {
+	if consumed == nil || consumed.CapacityUnits == nil {
+		return 0, false
+	}
+	return *consumed.CapacityUnits, true
 }
 
 // backoff returns the wait before retry n: full jitter, so that clients which
 // were throttled together do not come back together.
-func (b *Backend) backoff(n int) time.Duration {
-	limit := b.c.MaxBackoff
-	if n <= 30 && b.c.BackoffBase <= limit>>(n-1) {
-		limit = b.c.BackoffBase << (n - 1)
+func (p patience) backoff(n int) time.Duration {
+	limit := p.most
+	if n <= 30 && p.base <= limit>>(n-1) {
+		limit = p.base << (n - 1)
 	}
 	return rand.N(limit)
 }

@@ -232,7 +232,7 @@ func TestBackoff(t *testing.T) {
 	for n, limit := range map[int]time.Duration{1: 10, 2: 20, 3: 40, 4: 50, 31: 50, 64: 50, 1000: 50} {
 		var seen []time.Duration
 		for range 200 {
-			seen = append(seen, b.backoff(n))
+			seen = append(seen, b.patience.backoff(n))
 		}
 		if slices.Min(seen) < 0 || slices.Max(seen) >= limit*time.Millisecond || slices.Max(seen) < limit*time.Millisecond/2 {
 			t.Errorf("before retry %d: %v to %v, want up to %v", n, slices.Min(seen), slices.Max(seen), limit*time.Millisecond)

@@ -121,9 +121,9 @@ func (b *Backend) sendCreate(ctx context.Context, client TableClient, opts Table
 	for _, name := range slices.Sorted(maps.Keys(opts.Tags)) {
 		in.Tags = append(in.Tags, types.Tag{Key: aws.String(name), Value: aws.String(opts.Tags[name])})
 	}
-	_, err := b.call(ctx, opCreateTable, func(ctx context.Context) error {
+	_, err := b.call(ctx, opCreateTable, func(ctx context.Context) (*types.ConsumedCapacity, error) {
 		_, err := client.CreateTable(ctx, in, b.opts...)
-		return err
+		return nil, err
 	})
 	if isInUse(err) {
 		return nil
@@ -153,7 +153,7 @@ func (b *Backend) enableTTL(ctx context.Context, client TableClient) error {
 		case b.ttlOff(ttl) && refused != nil:
 			return refused
 		case b.ttlOff(ttl) && !asked:
-			_, err := b.call(ctx, opUpdateTimeToLive, func(ctx context.Context) error {
+			_, err := b.call(ctx, opUpdateTimeToLive, func(ctx context.Context) (*types.ConsumedCapacity, error) {
 				_, err := client.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
 					TableName: &b.c.Table,
 					TimeToLiveSpecification: &types.TimeToLiveSpecification{
@@ -161,7 +161,7 @@ func (b *Backend) enableTTL(ctx context.Context, client TableClient) error {
 						Enabled:       aws.Bool(true),
 					},
 				}, b.opts...)
-				return err
+				return nil, err
 			})
 			code, _ := apiError(err)
 			switch {
@@ -284,9 +284,9 @@ func (b *Backend) tableClient() (TableClient, error) {
 
 func (b *Backend) describe(ctx context.Context, client TableClient) (*types.TableDescription, error) {
 	var out *dynamodb.DescribeTableOutput
-	_, err := b.call(ctx, opDescribeTable, func(ctx context.Context) (err error) {
+	_, err := b.call(ctx, opDescribeTable, func(ctx context.Context) (_ *types.ConsumedCapacity, err error) {
 		out, err = client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &b.c.Table}, b.opts...)
-		return err
+		return nil, err
 	})
 	if err != nil {
 		return nil, err
@@ -299,9 +299,9 @@ func (b *Backend) describe(ctx context.Context, client TableClient) (*types.Tabl
 
 func (b *Backend) describeTTL(ctx context.Context, client TableClient) (*types.TimeToLiveDescription, error) {
 	var out *dynamodb.DescribeTimeToLiveOutput
-	_, err := b.call(ctx, opDescribeTimeToLive, func(ctx context.Context) (err error) {
+	_, err := b.call(ctx, opDescribeTimeToLive, func(ctx context.Context) (_ *types.ConsumedCapacity, err error) {
 		out, err = client.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &b.c.Table}, b.opts...)
-		return err
+		return nil, err
 	})
 	if err != nil {
 		return nil, err
