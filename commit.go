@@ -94,24 +94,23 @@ func (l limits) next() time.Time {
 // holds. Between its tries it waits while another holder's lock is live. After
 // an error the changes are still pending, and a lock is still held.
 func (s *Session) save(ctx context.Context, limit limits) error {
-	var w *wait
-	for {
-		err := within(ctx, limit.next(), s.commit)
-		switch {
-		case !errors.Is(err, ErrLocked):
-			return err
-		case s.hold != nil: // so the lock is another's by now
+	err := within(ctx, limit.next(), s.commit)
+	if errors.Is(err, ErrLocked) {
+		return within(ctx, limit.all, func(ctx context.Context) error { return s.saveLocked(ctx, limit, err) })
+	}
+	return err
+}
+
+// saveLocked goes on with a save that failed with err, which is ErrLocked.
+func (s *Session) saveLocked(ctx context.Context, limit limits, err error) error {
+	w := s.m.newWait(s.key)
+	defer w.leave()
+	for errors.Is(err, ErrLocked) {
+		if s.hold != nil { // so the lock is another's by now
 			return s.hold.lose(err)
 		}
-		if w == nil {
-			var cancel context.CancelFunc
-			ctx, cancel = withDeadline(ctx, limit.all)
-			defer cancel()
-			w = s.m.newWait(s.key)
-			if werr := w.enter(ctx); werr != nil {
-				return lockError(werr, err)
-			}
-			defer w.leave()
+		if werr := w.enter(ctx); werr != nil {
+			return lockError(werr, err)
 		}
 		rec, werr := w.untilFree(ctx)
 		switch {
@@ -120,27 +119,24 @@ func (s *Session) save(ctx context.Context, limit limits) error {
 		case werr != nil:
 			return lockError(werr, err)
 		}
-		if s.moving != nil {
-			continue // it may be our own marker
+		if s.moving == nil { // else it may be our own marker
+			if err := s.adopt(rec); err != nil {
+				return err
+			}
 		}
-		if err := s.adopt(rec); err != nil {
-			return err
-		}
+		err = within(ctx, limit.next(), s.commit)
 	}
+	return err
 }
 
 // within runs f with a context that ends at the deadline, if there is one.
 func within(ctx context.Context, deadline time.Time, f func(context.Context) error) error {
-	ctx, cancel := withDeadline(ctx, deadline)
-	defer cancel()
-	return f(ctx)
-}
-
-func withDeadline(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
-	if deadline.IsZero() {
-		return ctx, func() {}
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
 	}
-	return context.WithDeadline(ctx, deadline)
+	return f(ctx)
 }
 
 // commit is save without waiting: it fails with ErrLocked.
