@@ -8,10 +8,11 @@ import (
 	"time"
 )
 
-// exclusively runs f as the only one at work with the store for s. What f
-// reads of s it may read without the lock, as edits wait; what it writes needs
-// the lock, as reading goes on.
-func (s *Session) exclusively(ctx context.Context, f func() error) error {
+// exclusively runs f as the only one at work with the store for s; it waits
+// for that until the deadline, if there is one. What f reads of s it may read
+// without the lock, as edits wait; what it writes needs the lock, as reading
+// goes on.
+func (s *Session) exclusively(ctx context.Context, deadline time.Time, f func() error) error {
 	for {
 		s.mu.Lock()
 		if !s.saving {
@@ -19,10 +20,15 @@ func (s *Session) exclusively(ctx context.Context, f func() error) error {
 		}
 		saved := s.whenSaved()
 		s.mu.Unlock()
-		select {
-		case <-saved:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := within(ctx, deadline, func(ctx context.Context) error {
+			select {
+			case <-saved:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}); err != nil {
+			return err
 		}
 	}
 	s.saving = true
@@ -68,26 +74,43 @@ func (s *Session) set(f func()) {
 	f()
 }
 
+// limits are the deadlines of a save whose ctx has none. There are contexts
+// for them only while they are needed, as most saves wait for nobody. Zero is
+// no limit.
+type limits struct {
+	try time.Duration // for each try
+	all time.Time     // when to give up
+}
+
+// next is the deadline of a try that begins now.
+func (l limits) next() time.Time {
+	if l.try == 0 {
+		return l.all
+	}
+	return earlier(l.all, time.Now().Add(l.try))
+}
+
 // save stores what there is to store, and frees the lock that the session
-// holds. Each try has limit to succeed, if that is not zero; between them it
-// waits while another holder's lock is live. After an error the changes are
-// still pending, and a lock is still held.
-func (s *Session) save(ctx context.Context, limit time.Duration) error {
-	var w *wait
-	for {
-		err := within(ctx, limit, s.commit)
-		switch {
-		case !errors.Is(err, ErrLocked):
-			return err
-		case s.hold != nil: // so the lock is another's by now
+// holds. Between its tries it waits while another holder's lock is live. After
+// an error the changes are still pending, and a lock is still held.
+func (s *Session) save(ctx context.Context, limit limits) error {
+	err := within(ctx, limit.next(), s.commit)
+	if errors.Is(err, ErrLocked) {
+		return within(ctx, limit.all, func(ctx context.Context) error { return s.saveLocked(ctx, limit, err) })
+	}
+	return err
+}
+
+// saveLocked goes on with a save that failed with err, which is ErrLocked.
+func (s *Session) saveLocked(ctx context.Context, limit limits, err error) error {
+	w := s.m.newWait(s.key)
+	defer w.leave()
+	for errors.Is(err, ErrLocked) {
+		if s.hold != nil { // so the lock is another's by now
 			return s.hold.lose(err)
 		}
-		if w == nil {
-			w = s.m.newWait(s.key)
-			if werr := w.enter(ctx); werr != nil {
-				return lockError(werr, err)
-			}
-			defer w.leave()
+		if werr := w.enter(ctx); werr != nil {
+			return lockError(werr, err)
 		}
 		rec, werr := w.untilFree(ctx)
 		switch {
@@ -96,19 +119,21 @@ func (s *Session) save(ctx context.Context, limit time.Duration) error {
 		case werr != nil:
 			return lockError(werr, err)
 		}
-		if s.moving != nil {
-			continue // it may be our own marker
+		if s.moving == nil { // else it may be our own marker
+			if err := s.adopt(rec); err != nil {
+				return err
+			}
 		}
-		if err := s.adopt(rec); err != nil {
-			return err
-		}
+		err = within(ctx, limit.next(), s.commit)
 	}
+	return err
 }
 
-func within(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
-	if limit > 0 {
+// within runs f with a context that ends at the deadline, if there is one.
+func within(ctx context.Context, deadline time.Time, f func(context.Context) error) error {
+	if !deadline.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, limit)
+		ctx, cancel = context.WithDeadline(ctx, deadline)
 		defer cancel()
 	}
 	return f(ctx)

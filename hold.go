@@ -274,7 +274,7 @@ func (s *Session) acquire(ctx context.Context) (Record, error) {
 // upgrade locks a session that was opened without a lock, and applies its
 // changes to what is stored now.
 func (s *Session) upgrade(ctx context.Context) error {
-	return s.exclusively(ctx, func() error {
+	return s.exclusively(ctx, time.Time{}, func() error {
 		if s.hold != nil || s.closed || !s.stored() {
 			return nil
 		}

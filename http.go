@@ -381,7 +381,7 @@ func (x *exchange) close(ctx context.Context, s *Session) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
 	defer cancel()
-	_ = s.exclusively(ctx, func() error {
+	_ = s.exclusively(ctx, time.Time{}, func() error {
 		s.unlock(ctx)
 		return nil
 	})
@@ -406,10 +406,10 @@ func (x *exchange) commit(ctx context.Context) error {
 		}
 		return nil
 	}
-	limit := x.m.cfg.CommitTimeout
-	turn, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit+x.m.cfg.Lock.MaxWait)
-	defer cancel()
-	err := s.exclusively(turn, func() error {
+	timeout := x.m.cfg.CommitTimeout
+	limit := limits{try: timeout, all: time.Now().Add(timeout + x.m.cfg.Lock.MaxWait)}
+	detached := context.WithoutCancel(ctx)
+	err := s.exclusively(detached, limit.all, func() error {
 		defer s.set(start)
 		if idle() {
 			return nil
@@ -418,9 +418,9 @@ func (x *exchange) commit(ctx context.Context) error {
 		if err := context.Cause(ctx); err != nil && changed && (s.rotating || !s.stored()) && !errors.Is(err, ErrLockLost) {
 			return fmt.Errorf("%w: the client is gone: %w", ErrTooLate, err)
 		}
-		err := s.save(turn, limit)
+		err := s.save(detached, limit)
 		if s.moving != nil { // the session may have its new ID: find out while it can be sent
-			settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+			settle, cancel := context.WithTimeout(detached, timeout)
 			defer cancel()
 			if s.settleMove(settle) == nil && s.moving == nil && !s.changed() {
 				return nil

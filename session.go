@@ -245,7 +245,7 @@ func (m *Manager) Save(ctx context.Context, s *Session) error {
 		if s.closed {
 			return ErrClosed
 		}
-		err := s.save(ctx, 0)
+		err := s.save(ctx, limits{})
 		s.exchange.announce()
 		return err
 	})
@@ -265,7 +265,7 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 			return nil
 		}
 		s.set(func() { s.discard(); s.closed = true })
-		return s.save(ctx, 0)
+		return s.save(ctx, limits{})
 	})
 }
 
@@ -296,7 +296,7 @@ func (m *Manager) Destroy(ctx context.Context, s *Session) error {
 func (m *Manager) with(ctx context.Context, what string, s *Session, f func() error) error {
 	err := errors.New("the session is that of another Manager")
 	if s.m == m.core {
-		err = s.exclusively(ctx, f)
+		err = s.exclusively(ctx, time.Time{}, f)
 	}
 	if err != nil {
 		return fmt.Errorf("session: %s: %w", what, err)

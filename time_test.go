@@ -202,6 +202,58 @@ func TestWaitsAreBounded(t *testing.T) {
 	})
 }
 
+// TestWaitsOfTheHandlerAreBounded: by CommitTimeout and Lock.MaxWait together,
+// whatever it waits for.
+func TestWaitsOfTheHandlerAreBounded(t *testing.T) {
+	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	for name, tt := range map[string]struct {
+		before func(ctx context.Context, op string, n int) error // the nth call
+		saves  bool                                              // a goroutine of the handler does, too
+	}{
+		"a look at another's lock": {before: func(ctx context.Context, op string, _ int) error {
+			if op == "Save" {
+				return &session.LockedError{}
+			}
+			return hang(ctx)
+		}},
+		"another's Save that takes long, and then the store": {saves: true, before: func(ctx context.Context, _ string, n int) error {
+			if n == 1 {
+				time.Sleep(8 * time.Second)
+				return errStore
+			}
+			return hang(ctx)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var b store
+				m := newManager(t, &b, session.Config{CommitTimeout: 3 * time.Second, Lock: session.Lock{MaxWait: 6 * time.Second}})
+				token := begin(t, m, map[string]any{"note": "x"})
+				start := time.Now()
+				w := serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
+					check(t, note.Set(s, "y"))
+					b.took()
+					b.mu.Lock()
+					b.before = func(ctx context.Context, op string) error {
+						b.mu.Lock()
+						n := len(b.calls)
+						b.mu.Unlock()
+						return tt.before(ctx, op, n)
+					}
+					b.mu.Unlock()
+					if tt.saves {
+						go func() { _ = m.Save(ctx, s) }()
+						synctest.Wait()
+					}
+				})
+				if took := time.Since(start); took != 9*time.Second || w.Code != http.StatusServiceUnavailable {
+					t.Errorf("status %d after %v", w.Code, took)
+				}
+			})
+		})
+	}
+}
+
 func TestPersistentCookieEndsWithTheSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, tt := range []struct {

@@ -1002,3 +1002,20 @@ func TestImports(t *testing.T) {
 		}
 	}
 }
+
+// TestElements: what is a value is one as an element of an array too, and what
+// is none is none there.
+func TestElements(t *testing.T) {
+	var c codec.MessagePack
+	for first := range 256 {
+		for size := 1; size <= 40; size++ {
+			value := make([]byte, size)
+			value[0] = byte(first)
+			_, alone := c.Join(map[string][]byte{"v": value})
+			_, within := c.Join(map[string][]byte{"v": append([]byte{0x91}, value...)})
+			if (alone == nil) != (within == nil) {
+				t.Errorf("%#x and %d bytes: %v; in an array: %v", first, size-1, alone, within)
+			}
+		}
+	}
+}

@@ -202,12 +202,14 @@ func (c MessagePack) Unmarshal(data []byte, v any) (err error) {
 
 // Join makes one map of values, with its keys in order and the values as they
 // are. A key that is not valid UTF-8, or a value that is not one encoded
-// value, is an error. It allocates the keys and the result.
+// value, is an error. It allocates the result, and the keys of more than 16
+// values.
 func (c MessagePack) Join(values map[string][]byte) ([]byte, error) {
 	if len(values) > c.maxValues() {
 		return nil, errValues
 	}
-	keys := make([]string, 0, len(values))
+	var room [16]string
+	keys := slices.Grow(room[:0], len(values))
 	size := mapHeaderSize(uint64(len(values)))
 	for k, v := range values {
 		if !utf8.ValidString(k) {

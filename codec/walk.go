@@ -180,12 +180,32 @@ func walk(data []byte, pos, depth int) (int, error) {
 			return pos, errTooDeep
 		}
 		for ; n > 0; n-- {
+			if pos < len(data) { // most are short: do not call for those
+				if size := sizeOf(data[pos]); size > 0 && size <= len(data)-pos {
+					pos += size
+					continue
+				}
+			}
 			if pos, err = walk(data, pos, depth-1); err != nil {
 				return pos, err
 			}
 		}
 	}
 	return pos, nil
+}
+
+// sizeOf returns how many bytes a value takes that begins with c, with this
+// one; 0 if c alone does not tell.
+func sizeOf(c byte) int {
+	switch {
+	case c <= 0x7f, c >= 0xe0:
+		return 1
+	case c >= 0xa0 && c <= 0xbf:
+		return 1 + int(c&0x1f)
+	case c == 0xcb, c == 0xcf, c == 0xd3:
+		return 9
+	}
+	return 0
 }
 
 // walkOne checks that data is one value and nothing else.
