@@ -15,7 +15,7 @@ FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 BENCH ?= .
 
-.PHONY: help demo test lint fuzz bench cover tidy clean
+.PHONY: help demo test lint fuzz bench compare cover tidy clean
 
 help: ## Say what there is to make
 	@echo "Targets:"
@@ -43,6 +43,9 @@ fuzz: ## Run every fuzz target for FUZZTIME=30s
 bench: ## Run the benchmarks; BENCH=regexp selects, BENCHTIME=1s each
 	go test -run='^$$' -bench='$(BENCH)' -benchmem -benchtime=$(BENCHTIME) ./...
 	cd integration && go test -run='^$$' -bench='$(BENCH)' -benchtime=$(BENCHTIME) .
+
+compare: ## Compare with other libraries and write docs/comparison.md, minutes; ARGS=-quick is a smoke run
+	@cd bench && go run . $(ARGS)
 
 cover: ## Write the coverage of the root module to .cache/cover.html
 	@mkdir -p .cache

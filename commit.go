@@ -139,6 +139,11 @@ func (s *Session) commit(ctx context.Context) error {
 		case stale:
 			return s.touch(ctx, expires)
 		}
+		spared := false
+		s.set(func() { spared = s.spared() })
+		if spared {
+			s.m.event(ctx, Event{Kind: TouchSaved})
+		}
 		return nil
 	}
 	if !s.stored() {
@@ -157,18 +162,36 @@ func (s *Session) commit(ctx context.Context) error {
 	return s.replace(ctx)
 }
 
+// behind returns the deadline that a use of the session gives it now, and by
+// how much the stored one is earlier; 0 if it is not to be moved.
+func (s *Session) behind() (time.Time, time.Duration) {
+	now := time.Now()
+	if !s.stored() || s.mode.get() == ReadOnly || s.m.cfg.IdleTimeout < 0 || s.m.expired(s.rec, now) {
+		return time.Time{}, 0
+	}
+	expires := s.m.deadline(now, s.rec.Created)
+	return expires, max(0, expires.Sub(s.rec.Expires))
+}
+
 // stale returns the deadline to move the stored one to, and whether that is
 // older than the TouchInterval allows.
 func (s *Session) stale() (time.Time, bool) {
-	now := time.Now()
-	if !s.stored() || s.mode.get() == ReadOnly || s.m.cfg.IdleTimeout < 0 || s.m.expired(s.rec, now) {
-		return time.Time{}, false
-	}
-	expires := s.m.deadline(now, s.rec.Created)
-	if expires.Sub(s.rec.Expires) < s.m.cfg.TouchInterval {
+	expires, by := s.behind()
+	if by == 0 || by < s.m.cfg.TouchInterval {
 		return time.Time{}, false
 	}
 	return expires, true
+}
+
+// spared reports, once, whether only the TouchInterval saves the write of a
+// deadline. The lock is held.
+func (s *Session) spared() bool {
+	_, by := s.behind()
+	if s.fresh || by == 0 || by >= s.m.cfg.TouchInterval {
+		return false
+	}
+	s.fresh = true
+	return true
 }
 
 // touch moves the idle deadline.
@@ -181,7 +204,7 @@ func (s *Session) touch(ctx context.Context, expires time.Time) error {
 		s.m.event(ctx, Event{Kind: TouchFailed, Err: err})
 		return err
 	}
-	s.set(func() { s.rec.Expires = expires })
+	s.set(func() { s.rec.Expires, s.fresh = expires, true })
 	return nil
 }
 
@@ -276,7 +299,7 @@ func (s *Session) settle(ctx context.Context, kind EventKind, rec Record, values
 	size := len(rec.Data)
 	rec.Data = nil
 	s.set(func() {
-		s.rec, s.base, s.changes = rec, values, nil
+		s.rec, s.base, s.changes, s.fresh = rec, values, nil, true
 		s.cleared, s.rotating, s.login, s.unknown = false, false, false, nil
 	})
 	s.m.event(ctx, Event{Kind: kind, N: size})

@@ -307,9 +307,12 @@ func (s *Session) release(ctx context.Context, expires time.Time) error {
 		return err
 	}
 	s.letGo()
-	if !expires.IsZero() {
-		s.set(func() { s.rec.Expires = expires })
-	}
+	s.set(func() {
+		s.fresh = true
+		if !expires.IsZero() {
+			s.rec.Expires = expires
+		}
+	})
 	return nil
 }
 

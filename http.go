@@ -398,8 +398,12 @@ func (x *exchange) commit(ctx context.Context) error {
 	}
 	idle := func() bool { return x.idle(s, quiet) }
 	start := func() { x.started.Store(true) }
+	spared := false
 	// With the session's lock, so that no edit is in between.
-	if s.quickly(idle, start) {
+	if s.quickly(idle, func() { spared = !quiet && !s.closed && !x.late() && s.spared(); start() }) {
+		if spared {
+			s.m.event(ctx, Event{Kind: TouchSaved})
+		}
 		return nil
 	}
 	limit := x.m.cfg.CommitTimeout

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -55,6 +56,7 @@ type Request struct {
 	Attempt  int           // 1, or more for a retry
 	Duration time.Duration // until the answer
 	Err      error         // what it failed with; a refused condition too
+	Refused  bool          // its condition was: an ordinary answer, such as to one who was overtaken
 
 	// ReadUnits and WriteUnits are the capacity units that the store has
 	// charged for it, as far as it told.
@@ -84,6 +86,7 @@ const (
 	SessionRotated                        // a session got a new ID; N is its size in bytes
 	SessionDestroyed                      // a session was deleted
 	Merged                                // a Save succeeded after N conflicts
+	TouchSaved                            // a session was only read, and Config.TouchInterval has saved the write of its deadline
 	TouchFailed                           // the idle deadline could not be moved; the request went on
 	CommitFailed                          // the Handler could not save a session, and answered with an error
 	LateFailed                            // what was changed after the response started could not be saved
@@ -97,12 +100,61 @@ func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 
 func (k EventKind) String() string {
 	names := [...]string{"", "TokenMalformed", "TokenUnknown", "TokenMoved", "SessionExpired", "Undecodable", "SessionCreated",
-		"SessionSaved", "SessionRotated", "SessionDestroyed", "Merged", "TouchFailed", "CommitFailed", "LateFailed",
+		"SessionSaved", "SessionRotated", "SessionDestroyed", "Merged", "TouchSaved", "TouchFailed", "CommitFailed", "LateFailed",
 		"LockAcquired", "LockFailed", "LockLost"}
 	if k > 0 && int(k) < len(names) {
 		return names[k]
 	}
 	return fmt.Sprintf("EventKind(%d)", int(k))
+}
+
+// Observers is an [Observer] that tells several, in order: the context that one
+// returns from Call goes to the next, and the functions for the outcome are
+// called in reverse order. So put one that traces before one that logs.
+type Observers []Observer
+
+// Call implements [Observer].
+func (o Observers) Call(ctx context.Context, op Op) (_ context.Context, done func(error)) {
+	var all []func(error)
+	for _, observer := range o {
+		if observer == nil {
+			continue
+		}
+		if ctx, done = observer.Call(ctx, op); done != nil {
+			all = append(all, done)
+		}
+	}
+	switch len(all) {
+	case 0:
+		return ctx, nil
+	case 1:
+		return ctx, all[0]
+	}
+	return ctx, func(err error) {
+		for _, done := range slices.Backward(all) {
+			done(err)
+		}
+	}
+}
+
+// Event implements [Observer].
+func (o Observers) Event(ctx context.Context, e Event) {
+	for _, observer := range o {
+		if observer != nil {
+			observer.Event(ctx, e)
+		}
+	}
+}
+
+// Request tells those of them that have a method Request of their own.
+func (o Observers) Request(ctx context.Context, r Request) {
+	for _, observer := range o {
+		if requests, ok := observer.(interface {
+			Request(context.Context, Request)
+		}); ok {
+			requests.Request(ctx, r)
+		}
+	}
 }
 
 func (m *core) event(ctx context.Context, e Event) {

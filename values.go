@@ -40,6 +40,7 @@ type Session struct {
 	login    bool  // and restarts the absolute timeout
 	moving   *move // a rotation whose outcome is not known
 	unknown  error // why it is not known whether the changes were stored
+	fresh    bool  // the deadline was written, or it was told that it need not be
 	dropped  bool  // the changes are to be discarded when the work is done
 	redoing  bool  // the work is in functions of Updates: edits need not wait
 	edits    int   // how many there were

@@ -135,6 +135,7 @@ func (b *Backend) request(op operation, n int, took time.Duration, consumed *typ
 	r := session.Request{Name: string(op), Table: b.c.Table, Attempt: n, Duration: took, Err: err}
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
+		r.Refused = true
 		r.Err = &types.ConditionalCheckFailedException{Message: failed.Message} // without the item
 	}
 	units, _ := unitsOf(consumed)

@@ -24,6 +24,11 @@ type Client interface {
 	EvalSha(ctx context.Context, sha1 string, keys []string, args ...any) *redis.Cmd
 }
 
+// doer is a Client that sends any command. Those of go-redis do.
+type doer interface {
+	Do(ctx context.Context, args ...any) *redis.Cmd
+}
+
 // checkClient refuses clients with which a promise could not be held.
 func checkClient(client Client) error {
 	var read, write time.Duration
@@ -69,12 +74,13 @@ func checkKey(key string) error {
 	return nil
 }
 
-// script is a Lua script, run by its hash.
+// script is a Lua script, run by its hash, or a command.
 type script struct {
-	op     string // for error texts
-	src    string
-	sha1   string
-	writes bool
+	op      string // for error texts
+	src     string
+	sha1    string
+	command string // instead of a script
+	writes  bool
 }
 
 func newScript(op string, writes bool, src string) *script {
@@ -175,7 +181,12 @@ func send(ctx context.Context, client Client, s *script, key string, arg *counte
 	r := &reply{sent: time.Now()}
 	keys := []string{key}
 	known := int32(1) // attempts of which it is known what became of them
-	cmd := client.EvalSha(ctx, s.sha1, keys, args...)
+	var cmd *redis.Cmd
+	if c, ok := client.(doer); ok && s.command != "" {
+		cmd = c.Do(ctx, append([]any{s.command, key}, args...)...)
+	} else {
+		cmd = client.EvalSha(ctx, s.sha1, keys, args...)
+	}
 	if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
 		known++
 		cmd = client.Eval(ctx, s.src, keys, args...)

@@ -2,11 +2,14 @@
 //
 // # Commands
 //
-// One session is one key. Every call is one EVALSHA on that key, in one trip
-// to the server and back: Load, Save, Touch, Delete, Acquire, Extend, Release.
-// Acquire reads and Save unlocks, so a read and write under a lock is two. The
-// first call of its kind to a server that does not know the script costs one
-// more, an EVAL. Each retry is one more.
+// One session is one key. Load is one HMGET on that key, in one trip to the
+// server and back; Save, Touch, Delete, Acquire, Extend and Release are one
+// EVALSHA each. Acquire reads and Save unlocks, so a read and write under a
+// lock is two. A Load that finds a lock, or nothing, asks once more with a
+// script, which knows the clock of the server; so does every Load of a client
+// that may read from replicas, instead of the HMGET. The first call of its
+// kind to a server that does not know the script costs one more, an EVAL. Each
+// retry is one more.
 //
 // A script takes the server about twice as long as HMGET or HSET would alone:
 // Redis 7.0 carried out more than 100,000 a second on one core, with 700 bytes

@@ -41,6 +41,18 @@ func millis(t time.Time) int64 {
 	return ms
 }
 
+// free makes of the reply of readCommand that of loadScript, if there is a
+// record that nobody has locked since the last Save.
+func (r *reply) free() (*reply, bool) {
+	until, locked := r.field(0)
+	version, ok := r.field(4)
+	if _, there := r.field(3); !there || !ok || locked && until != "0" {
+		return nil, false
+	}
+	newest := version[:min(len(version), tokenSize)]
+	return &reply{fields: []any{"ok", int64(0), r.fields[1], r.fields[2], r.fields[3], newest}}, true
+}
+
 // decode reads a record that Save made, and refuses everything else.
 func decode(r *reply) (session.Record, error) {
 	data, ok := r.field(2)

@@ -47,6 +47,8 @@ local function keep(deadline) redis.call('PEXPIREAT', key, whole(math.max(deadli
 `
 
 var (
+	readCommand = &script{op: "Load", command: "HMGET"}
+
 	loadScript = newScript("Load", false, `
 local f = redis.call('HMGET', KEYS[1], 'until', 'data', 'created', 'expires', 'version')
 if not (f[4] and f[5]) and redis.call('EXISTS', KEYS[1]) == 0 then return {'none'} end

@@ -1,0 +1,415 @@
+package sessionotel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// ScopeName is the name of the instrumentation scope.
+const ScopeName = "github.com/seed-a7bee19b/session/observe/otel"
+
+// DefaultSystem is the default of [Config.System].
+const DefaultSystem = "aws.dynamodb"
+
+// Config configures an [Observer]. The zero value is a good default.
+type Config struct {
+	// TracerProvider makes the spans. Default: the global one. One of package
+	// go.opentelemetry.io/otel/trace/noop turns them off.
+	TracerProvider trace.TracerProvider
+
+	// MeterProvider makes the metrics. Default: the global one. One of package
+	// go.opentelemetry.io/otel/metric/noop turns them off.
+	MeterProvider metric.MeterProvider
+
+	// System is db.system.name of the requests, as in the semantic conventions.
+	// Default "aws.dynamodb", as that is the backend that tells its requests.
+	System string
+
+	// Attributes are added to all spans and metrics, to tell several Managers
+	// of a process apart. Those that this package sets cannot be among them.
+	Attributes []attribute.KeyValue
+
+	// Active, if set, tells how many sessions there are, for a backend that
+	// knows, such as that in memory with Len. It is called at each collection
+	// of the metrics, until [Observer.Close]. After an error there is no value.
+	Active func(context.Context) (int64, error)
+}
+
+// Observer is a [session.Observer] for OpenTelemetry. Make it with [New].
+type Observer struct {
+	tracer     trace.Tracer
+	attributes []attribute.KeyValue
+	system     attribute.KeyValue
+	calls      [len(operations)]call
+	active     metric.Registration
+
+	mu       sync.RWMutex
+	requests map[target]*request
+
+	instruments
+}
+
+type instruments struct {
+	requestDuration metric.Float64Histogram
+	capacity        metric.Float64Counter
+	retries         metric.Int64Counter
+	callDuration    metric.Float64Histogram
+	lockWait        metric.Float64Histogram
+	payload         metric.Int64Histogram
+	commitFailures  metric.Int64Counter
+
+	// events has the counters of the events that need no more than one.
+	events map[session.EventKind]counter
+	// waits are the ordinary outcomes of waiting for a lock.
+	waits [failed][]metric.RecordOption
+	// fixed has the attributes of the Config.
+	fixed []metric.RecordOption
+}
+
+// counter is an instrument with its attributes.
+type counter struct {
+	metric.Int64Counter
+	opts []metric.AddOption
+}
+
+// operations are the calls whose spans and attributes are made in advance. One
+// of a later version of session works too, and costs a bit more.
+var operations = [...]session.Op{
+	session.OpLoad, session.OpSave, session.OpTouch, session.OpDelete,
+	session.OpAcquire, session.OpExtend, session.OpRelease, session.OpSweep,
+}
+
+// call is an operation of the store.
+type call struct {
+	op       session.Op
+	span     string
+	start    []trace.SpanStartOption
+	ordinary [failed][]metric.RecordOption
+}
+
+// outcome is what comes of a call.
+type outcome int
+
+const (
+	succeeded outcome = iota
+	notFound
+	conflict
+	locked
+	canceled
+	failed // the last one; it has an error.type
+)
+
+var outcomes = [...]attribute.KeyValue{
+	succeeded: outcomeKey.String("ok"),
+	notFound:  outcomeKey.String("not_found"),
+	conflict:  outcomeKey.String("conflict"),
+	locked:    outcomeKey.String("locked"),
+	canceled:  outcomeKey.String("canceled"),
+	failed:    outcomeKey.String("error"),
+}
+
+const (
+	operationKey = attribute.Key("session.operation")
+	outcomeKey   = attribute.Key("session.outcome")
+	capacityKey  = attribute.Key("session.capacity.kind")
+	reasonKey    = attribute.Key("session.reason")
+	lateKey      = attribute.Key("session.late")
+)
+
+// The boundaries of the histograms. Those of requests are the ones that the
+// semantic conventions recommend.
+var (
+	requestSeconds = []float64{0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10}
+	callSeconds    = []float64{0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10}
+	waitSeconds    = []float64{0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30}
+	// Where DynamoDB takes another unit for a write or a read, and what it
+	// holds, are among these.
+	payloadBytes = []float64{128, 256, 512, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 400 << 10, 1 << 20}
+)
+
+// New returns an Observer, or an error that says what is wrong with cfg.
+func New(cfg Config) (*Observer, error) {
+	if cfg.TracerProvider == nil {
+		cfg.TracerProvider = otel.GetTracerProvider()
+	}
+	if cfg.MeterProvider == nil {
+		cfg.MeterProvider = otel.GetMeterProvider()
+	}
+	if cfg.System == "" {
+		cfg.System = DefaultSystem
+	}
+	seen := map[attribute.Key]bool{}
+	for _, a := range cfg.Attributes {
+		switch {
+		case !a.Valid():
+			return nil, errors.New("sessionotel: Config.Attributes: one has no key")
+		case seen[a.Key]:
+			return nil, fmt.Errorf("sessionotel: Config.Attributes: %q is there twice", a.Key)
+		case ours(a.Key):
+			return nil, fmt.Errorf("sessionotel: Config.Attributes: %q is set by this package", a.Key)
+		}
+		seen[a.Key] = true
+	}
+	o := &Observer{
+		tracer:     cfg.TracerProvider.Tracer(ScopeName, trace.WithSchemaURL(semconv.SchemaURL)),
+		attributes: slices.Clone(cfg.Attributes),
+		system:     semconv.DBSystemNameKey.String(cfg.System),
+		requests:   map[target]*request{},
+	}
+	for i, op := range operations {
+		o.calls[i] = o.newCall(op)
+	}
+	if err := o.instrument(cfg.MeterProvider.Meter(ScopeName, metric.WithSchemaURL(semconv.SchemaURL)), cfg.Active); err != nil {
+		return nil, fmt.Errorf("sessionotel: %w", err)
+	}
+	return o, nil
+}
+
+func ours(k attribute.Key) bool {
+	switch k {
+	case operationKey, outcomeKey, capacityKey, reasonKey, lateKey,
+		semconv.DBSystemNameKey, semconv.DBOperationNameKey, semconv.DBCollectionNameKey, semconv.ErrorTypeKey:
+		return true
+	}
+	return false
+}
+
+func (o *Observer) instrument(m metric.Meter, active func(context.Context) (int64, error)) error {
+	var errs []error
+	histogram := func(name, unit, description string, boundaries []float64) metric.Float64Histogram {
+		h, err := m.Float64Histogram(name, metric.WithUnit(unit), metric.WithDescription(description),
+			metric.WithExplicitBucketBoundaries(boundaries...))
+		errs = append(errs, err)
+		return h
+	}
+	count := func(name, unit, description string) metric.Int64Counter {
+		c, err := m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
+		errs = append(errs, err)
+		return c
+	}
+	var err error
+	o.requestDuration = histogram("db.client.operation.duration", "s", "Duration of database client operations.", requestSeconds)
+	o.capacity, err = m.Float64Counter("session.capacity.consumed", metric.WithUnit("{capacity_unit}"),
+		metric.WithDescription("Capacity units that the store has charged."))
+	errs = append(errs, err)
+	o.retries = count("session.request.retries", "{request}", "Requests that were sent again.")
+	o.callDuration = histogram("session.operation.duration", "s", "Duration of calls of the store, with their retries.", callSeconds)
+	o.lockWait = histogram("session.lock.wait", "s", "How long requests waited for a lock.", waitSeconds)
+	o.payload, err = m.Int64Histogram("session.payload.size", metric.WithUnit("By"),
+		metric.WithDescription("Size of encoded sessions as they are stored."), metric.WithExplicitBucketBoundaries(payloadBytes...))
+	errs = append(errs, err)
+	o.commitFailures = count("session.commit.failures", "{request}", "Requests whose session could not be saved.")
+
+	refusals := count("session.token.refusals", "{token}", "Tokens of requests for which there was no session.")
+	simple := func(name, unit, description string) counter {
+		return counter{count(name, unit, description), o.add()}
+	}
+	o.events = map[session.EventKind]counter{
+		session.TokenMalformed:   {refusals, o.add(reasonKey.String("malformed"))},
+		session.TokenUnknown:     {refusals, o.add(reasonKey.String("unknown"))},
+		session.TokenMoved:       {refusals, o.add(reasonKey.String("moved"))},
+		session.SessionExpired:   simple("session.expirations", "{session}", "Sessions that were found past their deadline."),
+		session.Undecodable:      simple("session.decode.failures", "{session}", "Stored sessions that do not decode."),
+		session.SessionCreated:   simple("session.creations", "{session}", "New sessions that were stored."),
+		session.SessionRotated:   simple("session.rotations", "{session}", "Sessions that got a new ID."),
+		session.SessionDestroyed: simple("session.destructions", "{session}", "Sessions that were destroyed."),
+		session.Merged:           simple("session.merges", "{save}", "Saves that succeeded after a conflict."),
+		session.TouchSaved:       simple("session.touch.savings", "{write}", "Writes of a deadline that the touch interval has saved."),
+		session.TouchFailed:      simple("session.touch.failures", "{write}", "Deadlines that could not be moved."),
+		session.LockLost:         simple("session.lock.losses", "{lock}", "Locks that were lost under their holder."),
+	}
+	for outcome := range o.waits {
+		o.waits[outcome] = o.record(outcomes[outcome])
+	}
+	o.fixed = o.record()
+	if active != nil {
+		gauge, err := m.Int64ObservableGauge("session.active", metric.WithUnit("{session}"), metric.WithDescription("Sessions in the store."))
+		errs = append(errs, err)
+		set := o.set()
+		o.active, err = m.RegisterCallback(func(ctx context.Context, obs metric.Observer) error {
+			n, err := active(ctx)
+			if err == nil {
+				obs.ObserveInt64(gauge, n, set)
+			}
+			return err
+		}, gauge)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Close ends the calls of [Config.Active]. Everything else goes on.
+func (o *Observer) Close() error {
+	if o.active == nil {
+		return nil
+	}
+	return o.active.Unregister()
+}
+
+// set returns the attributes given, and those of the Config.
+func (o *Observer) set(attrs ...attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(slices.Concat(attrs, o.attributes)...)) // which sorts what it is given
+}
+
+func (o *Observer) record(attrs ...attribute.KeyValue) []metric.RecordOption {
+	return []metric.RecordOption{o.set(attrs...)}
+}
+
+func (o *Observer) add(attrs ...attribute.KeyValue) []metric.AddOption {
+	return []metric.AddOption{o.set(attrs...)}
+}
+
+func (o *Observer) newCall(op session.Op) call {
+	c := call{
+		op:    op,
+		span:  "session." + op.String(),
+		start: []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(o.attributes...)},
+	}
+	for outcome := range c.ordinary {
+		c.ordinary[outcome] = o.record(operationKey.String(op.String()), outcomes[outcome])
+	}
+	return c
+}
+
+// call returns what was made in advance for op.
+func (o *Observer) call(op session.Op) *call {
+	if i := int(op - session.OpLoad); i >= 0 && i < len(o.calls) && o.calls[i].op == op {
+		return &o.calls[i]
+	}
+	c := o.newCall(op)
+	return &c
+}
+
+// Call implements [session.Observer].
+func (o *Observer) Call(ctx context.Context, op session.Op) (_ context.Context, done func(error)) {
+	c := o.call(op)
+	began := time.Now()
+	ctx, span := o.tracer.Start(ctx, c.span, c.start...)
+	return ctx, func(err error) {
+		seconds := time.Since(began).Seconds()
+		outcome := judge(err)
+		if outcome != failed {
+			o.callDuration.Record(ctx, seconds, c.ordinary[outcome]...)
+			if span.IsRecording() {
+				span.SetAttributes(outcomes[outcome])
+			}
+		} else {
+			kind := errorType(err)
+			if o.callDuration.Enabled(ctx) {
+				o.callDuration.Record(ctx, seconds, o.record(operationKey.String(op.String()), outcomes[failed], kind)...)
+			}
+			if span.IsRecording() {
+				span.SetAttributes(outcomes[failed], kind)
+				span.SetStatus(codes.Error, err.Error())
+			}
+		}
+		span.End()
+	}
+}
+
+// target is what the attributes of a request come from.
+type target struct{ name, table string }
+
+// request has the attributes of the requests of a target.
+type request struct {
+	attrs       []attribute.KeyValue
+	success     []metric.RecordOption
+	retries     []metric.AddOption
+	read, write []metric.AddOption
+}
+
+// request returns what was made for t. There are as many as the backend has
+// kinds of requests.
+func (o *Observer) request(t target) *request {
+	o.mu.RLock()
+	known := o.requests[t]
+	o.mu.RUnlock()
+	if known != nil {
+		return known
+	}
+	attrs := []attribute.KeyValue{o.system, semconv.DBOperationName(t.name)}
+	if t.table != "" {
+		attrs = append(attrs, semconv.DBCollectionName(t.table))
+	}
+	attrs = slices.Clip(attrs) // so that append copies
+	r := &request{
+		attrs:   attrs,
+		success: o.record(attrs...),
+		retries: o.add(attrs...),
+		read:    o.add(append(attrs, capacityKey.String("read"))...),
+		write:   o.add(append(attrs, capacityKey.String("write"))...),
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.requests[t] = r // or once more: it is always the same
+	return r
+}
+
+// Request counts a request of the backend. It is for dynamodb.Config.OnRequest.
+func (o *Observer) Request(ctx context.Context, r session.Request) {
+	known := o.request(target{r.Name, r.Table})
+	opts := known.success
+	if r.Err != nil {
+		opts = o.record(append(known.attrs, errorType(r.Err))...)
+	}
+	o.requestDuration.Record(ctx, r.Duration.Seconds(), opts...)
+	if r.Attempt > 1 {
+		o.retries.Add(ctx, 1, known.retries...)
+	}
+	if r.ReadUnits > 0 {
+		o.capacity.Add(ctx, r.ReadUnits, known.read...)
+	}
+	if r.WriteUnits > 0 {
+		o.capacity.Add(ctx, r.WriteUnits, known.write...)
+	}
+}
+
+// Event implements [session.Observer].
+func (o *Observer) Event(ctx context.Context, e session.Event) {
+	if c, ok := o.events[e.Kind]; ok {
+		c.Add(ctx, 1, c.opts...)
+	}
+	switch e.Kind {
+	case session.SessionCreated, session.SessionSaved, session.SessionRotated:
+		o.payload.Record(ctx, int64(e.N), o.fixed...)
+	case session.LockAcquired, session.LockFailed:
+		outcome := judge(e.Err)
+		opts := o.waits[min(outcome, canceled)]
+		if outcome == locked || outcome == failed { // there was none in time
+			opts = o.record(outcomes[failed], errorType(e.Err))
+		}
+		o.lockWait.Record(ctx, e.Wait.Seconds(), opts...)
+	case session.CommitFailed, session.LateFailed:
+		o.commitFailures.Add(ctx, 1, o.add(lateKey.Bool(e.Kind == session.LateFailed), errorType(e.Err))...)
+	}
+}
+
+// judge tells what came of a call. What a Manager reckons with is no failure.
+func judge(err error) outcome {
+	switch {
+	case err == nil:
+		return succeeded
+	case errors.Is(err, session.ErrNotFound): // also if it is a conflict
+		return notFound
+	case errors.Is(err, session.ErrConflict):
+		return conflict
+	case errors.Is(err, session.ErrLocked):
+		return locked
+	case errors.Is(err, context.Canceled):
+		return canceled
+	}
+	return failed
+}

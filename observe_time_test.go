@@ -1,0 +1,121 @@
+//go:build go1.25
+
+package session_test
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// touches notes the events that are about deadlines.
+type touches struct {
+	silent
+	got []session.EventKind
+}
+
+func (o *touches) Event(_ context.Context, e session.Event) {
+	if e.Kind == session.TouchSaved || e.Kind == session.TouchFailed {
+		o.got = append(o.got, e.Kind)
+	}
+}
+
+// TestTouchesSaved: each request that would have written the deadline, but for
+// the TouchInterval, is told once.
+func TestTouchesSaved(t *testing.T) {
+	const interval = time.Minute
+	saved := []session.EventKind{session.TouchSaved}
+	type handler = func(http.ResponseWriter, *http.Request, *session.Session)
+	read := func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _, _ = note.Get(s) }
+	tests := []struct {
+		name  string
+		after time.Duration // that the session was written
+		cfg   session.Config
+		f     handler // in a request
+		do    func(t *testing.T, m *session.Manager, token string)
+		want  []session.EventKind
+	}{
+		{name: "read", after: interval - 1, f: read, want: saved},
+		{name: "read in the same moment", f: read},
+		{name: "read that touches", after: interval, f: read},
+		{name: "read after the response", after: 1, f: func(w http.ResponseWriter, r *http.Request, s *session.Session) {
+			w.WriteHeader(http.StatusOK)
+			read(w, r, s)
+		}, want: saved},
+		{name: "write", after: 1, f: func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = note.Set(s, "y") }},
+		{name: "write, and then nothing", after: 1, f: func(w http.ResponseWriter, r *http.Request, s *session.Session) {
+			_ = note.Set(s, "y")
+			_, _ = w.Write(nil)
+			time.Sleep(time.Nanosecond)
+		}},
+		{name: "destroy", after: 1, f: func(_ http.ResponseWriter, r *http.Request, s *session.Session) {
+			_ = s.Clear()
+		}},
+		{name: "read-only", after: 1, cfg: session.Config{Mode: session.ReadOnly}, f: read},
+		{name: "lock", after: 1, cfg: session.Config{Mode: session.Exclusive}, f: read}, // frees the lock, and moves the deadline if it must
+		{name: "no idle timeout", after: 1, cfg: session.Config{IdleTimeout: session.Never}, f: read},
+		{name: "at the absolute deadline", after: 1, cfg: session.Config{IdleTimeout: time.Hour, AbsoluteTimeout: time.Hour}, f: read},
+		{
+			name: "save and close", after: 1, want: saved,
+			do: func(t *testing.T, m *session.Manager, token string) { check(t, finish(m, open(t, m, token))) },
+		},
+		{
+			name: "close", after: 1, want: saved,
+			do: func(t *testing.T, m *session.Manager, token string) { check(t, m.Close(ctx, open(t, m, token))) },
+		},
+		{
+			name: "write, save and close", after: 1,
+			do: func(t *testing.T, m *session.Manager, token string) {
+				s := open(t, m, token)
+				check(t, note.Set(s, "y"))
+				check(t, m.Save(ctx, s))
+				time.Sleep(time.Nanosecond)
+				check(t, m.Close(ctx, s))
+			},
+		},
+		{
+			name: "lock, save and close", after: 1, cfg: session.Config{Mode: session.Exclusive},
+			do: func(t *testing.T, m *session.Manager, token string) { check(t, finish(m, open(t, m, token))) },
+		},
+		{
+			name: "touch and close", after: interval,
+			do: func(t *testing.T, m *session.Manager, token string) {
+				s := open(t, m, token)
+				check(t, m.Save(ctx, s))
+				time.Sleep(time.Nanosecond)
+				check(t, m.Close(ctx, s))
+			},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var b store
+				var o touches
+				cfg := tt.cfg
+				cfg.Observer = &o
+				if cfg.IdleTimeout != session.Never {
+					cfg.TouchInterval = interval
+				}
+				begins := cfg
+				begins.Mode = 0
+				token := begin(t, newManager(t, &b, begins), map[string]any{"note": "x"})
+				m := newManager(t, &b, cfg)
+				time.Sleep(tt.after)
+				if tt.f != nil {
+					serve(t, m, token, tt.f)
+				} else {
+					tt.do(t, m, token)
+				}
+				if !slices.Equal(o.got, tt.want) {
+					t.Errorf("got %v, want %v", o.got, tt.want)
+				}
+			})
+		})
+	}
+}
