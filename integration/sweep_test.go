@@ -283,7 +283,7 @@ const sweptSegments = 128
 
 // TestSweepWhileOthersWrite sweeps a table of 200,000 rows, half of them
 // expired. Others renew and lock 500 of these meanwhile, and the process that
-// sweeps is killed when a third is done; another one goes on from its last
+// sweeps is killed when a quarter is done; another one goes on from its last
 // checkpoint.
 func TestSweepWhileOthersWrite(t *testing.T) {
 	const (
@@ -310,7 +310,7 @@ func TestSweepWhileOthersWrite(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "checkpoint")
 	began = time.Now()
 	first := start(t, job{Kind: "sweep", Name: "the first", At: a, Scans: p.URL(), File: file})
-	for deleted := int64(0); deleted < n/2/3; progress(deleted) {
+	for deleted := int64(0); deleted < n/2/4; progress(deleted) {
 		deleted = first.wait("swept").N[0]
 	}
 	first.signal(syscall.SIGKILL)

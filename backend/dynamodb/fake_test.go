@@ -234,11 +234,15 @@ func (f *fake) Scan(ctx context.Context, in *dynamodb.ScanInput, _ ...func(*dyna
 		if in.ExclusiveStartKey != nil {
 			start = f.keyOf(in.ExclusiveStartKey)
 		}
-		size := 0
-		for _, k := range slices.Sorted(maps.Keys(f.items)) {
-			if k <= start && start != "" || f.segment(k, int(aws.ToInt32(in.TotalSegments))) != int(aws.ToInt32(in.Segment)) {
-				continue
+		var keys []string
+		for k := range f.items {
+			if k > start && f.segment(k, int(aws.ToInt32(in.TotalSegments))) == int(aws.ToInt32(in.Segment)) {
+				keys = append(keys, k)
 			}
+		}
+		slices.Sort(keys)
+		size := 0
+		for _, k := range keys {
 			it := f.items[k]
 			size += itemSize(it)
 			out.ScannedCount++

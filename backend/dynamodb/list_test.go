@@ -134,7 +134,7 @@ func TestList(t *testing.T) {
 		{name: "all", visits: 500},
 		{name: "in parallel", opts: ListOptions{Segments: 7, Workers: 3}, visits: 500},
 		{name: "more workers than segments", opts: ListOptions{Segments: 2, Workers: 30}, visits: 500},
-		{name: "more segments than items", opts: ListOptions{Segments: 2000}, visits: 500},
+		{name: "more segments than items", opts: ListOptions{Segments: 700}, visits: 500},
 		{name: "prefix", opts: ListOptions{KeyPrefix: "b-", Segments: 3}, visits: 100},
 		{name: "limit", opts: ListOptions{Limit: 42}, visits: 42},
 		{name: "limit in parallel", opts: ListOptions{Limit: 42, Segments: 5}, visits: 42},

@@ -40,7 +40,10 @@ func (r *requests) String() string {
 		if req.WriteUnits > 0 {
 			line += fmt.Sprintf(" %v WCU", req.WriteUnits)
 		}
-		if req.Err != nil {
+		switch {
+		case req.Refused:
+			line += " refused"
+		case req.Err != nil:
 			line += " failed"
 		}
 		lines = append(lines, line)
@@ -82,7 +85,7 @@ func TestOnRequest(t *testing.T) {
 				}
 				return nil
 			},
-			want: "UpdateItem sessions #1 failed",
+			want: "UpdateItem sessions #1 refused",
 		},
 		{
 			name: "Delete", call: func(b *Backend, _ session.Record) error { return b.Delete(ctx, key) },

@@ -136,6 +136,7 @@ func (b *Backend) request(op operation, n int, took time.Duration, consumed *typ
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
 		r.Refused = true
+		r.Refused = true
 		r.Err = &types.ConditionalCheckFailedException{Message: failed.Message} // without the item
 	}
 	units, _ := unitsOf(consumed)

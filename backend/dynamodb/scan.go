@@ -59,7 +59,8 @@ func (b *Backend) newJob(ctx context.Context, client ScanClient, workers int, re
 	if j.reads != nil {
 		// Small against the budget, but not so small that rounding up to half
 		// a unit for each page would be most of the price.
-		j.page = max(readUnits/10, min(readUnits, 2))
+		const largest = 1 << 20 / 4096 / 2 // a page has 1 MB
+		j.page = min(largest, max(readUnits/10, min(readUnits, 2)))
 	}
 	return j
 }

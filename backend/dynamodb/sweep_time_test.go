@@ -88,8 +88,8 @@ func TestSweepBudget(t *testing.T) {
 		dry           bool
 		binding       string // the budget that decides how long it takes
 	}{
-		{name: "writes", items: 2000, size: 100, writes: 100, binding: "writes"},
-		{name: "writes with latency", items: 2000, size: 100, writes: 100, latency: 50 * time.Millisecond, binding: "writes"},
+		{name: "writes", items: 1000, size: 100, writes: 100, binding: "writes"},
+		{name: "writes with latency", items: 1000, size: 100, writes: 100, latency: 50 * time.Millisecond, binding: "writes"},
 		{name: "large items", items: 500, size: 3000, writes: 100, binding: "writes"},
 		{name: "items larger than the budget", items: 50, size: 30_000, writes: 10, binding: "writes"},
 		{name: "one write a second", items: 30, size: 100, writes: 1, binding: "writes"},
@@ -97,9 +97,9 @@ func TestSweepBudget(t *testing.T) {
 		{name: "reads with latency", items: 5000, size: 700, reads: 25, latency: 50 * time.Millisecond, dry: true, binding: "reads"},
 		{name: "reads of large items", items: 200, size: 50_000, reads: 50, dry: true, binding: "reads"},
 		{name: "slow reads", items: 400, size: 700, reads: 2, dry: true, binding: "reads"},
-		{name: "both", items: 4000, size: 700, reads: 1000, writes: 100, latency: 5 * time.Millisecond, binding: "writes"},
-		{name: "both, reads are scarce", items: 2000, size: 700, reads: 10, writes: 1000, latency: 5 * time.Millisecond, binding: "reads"},
-		{name: "throttled now and then", items: 2000, size: 100, writes: 100, faults: slices.Repeat([]fault{{}, {}, {lost: errThrottle}}, 200), binding: "writes"},
+		{name: "both", items: 1000, size: 700, reads: 500, writes: 100, latency: 5 * time.Millisecond, binding: "writes"},
+		{name: "both, reads are scarce", items: 1500, size: 700, reads: 10, writes: 1000, latency: 5 * time.Millisecond, binding: "reads"},
+		{name: "throttled now and then", items: 1000, size: 100, writes: 100, faults: slices.Repeat([]fault{{}, {}, {lost: errThrottle}}, 200), binding: "writes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
