@@ -106,7 +106,7 @@ type SweepOptions struct {
 	// Resume is the Checkpoint of a sweep that did not come to its end. The
 	// sweep then goes on from there, with the options that it was begun with
 	// as far as they decide what is deleted; others in these options are an
-	// error.
+	// error. A zero Grace or Segments is as before.
 	Resume []byte
 }
 
@@ -130,8 +130,8 @@ type SweepReport struct {
 	Elapsed time.Duration
 
 	// Checkpoint is where the sweep is, for [SweepOptions.Resume]; nil once it
-	// has come to its end, and from a backend that cannot resume. It contains
-	// keys of records: keep it like them.
+	// has come to its end with nothing left out, and from a backend that cannot
+	// resume. It contains keys of records: keep it like them.
 	Checkpoint []byte
 }
 

@@ -41,9 +41,10 @@ func TestConformance(t *testing.T) {
 					return func() { f.setDown(false) }
 				},
 				// All but names, key, numbers, a full history and a lock.
-				WantsLeaser: true,
-				MaxData:     MaxItemSize - 41 - 512 - 20 - tokens*tokenSize - lockSize,
-				Text:        tt.c.DataType == String,
+				WantsLeaser:  true,
+				WantsSweeper: true,
+				MaxData:      MaxItemSize - 41 - 512 - 20 - tokens*tokenSize - lockSize,
+				Text:         tt.c.DataType == String,
 			})
 		})
 	}
