@@ -130,8 +130,9 @@ type SweepReport struct {
 	Elapsed time.Duration
 
 	// Checkpoint is where the sweep is, for [SweepOptions.Resume]; nil once it
-	// has come to its end with nothing left out, and from a backend that cannot
-	// resume. It contains keys of records: keep it like them.
+	// has come to its end, and from a backend that cannot resume. One that had
+	// to leave out a page has not come to its end. It contains keys of records:
+	// keep it like them.
 	Checkpoint []byte
 }
 

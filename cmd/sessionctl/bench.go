@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -189,8 +187,7 @@ func padding(c session.Codec, size int) (string, error) {
 
 // key is what the Manager of bench makes of a token.
 func (b *bench) key(token string) string {
-	h := sha256.Sum256([]byte(token))
-	key := b.prefix + base64.RawURLEncoding.EncodeToString(h[:keyBytes])
+	key := b.prefix + session.DefaultStoreKey(token)
 	b.mu.Lock()
 	b.keys[key] = true
 	b.mu.Unlock()
