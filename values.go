@@ -322,9 +322,12 @@ func (s *Session) values() map[string][]byte {
 	if len(s.changes) == 0 && !s.cleared {
 		return s.base
 	}
-	all := make(map[string][]byte, len(s.base)+len(s.changes))
+	var all map[string][]byte
 	if !s.cleared {
-		maps.Copy(all, s.base)
+		all = maps.Clone(s.base)
+	}
+	if all == nil {
+		all = make(map[string][]byte, len(s.changes))
 	}
 	for name, c := range s.changes {
 		if c.data != nil {
