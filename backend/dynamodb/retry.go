@@ -111,7 +111,7 @@ func (b *Backend) callWith(ctx context.Context, op operation, p patience, send s
 			if ctxErr := contextError(ctx); ctxErr != nil {
 				return unsure, report("", ctxErr)
 			}
-			return unsure, report("no time left for another attempt", context.DeadlineExceeded)
+			return unsure, report("no time left for another attempt", errNoTime)
 		}
 	}
 }
@@ -135,7 +135,6 @@ func (b *Backend) request(op operation, n int, took time.Duration, consumed *typ
 	r := session.Request{Name: string(op), Table: b.c.Table, Attempt: n, Duration: took, Err: err}
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
-		r.Refused = true
 		r.Refused = true
 		r.Err = &types.ConditionalCheckFailedException{Message: failed.Message} // without the item
 	}
@@ -165,6 +164,10 @@ func (p patience) backoff(n int) time.Duration {
 	}
 	return rand.N(limit)
 }
+
+// errNoTime is the end of a context that has not come yet, but would come
+// before another attempt.
+var errNoTime = fmt.Errorf("%w", context.DeadlineExceeded)
 
 // sleep reports whether it has slept for d. It does not start to if the
 // deadline of ctx would come first.

@@ -76,8 +76,9 @@ func (j *job) fail(err error) {
 	j.cancel()
 }
 
-// ended reports whether nothing is to begin any more.
-func (j *job) ended() bool { return j.stop.Err() != nil }
+// ended reports whether nothing is to begin any more. stop learns of the end of
+// ctx a moment after those who wait for ctx itself.
+func (j *job) ended() bool { return j.stop.Err() != nil || j.ctx.Err() != nil }
 
 // close returns what the job fails with, when all of its goroutines are done.
 // One that is complete does not fail because ctx ended a moment ago.

@@ -399,14 +399,17 @@ func (s *sweep) delete(r found) outcome {
 	return undone
 }
 
-// goOn decides about what has cost a page or a record.
+// goOn decides about what has cost a page or a record. The end of the context
+// is no such thing: a Resume has to find what it left.
 func (s *sweep) goOn(err error) bool {
+	if s.opts.OnError != nil {
+		s.telling.Lock() // which may take long enough for the sweep to end
+		defer s.telling.Unlock()
+	}
 	if s.ended() {
 		return false
 	}
-	if s.opts.OnError != nil {
-		s.telling.Lock()
-		defer s.telling.Unlock()
+	if s.opts.OnError != nil && !errors.Is(err, errNoTime) {
 		err = s.opts.OnError(err)
 	}
 	if err != nil {

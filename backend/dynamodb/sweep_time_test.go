@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -290,4 +291,69 @@ func TestSweepProgress(t *testing.T) {
 			t.Errorf("%d reports, the last %+v", len(reports), last)
 		}
 	})
+}
+
+// lateContext ends for those who ask before it does for those who wait.
+type lateContext struct {
+	context.Context
+	ended atomic.Bool
+}
+
+func (c *lateContext) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return c.Context.Err()
+}
+
+// The end of the context costs no record: OnError is not asked, and a Resume
+// finds what is left.
+func TestSweepEndsWithoutOnError(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		op   string
+		ctx  func(context.Context) (_ context.Context, end func())
+		err  error
+	}{
+		{name: "cancelled", op: "DeleteItem", err: context.Canceled, ctx: func(ctx context.Context) (context.Context, func()) {
+			ctx, cancel := context.WithCancel(ctx)
+			return ctx, cancel
+		}},
+		{name: "cancelled, a moment ago", op: "DeleteItem", err: context.Canceled, ctx: func(ctx context.Context) (context.Context, func()) {
+			late := &lateContext{Context: ctx}
+			return late, func() { late.ended.Store(true) }
+		}},
+		{name: "no time for another deletion", op: "DeleteItem", err: context.DeadlineExceeded, ctx: soon},
+		{name: "no time for another page", op: "Scan", err: context.DeadlineExceeded, ctx: soon},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := expiredItems(100)
+				ctx, end := tt.ctx(t.Context())
+				f.rule = func(op string) fault {
+					if op != tt.op {
+						return fault{}
+					}
+					return fault{lost: errThrottle, then: end}
+				}
+				opts := session.SweepOptions{OnError: func(err error) error { t.Errorf("OnError is asked about %v", err); return nil }}
+				b := newBackend(t, f, Config{BackoffBase: time.Hour, MaxBackoff: time.Hour})
+				r, err := b.Sweep(ctx, opts)
+				if !errors.Is(err, tt.err) || r.Failed != 0 || r.Checkpoint == nil {
+					t.Fatalf("%v, %+v", err, r)
+				}
+				f.rule = nil
+				opts.Resume = r.Checkpoint
+				if r, err = b.Sweep(t.Context(), opts); err != nil || r.Deleted != 100 || len(f.items) != 0 {
+					t.Errorf("%v, %d items left, %+v", err, len(f.items), r)
+				}
+			})
+		})
+	}
+}
+
+func soon(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	context.AfterFunc(ctx, cancel)
+	return ctx, func() {}
 }
