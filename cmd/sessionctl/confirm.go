@@ -2,22 +2,68 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
 // confirm asks whoever sits at the terminal. Where nobody does, only --yes
 // says yes.
-func (a *app) confirm(question string) error {
+func (a *app) confirm(ctx context.Context, question string) error {
 	if !terminal(a.stdin) {
 		return usageError("%s Nobody can be asked here: say --yes", question)
 	}
+	return a.ask(ctx, question)
+}
+
+func (a *app) ask(ctx context.Context, question string) error {
 	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(a.stdin).ReadString('\n') // no answer is a no
+	answer, err := readLine(a.input(ctx))
+	if err != nil {
+		return err
+	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return nil
 	}
 	return errors.New("nothing was done")
+}
+
+// input is standard input until ctx ends: whoever is asked can press Ctrl-C.
+func (a *app) input(ctx context.Context) io.Reader { return &input{ctx, a.stdin} }
+
+type input struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read may leave a goroutine behind, which ends with the program.
+func (in *input) Read(p []byte) (int, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		data := make([]byte, len(p)) // p is the caller's again when ctx ends
+		n, err := in.r.Read(data)
+		read <- result{data[:n], err}
+	}()
+	select {
+	case r := <-read:
+		return copy(p, r.data), r.err
+	case <-in.ctx.Done():
+		return 0, in.ctx.Err()
+	}
+}
+
+// readLine returns a line; what ends without one is as good as an empty line.
+func readLine(r io.Reader) (string, error) {
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return line, err
 }

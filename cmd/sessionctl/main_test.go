@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -242,3 +243,30 @@ func TestFullDisk(t *testing.T) {
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, fmt.Errorf("no space left on device") }
+
+// TestStopReading stops what waits for somebody to type: one Ctrl-C is enough.
+func TestStopReading(t *testing.T) {
+	for _, args := range []string{"show --token-stdin", "revoke --token-stdin", "revoke - --yes", "ask"} {
+		t.Run(args, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			stdin, w := io.Pipe()
+			t.Cleanup(func() { w.Close() })
+			go func() {
+				_, _ = io.WriteString(w, "A") // when somebody reads
+				cancel()
+			}()
+			var stderr bytes.Buffer
+			if args == "ask" {
+				a := &app{stdin: stdin, stderr: &stderr}
+				if err := a.ask(ctx, "Really?"); !errors.Is(err, context.Canceled) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			code := run(ctx, strings.Fields(args+" --endpoint http://127.0.0.1:1"), stdin, io.Discard, &stderr)
+			if want := "sessionctl: Stopped before the end.\n"; code != codeFailed || stderr.String() != want {
+				t.Errorf("code %d, %q", code, stderr.String())
+			}
+		})
+	}
+}

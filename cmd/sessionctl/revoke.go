@@ -89,11 +89,11 @@ func (a *app) keysToRevoke(cmd *cobra.Command, args []string, f *revokeFlags) ([
 	case byUser:
 		return nil, nil
 	case f.tokenStdin:
-		key, err := tokenKey(a.stdin)
+		key, err := tokenKey(a.input(cmd.Context()))
 		return []string{key}, err
 	case stdin:
 		var err error
-		if args, err = readKeys(a.stdin); err != nil {
+		if args, err = readKeys(a.input(cmd.Context())); err != nil {
 			return nil, err
 		}
 		if len(args) == 0 {
@@ -155,7 +155,7 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		}
 	}
 	if len(keys) > 1 && !f.dryRun && !f.yes {
-		if err := a.confirm(fmt.Sprintf("Revoke %s sessions in %s?", count(int64(len(keys))), s)); err != nil {
+		if err := a.confirm(ctx, fmt.Sprintf("Revoke %s sessions in %s?", count(int64(len(keys))), s)); err != nil {
 			return err
 		}
 	}

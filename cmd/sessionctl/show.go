@@ -52,7 +52,7 @@ session, and with 3 if what is there is not one, or does not decode.`,
   sessionctl show --token-stdin --values < token.txt`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := a.oneKey(args, f.tokenStdin)
+			key, err := a.oneKey(cmd.Context(), args, f.tokenStdin)
 			if err != nil {
 				return err
 			}
@@ -71,12 +71,12 @@ session, and with 3 if what is there is not one, or does not decode.`,
 }
 
 // oneKey is the key that a command is about.
-func (a *app) oneKey(args []string, tokenStdin bool) (string, error) {
+func (a *app) oneKey(ctx context.Context, args []string, tokenStdin bool) (string, error) {
 	switch {
 	case tokenStdin && len(args) > 0:
 		return "", usageError("give a KEY or --token-stdin, and not both")
 	case tokenStdin:
-		return tokenKey(a.stdin)
+		return tokenKey(a.input(ctx))
 	case len(args) == 0:
 		return "", usageError("which session? Give its KEY, as \"list\" prints it, or --token-stdin")
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -263,7 +262,7 @@ func (a *app) tableDelete(ctx context.Context, yes string) error {
 		a.note("The %s has about %s items, %s, as DynamoDB counted them in the last six hours.",
 			s.where(), count(aws.ToInt64(table.ItemCount)), size(aws.ToInt64(table.TableSizeBytes)))
 		fmt.Fprint(a.stderr, "Its sessions will be lost. Type the name of the table to delete it: ")
-		line, err := readLine(ctx, a.stdin)
+		line, err := readLine(a.input(ctx))
 		if err != nil {
 			return err
 		}
@@ -288,29 +287,6 @@ func (a *app) tableDelete(ctx context.Context, yes string) error {
 	result := s.result()
 	result.Deleted = aws.Bool(true)
 	return a.print(result, func(w io.Writer) { fmt.Fprintf(w, "Deleted %s.\n", s.where()) })
-}
-
-// readLine gives up when ctx ends; the goroutine that reads then ends with the
-// program.
-func readLine(ctx context.Context, r io.Reader) (string, error) {
-	type result struct {
-		line string
-		err  error
-	}
-	read := make(chan result, 1)
-	go func() {
-		line, err := bufio.NewReader(r).ReadString('\n')
-		if errors.Is(err, io.EOF) {
-			err = nil // as good as an empty line
-		}
-		read <- result{line, err}
-	}()
-	select {
-	case r := <-read:
-		return r.line, r.err
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
 }
 
 // openTable opens DynamoDB, and refuses Redis.

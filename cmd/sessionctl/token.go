@@ -1,9 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -20,9 +20,9 @@ var errToken = errors.New("what came on standard input is not a token: it must b
 // the key of its session. The token appears nowhere else: not in errors, not
 // in the output.
 func tokenKey(r io.Reader) (string, error) {
-	line, err := bufio.NewReader(io.LimitReader(r, 4096)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", errToken
+	line, err := readLine(io.LimitReader(r, 4096))
+	if err != nil {
+		return "", fmt.Errorf("standard input cannot be read: %w", err)
 	}
 	token := strings.TrimSpace(line)
 	if _, value, ok := strings.Cut(token, "="); ok {
