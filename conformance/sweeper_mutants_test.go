@@ -206,7 +206,7 @@ func (m *sweeper) Sweep(ctx context.Context, opts session.SweepOptions) (session
 		opts.OnProgress(w.report)
 	}
 	if m.bug != "no Elapsed" {
-		w.report.Elapsed = time.Since(w.begun) + 1
+		w.report.Elapsed = time.Since(w.begun)
 	}
 	if err != nil && m.bug == "failed sweep has no report" {
 		return session.SweepReport{Checkpoint: w.report.Checkpoint}, err
