@@ -41,8 +41,9 @@ unit for each 8 KB of the table, and one more for each session: on a large
 table keep a list of a user's keys in the application instead. A session that
 begins meanwhile may be missed, so first keep the user from logging in.
 
-A deletion costs 1 write unit for each KB. It exits with 1 if anything failed;
-then run it again.`,
+A deletion costs 1 write unit for each KB; of KEYs and a token also 1 read unit
+for each 4 KB, to say so if there was no session, as with a mistyped KEY or the
+wrong table. It exits with 1 if anything failed; then run it again.`,
 		Example: `  sessionctl revoke kGx4w9sXl8bKzQZ1aJ0m3Yt6uRfEoNvC
   sessionctl revoke --user ann --dry-run
   sessionctl list --json --limit 0 --key-prefix test- | jq -r .key | sessionctl revoke - --yes`,
@@ -132,6 +133,7 @@ func readKeys(r io.Reader) ([]string, error) {
 type revocation struct {
 	Key     string `json:"key"`
 	Revoked bool   `json:"revoked"`
+	Absent  bool   `json:"absent,omitempty"` // there was none; only with KEYs and a token
 	Error   string `json:"error,omitempty"`
 }
 
@@ -160,8 +162,16 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		}
 	}
 	report := revokeReport{DryRun: f.dryRun, Sessions: []revocation{}}
+	absent := 0
 	for _, key := range keys {
 		r := revocation{Key: key}
+		if f.user == "" {
+			// Delete does not tell, and whoever ends a stolen session has to know.
+			_, err := s.Load(ctx, key)
+			if r.Absent = errors.Is(err, session.ErrNotFound); r.Absent {
+				absent++
+			}
+		}
 		if !f.dryRun {
 			if err := s.Delete(ctx, key); err != nil {
 				r.Error = err.Error()
@@ -176,6 +186,8 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 			continue
 		}
 		switch {
+		case r.Absent && r.Error == "":
+			fmt.Fprintf(a.stdout, "no session %s\n", printable(key))
 		case f.dryRun:
 			fmt.Fprintf(a.stdout, "would revoke %s\n", printable(key))
 		case r.Revoked:
@@ -189,6 +201,10 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 	}
 	if err := a.print(report, func(io.Writer) {}); err != nil {
 		return err
+	}
+	if absent > 0 {
+		a.note("%s not there. If a session should have been: is it in %s, and is the KEY one that \"list\" prints, not a token? "+
+			"With --token-stdin the application must use the default of Config.StoreKey.", plural(absent, "session was", "sessions were"), s)
 	}
 	if left := len(keys) - len(report.Sessions) + report.Failed; left > 0 {
 		return errors.Join(fmt.Errorf("%s of %s sessions were not revoked; run it again", count(int64(left)), count(int64(len(keys)))), incomplete)

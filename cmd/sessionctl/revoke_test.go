@@ -24,7 +24,9 @@ func TestRevoke(t *testing.T) {
 		stderr      string
 	}{
 		{"ann-1", "", codeDone, strings.Replace(all, "ann-1 ", "", 1), ""},
-		{"nobody", "", codeDone, all, ""},
+		{"nobody", "", codeDone, all, "1 session was not there."},
+		{"--token-stdin", "kGx4w9sXl8bKzQZ1aJ0m3Yt6uRfEoNvC", codeDone, all, "1 session was not there."},
+		{"- --yes", "nobody\n", codeDone, all, "1 session was not there."},
 		{"ann-1 ann-1", "", codeDone, strings.Replace(all, "ann-1 ", "", 1), ""},
 		{"ann-1 ann-2", "", codeUsage, all, "say --yes"},
 		{"ann-1 ann-2 --yes", "", codeDone, strings.Replace(all, "ann-1 ann-2 ", "", 1), ""},
@@ -81,5 +83,23 @@ func TestRevokeUndecodable(t *testing.T) {
 	got := f.ctl(t.Context(), "", "revoke", "--user", "bob")
 	if got.code != codeFailed || !strings.Contains(got.stderr, "1 sessions do not decode") || got.stdout != "revoked bob-1\n" {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TestRevokeAbsent does not say that it has ended what was not there.
+func TestRevokeAbsent(t *testing.T) {
+	f := shopTable(t)
+	for _, args := range []string{"revoke nobody", "revoke nobody --dry-run"} {
+		if got := f.ctl(t.Context(), "", strings.Fields(args)...); got.code != codeDone || got.stdout != "no session nobody\n" {
+			t.Errorf("%s: got %+v", args, got)
+		}
+	}
+	got := f.ctl(t.Context(), "", "revoke", "nobody", "ann-1", "--yes", "--json")
+	var r revokeReport
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Sessions) != 2 || !r.Sessions[0].Absent || r.Sessions[1].Absent {
+		t.Errorf("got %+v", r)
 	}
 }
