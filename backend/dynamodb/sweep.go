@@ -27,7 +27,8 @@ var _ session.Sweeper = (*Backend)(nil)
 // both kinds together; the scan waits when it is more than a page and a batch
 // per worker ahead. The client should keep as many connections open: that of
 // the SDK keeps 10. A batch has opts.BatchSize items of one page at most.
-// opts.BeforeBatch is not called with opts.DryRun.
+// opts.BeforeBatch is not called with opts.DryRun. With opts.Foreign an item
+// whose time is 0 or less stays: that is how many write "never".
 //
 // It costs 0.5 RCU per 4 KB of everything in the table, whether expired or
 // not, and 1 WCU per KB of each item that it deletes, rounded up. A deletion
@@ -169,9 +170,11 @@ func (t *tally) count(o outcome, n int64) {
 }
 
 func (s *sweep) expressions() {
-	s.filter = "#e <= :cutoff"
+	// Of an item of others, 0 is no time: to many it means "never", and TTL
+	// leaves it alone too.
+	s.filter = "#e <= :cutoff AND (NOT (#e <= :zero) OR attribute_exists(#v))"
 	s.filterNames = s.b.names("#k", "#e", "#c", "#v")
-	s.filterValues = map[string]types.AttributeValue{":cutoff": number(s.from.Cutoff)}
+	s.filterValues = map[string]types.AttributeValue{":cutoff": number(s.from.Cutoff), ":zero": number(0)}
 	if s.from.Prefix != "" {
 		s.filter += " AND begins_with(#k, :prefix)"
 		s.filterValues[":prefix"] = &types.AttributeValueMemberS{Value: s.from.Prefix}
@@ -182,7 +185,7 @@ func (s *sweep) expressions() {
 	}
 	s.foreign = expression{
 		// Others may have attributes with these names, but hardly both types.
-		condition: "#e <= :cutoff AND attribute_not_exists(#l) AND NOT (attribute_type(#c, :number) AND attribute_type(#v, :binary))",
+		condition: "#e <= :cutoff AND NOT (#e <= :zero) AND attribute_not_exists(#l) AND NOT (attribute_type(#c, :number) AND attribute_type(#v, :binary))",
 		names:     s.b.names("#e", "#c", "#v", "#l"),
 	}
 }
@@ -355,6 +358,7 @@ func (s *sweep) delete(r found) outcome {
 	expr, values := &s.own, map[string]types.AttributeValue{":cutoff": s.filterValues[":cutoff"]}
 	if r.foreign {
 		expr = &s.foreign
+		values[":zero"] = s.filterValues[":zero"]
 		values[":number"] = &types.AttributeValueMemberS{Value: "N"}
 		values[":binary"] = &types.AttributeValueMemberS{Value: "B"}
 	}

@@ -59,6 +59,8 @@ func sweepable(now time.Time) (gone, foreign, stay map[string]item) {
 		php("a-php live", now.Add(time.Hour)),
 		with(php("a-php locked", old), "lock", number(1)),
 		with(php("a-no number", old), "expires", text("1000")),
+		with(php("a-php for ever", old), "expires", number(0)),
+		with(php("a-php negative", old), "expires", number(-1)),
 		item{"id": text("a-a key alone")},
 	)
 	return gone, foreign, stay
@@ -177,6 +179,15 @@ func checkSum(t *testing.T, r session.SweepReport) {
 	}
 }
 
+// What is our own has expired, however long ago that was.
+func TestSweepBefore1970(t *testing.T) {
+	f := newFake()
+	f.put(own("k", time.Unix(-1, 0)))
+	if r, err := newBackend(t, f, Config{}).Sweep(t.Context(), session.SweepOptions{}); err != nil || r.Deleted != 1 {
+		t.Errorf("%v, %+v", err, r)
+	}
+}
+
 // What is renewed or locked between the scan and its deletion stays.
 func TestSweepRaces(t *testing.T) {
 	soon := time.Now().Add(time.Hour)
@@ -198,6 +209,10 @@ func TestSweepRaces(t *testing.T) {
 		{
 			name: "foreign locked", opts: session.SweepOptions{Foreign: true}, it: php("k", time.Unix(1, 0)),
 			after: func(f *fake, it item) { f.put(with(it, "lock", number(1))) }, kept: true,
+		},
+		{
+			name: "foreign is for ever", opts: session.SweepOptions{Foreign: true}, it: php("k", time.Unix(1, 0)),
+			after: func(f *fake, it item) { f.put(with(it, "expires", number(0))) }, kept: true,
 		},
 		{
 			name: "foreign has become ours", opts: session.SweepOptions{Foreign: true}, it: php("k", time.Unix(1, 0)),
