@@ -140,11 +140,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 		first   error
 		meter   = a.newSweepMeter(s, table, f, point)
 		saveErr error
-		save    = func(r session.SweepReport) {
-			if err := point.save(r); err != nil && saveErr == nil {
-				saveErr = err
-			}
-		}
+		save    = func(r session.SweepReport) { saveErr = point.save(r) } // only the last one matters
 	)
 	opts.OnProgress = func(r session.SweepReport) {
 		if time.Since(point.Saved) >= time.Second {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -122,6 +123,31 @@ func TestSweepStopped(t *testing.T) {
 	}
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
 		t.Errorf("the file is still there: %v", err)
+	}
+}
+
+// TestSweepSavedLate cannot write its file for a while, and can at the end.
+func TestSweepSavedLate(t *testing.T) {
+	f := newFakeDynamoDB(t, expiredTable(10))
+	dir := filepath.Join(t.TempDir(), "here")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	f.does["Scan"] = func(body map[string]any) (int, any) {
+		if body["Segment"] == 1. { // Segment 0 is counted by then, so there is progress to note
+			err := os.Rename(dir, dir+".not")
+			time.Sleep(time.Second)
+			if err = errors.Join(err, os.Rename(dir+".not", dir)); err != nil {
+				t.Error(err)
+			}
+			cancel()
+		}
+		return http.StatusOK, object{"Items": []any{}, "ScannedCount": 1, "ConsumedCapacity": object{"CapacityUnits": 0.5}}
+	}
+	got := sessionctl(ctx, "sweep", "--endpoint", f.URL, "--resume", filepath.Join(dir, "sweep"), "--workers=1")
+	if got.code != codeStopped || !strings.HasSuffix(got.stderr, "The same command goes on from here.\n") {
+		t.Errorf("got %+v", got)
 	}
 }
 
