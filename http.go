@@ -180,8 +180,15 @@ func (c *exchangeContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// String is for who prints the context.
-func (c *exchangeContext) String() string { return fmt.Sprintf("%v.WithSession", c.Context) }
+// String is for who prints the context. As with those of package context, what
+// is in one that does not say itself is not shown.
+func (c *exchangeContext) String() string {
+	outer := fmt.Sprintf("%T", c.Context)
+	if s, ok := c.Context.(fmt.Stringer); ok {
+		outer = s.String()
+	}
+	return outer + ".WithSession"
+}
 
 // exchange is one request and its response, as far as its session goes.
 type exchange struct {

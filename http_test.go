@@ -737,3 +737,26 @@ func (e *events) saw(kind session.EventKind) bool {
 	}
 	return false
 }
+
+// userContext is that of a middleware which knows who is there.
+type userContext struct {
+	context.Context
+	password string
+}
+
+// Who prints the context of a request sees nothing of what others put there.
+func TestContextPrintsNoValues(t *testing.T) {
+	m, err := session.New(&memory.Backend{}, session.Config{})
+	check(t, err)
+	type key struct{}
+	outer := context.WithValue(userContext{t.Context(), "hunter2"}, key{}, struct{ s string }{"hunter2"})
+	for _, ctx := range []context.Context{outer, userContext{outer, "hunter2"}} {
+		m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			for _, format := range []string{"%v", "%+v", "%s"} {
+				if text := fmt.Sprintf(format, r.Context()); strings.Contains(text, "hunter2") || !strings.Contains(text, "userContext") {
+					t.Errorf("%s: %s", format, text)
+				}
+			}
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(ctx))
+	}
+}
