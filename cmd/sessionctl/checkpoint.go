@@ -16,6 +16,7 @@ import (
 type checkpoint struct {
 	Format     int       `json:"format"`
 	Table      string    `json:"table"`
+	TableID    string    `json:"table_id,omitempty"`
 	Region     string    `json:"region"`
 	Endpoint   string    `json:"endpoint,omitempty"`
 	Saved      time.Time `json:"saved"`
@@ -31,7 +32,7 @@ const checkpointFormat = 1
 // loadCheckpoint reads the file at path. One that is not there is that of a
 // sweep which begins. It fails early if the file could not be written.
 func loadCheckpoint(path string, s *dynamoStore) (*checkpoint, error) {
-	begin := &checkpoint{Format: checkpointFormat, Table: s.table, Region: s.region, Endpoint: s.endpoint, path: path}
+	begin := &checkpoint{Format: checkpointFormat, Table: s.table, TableID: s.id, Region: s.region, Endpoint: s.endpoint, path: path}
 	if path == "" {
 		return begin, nil
 	}
@@ -54,6 +55,10 @@ func loadCheckpoint(path string, s *dynamoStore) (*checkpoint, error) {
 		of := dynamoStore{table: c.Table, region: c.Region, endpoint: c.Endpoint}
 		return nil, usageError("--resume: %s is of a sweep of %s, and this one is of %s: name another file, or remove it to begin anew",
 			path, of.where(), s.where())
+	}
+	if c.TableID != "" && s.id != "" && c.TableID != s.id { // some parts would not be looked at
+		return nil, usageError("--resume: %s is of a sweep of another %s, in another account or deleted since: name another file, or remove it to begin anew",
+			path, s.where())
 	}
 	c.path = path
 	return &c, nil

@@ -27,6 +27,7 @@ type dynamoStore struct {
 	table    string
 	region   string
 	endpoint string // "" for that of AWS
+	id       string // of the table, which no other ever has; "" if it is not known
 	config   dynamodb.Config
 	creds    aws.Credentials
 	madeUp   bool // the credentials, for an endpoint on this machine

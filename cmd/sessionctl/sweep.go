@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
@@ -128,6 +129,9 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	}
 	if err == nil && !s.ours(table) {
 		return s.wrongKey("nothing was deleted")
+	}
+	if err == nil {
+		s.id = aws.ToString(table.TableId)
 	}
 
 	point, err := loadCheckpoint(f.resume, s)

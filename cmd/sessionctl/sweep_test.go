@@ -174,6 +174,18 @@ func TestCheckpoint(t *testing.T) {
 		t.Errorf("saving leaves files behind: %v, %v", entries, err)
 	}
 
+	known := &dynamoStore{table: "sessions", region: "eu-west-1", id: "one"}
+	if _, err := loadCheckpoint(path, known); err != nil {
+		t.Errorf("without the ID of the table: %v", err)
+	}
+	again.TableID = "another"
+	if err := again.save(session.SweepReport{Checkpoint: []byte("here")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadCheckpoint(path, known); err == nil || !strings.Contains(err.Error(), "in another account or deleted since") {
+		t.Errorf("of another table with this name: %v", err)
+	}
+
 	good, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
