@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-a7bee19b/session/codec"
 )
 
 func (f *fakeTable) keys() string {
@@ -101,5 +103,15 @@ func TestRevokeAbsent(t *testing.T) {
 	}
 	if len(r.Sessions) != 2 || !r.Sessions[0].Absent || r.Sessions[1].Absent {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// TestRevokeClock ends sessions that only this machine, whose clock is fast,
+// takes for expired.
+func TestRevokeClock(t *testing.T) {
+	f := shopTable(t)
+	f.put("eve-1", encoded(t, codec.MessagePack{}, map[string]any{userValue: "eve"}), time.Hour, -10*time.Minute, 0)
+	if got := f.ctl(t.Context(), "", "revoke", "--user", "eve"); got.code != codeDone || got.stdout != "revoked eve-1\n" {
+		t.Errorf("got %+v", got)
 	}
 }
