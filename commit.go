@@ -211,6 +211,9 @@ func (s *Session) stale() (time.Time, bool) {
 // spared reports, once, whether only the TouchInterval saves the write of a
 // deadline. The lock is held.
 func (s *Session) spared() bool {
+	if s.m.cfg.Observer == nil {
+		return false // nobody to tell
+	}
 	_, by := s.behind()
 	if s.fresh || by == 0 || by >= s.m.cfg.TouchInterval {
 		return false

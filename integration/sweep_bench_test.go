@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"flag"
-	"fmt"
 	"testing"
 	"time"
 
@@ -57,7 +56,6 @@ func sweepInParallel(ctx context.Context, c dynamodb.Config, _ time.Time) (int, 
 		return 0, 0, err
 	}
 	r, err := backend.Sweep(ctx, session.SweepOptions{})
-	fmt.Printf("%+v\n", r)
 	return int(r.Deleted), r.ReadUnits + r.WriteUnits, err
 }
 

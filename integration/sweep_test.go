@@ -415,7 +415,9 @@ func TestSweepBudget(t *testing.T) {
 			}
 			rate := counts[tt.op].Capacity / took.Seconds()
 			t.Logf("%.1f units a second for %v, %v allowed: %+v", rate, took, tt.expected, counts)
-			if rate > tt.expected*1.05 || rate < tt.expected*0.95 {
+			// A machine that is busy makes it slower. That it is not slower than
+			// it has to be is tested with a clock of its own.
+			if rate > tt.expected*1.05 {
 				t.Errorf("%.1f units a second, want %v", rate, tt.expected)
 			}
 		})
