@@ -30,7 +30,7 @@ func (a *app) revokeCommand() *cobra.Command {
 		Use:   "revoke KEY... | - | --token-stdin | --user NAME",
 		Short: "End sessions, for good",
 		Long: `revoke deletes sessions, as logging out does: no request that is under way can
-bring them back. It is no error if there is none.
+bring them back. It is no error if there is none, but it says so.
 
 Which sessions: the KEYs, as list prints them; with "-" the keys on standard
 input, one a line; with --token-stdin that of the token on standard input; with
@@ -41,7 +41,8 @@ unit for each 8 KB of the table, and one more for each session: on a large
 table keep a list of a user's keys in the application instead. A session that
 begins meanwhile may be missed, so first keep the user from logging in.
 
-A deletion costs 1 write unit for each KB. It exits with 1 if anything failed;
+A KEY costs 1 read unit for each 4 KB, to see whether it is there; a deletion 1
+write unit for each KB. It exits with 1 if anything failed;
 then run it again.`,
 		Example: `  sessionctl revoke kGx4w9sXl8bKzQZ1aJ0m3Yt6uRfEoNvC
   sessionctl revoke --user ann --dry-run
@@ -132,6 +133,7 @@ func readKeys(r io.Reader) ([]string, error) {
 type revocation struct {
 	Key     string `json:"key"`
 	Revoked bool   `json:"revoked"`
+	Missing bool   `json:"missing,omitempty"` // it was not there
 	Error   string `json:"error,omitempty"`
 }
 
@@ -151,7 +153,7 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		}
 		keys, incomplete = found, err
 		if len(keys) == 0 && err == nil {
-			a.note("The user has no session.")
+			a.note("No live session is bound to a user %q; upper and lower case differ.", f.user)
 		}
 	}
 	if len(keys) > 1 && !f.dryRun && !f.yes {
@@ -160,11 +162,21 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		}
 	}
 	report := revokeReport{DryRun: f.dryRun, Sessions: []revocation{}}
+	var (
+		failure     error
+		failureTodo string
+		missing     int
+	)
 	for _, key := range keys {
 		r := revocation{Key: key}
+		if f.user == "" {
+			_, err := s.Load(ctx, key)
+			r.Missing = errors.Is(err, session.ErrNotFound)
+		}
 		if !f.dryRun {
 			if err := s.Delete(ctx, key); err != nil {
 				r.Error = err.Error()
+				failure = err
 				report.Failed++
 			} else {
 				r.Revoked = true
@@ -176,12 +188,17 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 			continue
 		}
 		switch {
+		case r.Missing && r.Error == "":
+			missing++
+			fmt.Fprintf(a.stdout, "not there %s\n", printable(key))
 		case f.dryRun:
 			fmt.Fprintf(a.stdout, "would revoke %s\n", printable(key))
 		case r.Revoked:
 			fmt.Fprintf(a.stdout, "revoked %s\n", printable(key))
 		default:
-			a.note("not revoked: %s: %s", printable(key), r.Error)
+			var what string
+			what, failureTodo = a.explain(ctx, failure)
+			a.note("not revoked: %s: %s", printable(key), what)
 		}
 		if ctx.Err() != nil {
 			break
@@ -190,8 +207,19 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 	if err := a.print(report, func(io.Writer) {}); err != nil {
 		return err
 	}
+	if missing > 0 && !f.tokenStdin {
+		a.note("A KEY is as \"list\" prints it; the value of a cookie goes to --token-stdin.")
+	}
 	if left := len(keys) - len(report.Sessions) + report.Failed; left > 0 {
-		return errors.Join(fmt.Errorf("%s of %s sessions were not revoked; run it again", count(int64(left)), count(int64(len(keys)))), incomplete)
+		what := fmt.Sprintf("%s of %s sessions were not revoked", count(int64(left)), count(int64(len(keys))))
+		if incomplete != nil {
+			return errors.Join(errors.New(what+"; run it again"), incomplete)
+		}
+		again := "Run it again."
+		if failureTodo != "" {
+			again = failureTodo + " Then run it again."
+		}
+		return &wordsError{what: what + ".", todo: again, err: failure}
 	}
 	return incomplete
 }
