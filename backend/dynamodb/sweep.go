@@ -487,6 +487,7 @@ func (s *sweep) report() session.SweepReport {
 	// that were deleted: so these count now, and the others then.
 	c.Tally = s.done
 	if !c.DryRun {
+		c.Tally.Scanned += t.Deleted - c.Tally.Deleted
 		c.Tally.Deleted = t.Deleted
 		c.Tally.Expired = t.Deleted + c.Tally.Kept + c.Tally.Skipped + c.Tally.Failed
 	}

@@ -177,6 +177,9 @@ func checkSum(t *testing.T, r session.SweepReport) {
 	if r.Expired != r.Deleted+r.Kept+r.Skipped+r.Failed {
 		t.Errorf("the parts are not the whole in %+v", r)
 	}
+	if r.Expired > r.Scanned {
+		t.Errorf("more expired than scanned in %+v", r)
+	}
 }
 
 // What is our own has expired, however long ago that was.

@@ -43,6 +43,9 @@ func (a *app) awsConfig(ctx context.Context) (cfg aws.Config, endpoint string, e
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConnsPerHost = 256
 		})),
+		// DynamoDB Local sends errors without a checksum, and the SDK warns of
+		// each; and of a machine that has no role.
+		config.WithLogger(logging.Nop{}),
 	}
 	if a.region != "" {
 		opts = append(opts, config.WithRegion(a.region))
@@ -54,8 +57,6 @@ func (a *app) awsConfig(ctx context.Context) (cfg aws.Config, endpoint string, e
 	if err != nil {
 		return cfg, "", &profileError{err}
 	}
-	// DynamoDB Local sends errors without a checksum, and the SDK warns of each.
-	cfg.Logger = logging.Nop{}
 	if a.endpoint != "" {
 		cfg.BaseEndpoint = &a.endpoint
 	}

@@ -7,7 +7,7 @@
 //	0  done
 //	1  failed
 //	2  wrong usage
-//	3  something was found to be wrong: table check, doctor
+//	3  something was found to be wrong: table check, doctor, show
 //	4  stopped before the end, and can be resumed: sweep
 //
 // What it has found goes to standard output, everything else to standard
@@ -80,7 +80,7 @@ Exit codes:
   0  done
   1  failed
   2  wrong usage
-  3  something was found to be wrong: table check, doctor
+  3  something was found to be wrong: table check, doctor, show
   4  stopped before the end, and can be resumed: sweep
 
 What was found goes to standard output, everything else to standard error.

@@ -30,7 +30,7 @@ func (a *app) revokeCommand() *cobra.Command {
 		Use:   "revoke KEY... | - | --token-stdin | --user NAME",
 		Short: "End sessions, for good",
 		Long: `revoke deletes sessions, as logging out does: no request that is under way can
-bring them back. It is no error if there is none.
+bring them back. It is no error if there is none, but it says so.
 
 Which sessions: the KEYs, as list prints them; with "-" the keys on standard
 input, one a line; with --token-stdin that of the token on standard input; with
@@ -153,7 +153,7 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		}
 		keys, incomplete = found, err
 		if len(keys) == 0 && err == nil {
-			a.note("The user has no session.")
+			a.note("No live session is bound to a user %q; upper and lower case differ.", f.user)
 		}
 	}
 	if len(keys) > 1 && !f.dryRun && !f.yes {
@@ -162,7 +162,11 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		}
 	}
 	report := revokeReport{DryRun: f.dryRun, Sessions: []revocation{}}
-	absent := 0
+	var (
+		failure     error
+		failureTodo string
+		absent      int
+	)
 	for _, key := range keys {
 		r := revocation{Key: key}
 		if f.user == "" {
@@ -175,9 +179,12 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		if !f.dryRun {
 			if err := s.Delete(ctx, key); err != nil {
 				r.Error = err.Error()
+				failure = err
 				report.Failed++
 			} else {
-				r.Revoked = true
+				r.Revoked = !r.Absent
+			}
+			if r.Revoked {
 				report.Revoked++
 			}
 		}
@@ -193,7 +200,9 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		case r.Revoked:
 			fmt.Fprintf(a.stdout, "revoked %s\n", printable(key))
 		default:
-			a.note("not revoked: %s: %s", printable(key), r.Error)
+			var what string
+			what, failureTodo = a.explain(ctx, failure)
+			a.note("not revoked: %s: %s", printable(key), what)
 		}
 		if ctx.Err() != nil {
 			break
@@ -207,7 +216,15 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 			"With --token-stdin the application must use the default of Config.StoreKey.", plural(absent, "session was", "sessions were"), s)
 	}
 	if left := len(keys) - len(report.Sessions) + report.Failed; left > 0 {
-		return errors.Join(fmt.Errorf("%s of %s sessions were not revoked; run it again", count(int64(left)), count(int64(len(keys)))), incomplete)
+		what := fmt.Sprintf("%s of %s sessions were not revoked", count(int64(left)), count(int64(len(keys))))
+		if incomplete != nil {
+			return errors.Join(errors.New(what+"; run it again"), incomplete)
+		}
+		again := "Run it again."
+		if failureTodo != "" {
+			again = failureTodo + " Then run it again."
+		}
+		return &wordsError{what: what + ".", todo: again, err: errors.Join(failure, context.Cause(ctx))}
 	}
 	return incomplete
 }

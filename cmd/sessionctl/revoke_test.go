@@ -37,7 +37,7 @@ func TestRevoke(t *testing.T) {
 		{"--user ann", "", codeUsage, all, "Revoke 2 sessions in"},
 		{"--user ann --yes", "", codeDone, strings.Replace(all, "ann-1 ann-2 ", "", 1), "2 sessions of the user among 8 records"},
 		{"--user bob", "", codeDone, strings.Replace(all, "bob-1 ", "", 1), "1 sessions of the user"},
-		{"--user eve", "", codeDone, all, "The user has no session."},
+		{"--user eve", "", codeDone, all, "No live session is bound to a user \"eve\""},
 		{"--user ann --dry-run", "", codeDone, all, ""},
 	}
 	for _, tt := range tests {

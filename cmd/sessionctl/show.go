@@ -126,7 +126,7 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 	case errors.Is(err, session.ErrNotFound):
 		return &wordsError{
 			what: fmt.Sprintf("There is no session with key %s in %s.", printable(key), s),
-			todo: "It has ended, or was never there; a login gives a session a new key. \"sessionctl list\" has those that are there.",
+			todo: "It has ended, or was never there; a login gives a session a new key. \"sessionctl list\" has those that are there. The value of a cookie goes to --token-stdin.",
 		}
 	case errors.Is(err, session.ErrDecode):
 		return &exitError{codeFound, &wordsError{

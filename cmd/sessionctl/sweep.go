@@ -244,7 +244,7 @@ func (r *sweepResult) human(w io.Writer) {
 	row("scanned", r.Scanned, true, "")
 	row("expired", r.Expired, true, "")
 	row(deleted, r.Deleted, true, "")
-	row("kept", r.Kept, false, "renewed, locked or deleted by others since they were found")
+	row("kept", r.Kept, false, "renewed, locked or deleted since they were found")
 	row("skipped", r.Skipped, false, "")
 	row("failed", r.Failed, false, "left to the next sweep")
 	row("foreign", r.Foreign, false, "expired, not written by the session package, left alone: see --foreign")

@@ -72,7 +72,7 @@ func TestSweep(t *testing.T) {
 		{"all", expiredTable(10), "", codeDone, "scanned 10\nexpired 10\ndeleted 10\nread units 16\nwrite units 10\n", "about 1,234,567 items"},
 		{"quiet", expiredTable(10), "--quiet", codeDone, "", ""},
 		{"dry run", expiredTable(10), "--dry-run", codeDone, "would be deleted 10\n", "Looking through the table"},
-		{"kept", without("DeleteItem", refuses(400, "ConditionalCheckFailedException", "")), "", codeDone, "kept 10 renewed, locked or deleted by others since they were found\n", ""},
+		{"kept", without("DeleteItem", refuses(400, "ConditionalCheckFailedException", "")), "", codeDone, "kept 10 renewed, locked or deleted since they were found\n", ""},
 		{"without a total", without("DescribeTable", denied), "", codeDone, "deleted 10\n", "Sweeping through the table"},
 		{"no permission", without("Scan", denied), "", codeFailed, "", "do not allow dynamodb:Scan on table \"sessions\""},
 		{"no deletes", without("DeleteItem", denied), "-q", codeFailed, "deleted 0\n", "Grant it: \"sessionctl iam sweeper\" prints the policy. What was deleted is deleted."},

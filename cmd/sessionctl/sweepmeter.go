@@ -20,6 +20,7 @@ type sweepMeter struct {
 	total int64         // 0 if it is not known
 	base  int64         // scanned by the runs before this one
 
+	resumed      bool // and nothing was told yet
 	begun, shown time.Time
 	last         session.SweepReport // what was shown
 	read, write  float64             // units per second, of late
@@ -30,7 +31,7 @@ const lineEvery = 5 * time.Second
 // newSweepMeter is for a sweep that goes on from point. table is nil if it is
 // not known.
 func (a *app) newSweepMeter(s *dynamoStore, table *types.TableDescription, f sweepFlags, point *checkpoint) *sweepMeter {
-	m := &sweepMeter{a: a, quiet: f.quiet, every: lineEvery, base: point.Scanned, begun: time.Now(), shown: time.Now()}
+	m := &sweepMeter{a: a, quiet: f.quiet, every: lineEvery, base: point.Scanned, resumed: point.Checkpoint != nil, begun: time.Now(), shown: time.Now()}
 	m.last.Scanned = point.Scanned
 	if m.quiet {
 		return m
@@ -63,6 +64,9 @@ func aboutHow(total int64) string {
 func (m *sweepMeter) show(r session.SweepReport) {
 	if m.quiet {
 		return
+	}
+	if m.resumed { // r has what the runs before this one did
+		m.resumed, m.base, m.last = false, r.Scanned, r
 	}
 	now := time.Now()
 	since := now.Sub(m.shown)
