@@ -740,11 +740,11 @@ func ruleSweepOnError(p *sweepProbe) {
 	}
 	restore := p.fail()
 	_, err := p.s.Sweep(ctx, opts)
-	late := ctx.Err() != nil
+	late := ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)
 	restore()
 	switch {
 	case calls.Load() == 0 && late:
-		// The store hangs, and the time was up before the retries were.
+		// The time was up, or not enough was left, before the retries were.
 	case calls.Load() == 0:
 		p.Errorf("while the store failed, a sweep ended with %v, and OnError was not called", err)
 	case !errors.Is(err, end) && !late:
