@@ -14,7 +14,7 @@ import (
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 )
 
-var sweepRows = flag.Int("sweep.rows", 20_000, "rows of the table that BenchmarkSweep sweeps, half of them expired")
+var sweepRows = flag.Int("sweep.rows", 60_000, "rows of the table that is swept in the large test and the benchmark, half of them expired")
 
 // BenchmarkSweep sweeps two tables with the same rows: as Sweep does it, and as
 // a garbage collector does it that goes through the table page by page, and

@@ -281,16 +281,16 @@ func sleepFor(ctx context.Context, d time.Duration) bool {
 
 const sweptSegments = 128
 
-// TestSweepWhileOthersWrite sweeps a table of 200,000 rows, half of them
-// expired. Others renew and lock 500 of these meanwhile, and the process that
+// TestSweepWhileOthersWrite sweeps a large table, half of whose rows are
+// expired: -sweep.rows=200000 takes about two minutes. Others renew and lock 500 of these meanwhile, and the process that
 // sweeps is killed when a quarter is done; another one goes on from its last
 // checkpoint.
 func TestSweepWhileOthersWrite(t *testing.T) {
 	const (
-		n       = 200_000
 		changes = 500
 		others  = 100
 	)
+	n := *sweepRows
 	c, rows := newSweptTable(t), sweepTable(n, 100)
 	began := time.Now()
 	fill(t, c.Table, rows.items())
@@ -303,14 +303,14 @@ func TestSweepWhileOthersWrite(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- v.run(ctx) }()
 	// All are changed when four fifths are swept.
-	progress := func(deleted int64) { v.goal.Store(min(changes, 1+deleted*changes/(n/2*4/5))) }
+	progress := func(deleted int64) { v.goal.Store(min(changes, 1+deleted*changes/int64(n/2*4/5))) }
 
 	p := newProxy(t)
 	a := address{Store: dynamoStore.name, URL: local.Endpoint, Room: c.Table}
 	file := filepath.Join(t.TempDir(), "checkpoint")
 	began = time.Now()
 	first := start(t, job{Kind: "sweep", Name: "the first", At: a, Scans: p.URL(), File: file})
-	for deleted := int64(0); deleted < n/2/4; progress(deleted) {
+	for deleted := int64(0); deleted < int64(n/2/4); progress(deleted) {
 		deleted = first.wait("swept").N[0]
 	}
 	first.signal(syscall.SIGKILL)
