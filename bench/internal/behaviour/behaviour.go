@@ -286,3 +286,21 @@ func (a *App) slow(ctx context.Context, cookie string, before, after []string) (
 		return got.answer, got.error
 	}, nil
 }
+
+// during begins a session, and does op in a request of its own while a slow
+// one has the session, changes it and ends. It returns the cookie with which
+// both began, and their answers.
+func (a *App) during(ctx context.Context, op string) (cookie string, quick, slow answer, err error) {
+	if cookie, err = a.begin(ctx); err != nil {
+		return "", answer{}, answer{}, err
+	}
+	release, err := a.slow(ctx, cookie, []string{"read:a"}, []string{"set:slow=1", "save", "write"})
+	if err != nil {
+		return "", answer{}, answer{}, err
+	}
+	if quick, err = a.do(ctx, cookie, op, "save", "write"); err != nil {
+		return "", answer{}, answer{}, err
+	}
+	slow, err = release()
+	return cookie, quick, slow, err
+}

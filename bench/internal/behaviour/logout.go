@@ -11,19 +11,7 @@ var logout = Behaviour{
 	What: "A slow request has the session. Another one logs out. Then the slow one changes the session and ends. " +
 		"Does the ID that was logged out open the session again?",
 	Run: func(ctx context.Context, a *App) (Result, error) {
-		cookie, err := a.begin(ctx)
-		if err != nil {
-			return Result{}, err
-		}
-		release, err := a.slow(ctx, cookie, []string{"read:a"}, []string{"set:slow=1", "save", "write"})
-		if err != nil {
-			return Result{}, err
-		}
-		out, err := a.do(ctx, cookie, "destroy", "save", "write")
-		if err != nil {
-			return Result{}, err
-		}
-		slow, err := release()
+		cookie, out, slow, err := a.during(ctx, "destroy")
 		if err != nil {
 			return Result{}, err
 		}

@@ -12,19 +12,7 @@ var rotation = Behaviour{
 	What: "A slow request has the session and changes it. Another one gives the session a new ID, as at a login. " +
 		"Then the slow one ends. Is the old ID dead? If the slow request was answered with 200, is what it wrote there?",
 	Run: func(ctx context.Context, a *App) (Result, error) {
-		cookie, err := a.begin(ctx)
-		if err != nil {
-			return Result{}, err
-		}
-		release, err := a.slow(ctx, cookie, []string{"read:a"}, []string{"set:slow=1", "save", "write"})
-		if err != nil {
-			return Result{}, err
-		}
-		rotated, err := a.do(ctx, cookie, "rotate", "save", "write")
-		if err != nil {
-			return Result{}, err
-		}
-		slow, err := release()
+		cookie, rotated, slow, err := a.during(ctx, "rotate")
 		if err != nil {
 			return Result{}, err
 		}
