@@ -114,7 +114,7 @@ func (c *chronicler) call(ctx context.Context, key string, k *known, late int) {
 		o.Return = now()
 		o.Locked = got.LockedUntil.After(wall)
 		if err == nil {
-			o.Data, o.State = string(got.Data), string(got.Version)
+			o.Data, o.State = string(got.Data), fmt.Sprintf("%x", got.Version)
 			k.version, k.data = got.Version, o.Data
 		}
 	case opSave:
@@ -129,7 +129,7 @@ func (c *chronicler) call(ctx context.Context, key string, k *known, late int) {
 		v, serr := c.b.Save(ctx, key, rec)
 		o.Return = now()
 		if err = serr; err == nil {
-			o.State = string(v)
+			o.State = fmt.Sprintf("%x", v)
 			k.version, k.data = v, name
 			if o.Lock != "" && c.rng.IntN(3) > 0 { // else try again with what is used up
 				k.lock = ""

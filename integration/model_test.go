@@ -28,7 +28,7 @@ type op struct {
 	Return int64
 	Result result
 	Locked bool   // Load: it said that a lock is live
-	State  string // the version that was returned, if it is not a holder's
+	State  string // the version that was returned, if it is not a holder's; in hexadecimal, as JSON cannot hold its bytes
 	Err    string // of an unknown outcome
 
 	// Unsure is set where a request or a response of this call was dropped, so
