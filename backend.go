@@ -18,6 +18,9 @@ type Record struct {
 	Created time.Time
 	// Expires is the earlier of the idle and the absolute deadline, never zero.
 	Expires time.Time
+	// KeepLater is for Save: where the stored Expires is later than this one,
+	// the stored one stays. Never set by Load.
+	KeepLater bool
 	// Version is set by the backend on Load, and names the state that a Save
 	// replaces.
 	Version Version
@@ -44,6 +47,15 @@ func (r Record) Expired(now time.Time) bool { return !now.Before(r.Expires) }
 // inside the backend after a lost response MUST NOT report the caller's own
 // first attempt as a conflict. Where somebody has deleted the record before
 // the retry, it is gone all the same.
+//
+// A request whose response did not come may still be on its way, and arrive
+// when its sender has given up. As long as such a request could still be
+// applied, the call MUST NOT end with a sentinel that says that nothing was
+// written: a write that a retry finds refused by a lock fails with an error of
+// the store, as the lock may be freed before the first attempt arrives. And a
+// Save that creates MUST NOT be sent a second time once an attempt may have
+// been applied: a Delete could come between the two. It fails; the [Manager]
+// then draws another key.
 //
 // Keys are non-empty strings of at most 512 bytes of UTF-8; a backend MUST
 // keep any two of them apart, byte by byte.
@@ -73,8 +85,15 @@ type Backend interface {
 	// Expires has passed, it fails with a *ConflictError that is also
 	// [ErrNotFound] where the store can tell.
 	//
-	// Expires may be earlier than before, or past: then the record is dead
-	// at once, and for ever. A zero Expires MUST be refused with an error.
+	// Expires may be earlier than before, unless rec.KeepLater is set: then
+	// the later of the two MUST stay, as another request may have moved it by
+	// Touch since. A zero Expires MUST be refused with an error.
+	//
+	// A Save whose Expires has passed ends the record: it is dead at once, and
+	// for ever. It MUST end one, of that version, whose deadline has passed
+	// already, or fail as for a record that is gone. Either way, a Save or Touch
+	// that arrives after that MUST NOT be applied, however long it was on its
+	// way and whatever the clock of its sender.
 	//
 	// A record that the store cannot hold MUST be refused with [ErrTooLarge];
 	// what was stored before stays.

@@ -29,7 +29,7 @@ const (
 	OpLoad    Op = iota + 1 // Backend.Load
 	OpSave                  // Backend.Save
 	OpTouch                 // Backend.Touch
-	OpDelete                // Backend.Delete
+	OpDelete                // Backend.Delete, or a Backend.Save that ends the record
 	OpAcquire               // Leaser.Acquire or Locker.Acquire
 	OpExtend                // Leaser.Extend or Lease.Extend
 	OpRelease               // Leaser.Release or Lease.Release
@@ -185,6 +185,17 @@ func (m *core) save(ctx context.Context, key string, rec Record) (Version, error
 	v, err := m.backend.Save(ctx, key, rec)
 	done(err)
 	return v, err
+}
+
+// end ends the record at key if its version is still v: a Save of nothing whose
+// deadline is past. Unlike with Delete, what stands there by now is not lost
+// with it.
+func (m *core) end(ctx context.Context, key string, v Version) error {
+	ctx, done := m.call(ctx, OpDelete)
+	past := time.Unix(0, 0)
+	_, err := m.backend.Save(ctx, key, Record{Created: past, Expires: past, Version: v})
+	done(err)
+	return err
 }
 
 func (m *core) delete(ctx context.Context, key string) error {

@@ -181,7 +181,11 @@ func (b *Backend) save(s *shard, key string, rec *session.Record) (session.Versi
 		return b.version(s.version), nil
 	}
 	if e != nil {
+		before := e.expires
 		e.set(rec, s.version)
+		if rec.KeepLater {
+			e.expires = max(e.expires, before)
+		}
 		if due := dueAt(e.expires); due < e.due {
 			e.due = due
 			heap.Fix(&s.due, int(e.index))
