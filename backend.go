@@ -21,6 +21,11 @@ type Record struct {
 	// KeepLater is for Save: where the stored Expires is later than this one,
 	// the stored one stays. Never set by Load.
 	KeepLater bool
+	// Continues is for a Save that creates: the session is in the store already,
+	// and gets a new key. A store with a bound on the number of its records
+	// should let it in; what is left under the old keys is bounded. Never set
+	// by Load.
+	Continues bool
 	// Version is set by the backend on Load, and names the state that a Save
 	// replaces.
 	Version Version

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"time"
 )
@@ -110,14 +111,14 @@ func (s *Session) saveLocked(ctx context.Context, limit limits, err error) error
 			return s.hold.lose(err)
 		}
 		if werr := w.enter(ctx); werr != nil {
-			return lockError(werr, err)
+			return s.lockError(werr, err)
 		}
 		rec, werr := w.untilFree(ctx)
 		switch {
 		case errors.Is(werr, ErrNotFound):
 			return &ConflictError{Gone: true}
 		case werr != nil:
-			return lockError(werr, err)
+			return s.lockError(werr, err)
 		}
 		if s.moving == nil { // else it may be our own marker
 			if err := s.adopt(rec); err != nil {
@@ -127,6 +128,14 @@ func (s *Session) saveLocked(ctx context.Context, limit limits, err error) error
 		err = within(ctx, limit.next(), s.commit)
 	}
 	return err
+}
+
+// lockError is what a save fails with that has waited for a lock, until werr.
+func (s *Session) lockError(werr, locked error) error {
+	if errors.Is(werr, ErrLockTimeout) && (s.unknown != nil || s.moving != nil) {
+		return s.notKnown() // not that nothing was written
+	}
+	return lockError(werr, locked)
 }
 
 // within runs f with a context that ends at the deadline, if there is one.
@@ -236,29 +245,53 @@ func (s *Session) touch(ctx context.Context, expires time.Time) error {
 	return nil
 }
 
-// create stores a session that never was, if it has data. Each try has an ID
-// of its own: should an earlier one have been stored without our knowing it,
-// nobody has its ID.
+// create stores a session that never was, if it has data.
 func (s *Session) create(ctx context.Context) error {
 	values := s.values()
-	if len(values) == 0 {
+	switch {
+	case s.barred && !s.login:
+		return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errMoved)
+	case len(values) == 0:
 		return nil
-	}
-	if s.exchange.late() {
+	case s.exchange.late():
 		return ErrTooLate
 	}
-	token := newToken()
-	key := s.m.cfg.StoreKey(token)
 	rec, err := s.record(values, time.Now())
 	if err != nil {
 		return err
 	}
-	if rec.Version, err = s.m.save(ctx, key, rec); err != nil {
+	token, key, v, err := s.m.create(ctx, rec)
+	if err != nil {
 		return err
 	}
-	s.set(func() { s.token, s.key = &token, key })
+	rec.Version = v
+	s.set(func() { s.token, s.key, s.left, s.barred = &token, key, nil, false })
 	s.settle(ctx, SessionCreated, rec, values)
 	return nil
+}
+
+// create stores rec under a new ID. Where it is not known whether it has, it
+// does so under another one, as the first may still be on its way: what arrives
+// when the session has been ended by then must not be one that anybody has the
+// ID of.
+func (m *core) create(ctx context.Context, rec Record) (token, key string, v Version, err error) {
+	const most = 3
+	var abandoned []string
+	for {
+		token = newToken()
+		key = m.cfg.StoreKey(token)
+		v, err = m.save(ctx, key, rec)
+		if !uncertain(err) || len(abandoned) == most-1 || backoff(ctx, len(abandoned)) != nil {
+			break
+		}
+		abandoned = append(abandoned, key)
+	}
+	if err == nil {
+		for _, key := range abandoned {
+			_ = m.delete(ctx, key) // or it waits for its deadline
+		}
+	}
+	return token, key, v, err
 }
 
 // replace stores the session where it is.
@@ -282,41 +315,28 @@ func (s *Session) replace(ctx context.Context) error {
 	return nil // what others stored is what we would have
 }
 
-// destroy deletes the session from the store.
-func (s *Session) destroy(ctx context.Context) error {
-	if s.mode.get() == ReadOnly {
-		return ErrReadOnly
-	}
-	s.set(func() { s.closed = true }) // whatever comes of it, nothing of s may be saved any more
-	if !s.stored() {
-		return nil
-	}
-	if h := s.hold; h != nil {
-		h.write(true)
-		defer h.write(false)
-	}
-	if s.moving != nil {
-		if err := s.m.delete(ctx, s.moving.key); err != nil {
-			return err
-		}
-		s.moving = nil
-	}
-	if err := s.m.delete(ctx, s.key); err != nil {
-		return err
-	}
-	s.set(func() { s.rec.Version = "" })
-	s.m.event(ctx, Event{Kind: SessionDestroyed})
-	s.unlocked(ctx)
-	return nil
-}
-
 // record encodes values into what the store is to hold.
 func (s *Session) record(values map[string][]byte, created time.Time) (Record, error) {
-	data, err := s.m.cfg.Codec.Join(values)
+	return s.recordWith(s.trail, values, created)
+}
+
+// recordWith is record with a trail, which it leaves out rather than to fail
+// because of it.
+func (s *Session) recordWith(trail []byte, values map[string][]byte, created time.Time) (Record, error) {
+	all := values
+	if trail != nil {
+		all = make(map[string][]byte, len(values)+1)
+		maps.Copy(all, values)
+		all[trailName] = trail
+	}
+	data, err := s.m.cfg.Codec.Join(all)
 	if err != nil {
 		return Record{}, fmt.Errorf("%w: %w", ErrEncode, err)
 	}
 	if limit := s.m.cfg.MaxSize; limit > 0 && len(data) > limit {
+		if trail != nil {
+			return s.recordWith(nil, values, created)
+		}
 		return Record{}, fmt.Errorf("%w: %d bytes, and MaxSize is %d", ErrTooLarge, len(data), limit)
 	}
 	return Record{Data: data, Created: created, Expires: s.m.deadline(time.Now(), created)}, nil
@@ -386,7 +406,11 @@ func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 // notKnown is the error of a Save that cannot tell whether an earlier one was
 // applied.
 func (s *Session) notKnown() error {
-	return fmt.Errorf("it is not known whether the changes were stored: %w", s.unknown)
+	err := s.unknown
+	if s.moving != nil {
+		err = s.moving.err
+	}
+	return fmt.Errorf("it is not known whether the changes were stored: %w", err)
 }
 
 // redoes reports whether a change depends on what is stored.
@@ -428,7 +452,7 @@ func (s *Session) adopt(rec Record) error {
 	if s.mode.get() == LastWrite {
 		// All of this session replaces all of theirs, so the base stays; but
 		// it must not replace what Rotate left behind.
-		if _, err = s.m.split(rec.Data); err == nil {
+		if _, err = s.m.split(rec); err == nil {
 			rec.Data = nil
 			s.set(func() { s.rec = rec })
 		}

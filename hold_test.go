@@ -91,7 +91,7 @@ func TestFailedDestroyLeaksTheLock(t *testing.T) {
 		defer func() { stop(); time.Sleep(time.Minute) }()
 		s, err := m.Open(life, token)
 		check(t, err)
-		b.failing("Delete", errStore)
+		b.failing("End", errStore)
 		wantErr(t, m.Destroy(ctx, s), errStore)
 		b.healthy()
 		check(t, m.Close(ctx, s))

@@ -239,6 +239,18 @@ func (x *exchange) use(m *Manager, mode Mode) {
 
 func (x *exchange) late() bool { return x != nil && x.started.Load() }
 
+// gone returns why the client may have gone, nil if it waits.
+func (x *exchange) gone() error {
+	if x == nil {
+		return nil
+	}
+	err := context.Cause(x.ctx)
+	if err == nil || errors.Is(err, ErrLockLost) {
+		return err
+	}
+	return fmt.Errorf("%w: the client is gone: %w", ErrTooLate, err)
+}
+
 // session returns the session, if there is one, and whether to touch it.
 func (x *exchange) session() (s *Session, quiet bool) {
 	x.mu.Lock()
@@ -326,18 +338,34 @@ func (x *exchange) openingDone() {
 func (x *exchange) open(ctx context.Context, m *Manager, token string) (*Session, error) {
 	if token != "" {
 		s, err := m.open(ctx, token, x)
+		var to *movedError
 		switch {
 		case err == nil:
 			return s, nil
-		case errors.Is(err, ErrNotFound) && !errors.Is(err, errMoved),
+		case errors.As(err, &to):
+			return x.instead(ctx, m, to)
+		case errors.Is(err, ErrNotFound),
 			errors.Is(err, ErrDecode) && m.cfg.Undecodable == ReplaceUndecodable:
 		default:
 			return nil, err
 		}
 	}
+	return x.start(m), nil
+}
+
+func (x *exchange) start(m *Manager) *Session {
 	s := m.Start()
 	s.ctx, s.exchange = x.ctx, x
-	return s, nil
+	return s
+}
+
+// instead returns what a request gets in place of a session that has moved.
+func (x *exchange) instead(ctx context.Context, m *Manager, to *movedError) (*Session, error) {
+	if to.recent() && safe(x.writer.r.Method) {
+		return nil, to
+	}
+	s := x.start(m)
+	return s, s.instead(ctx, to)
 }
 
 // forget lets go of a session that was destroyed.
@@ -422,9 +450,6 @@ func (x *exchange) commit(ctx context.Context) error {
 			return nil
 		}
 		changed := s.changed()
-		if err := context.Cause(ctx); err != nil && changed && (s.rotating || !s.stored()) && !errors.Is(err, ErrLockLost) {
-			return fmt.Errorf("%w: the client is gone: %w", ErrTooLate, err)
-		}
 		err := s.save(detached, limit)
 		if s.moving != nil { // the session may have its new ID: find out while it can be sent
 			settle, cancel := context.WithTimeout(detached, timeout)

@@ -112,7 +112,7 @@ func TestWhatALockCosts(t *testing.T) {
 	check(t, finish(m, open(t, m, token)))
 	b.wantCalls(t, "Acquire", "Release")
 	check(t, m.Destroy(ctx, open(t, m, token)))
-	b.wantCalls(t, "Acquire", "Delete")
+	b.wantCalls(t, "Acquire", "End")
 	s = m.Start()
 	check(t, note.Set(s, "x"))
 	check(t, finish(m, s))

@@ -256,11 +256,11 @@ func TestLogHasNoSecrets(t *testing.T) {
 	secrets = append(secrets, moved)
 	serve(t, m, strings.Repeat("A", 32), login)
 	serve(t, m, "not-a-token", login)
-	for _, op := range []string{"Save", "Delete"} {
+	for _, op := range []string{"Save", "End"} {
 		s.failing(op, fmt.Errorf("%s: %w", op, errStore))
 		serve(t, m, moved, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
 			check(t, note.Set(s, op))
-			if op == "Delete" {
+			if op == "End" {
 				wantErr(t, m.Destroy(r.Context(), s), errStore)
 			}
 		})

@@ -15,17 +15,15 @@ type move struct {
 	rec        Record // as stored under key; no Version: it never was
 	values     map[string][]byte
 	login      bool
+	marker     Record // for the old ID
+	trail      []byte // with that marker
+	oldest     string // the key of a marker that is to be deleted, "" if there is none
+	err        error  // why it is not known whether the marker was stored
 }
 
-const (
-	// markerLife is how long what is left under an old ID tells who ended it:
-	// longer than anybody tries to find out.
-	markerLife = 10 * time.Minute
-	// justMoved is how long requests under the old ID are taken for such that
-	// were on their way. They get an error, and not a new session, whose
-	// cookie would displace that of the new ID.
-	justMoved = 10 * time.Second
-)
+// takingBack bounds how long the record under a new ID is taken back for a
+// caller whose context has ended.
+const takingBack = time.Second
 
 // rotate stores the session under a new ID and then ends the old one: not
 // with Delete, but with a conditional Save, so that what another request
@@ -35,39 +33,39 @@ func (s *Session) rotate(ctx context.Context) error {
 	if s.exchange.late() {
 		return ErrTooLate
 	}
-	token := newToken()
-	mv := &move{token: token, key: s.m.cfg.StoreKey(token)}
+	// A client that may have gone before we began may wait all the same. It
+	// gets its login, but keeps what it had, in case that does not reach it.
+	gone := s.exchange.gone()
+	if gone != nil && (!s.firstLogin() || errors.Is(gone, ErrLockLost)) {
+		return gone
+	}
+	mv := &move{}
 	for try := 0; ; try++ {
-		created := s.rec.Created
-		if s.login {
-			created = time.Now()
-		}
-		values := s.values()
-		rec, err := s.record(values, created)
-		if err != nil {
+		if err := s.store(ctx, mv, gone == nil); err != nil {
 			return s.undo(ctx, mv, err)
 		}
-		rec.Version = mv.rec.Version
-		if rec.Version, err = s.m.save(ctx, mv.key, rec); err != nil {
-			return s.undo(ctx, mv, fmt.Errorf("under a new ID: %w", err))
+		if gone != nil {
+			s.unlock(ctx)
+			s.moved(ctx, mv)
+			return nil
 		}
-		mv.rec, mv.values, mv.login = rec, values, s.login
-
-		marker, err := s.marker(mv.key)
-		if err != nil {
+		// A client that went during the first write did not wait for the
+		// answer: the old ID is all that it has.
+		if err := s.interrupted(ctx); err != nil {
 			return s.undo(ctx, mv, err)
 		}
-		_, err = s.m.save(ctx, s.key, marker)
+		err := s.leave(ctx, mv)
 		switch {
 		case err == nil:
 			s.moved(ctx, mv)
 			s.merged(ctx, try)
 			return nil
 		case uncertain(err):
+			mv.err = err
 			s.moving = mv
 			serr := s.settleMove(ctx)
 			switch {
-			case errors.Is(serr, ErrNotFound): // ended by another request
+			case isAny(serr, ErrNotFound, ErrLocked): // ended by another request, or to be waited for
 				return serr
 			case serr != nil || s.rotating:
 				return err
@@ -80,38 +78,84 @@ func (s *Session) rotate(ctx context.Context) error {
 	}
 }
 
-// marker is what is left under an old ID.
-func (s *Session) marker(newKey string) (Record, error) {
-	data, err := s.m.encode(movedName, newKey)
+// store stores the session as it is now under the new ID, and prepares the
+// marker, if there is to be one.
+func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
+	created := s.rec.Created
+	if s.login {
+		created = time.Now()
+	}
+	values, err := s.values(), error(nil)
+	mv.trail = s.trail
+	if marked {
+		if mv.trail, mv.oldest, err = s.m.leaving(s.trail, s.key, s.markedUntil()); err != nil {
+			return err
+		}
+	}
+	rec, err := s.recordWith(mv.trail, values, created)
 	if err != nil {
-		return Record{}, err
+		return err
 	}
-	if data, err = s.m.cfg.Codec.Join(map[string][]byte{movedName: data}); err != nil {
-		return Record{}, fmt.Errorf("%w: %w", ErrEncode, err)
+	if v := mv.rec.Version; v != "" {
+		rec.Version = v
+		rec.Version, err = s.m.save(ctx, mv.key, rec)
+	} else {
+		rec.Continues = marked
+		mv.token, mv.key, rec.Version, err = s.m.create(ctx, rec)
 	}
-	now := time.Now()
-	return Record{Data: data, Created: now, Expires: now.Add(markerLife), Version: s.rec.Version}, nil
+	if err != nil {
+		return fmt.Errorf("under a new ID: %w", err)
+	}
+	mv.rec, mv.values, mv.login = rec, values, s.login
+	return nil
+}
+
+// interrupted returns an error if nobody waits any more for what is being
+// saved.
+func (s *Session) interrupted(ctx context.Context) error {
+	if err := s.exchange.gone(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// leave replaces the record under the old ID by a marker.
+func (s *Session) leave(ctx context.Context, mv *move) (err error) {
+	var kept map[string][]byte
+	if s.firstLogin() {
+		kept = s.base
+	}
+	if mv.marker, err = s.marker(mv, kept); err != nil {
+		return err
+	}
+	_, err = s.m.save(ctx, s.key, mv.marker)
+	return err
 }
 
 // undo takes back the new record of a rotation that certainly did not end the
 // old one, and returns err. If that fails, the record waits for its deadline:
 // nobody has its ID.
 func (s *Session) undo(ctx context.Context, mv *move, err error) error {
-	if mv.rec.Version != "" {
-		_ = s.m.delete(ctx, mv.key)
+	if mv.rec.Version == "" {
+		return err
 	}
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), takingBack)
+		defer cancel()
+	}
+	_ = s.m.delete(ctx, mv.key)
 	return err
 }
 
 // settleMove finds out how a rotation ended of which that is not known: it
 // saves the marker once more. A read would not do, as it may be an eventually
-// consistent one.
+// consistent one, and as the first marker may still be on its way: only when
+// the old record is gone, or has another version, can it not come any more.
 func (s *Session) settleMove(ctx context.Context) error {
 	mv := s.moving
-	marker, err := s.marker(mv.key)
-	if err == nil {
-		_, err = s.m.save(ctx, s.key, marker)
-	}
+	mv.marker.Created = time.Now()
+	_, err := s.m.save(ctx, s.key, mv.marker)
 	var conflict *ConflictError
 	switch {
 	case err == nil:
@@ -121,15 +165,16 @@ func (s *Session) settleMove(ctx context.Context) error {
 		return err
 	}
 	if !conflict.Gone {
-		key, err := s.movedTo(ctx, conflict.Current)
+		rec, to, err := s.m.find(ctx, s.key, conflict.Current)
 		switch {
 		case err != nil:
 			return err
-		case key == mv.key: // it was we who ended it
-			s.moved(ctx, mv)
-			return nil
+		case to != nil && to.key == mv.key: // it was we who ended it
+			return s.movedBefore(ctx, mv)
+		case rec.Version == s.rec.Version:
+			return errors.New("the store returned a state that it has said is over")
 		}
-		conflict.Gone = key != ""
+		conflict.Gone = to != nil
 	}
 	s.moving = nil
 	_ = s.undo(ctx, mv, nil)
@@ -139,27 +184,20 @@ func (s *Session) settleMove(ctx context.Context) error {
 	return nil // changed by others: rotate anew
 }
 
-// movedTo returns the key that the marker under the old ID names, "" if there
-// is a session under it. current is the record, nil if that is not known.
-func (s *Session) movedTo(ctx context.Context, current *Record) (key string, err error) {
-	if current == nil {
-		rec, err := s.m.load(ctx, s.key)
-		if err != nil {
-			return "", err
-		}
-		current = &rec
+// movedBefore is moved for a marker that was there already: a logout may have
+// followed it since.
+func (s *Session) movedBefore(ctx context.Context, mv *move) error {
+	_, err := s.m.load(ctx, mv.key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		s.moving = nil
+		_ = s.m.delete(ctx, s.key)
+		return &ConflictError{Gone: true}
+	case err != nil:
+		return err
 	}
-	if current.Version == s.rec.Version {
-		return "", errors.New("the store returned a state that it has said is over")
-	}
-	values, err := s.m.cfg.Codec.Split(current.Data)
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrDecode, err)
-	}
-	if data := values[movedName]; data != nil {
-		err = s.m.unmarshal(movedName, data, &key)
-	}
-	return key, err
+	s.moved(ctx, mv)
+	return nil
 }
 
 // moved makes the session that of the new ID. What changed after a try whose
@@ -179,7 +217,10 @@ func (s *Session) moved(ctx context.Context, mv *move) {
 		}
 	}
 	s.moving = nil
-	s.set(func() { s.token, s.key = &mv.token, mv.key })
+	s.set(func() { s.token, s.key, s.trail = &mv.token, mv.key, mv.trail })
 	s.settle(ctx, SessionRotated, mv.rec, mv.values)
 	s.set(func() { s.changes, s.rotating, s.login = later, again, again })
+	if mv.oldest != "" {
+		_ = s.m.delete(ctx, mv.oldest) // or it waits for its deadline
+	}
 }

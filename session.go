@@ -202,11 +202,12 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 		m.event(ctx, Event{Kind: SessionExpired})
 		return nil, ErrNotFound
 	}
+	var to *movedError
 	switch err := s.rebase(rec); {
-	case errors.Is(err, errMoved) && time.Since(rec.Created) >= justMoved:
+	case errors.As(err, &to) && !to.recent():
 		m.event(ctx, Event{Kind: TokenUnknown})
-		return nil, ErrNotFound
-	case errors.Is(err, errMoved):
+		return nil, err
+	case to != nil:
 		m.event(ctx, Event{Kind: TokenMoved})
 		return nil, err
 	case err != nil:
@@ -265,7 +266,9 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 			return nil
 		}
 		s.set(func() { s.discard(); s.closed = true })
-		return s.save(ctx, limits{})
+		err := s.save(ctx, limits{})
+		s.exchange.announce() // of a rotation whose outcome was not known
+		return err
 	})
 }
 

@@ -79,7 +79,7 @@ func TestLife(t *testing.T) {
 
 	check(t, m.Destroy(ctx, s))
 	check(t, m.Destroy(ctx, s))
-	b.wantCalls(t, "Save", "Delete")
+	b.wantCalls(t, "Save", "End")
 	check(t, m.Close(ctx, s))
 	_, err = m.Open(ctx, token)
 	wantErr(t, err, session.ErrNotFound)
@@ -156,7 +156,7 @@ func TestStoreErrorIsReturnedAndNothingWritten(t *testing.T) {
 		t.Error("a session that was not stored says it was")
 	}
 
-	b.failing("Delete", errStore)
+	b.failing("End", errStore)
 	wantErr(t, m.Destroy(ctx, open(t, m, token)), errStore)
 	b.healthy()
 	wantValue(t, m, token, "note", "kept")
@@ -174,14 +174,14 @@ func TestDestroyMayBeTriedAgain(t *testing.T) {
 	m := newManager(t, &b, session.Config{})
 	s := open(t, m, begin(t, m, map[string]any{"note": "x"}))
 	check(t, note.Set(s, "pending"))
-	b.failing("Delete", errStore)
+	b.failing("End", errStore)
 	wantErr(t, m.Destroy(ctx, s), errStore)
 	b.healthy()
 	b.took()
 	check(t, m.Close(ctx, s))
 	b.wantCalls(t) // of a session to be destroyed nothing is saved
 	check(t, m.Destroy(ctx, s))
-	b.wantCalls(t, "Delete")
+	b.wantCalls(t, "End")
 }
 
 // TestNoRevival has a request that read its session before another one ended

@@ -48,7 +48,11 @@ func (s *store) Load(ctx context.Context, key string) (rec session.Record, err e
 }
 
 func (s *store) Save(ctx context.Context, key string, rec session.Record) (v session.Version, err error) {
-	err = s.do(ctx, "Save", func() error { v, err = s.Backend.Save(ctx, key, rec); return err })
+	op := "Save"
+	if rec.Version != "" && rec.Expired(time.Now()) {
+		op = "End"
+	}
+	err = s.do(ctx, op, func() error { v, err = s.Backend.Save(ctx, key, rec); return err })
 	return v, err
 }
 

@@ -47,6 +47,10 @@ type Session struct {
 	lockless error // why a session of mode Exclusive has no lock
 	closed   bool
 
+	trail  []byte      // the keys of the markers under the IDs that it had, encoded
+	left   *movedError // where the session went in whose place this one is, as the request has its old ID
+	barred bool        // that was a moment ago: only a Login may be saved
+
 	cancel   context.CancelCauseFunc // of ctx, where it is the session's own
 	hold     *hold                   // of the lock in mode Exclusive, nil if there is none
 	exchange *exchange               // nil outside HTTP
@@ -66,12 +70,16 @@ type change struct {
 	redo func(theirs []byte) ([]byte, error)
 }
 
-// Names with this prefix are ours: userName is where Login keeps the user, and
-// movedName, in the record of an old ID, has the key of the new one.
+// Names with this prefix are ours: userName is where Login keeps the user;
+// movedName and versionName, in the record of an old ID, have the key of the
+// new one and the version that it began with; and trailName has the keys of
+// such records.
 const (
-	reserved  = "_session."
-	userName  = reserved + "user"
-	movedName = reserved + "moved"
+	reserved    = "_session."
+	userName    = reserved + "user"
+	movedName   = reserved + "moved"
+	versionName = reserved + "version"
+	trailName   = reserved + "trail"
 )
 
 // String says that it is a session, and nothing more.
@@ -132,10 +140,13 @@ func (s *Session) Expires() time.Time {
 func (s *Session) Get(name string, dst any) (bool, error) {
 	s.mu.Lock()
 	data := s.value(name)
-	closed := s.closed
+	closed, hidden := s.closed, s.hidden()
 	s.mu.Unlock()
-	if closed {
+	switch {
+	case closed:
 		return false, fmt.Errorf("session: get %q: %w", name, ErrClosed)
+	case hidden:
+		return false, fmt.Errorf("session: get %q: %w", name, errMoved)
 	}
 	if data == nil {
 		return false, nil
@@ -294,6 +305,8 @@ func (s *Session) edit(what, name string, f func() error) error {
 			return ErrReadOnly
 		case !s.stored() && s.exchange.late():
 			return ErrTooLate
+		case s.hidden() && what != "login":
+			return errMoved
 		}
 		s.edits++
 		return f()
@@ -364,21 +377,27 @@ func (s *Session) changed() bool {
 	return false
 }
 
-// errMoved is that a session lives on under another ID.
-var errMoved = fmt.Errorf("%w: it has a new ID", ErrNotFound)
-
 // rebase makes rec the state that the pending changes apply to. Only who is at
 // work with the store calls it.
 func (s *Session) rebase(rec Record) error {
-	base, err := s.m.split(rec.Data)
+	values, err := s.m.split(rec)
 	if err != nil {
 		return err
+	}
+	base, trail := values, values[trailName]
+	if trail != nil {
+		base = maps.Clone(values)
+		delete(base, trailName)
 	}
 	rec.Data = nil
 	for range 10 {
 		done, err := s.redo(rec, base)
-		if done || err != nil {
+		if err != nil {
 			return err
+		}
+		if done {
+			s.set(func() { s.trail = trail })
+			return nil
 		}
 	}
 	return errors.New("a function of an Update or Resolve changes the session")
@@ -416,18 +435,6 @@ func (s *Session) redo(rec Record, base map[string][]byte) (done bool, err error
 		}
 	})
 	return done, nil
-}
-
-// split is Codec.Split. It fails with errMoved for what Rotate left behind.
-func (m *core) split(data []byte) (map[string][]byte, error) {
-	values, err := m.cfg.Codec.Split(data)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDecode, err)
-	}
-	if _, moved := values[movedName]; moved {
-		return nil, errMoved
-	}
-	return values, nil
 }
 
 func checkName(name string) error {

@@ -36,7 +36,9 @@ var ErrFull = errors.New("memory: full")
 // Config bounds a [Backend]. The zero Config sets no bound.
 type Config struct {
 	// MaxRecords is the largest number of records, 0 for no bound. A Save
-	// that would create one more fails with [ErrFull].
+	// that would create one more fails with [ErrFull], unless it gives a
+	// session that is there a new ID: a session with all of its old ones has
+	// 9 records at most.
 	MaxRecords int
 	// MaxData is the largest Data of one record in bytes, 0 for no bound. A
 	// Save with more fails with [session.ErrTooLarge].
@@ -193,7 +195,7 @@ func (b *Backend) save(s *shard, key string, rec *session.Record) (session.Versi
 		return b.version(s.version), nil
 	}
 
-	if n := b.count.Add(1); b.config.MaxRecords > 0 && n > int64(b.config.MaxRecords) {
+	if n := b.count.Add(1); b.config.MaxRecords > 0 && n > int64(b.config.MaxRecords) && !rec.Continues {
 		b.count.Add(-1)
 		return "", ErrFull
 	}

@@ -1,0 +1,123 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// maxHops is how many new IDs a logout follows a session to: more than
+	// leave a marker, as there may come more meanwhile.
+	maxHops = 2 * maxTrail
+	// maxEnds is how often it tries, as others may change the session again
+	// and again.
+	maxEnds = 100
+)
+
+// destroy ends the session in the store, under whichever ID it lives by now.
+func (s *Session) destroy(ctx context.Context) error {
+	if s.mode.get() == ReadOnly {
+		return ErrReadOnly
+	}
+	s.set(func() { s.closed = true }) // whatever comes of it, nothing of s may be saved any more
+	key, v := s.key, s.rec.Version
+	switch {
+	case s.stored():
+	case s.left != nil:
+		key, v = s.left.key, s.left.version
+	default:
+		return nil
+	}
+	if h := s.hold; h != nil {
+		h.write(true)
+		defer h.write(false)
+	}
+	if err := s.endAt(ctx, key, v); err != nil {
+		return err
+	}
+	if s.moving != nil { // no marker can come any more; leave nothing of it
+		if err := errors.Join(s.m.delete(ctx, s.moving.key), s.m.delete(ctx, s.key)); err != nil {
+			return err
+		}
+		s.moving = nil
+	}
+	s.set(func() { s.rec.Version, s.left = "", nil })
+	s.m.event(ctx, Event{Kind: SessionDestroyed})
+	s.unlocked(ctx)
+	return nil
+}
+
+// endAt ends the session at key, of version v, or "" if that is not known. Where
+// it has changed, it ends what it has become, and where it has a new ID, it
+// follows. The markers stay, so that a logout that is tried again finds its way.
+func (s *Session) endAt(ctx context.Context, key string, v Version) error {
+	m, deadline := s.m, time.Now().Add(s.m.cfg.Lock.MaxWait)
+	hops := 0
+	for try := 0; ; try++ {
+		var current *Record
+		if v != "" {
+			err := m.end(ctx, key, v)
+			var conflict *ConflictError
+			switch {
+			case err == nil:
+				return nil
+			case errors.Is(err, ErrLocked):
+				rec, werr := m.outwait(ctx, key, deadline)
+				if errors.Is(werr, ErrLockTimeout) {
+					return m.delete(ctx, key) // a holder that is stuck cannot keep it alive
+				} else if werr != nil {
+					return unlessGone(werr)
+				}
+				current = &rec
+			case !errors.As(err, &conflict):
+				return err
+			case conflict.Gone:
+				return nil
+			case try == maxEnds:
+				conflict.Current = nil // not for the caller of Destroy
+				return err
+			default:
+				s.unlocked(ctx) // as what we held is over
+				if current = conflict.Current; try > 1 {
+					if err := backoff(ctx, try); err != nil {
+						return err
+					}
+					current = nil // old by now
+				}
+			}
+		}
+		rec, to, err := m.find(ctx, key, current)
+		switch {
+		case to != nil && hops == maxHops:
+			return fmt.Errorf("it got a new ID more than %d times", hops)
+		case to != nil:
+			hops++
+			key, v = to.key, to.version
+		case err != nil && rec.Version == "": // else it does not decode, and ends all the same
+			return unlessGone(err)
+		default:
+			v = rec.Version
+		}
+	}
+}
+
+// unlessGone returns err, or nil if it is that there is no session.
+func unlessGone(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// outwait waits until nobody holds the lock of the record at key, and returns it.
+func (m *core) outwait(ctx context.Context, key string, deadline time.Time) (Record, error) {
+	w := m.newWait(key)
+	w.deadline = deadline
+	if err := w.enter(ctx); err != nil {
+		return Record{}, err
+	}
+	defer w.leave()
+	return w.untilFree(ctx)
+}
