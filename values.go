@@ -34,6 +34,7 @@ type Session struct {
 	key      string
 	rec      Record            // as in the store; Data is in base
 	base     map[string][]byte // the values as in the store, encoded
+	idle     time.Duration     // how long before rec.Expires it was used, of takeIdle
 	changes  map[string]change
 	cleared  bool  // the changes apply to an empty session, not to base
 	rotating bool  // the next save moves the session to a new ID
@@ -66,12 +67,14 @@ type change struct {
 	redo func(theirs []byte) ([]byte, error)
 }
 
-// Names with this prefix are ours: userName is where Login keeps the user, and
-// movedName, in the record of an old ID, has the key of the new one.
+// Names with this prefix are ours: userName is where Login keeps the user,
+// movedName, in the record of an old ID, has the key of the new one, and
+// idleName is stored beside the values, and kept in Session.idle.
 const (
 	reserved  = "_session."
 	userName  = reserved + "user"
 	movedName = reserved + "moved"
+	idleName  = reserved + "idle"
 )
 
 // String says that it is a session, and nothing more.
@@ -375,8 +378,9 @@ func (s *Session) rebase(rec Record) error {
 		return err
 	}
 	rec.Data = nil
+	idle := s.m.takeIdle(base)
 	for range 10 {
-		done, err := s.redo(rec, base)
+		done, err := s.redo(rec, base, idle)
 		if done || err != nil {
 			return err
 		}
@@ -387,7 +391,7 @@ func (s *Session) rebase(rec Record) error {
 // redo applies the pending changes to base. The functions of Updates run
 // without the lock, and edits are let in meanwhile, also theirs; if there were
 // any, it has done nothing.
-func (s *Session) redo(rec Record, base map[string][]byte) (done bool, err error) {
+func (s *Session) redo(rec Record, base map[string][]byte, idle time.Duration) (done bool, err error) {
 	s.mu.Lock()
 	edits, cleared := s.edits, s.cleared
 	changes := maps.Clone(s.changes)
@@ -412,7 +416,7 @@ func (s *Session) redo(rec Record, base map[string][]byte) (done bool, err error
 	}
 	s.set(func() {
 		if done = s.edits == edits; done {
-			s.rec, s.base, s.changes = rec, base, changes
+			s.rec, s.base, s.idle, s.changes = rec, base, idle, changes
 		}
 	})
 	return done, nil
