@@ -167,6 +167,11 @@ func (s *Session) commit(ctx context.Context) error {
 	}
 	if !s.changed() {
 		expires, stale := s.stale()
+		if stale && !s.m.isIdle(s.idle) {
+			if err := s.restamp(ctx); !errors.Is(err, ErrTooLarge) {
+				return err
+			}
+		}
 		switch {
 		case s.hold != nil:
 			return s.release(ctx, expires)
@@ -197,21 +202,30 @@ func (s *Session) commit(ctx context.Context) error {
 }
 
 // behind returns the deadline that a use of the session gives it now, and by
-// how much the stored one is earlier; 0 if it is not to be moved.
+// how much the stored one is earlier; 0 if it is not to be moved. It is
+// negative where a longer timeout than today's has made the stored one.
 func (s *Session) behind() (time.Time, time.Duration) {
 	now := time.Now()
-	if !s.stored() || s.mode.get() == ReadOnly || s.m.cfg.IdleTimeout < 0 || s.m.expired(s.rec, now) {
+	if !s.stored() || s.mode.get() == ReadOnly || s.m.expired(s.rec, now) {
 		return time.Time{}, 0
 	}
 	expires := s.m.deadline(now, s.rec.Created)
-	return expires, max(0, expires.Sub(s.rec.Expires))
+	by := expires.Sub(s.rec.Expires)
+	if by < 0 && (s.m.isIdle(s.idle) || by >= -rounding) {
+		by = 0
+	}
+	return expires, by
 }
 
+// rounding is how much later than it was told to a backend may let a record
+// expire.
+const rounding = time.Second
+
 // stale returns the deadline to move the stored one to, and whether that is
-// older than the TouchInterval allows.
+// older than the TouchInterval allows, or too late.
 func (s *Session) stale() (time.Time, bool) {
 	expires, by := s.behind()
-	if by == 0 || by < s.m.cfg.TouchInterval {
+	if by == 0 || by > 0 && by < s.m.cfg.TouchInterval {
 		return time.Time{}, false
 	}
 	return expires, true
@@ -224,7 +238,7 @@ func (s *Session) spared() bool {
 		return false // nobody to tell
 	}
 	_, by := s.behind()
-	if s.fresh || by == 0 || by >= s.m.cfg.TouchInterval {
+	if s.fresh || by <= 0 || by >= s.m.cfg.TouchInterval {
 		return false
 	}
 	s.fresh = true
@@ -243,6 +257,33 @@ func (s *Session) touch(ctx context.Context, expires time.Time) error {
 	}
 	s.set(func() { s.rec.Expires, s.fresh = expires, true })
 	return nil
+}
+
+// restamp moves the deadline of a session that another IdleTimeout has made:
+// forward or back, and with what tells the new one, so that it is a Save. If
+// somebody else is at work with the session, he moves it.
+func (s *Session) restamp(ctx context.Context) error {
+	rec, err := s.record(s.base, s.rec.Created)
+	if err == nil {
+		rec.Version, rec.KeepLater = s.rec.Version, rec.Expires.After(s.rec.Expires)
+		rec.Version, err = s.m.save(ctx, s.key, rec)
+	}
+	switch {
+	case err == nil:
+		rec.Data = nil
+		s.set(func() { s.rec, s.idle, s.fresh = rec, s.m.idle(), true })
+		s.unlocked(ctx)
+	case s.hold != nil && errors.Is(err, ErrNotFound):
+		s.unlocked(ctx)
+		return nil
+	case s.hold != nil && errors.Is(err, ErrConflict):
+		return s.hold.lose(err)
+	case isAny(err, ErrConflict, ErrLocked):
+		return nil
+	default:
+		s.m.event(ctx, Event{Kind: TouchFailed, Err: err})
+	}
+	return err
 }
 
 // create stores a session that never was, if it has data.
@@ -303,6 +344,10 @@ func (s *Session) replace(ctx context.Context) error {
 			return err
 		}
 		rec.Version = s.rec.Version
+		// A deadline that is later than ours is that of a use since we read
+		// it, or by a clock that is ahead, unless a longer timeout has made it.
+		_, by := s.behind()
+		rec.KeepLater = by >= 0
 		if rec.Version, err = s.m.save(ctx, s.key, rec); err == nil {
 			s.settle(ctx, SessionSaved, rec, values)
 			s.merged(ctx, try)
@@ -323,11 +368,15 @@ func (s *Session) record(values map[string][]byte, created time.Time) (Record, e
 // recordWith is record with a trail, which it leaves out rather than to fail
 // because of it.
 func (s *Session) recordWith(trail []byte, values map[string][]byte, created time.Time) (Record, error) {
+	now := time.Now()
+	rec := Record{Created: created, Expires: s.m.deadline(now, created)}
+	idle := s.m.encodeIdle(rec.Expires.Sub(now))
 	all := values
-	if trail != nil {
-		all = make(map[string][]byte, len(values)+1)
+	if trail != nil || idle != nil {
+		all = make(map[string][]byte, len(values)+2)
 		maps.Copy(all, values)
-		all[trailName] = trail
+		putUnlessNil(all, trailName, trail)
+		putUnlessNil(all, idleName, idle)
 	}
 	data, err := s.m.cfg.Codec.Join(all)
 	if err != nil {
@@ -339,15 +388,26 @@ func (s *Session) recordWith(trail []byte, values map[string][]byte, created tim
 		}
 		return Record{}, fmt.Errorf("%w: %d bytes, and MaxSize is %d", ErrTooLarge, len(data), limit)
 	}
-	return Record{Data: data, Created: created, Expires: s.m.deadline(time.Now(), created)}, nil
+	rec.Data = data
+	return rec, nil
+}
+
+func putUnlessNil(values map[string][]byte, name string, data []byte) {
+	if data != nil {
+		values[name] = data
+	}
 }
 
 // settle takes over what has been stored.
 func (s *Session) settle(ctx context.Context, kind EventKind, rec Record, values map[string][]byte) {
 	size := len(rec.Data)
 	rec.Data = nil
+	if rec.KeepLater && s.rec.Expires.After(rec.Expires) {
+		rec.Expires = s.rec.Expires
+	}
 	s.set(func() {
 		s.rec, s.base, s.changes, s.fresh = rec, values, nil, true
+		s.idle = s.m.idle()
 		s.cleared, s.rotating, s.login, s.unknown = false, false, false, nil
 	})
 	s.m.event(ctx, Event{Kind: kind, N: size})
@@ -425,14 +485,22 @@ func (s *Session) redoes() bool {
 
 // reload takes over what is stored now. It fails if there is no live session.
 func (s *Session) reload(ctx context.Context) error {
+	holder := s.hold != nil && s.m.leaser != nil
+	asked := time.Now()
 	rec, err := s.m.load(ctx, s.key)
+	for looks := 0; err == nil && s.m.expired(rec, asked); looks++ {
+		if holder {
+			rec.Version = s.rec.Version // the one that counts
+		}
+		rec, asked, err = s.conclude(ctx, rec, asked, looks)
+	}
 	if errors.Is(err, ErrNotFound) {
+		s.unlocked(ctx)
 		return &ConflictError{Gone: true}
 	} else if err != nil {
 		return err
 	}
-	if s.hold != nil && s.m.leaser != nil && !s.m.expired(rec, time.Now()) {
-		// The data is as it was, and the version that counts is the holder's.
+	if holder { // the data is as it was
 		s.set(func() { s.rec.Expires = rec.Expires })
 		return nil
 	}
@@ -441,9 +509,6 @@ func (s *Session) reload(ctx context.Context) error {
 
 // adopt makes rec what the changes apply to.
 func (s *Session) adopt(rec Record) error {
-	if s.m.expired(rec, time.Now()) {
-		return &ConflictError{Gone: true}
-	}
 	if s.unknown != nil && rec.Version != s.rec.Version && s.redoes() {
 		// What is stored may be what an earlier Save of ours has made.
 		return s.notKnown()
@@ -454,7 +519,8 @@ func (s *Session) adopt(rec Record) error {
 		// it must not replace what Rotate left behind.
 		if _, err = s.m.split(rec); err == nil {
 			rec.Data = nil
-			s.set(func() { s.rec = rec })
+			// The deadline is not made anew of a base that is not the stored one.
+			s.set(func() { s.rec, s.idle = rec, s.m.idle() })
 		}
 	} else {
 		err = s.rebase(rec)

@@ -13,6 +13,8 @@ import (
 // Never, as a timeout, turns that timeout off.
 const Never time.Duration = -1
 
+const defaultIdle = 2 * time.Hour
+
 // Config configures a [Manager]. The zero value is a good default.
 type Config struct {
 	// IdleTimeout ends a session that was not used for this long.
@@ -106,7 +108,8 @@ const (
 	// Exclusive locks the session while a request has it: from when it is read
 	// to when it is saved. Other requests wait, those in mode Merge and
 	// LastWrite with what they want to save. The lock has a lease, which is
-	// renewed as long as the request's context lasts; if it is lost, the
+	// renewed until the handler has returned, also when its client has left,
+	// but not for longer than [Lock.MaxHold]; if it is lost, the request's
 	// context is cancelled with the cause [ErrLockLost], and nothing is written
 	// any more. It needs a Backend that is a [Leaser], or a [Lock.Locker].
 	//
@@ -187,7 +190,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	timeout("AbsoluteTimeout", &c.AbsoluteTimeout, 24*time.Hour)
-	idle := 2 * time.Hour
+	idle := defaultIdle
 	if c.AbsoluteTimeout > 0 {
 		idle = min(idle, c.AbsoluteTimeout)
 	}

@@ -45,9 +45,9 @@ var (
 	// many were waiting for it already. Nothing was written.
 	ErrLockTimeout = errors.New("session: no lock in time")
 
-	// ErrLockLost: the lease of a lock ran out while it was held. It is the
-	// cause of the request's cancelled context, and nothing is written any
-	// more.
+	// ErrLockLost: the lease of a lock ran out while it was held, because it
+	// could not be renewed or was held for [Lock.MaxHold]. It is the cause of
+	// the request's cancelled context, and nothing is written any more.
 	ErrLockLost = errors.New("session: lock lost")
 
 	// ErrTooLate: a change that needs a new token at the client, after the

@@ -13,14 +13,15 @@ import (
 type hold struct {
 	m      *core
 	key    string
-	ctx    context.Context         // who relies on the lock: when it ends, renewing does
+	ctx    context.Context         // who relies on the lock
 	cancel context.CancelCauseFunc // of ctx, for when the lock is lost
-	extend func(ctx context.Context) error
+	extend func(ctx context.Context, ttl time.Duration) error
 	free   func(ctx context.Context, expires time.Time) error
 	wait   *wait
 
 	mu      sync.Mutex
 	until   time.Time // when the lease runs out, counted from before it was asked for
+	last    time.Time // when it does for good, MaxHold after it was first asked for
 	timer   *time.Timer
 	stop    context.CancelFunc // of a renewal that is under way
 	writing bool               // a write is under way that frees the lock if it succeeds
@@ -29,7 +30,9 @@ type hold struct {
 }
 
 // take waits for the lock and returns the record. From then on the lock is
-// renewed while h.ctx lasts, and h.cancel is called if it is lost.
+// renewed until the hold ends, though not for longer than MaxHold, and h.cancel
+// is called if it is lost. A client that leaves changes nothing about it: the
+// handler may be at work all the same.
 func (h *hold) take(ctx context.Context) (Record, error) {
 	h.wait = h.m.newWait(h.key)
 	held := false
@@ -61,7 +64,7 @@ func (h *hold) acquire(ctx context.Context) (Record, error) {
 		rec, err := h.try(ctx)
 		switch {
 		case err == nil:
-			h.until = asked.Add(h.m.cfg.Lock.TTL)
+			h.until, h.last = asked.Add(h.m.cfg.Lock.TTL), asked.Add(h.m.cfg.Lock.MaxHold)
 			return rec, nil
 		case !errors.Is(err, ErrLocked):
 			return Record{}, err
@@ -94,7 +97,9 @@ func (h *hold) try(ctx context.Context) (Record, error) {
 		if err != nil {
 			return Record{}, err
 		}
-		h.extend = func(ctx context.Context) error { return m.extend(ctx, h.key, rec.Version, ttl) }
+		h.extend = func(ctx context.Context, ttl time.Duration) error {
+			return m.extend(ctx, h.key, rec.Version, ttl)
+		}
 		h.free = func(ctx context.Context, expires time.Time) error {
 			return m.release(ctx, h.key, rec.Version, expires)
 		}
@@ -104,7 +109,7 @@ func (h *hold) try(ctx context.Context) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	h.extend = func(ctx context.Context) error { return m.extendLease(ctx, lease, ttl) }
+	h.extend = func(ctx context.Context, ttl time.Duration) error { return m.extendLease(ctx, lease, ttl) }
 	h.free = func(ctx context.Context, expires time.Time) error {
 		var err error
 		if !expires.IsZero() {
@@ -120,9 +125,14 @@ func (h *hold) try(ctx context.Context) (Record, error) {
 	return rec, nil
 }
 
-// nextRenewal is when a third of the lease is over.
+// nextRenewal is when a third of the lease is over, or when it ends if it is
+// not to be renewed any more.
 func (h *hold) nextRenewal() time.Duration {
-	return max(0, time.Until(h.until)-2*h.m.cfg.Lock.TTL/3)
+	left := time.Until(h.until)
+	if !h.until.Before(h.last) {
+		return left
+	}
+	return max(0, left-2*h.m.cfg.Lock.TTL/3)
 }
 
 // renew runs from the timer while the session holds its lock.
@@ -133,17 +143,17 @@ func (h *hold) renew() {
 		h.mu.Unlock()
 		return
 	}
-	until := h.until
+	until, next := h.until, earlier(h.last, asked.Add(ttl))
 	// Not all the lease for one try: an answer that is lost may be had the
 	// next time.
-	ctx, cancel := context.WithDeadline(h.ctx, earlier(until, asked.Add(ttl/3)))
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(h.ctx), earlier(until, asked.Add(ttl/3)))
 	h.stop = cancel
 	h.mu.Unlock()
 	defer cancel()
 
-	err := h.ctx.Err() // nobody relies on the lock any more: let the lease run out
-	if err == nil {
-		err = h.extend(ctx)
+	err := errHeldTooLong
+	if next.After(until) {
+		err = h.extend(ctx, next.Sub(asked))
 	}
 	h.mu.Lock()
 	h.stop = nil
@@ -152,14 +162,12 @@ func (h *hold) renew() {
 	switch {
 	case h.over || h.err != nil:
 	case err == nil:
-		h.until = asked.Add(ttl)
+		h.until = next
 		h.timer.Reset(h.nextRenewal())
 	case left <= 0, refused && !h.writing:
 		h.mu.Unlock()
 		_ = h.lose(err)
 		return
-	case h.ctx.Err() != nil:
-		h.timer.Reset(left)
 	default:
 		// The store failed, and may recover before the lease runs out; or a
 		// write that frees the lock was faster than we, and will tell.
@@ -204,7 +212,10 @@ func (h *hold) quit() {
 	h.wait.leave()
 }
 
-var errLeaseOver = errors.New("the lease ran out")
+var (
+	errLeaseOver   = errors.New("the lease ran out")
+	errHeldTooLong = errors.New("it was held for Lock.MaxHold")
+)
 
 // check returns an error if the lock is lost.
 func (h *hold) check() error {

@@ -416,10 +416,17 @@ func (x *exchange) close(ctx context.Context, s *Session) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
 	defer cancel()
-	_ = s.exclusively(ctx, time.Time{}, func() error {
+	err := s.exclusively(ctx, time.Time{}, func() error {
 		s.unlock(ctx)
 		return nil
 	})
+	if err != nil { // a goroutine is still at work with it
+		s.set(func() {
+			if s.hold != nil {
+				s.hold.end()
+			}
+		})
+	}
 }
 
 // commit saves the session, and before the response starts also touches it or

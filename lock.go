@@ -21,6 +21,15 @@ type Lock struct {
 	// process and the difference of the clocks of your machines.
 	TTL time.Duration
 
+	// MaxHold is how long one request may have a lock. It is renewed until the
+	// handler has returned, or the session is saved, closed or destroyed, also
+	// when the client has left; but not for longer than MaxHold, so that a
+	// handler that hangs, or reads a body that drips in, does not keep the
+	// others out for ever. After that the lock is lost, as [ErrLockLost] says.
+	// Set it above the time that your slowest handler takes. Default 30
+	// seconds, or TTL if that is longer; at least TTL.
+	MaxHold time.Duration
+
 	// MaxWait is how long a request waits for a lock. Default 10 seconds.
 	MaxWait time.Duration
 
@@ -69,6 +78,10 @@ func (l Lock) withDefaults() (Lock, error) {
 		bad("TTL is %v; it must be at least 100ms", l.TTL)
 	}
 	duration("TTL", &l.TTL, 5*time.Second)
+	duration("MaxHold", &l.MaxHold, max(30*time.Second, l.TTL))
+	if l.MaxHold > 0 && l.MaxHold < l.TTL {
+		bad("MaxHold is %v; it must not be shorter than TTL, which is %v", l.MaxHold, l.TTL)
+	}
 	duration("MaxWait", &l.MaxWait, 10*time.Second)
 	// If only one of the two is set, the default of the other gives way.
 	least, most := 10*time.Millisecond, 50*time.Millisecond

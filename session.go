@@ -159,7 +159,8 @@ func (m *Manager) Start() *Session {
 // cannot be one of ours is refused without a request), with [ErrDecode] if
 // what is stored is not a session, and with the store's error otherwise. In
 // mode Exclusive it can fail with [ErrLockTimeout], and the session must be
-// closed or destroyed: until then it holds its lock, as long as ctx lasts.
+// saved, closed or destroyed: until then it holds its lock, also when ctx has
+// ended, for at most [Lock.MaxHold].
 func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
 	s, err := m.open(ctx, token, nil)
 	if err != nil {
@@ -187,23 +188,34 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 		}
 	}()
 	var rec Record
+	asked := time.Now()
 	if m.mode == Exclusive {
 		rec, err = s.acquire(ctx)
 	} else {
 		rec, err = m.load(ctx, s.key)
 	}
+	decoded := err // of the data
+	for looks := 0; err == nil; looks++ {
+		if !m.expired(rec, asked) {
+			if decoded = s.rebase(rec); decoded != nil || asked.Before(s.due(asked)) {
+				break
+			}
+		}
+		rec, asked, err = s.conclude(ctx, rec, asked, looks)
+	}
 	switch {
+	case errors.Is(err, errExpired):
+		s.unlocked(ctx) // the lock has gone with the record
+		m.event(ctx, Event{Kind: SessionExpired})
+		return nil, ErrNotFound
 	case errors.Is(err, ErrNotFound):
 		m.event(ctx, Event{Kind: TokenUnknown})
 		return nil, ErrNotFound
 	case err != nil:
 		return nil, err
-	case m.expired(rec, time.Now()):
-		m.event(ctx, Event{Kind: SessionExpired})
-		return nil, ErrNotFound
 	}
 	var to *movedError
-	switch err := s.rebase(rec); {
+	switch err := decoded; {
 	case errors.As(err, &to) && !to.recent():
 		m.event(ctx, Event{Kind: TokenUnknown})
 		return nil, err
@@ -305,24 +317,4 @@ func (m *Manager) with(ctx context.Context, what string, s *Session, f func() er
 		return fmt.Errorf("session: %s: %w", what, err)
 	}
 	return nil
-}
-
-// expired applies the absolute timeout as configured now, which may be
-// shorter than when the record was written.
-func (m *core) expired(rec Record, now time.Time) bool {
-	return rec.Expired(now) ||
-		m.cfg.AbsoluteTimeout > 0 && !now.Before(rec.Created.Add(m.cfg.AbsoluteTimeout))
-}
-
-// deadline is the Expires of a session that is used at now.
-func (m *core) deadline(now, created time.Time) time.Time {
-	idle, absolute := now.Add(m.cfg.IdleTimeout), created.Add(m.cfg.AbsoluteTimeout)
-	switch {
-	case m.cfg.IdleTimeout < 0:
-		return absolute
-	case m.cfg.AbsoluteTimeout < 0 || idle.Before(absolute):
-		return idle
-	default:
-		return absolute
-	}
 }

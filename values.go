@@ -34,6 +34,7 @@ type Session struct {
 	key      string
 	rec      Record            // as in the store; Data is in base
 	base     map[string][]byte // the values as in the store, encoded
+	idle     time.Duration     // how long before rec.Expires it was used, of takeIdle
 	changes  map[string]change
 	cleared  bool  // the changes apply to an empty session, not to base
 	rotating bool  // the next save moves the session to a new ID
@@ -72,14 +73,15 @@ type change struct {
 
 // Names with this prefix are ours: userName is where Login keeps the user;
 // movedName and versionName, in the record of an old ID, have the key of the
-// new one and the version that it began with; and trailName has the keys of
-// such records.
+// new one and the version that it began with. Beside the values, and not among
+// them in a Session, are trailName, with the keys of such records, and idleName.
 const (
 	reserved    = "_session."
 	userName    = reserved + "user"
 	movedName   = reserved + "moved"
 	versionName = reserved + "version"
 	trailName   = reserved + "trail"
+	idleName    = reserved + "idle"
 )
 
 // String says that it is a session, and nothing more.
@@ -380,24 +382,18 @@ func (s *Session) changed() bool {
 // rebase makes rec the state that the pending changes apply to. Only who is at
 // work with the store calls it.
 func (s *Session) rebase(rec Record) error {
-	values, err := s.m.split(rec)
+	base, err := s.m.split(rec)
 	if err != nil {
 		return err
 	}
-	base, trail := values, values[trailName]
-	if trail != nil {
-		base = maps.Clone(values)
-		delete(base, trailName)
-	}
+	trail := base[trailName]
+	delete(base, trailName)
+	idle := s.m.takeIdle(base)
 	rec.Data = nil
 	for range 10 {
-		done, err := s.redo(rec, base)
-		if err != nil {
+		done, err := s.redo(rec, base, trail, idle)
+		if done || err != nil {
 			return err
-		}
-		if done {
-			s.set(func() { s.trail = trail })
-			return nil
 		}
 	}
 	return errors.New("a function of an Update or Resolve changes the session")
@@ -406,7 +402,7 @@ func (s *Session) rebase(rec Record) error {
 // redo applies the pending changes to base. The functions of Updates run
 // without the lock, and edits are let in meanwhile, also theirs; if there were
 // any, it has done nothing.
-func (s *Session) redo(rec Record, base map[string][]byte) (done bool, err error) {
+func (s *Session) redo(rec Record, base map[string][]byte, trail []byte, idle time.Duration) (done bool, err error) {
 	s.mu.Lock()
 	edits, cleared := s.edits, s.cleared
 	changes := maps.Clone(s.changes)
@@ -431,7 +427,7 @@ func (s *Session) redo(rec Record, base map[string][]byte) (done bool, err error
 	}
 	s.set(func() {
 		if done = s.edits == edits; done {
-			s.rec, s.base, s.changes = rec, base, changes
+			s.rec, s.base, s.changes, s.trail, s.idle = rec, base, changes, trail, idle
 		}
 	})
 	return done, nil

@@ -1,0 +1,128 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// expired applies the absolute timeout as configured now, which may be
+// shorter than when the record was written.
+func (m *core) expired(rec Record, now time.Time) bool { return rec.Expired(now) || m.over(rec, now) }
+
+// over reports whether the session has reached its absolute deadline.
+func (m *core) over(rec Record, now time.Time) bool {
+	return m.cfg.AbsoluteTimeout > 0 && !now.Before(rec.Created.Add(m.cfg.AbsoluteTimeout))
+}
+
+// deadline is the Expires of a session that is used at now.
+func (m *core) deadline(now, created time.Time) time.Time {
+	idle, absolute := now.Add(m.cfg.IdleTimeout), created.Add(m.cfg.AbsoluteTimeout)
+	switch {
+	case m.cfg.IdleTimeout < 0:
+		return absolute
+	case m.cfg.AbsoluteTimeout < 0 || idle.Before(absolute):
+		return idle
+	default:
+		return absolute
+	}
+}
+
+// due is when the session ends by the timeouts as configured now.
+func (s *Session) due(now time.Time) time.Time {
+	due, cfg := s.rec.Expires, &s.m.cfg
+	if cfg.IdleTimeout > 0 && !s.m.isIdle(s.idle) {
+		idle := s.idle
+		if idle == 0 && due.After(now.Add(cfg.IdleTimeout+rounding)) {
+			idle = defaultIdle
+		}
+		if idle > 0 {
+			due = earlier(due, due.Add(cfg.IdleTimeout-idle))
+		}
+	}
+	if cfg.AbsoluteTimeout > 0 {
+		due = earlier(due, s.rec.Created.Add(cfg.AbsoluteTimeout))
+	}
+	return due
+}
+
+// With a session is stored, as idleName, how many seconds lay between its last
+// use and Expires, unless it was the default. The deadline alone cannot tell
+// when that use was, and a shorter IdleTimeout is to apply at once. A deadline
+// that is moved by the same timeout leaves it true, so that this costs no write.
+
+// encodeIdle returns it as it is stored, nil if it is the default.
+func (m *core) encodeIdle(d time.Duration) []byte {
+	if d = d.Truncate(time.Second); d == defaultIdle {
+		return nil
+	}
+	data, err := m.cfg.Codec.Marshal(int64(d / time.Second))
+	if err != nil || len(data) == 0 {
+		return nil
+	}
+	return data
+}
+
+// takeIdle removes it from values and returns it, 0 if it is not there. Then it
+// was the default, or the session is older than this value.
+func (m *core) takeIdle(values map[string][]byte) time.Duration {
+	data, ok := values[idleName]
+	if !ok {
+		return 0
+	}
+	delete(values, idleName)
+	var n int64
+	if err := m.cfg.Codec.Unmarshal(data, &n); err != nil || n < 0 || n > math.MaxInt64/int64(time.Second) {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// isIdle reports whether d, of takeIdle, is that of the IdleTimeout.
+func (m *core) isIdle(d time.Duration) bool {
+	return d == m.idle() || d == 0 && m.cfg.IdleTimeout == defaultIdle
+}
+
+// idle is the IdleTimeout as encodeIdle stores it.
+func (m *core) idle() time.Duration { return m.cfg.IdleTimeout.Truncate(time.Second) }
+
+// errExpired is that a session was found past its deadline, and is gone now.
+var errExpired = fmt.Errorf("%w: it has expired", ErrNotFound)
+
+// conclude is for who has found that rec, as asked for at asked, is past its
+// deadline, before it tells anybody so. A write that is still under way, of a
+// sender whose clock showed less, must not revive the session after that: so
+// it ends the record, if it is as it was found, and fails with errExpired. If
+// somebody was faster it returns what is there now, for the caller to judge by
+// the time that it was asked for; a zero time says that it is alive.
+func (s *Session) conclude(ctx context.Context, rec Record, asked time.Time, looks int) (Record, time.Time, error) {
+	if s.mode.get() == ReadOnly {
+		return rec, asked, errExpired // it never writes, and the visitor gets no other session
+	}
+	now := time.Now()
+	err := s.m.end(ctx, s.key, rec.Version)
+	var conflict *ConflictError
+	switch {
+	case err == nil, errors.Is(err, ErrNotFound):
+		return rec, asked, errExpired
+	case errors.Is(err, ErrLocked) && !s.m.over(rec, asked):
+		return rec, time.Time{}, nil // somebody is at work with it, which is use
+	case errors.Is(err, ErrLocked):
+		if err = s.m.delete(ctx, s.key); err == nil {
+			err = errExpired
+		}
+		return rec, asked, err
+	case !errors.As(err, &conflict):
+		return rec, asked, err
+	case s.hold != nil && s.m.leaser != nil:
+		return rec, asked, s.hold.lose(err)
+	case looks >= s.m.cfg.MaxMerges:
+		return rec, asked, fmt.Errorf("%w (%d times in a row)", err, looks+1)
+	case conflict.Current != nil:
+		return *conflict.Current, now, nil
+	}
+	rec, err = s.m.load(ctx, s.key)
+	return rec, now, err
+}
