@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 )
@@ -141,8 +140,9 @@ func checkToken(v string) (token string, malformed bool) {
 }
 
 // sendToken hands a token to the client, together with the deadline of its
-// session; an empty token takes the client's away.
-func (c *Config) sendToken(h http.Header, token string, created time.Time) {
+// session; an empty token takes the client's away. It returns the line of
+// Set-Cookie, if it is one.
+func (c *Config) sendToken(h http.Header, token string, created time.Time) string {
 	switch {
 	case c.Header == "Authorization" && token != "":
 		h.Set(c.Header, "Bearer "+token)
@@ -159,12 +159,11 @@ func (c *Config) sendToken(h http.Header, token string, created time.Time) {
 			}
 			cookie.MaxAge = max(1, int(age/time.Second))
 		}
-		// It may be there already, from an earlier Save of this request.
-		h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
-			return strings.HasPrefix(line, c.Cookie.Name+"=")
-		})
-		h.Add("Set-Cookie", cookie.String())
+		line := cookie.String()
+		h.Add("Set-Cookie", line)
+		return line
 	}
+	return ""
 }
 
 func validHeaderName(name string) bool {

@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // LogConfig configures a [LogObserver]. The zero value is a good default.
@@ -221,5 +225,15 @@ func withError(attrs []slog.Attr, err error) []slog.Attr {
 	if err == nil {
 		return attrs
 	}
-	return append(attrs, slog.String("error", err.Error()))
+	return append(attrs, slog.String("error", printable(err.Error())))
+}
+
+// printable returns s, quoted if it has what a log must not take from others:
+// line ends, and whatever changes how the rest is shown.
+func printable(s string) string {
+	hidden := func(r rune) bool { return !unicode.IsPrint(r) }
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	return strconv.Quote(s)
 }

@@ -245,9 +245,7 @@ func (m *Manager) Save(ctx context.Context, s *Session) error {
 		if s.closed {
 			return ErrClosed
 		}
-		err := s.save(ctx, limits{})
-		s.exchange.announce()
-		return err
+		return s.save(ctx, limits{})
 	})
 }
 
