@@ -223,6 +223,8 @@ type exchange struct {
 	quiet   bool          // it did so in mode ReadOnly: nothing is touched
 	locked  bool          // it has, or was refused and goes on without
 	over    bool          // the Handler has returned
+	first   [1]string     // room for tokens
+	tokens  []string      // those that the client has sent, until it logs out
 	token   string        // the client's, as far as it is alive
 	dead    bool          // the client's was destroyed
 	cookies []string      // lines of Set-Cookie that Managers inside have sent
@@ -289,25 +291,31 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 		x.quiet = x.quiet && x.mode == ReadOnly
 		return x.s, nil
 	}
-	malformed := false
+	var sent carried
 	if !x.asked {
 		x.asked = true
-		x.token, malformed = x.m.cfg.requestToken(x.request)
+		sent = x.m.cfg.carried(x.request, x.first[:0])
+		if x.tokens = sent.tokens; len(x.tokens) > 0 {
+			x.token = x.tokens[0]
+		}
 	}
 	x.opening = true
 	x.quiet = x.mode == ReadOnly
-	s, token, mode := x.s, x.token, x.mode
+	s, tokens, mode := x.s, x.tokens, x.mode
 	x.mu.Unlock()
 	defer x.openingDone()
 
-	if malformed {
+	if sent.malformed {
 		x.m.event(ctx, Event{Kind: TokenMalformed})
+	}
+	if sent.values > 0 {
+		x.m.event(ctx, Event{Kind: TokenDuplicate, N: sent.values})
 	}
 	var err error
 	if s != nil {
 		err = s.upgrade(ctx)
 	} else {
-		s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, token)
+		s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens)
 	}
 	if err != nil {
 		return nil, err
@@ -315,6 +323,9 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	x.mu.Lock()
 	over := x.over
 	x.s, x.locked = s, x.locked || lock
+	if s.token != nil {
+		x.token = *s.token // of those that it has sent, the one that is alive
+	}
 	x.mu.Unlock()
 	if over { // the Handler has returned meanwhile, and closed nothing
 		x.close(ctx, s)
@@ -333,18 +344,26 @@ func (x *exchange) openingDone() {
 	}
 }
 
-// open returns the session of token, or a new one.
-func (x *exchange) open(ctx context.Context, m *Manager, token string) (*Session, error) {
-	if token != "" {
+// open returns the first session that one of the tokens has, or a new one. A
+// dead token must not hide one that is alive: two cookies of one name are what
+// is left when their Path or Domain changes, and what a sibling host can plant.
+func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (*Session, error) {
+	var moved error
+	for _, token := range tokens {
 		s, err := m.open(ctx, token, x)
 		switch {
 		case err == nil:
 			return s, nil
-		case errors.Is(err, ErrNotFound) && !errors.Is(err, errMoved),
+		case errors.Is(err, errMoved):
+			moved = err
+		case errors.Is(err, ErrNotFound),
 			errors.Is(err, ErrDecode) && m.cfg.Undecodable == ReplaceUndecodable:
 		default:
 			return nil, err
 		}
+	}
+	if moved != nil {
+		return nil, moved
 	}
 	s := m.Start()
 	s.ctx, s.exchange = x.ctx, x
@@ -356,7 +375,7 @@ func (x *exchange) forget(s *Session) {
 	x.mu.Lock()
 	if x.s == s {
 		x.s, x.dead = nil, x.dead || x.token != ""
-		x.token = ""
+		x.token, x.tokens = "", nil
 	}
 	x.mu.Unlock()
 }

@@ -41,7 +41,7 @@ type LogConfig struct {
 //   - Warn: a request failed that may be sent again; a call or a lock was slow;
 //     TouchFailed; CommitFailed because of a lock or too many conflicts;
 //     LateFailed, whatever the cause; LockFailed.
-//   - Info: TokenMalformed; CommitFailed as the session ended during the
+//   - Info: TokenMalformed; TokenDuplicate; CommitFailed as the session ended during the
 //     request, or the client was gone.
 //   - Debug: everything else.
 //
@@ -152,6 +152,7 @@ var eventTexts = [...]struct{ text, n string }{
 	LockAcquired:     {"session: locked", ""},
 	LockFailed:       {"session: no lock", ""},
 	LockLost:         {"session: lost its lock", ""},
+	TokenDuplicate:   {"session: a request has several tokens", "tokens"},
 }
 
 func (k EventKind) known() bool { return k > 0 && int(k) < len(eventTexts) }
@@ -183,7 +184,7 @@ func (o *LogObserver) Event(ctx context.Context, e Event) {
 
 func (o *LogObserver) level(e Event) slog.Level {
 	switch e.Kind {
-	case TokenMalformed:
+	case TokenMalformed, TokenDuplicate:
 		return slog.LevelInfo
 	case TouchFailed:
 		return slog.LevelWarn
