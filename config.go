@@ -255,6 +255,9 @@ func (c Config) withDefaults() (Config, error) {
 		if !validHeaderName(c.Header) || slices.Contains(takenHeaders, http.CanonicalHeaderKey(c.Header)) {
 			bad("%q cannot be the Header of a token", c.Header)
 		}
+		if len(c.Header) > 256 {
+			bad("Header has a name of %d bytes; the longest is 256", len(c.Header))
+		}
 		c.Header = http.CanonicalHeaderKey(c.Header)
 	} else {
 		if c.Cookie, err = c.Cookie.withDefaults(); err != nil {

@@ -59,6 +59,18 @@ func TestConfigIsChecked(t *testing.T) {
 		{session.Config{Cookie: session.Cookie{Path: "app"}}, "begin with"},
 		{session.Config{Cookie: session.Cookie{Path: "/a;b"}}, "Cookie"},
 		{session.Config{Cookie: session.Cookie{Domain: "not a domain"}}, "Cookie"},
+
+		// Browsers store names of up to 4,096 bytes, the token of 32 included.
+		{session.Config{Cookie: session.Cookie{Name: strings.Repeat("n", 4096-32)}}, ""},
+		{session.Config{Cookie: session.Cookie{Name: strings.Repeat("n", 4096-31)}}, "browsers"},
+		{session.Config{Cookie: session.Cookie{Name: strings.Repeat("n", 5000)}}, "browsers"},
+		{session.Config{Cookie: session.Cookie{Path: "/" + strings.Repeat("p", 1023)}}, ""},
+		{session.Config{Cookie: session.Cookie{Path: "/" + strings.Repeat("p", 1024)}}, "browsers"},
+		{session.Config{Cookie: session.Cookie{Domain: strings.Repeat("d.", 600) + "example"}}, "browsers"},
+		{session.Config{Cookie: session.Cookie{Name: "__Http-sid"}}, ""},
+		{session.Config{Cookie: session.Cookie{Name: "__http-sid", InsecureHTTP: true}}, "Secure"},
+		{session.Config{Header: strings.Repeat("X", 256)}, ""},
+		{session.Config{Header: strings.Repeat("X", 5000)}, "256"},
 	}
 	for _, tt := range tests {
 		m, err := session.New(&memory.Backend{}, tt.cfg)

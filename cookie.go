@@ -46,6 +46,12 @@ type Cookie struct {
 const (
 	hostPrefix   = "__Host-"
 	securePrefix = "__Secure-"
+	httpPrefix   = "__Http-"
+
+	// What browsers store: a cookie's name and value together, and the value
+	// of one of its attributes.
+	maxPair      = 4096
+	maxAttribute = 1024
 )
 
 func (c Cookie) withDefaults() (Cookie, error) {
@@ -68,13 +74,15 @@ func (c Cookie) withDefaults() (Cookie, error) {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("session: Cookie: "+format, args...)) }
 	// Browsers match the prefixes without regard to case.
-	isHost := len(c.Name) >= len(hostPrefix) && strings.EqualFold(c.Name[:len(hostPrefix)], hostPrefix)
-	isSecure := len(c.Name) >= len(securePrefix) && strings.EqualFold(c.Name[:len(securePrefix)], securePrefix)
+	has := func(prefix string) bool {
+		return len(c.Name) >= len(prefix) && strings.EqualFold(c.Name[:len(prefix)], prefix)
+	}
+	isHost := has(hostPrefix)
 	if isHost && (c.Domain != "" || c.Path != "/") {
 		bad("the name %q needs Path \"/\" and no Domain", c.Name)
 	}
 	if c.InsecureHTTP {
-		if isHost || isSecure {
+		if isHost || has(securePrefix) || has(httpPrefix) {
 			bad("the name %q promises Secure, and InsecureHTTP is set", c.Name)
 		}
 		if c.SameSite == http.SameSiteNoneMode {
@@ -89,6 +97,12 @@ func (c Cookie) withDefaults() (Cookie, error) {
 	}
 	if !strings.HasPrefix(c.Path, "/") {
 		bad("Path %q does not begin with \"/\"", c.Path)
+	}
+	if n := len(c.Name) + tokenChars; n > maxPair {
+		bad("the name has %d bytes, %d with a token; browsers store %d", len(c.Name), n, maxPair)
+	}
+	if n := max(len(c.Path), len(c.Domain)); n > maxAttribute {
+		bad("Path or Domain has %d bytes; browsers ignore one of more than %d", n, maxAttribute)
 	}
 	if err := c.cookie("x").Valid(); err != nil {
 		bad("%w", err)
@@ -112,37 +126,57 @@ func (c Cookie) cookie(token string) *http.Cookie {
 // maxCookieAge is the most that browsers grant.
 const maxCookieAge = 400 * 24 * time.Hour
 
-// requestToken returns the token of a request, or "" if there is none, and
-// whether there was something in its place that is no token.
-func (c *Config) requestToken(h http.Header) (token string, malformed bool) {
-	if c.Header != "" {
-		v := h.Get(c.Header)
-		if scheme, rest, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "Bearer") {
-			v = strings.TrimLeft(rest, " ")
-		}
-		return checkToken(v)
-	}
-	cookies := (&http.Request{Header: h}).CookiesNamed(c.Cookie.Name)
-	for _, cookie := range cookies {
-		var m bool
-		if token, m = checkToken(cookie.Value); token != "" {
-			return token, false
-		}
-		malformed = malformed || m
-	}
-	return "", malformed
+// maxTokens is how many tokens of one request are tried: one is usual, and two
+// where the cookie's Path or Domain was changed.
+const maxTokens = 4
+
+// carried is what a request carries in the place of its token.
+type carried struct {
+	tokens    []string // different ones that may be ours, at most maxTokens
+	malformed bool     // none of them is
+	values    int      // how many there are, if they are not all alike
 }
 
-func checkToken(v string) (token string, malformed bool) {
-	if validToken(v) {
-		return v, false
+// carried returns the tokens of a request in the order in which it has them,
+// appended to buf.
+func (c *Config) carried(h http.Header, buf []string) carried {
+	var values carried
+	first, alike, n := "", true, 0
+	add := func(v string) {
+		if v == "" {
+			return
+		}
+		if n++; n == 1 {
+			first = v
+		}
+		alike = alike && v == first
+		if validToken(v) && len(buf) < maxTokens && !slices.Contains(buf, v) {
+			buf = append(buf, v)
+		}
 	}
-	return "", v != ""
+	if c.Header != "" {
+		for _, v := range h[c.Header] {
+			if scheme, rest, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "Bearer") {
+				v = strings.TrimLeft(rest, " ")
+			}
+			add(v)
+		}
+	} else {
+		for _, cookie := range (&http.Request{Header: h}).CookiesNamed(c.Cookie.Name) {
+			add(cookie.Value)
+		}
+	}
+	values.tokens, values.malformed = buf, n > 0 && len(buf) == 0
+	if !alike {
+		values.values = n
+	}
+	return values
 }
 
 // sendToken hands a token to the client, together with the deadline of its
-// session; an empty token takes the client's away.
-func (c *Config) sendToken(h http.Header, token string, created time.Time) {
+// session; an empty token takes the client's away. It returns the line of
+// Set-Cookie, if it is one.
+func (c *Config) sendToken(h http.Header, token string, created time.Time) string {
 	switch {
 	case c.Header == "Authorization" && token != "":
 		h.Set(c.Header, "Bearer "+token)
@@ -159,12 +193,11 @@ func (c *Config) sendToken(h http.Header, token string, created time.Time) {
 			}
 			cookie.MaxAge = max(1, int(age/time.Second))
 		}
-		// It may be there already, from an earlier Save of this request.
-		h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
-			return strings.HasPrefix(line, c.Cookie.Name+"=")
-		})
-		h.Add("Set-Cookie", cookie.String())
+		line := cookie.String()
+		h.Add("Set-Cookie", line)
+		return line
 	}
+	return ""
 }
 
 func validHeaderName(name string) bool {

@@ -3,6 +3,7 @@ package session
 import (
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ func FuzzRequestToken(f *testing.F) {
 	token := newToken()
 	for _, s := range []string{
 		"", token, "__Host-session=" + token, `__Host-session="` + token + `"`, "a=b; __Host-session=" + token + "; c=d",
+		"__Host-session=" + newToken() + "; __Host-session=" + token, strings.Repeat("__Host-session="+token+"; ", 9),
 		"__Host-session=x; __Host-session=" + token, "__Host-session=" + strings.Repeat("A", 33), "Bearer " + token, "bearer\t" + token,
 		"__Host-session=\x00; =; ;;", "=" + token, strings.Repeat("a=b;", 100),
 	} {
@@ -32,11 +34,16 @@ func FuzzRequestToken(f *testing.F) {
 			cfg    Config
 			header string
 		}{{byCookie, "Cookie"}, {byHeader, "Authorization"}} {
-			got, malformed := tt.cfg.requestToken(http.Header{tt.header: {sent}})
+			got := tt.cfg.carried(http.Header{tt.header: {sent}}, nil)
+			for i, token := range got.tokens {
+				if got.malformed || !validToken(token) || !strings.Contains(sent, token) || i >= maxTokens || slices.Contains(got.tokens[:i], token) {
+					t.Errorf("%q in %s gave %+v", sent, tt.header, got)
+				}
+			}
 			switch {
-			case got != "" && (malformed || !validToken(got) || !strings.Contains(sent, got)):
-				t.Errorf("%q in %s gave %q, %v", sent, tt.header, got, malformed)
-			case got == "" && malformed && sent == "":
+			case len(got.tokens) > 1 && got.values < len(got.tokens):
+				t.Errorf("%q in %s: duplicates are not counted: %+v", sent, tt.header, got)
+			case len(got.tokens) == 0 && got.malformed && sent == "":
 				t.Error("nothing is malformed")
 			}
 		}
@@ -49,8 +56,8 @@ func FuzzRequestToken(f *testing.F) {
 		for _, c := range w.Result().Cookies() {
 			r.Add("Cookie", c.Name+"="+c.Value)
 		}
-		if got, malformed := byCookie.requestToken(r); got != sent || malformed {
-			t.Errorf("sent %q, got %q back", sent, got)
+		if got := byCookie.carried(r, nil); len(got.tokens) != 1 || got.tokens[0] != sent || got.malformed || got.values != 0 {
+			t.Errorf("sent %q, got %+v back", sent, got)
 		}
 	})
 }

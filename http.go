@@ -52,20 +52,23 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		x := &exchange{m: m, request: r.Header, response: w.Header(), inner: m, mode: mode}
+		x := &exchange{m: m, request: r.Header, inner: m, mode: mode}
+		x.outer, _ = r.Context().Value(exchangeKey{}).(*exchange)
 		x.found = exchangeContext{r.Context(), x}
 		x.ctx = &x.found
 		if m.locking.Load() {
 			x.ctx, x.cancel = context.WithCancelCause(x.ctx)
 			defer x.cancel(nil)
 		}
-		x.writer = responseWriter{ResponseWriter: w, x: x, r: r.WithContext(x.ctx)}
+		x.writer = responseWriter{ResponseWriter: w, x: x, r: lend(x.ctx, r)}
 		rw := &x.writer
-		if len(x.response) > 0 {
-			rw.outer = x.response.Clone()
+		if h := w.Header(); len(h) > 0 {
+			rw.outer = h.Clone()
 		}
 		defer x.end(r.Context())
-		next.ServeHTTP(rw, rw.r)
+		defer giveBack(r, rw.r)
+		defer rw.announce() // in the answer to a panic
+		next.ServeHTTP(rw.face(), rw.r)
 		rw.finish()
 	})
 }
@@ -128,7 +131,7 @@ func (m *Manager) answer(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	status := Status(err)
-	if status >= http.StatusInternalServerError {
+	if status >= http.StatusInternalServerError && !left(r, err) {
 		logError(r, err)
 	}
 	http.Error(w, http.StatusText(status), status)
@@ -140,7 +143,13 @@ func logError(r *http.Request, err error) {
 	if srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ErrorLog != nil {
 		logger = srv.ErrorLog
 	}
-	logger.Printf("%s %s: %v", r.Method, r.URL.Path, err)
+	logger.Printf("%s %s: %s", printable(r.Method), r.URL.EscapedPath(), printable(err.Error()))
+}
+
+// left reports whether err is only that r's client, or the whole server, has
+// gone away. A context that ended for another reason has another cause.
+func left(r *http.Request, err error) bool {
+	return errors.Is(err, context.Canceled) && context.Cause(r.Context()) == context.Canceled
 }
 
 // Status returns the HTTP status for an error of this package: 409 for
@@ -172,9 +181,10 @@ type exchangeContext struct {
 	x *exchange
 }
 
-// Value looks for the exchange, and then in the request's own context.
+// Value looks for the exchange, and then in the request's own context. To a key
+// without a core it gives the innermost exchange, of whichever Manager.
 func (c *exchangeContext) Value(key any) any {
-	if k, ok := key.(exchangeKey); ok && k.core == c.x.m.core {
+	if k, ok := key.(exchangeKey); ok && (k.core == c.x.m.core || k.core == nil) {
 		return c.x
 	}
 	return c.Context.Value(key)
@@ -192,12 +202,12 @@ func (c *exchangeContext) String() string {
 
 // exchange is one request and its response, as far as its session goes.
 type exchange struct {
-	m        *Manager
-	ctx      context.Context         // of the request
-	cancel   context.CancelCauseFunc // of ctx, if there are locks
-	request  http.Header
-	response http.Header // not to be used once started
-	started  atomic.Bool // the response has; no token can be sent any more
+	m       *Manager
+	outer   *exchange               // of another Manager, whose Handler is outside
+	ctx     context.Context         // of the request
+	cancel  context.CancelCauseFunc // of ctx, if there are locks
+	request http.Header
+	started atomic.Bool // the response has; no token can be sent any more
 
 	// Here, so that a request has one allocation for all of it.
 	found  exchangeContext
@@ -213,8 +223,11 @@ type exchange struct {
 	quiet   bool          // it did so in mode ReadOnly: nothing is touched
 	locked  bool          // it has, or was refused and goes on without
 	over    bool          // the Handler has returned
+	first   [1]string     // room for tokens
+	tokens  []string      // those that the client has sent, until it logs out
 	token   string        // the client's, as far as it is alive
 	dead    bool          // the client's was destroyed
+	cookies []string      // lines of Set-Cookie that Managers inside have sent
 }
 
 // enter makes the settings of a nested Handler rule, and returns those before.
@@ -290,25 +303,31 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 		x.quiet = x.quiet && x.mode == ReadOnly
 		return x.s, nil
 	}
-	malformed := false
+	var sent carried
 	if !x.asked {
 		x.asked = true
-		x.token, malformed = x.m.cfg.requestToken(x.request)
+		sent = x.m.cfg.carried(x.request, x.first[:0])
+		if x.tokens = sent.tokens; len(x.tokens) > 0 {
+			x.token = x.tokens[0]
+		}
 	}
 	x.opening = true
 	x.quiet = x.mode == ReadOnly
-	s, token, mode := x.s, x.token, x.mode
+	s, tokens, mode := x.s, x.tokens, x.mode
 	x.mu.Unlock()
 	defer x.openingDone()
 
-	if malformed {
+	if sent.malformed {
 		x.m.event(ctx, Event{Kind: TokenMalformed})
+	}
+	if sent.values > 0 {
+		x.m.event(ctx, Event{Kind: TokenDuplicate, N: sent.values})
 	}
 	var err error
 	if s != nil {
 		err = s.upgrade(ctx)
 	} else {
-		s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, token)
+		s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens)
 	}
 	if err != nil {
 		return nil, err
@@ -316,6 +335,9 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	x.mu.Lock()
 	over := x.over
 	x.s, x.locked = s, x.locked || lock
+	if s.token != nil {
+		x.token = *s.token // of those that it has sent, the one that is alive
+	}
 	x.mu.Unlock()
 	if over { // the Handler has returned meanwhile, and closed nothing
 		x.close(ctx, s)
@@ -334,21 +356,27 @@ func (x *exchange) openingDone() {
 	}
 }
 
-// open returns the session of token, or a new one.
-func (x *exchange) open(ctx context.Context, m *Manager, token string) (*Session, error) {
-	if token != "" {
+// open returns the first session that one of the tokens has, or a new one. A
+// dead token must not hide one that is alive: two cookies of one name are what
+// is left when their Path or Domain changes, and what a sibling host can plant.
+func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (*Session, error) {
+	var moved *movedError
+	for _, token := range tokens {
 		s, err := m.open(ctx, token, x)
 		var to *movedError
 		switch {
 		case err == nil:
 			return s, nil
 		case errors.As(err, &to):
-			return x.instead(ctx, m, to)
+			moved = cmp.Or(moved, to)
 		case errors.Is(err, ErrNotFound),
 			errors.Is(err, ErrDecode) && m.cfg.Undecodable == ReplaceUndecodable:
 		default:
 			return nil, err
 		}
+	}
+	if moved != nil {
+		return x.instead(ctx, m, moved)
 	}
 	return x.start(m), nil
 }
@@ -373,10 +401,9 @@ func (x *exchange) forget(s *Session) {
 	x.mu.Lock()
 	if x.s == s {
 		x.s, x.dead = nil, x.dead || x.token != ""
-		x.token = ""
+		x.token, x.tokens = "", nil
 	}
 	x.mu.Unlock()
-	x.announce()
 }
 
 // discard drops the changes; those that are being saved, when that has failed.
@@ -488,15 +515,10 @@ func (x *exchange) idle(s *Session, quiet bool) bool {
 	return !stale
 }
 
-// announce tells the client what it needs to know about its token.
-func (x *exchange) announce() {
-	if x == nil || x.started.Load() {
-		return
-	}
-	x.announceIn(x.response)
-}
-
-func (x *exchange) announceIn(h http.Header) {
+// announce tells the client what it needs to know about its token, in the
+// headers of a response that is about to start. Only the goroutine that writes
+// the response may touch them.
+func (x *exchange) announce(h http.Header) {
 	x.mu.Lock()
 	s, asked, was, dead := x.s, x.asked, x.token, x.dead
 	x.mu.Unlock()
@@ -514,7 +536,12 @@ func (x *exchange) announceIn(h http.Header) {
 	}
 	handsOut := id != was || id == "" && dead
 	if handsOut {
-		cfg.sendToken(h, id, created)
+		line := cfg.sendToken(h, id, created)
+		for o := x.outer; o != nil && line != ""; o = o.outer {
+			o.mu.Lock()
+			o.cookies = append(o.cookies, line)
+			o.mu.Unlock()
+		}
 	}
 	// One allocation for both headers; who appends to one gets a copy.
 	values := [...]string{cmp.Or(cfg.Header, "Cookie"), "no-store"}
@@ -525,11 +552,20 @@ func (x *exchange) announceIn(h http.Header) {
 			h.Add("Vary", vary)
 		}
 	}
-	cache := h["Cache-Control"]
-	if len(cache) == 0 || handsOut && !listed(cache, "no-store") && !listed(cache, "private") {
-		h["Cache-Control"] = values[1:2:2] // no shared cache may keep a token
+	if len(h["Cache-Control"]) == 0 || handsOut && !unshared(h["Cache-Control"]) {
+		h["Cache-Control"] = values[1:2:2]
+	}
+	if handsOut {
+		for name, values := range h { // what some caches obey instead
+			if forCaches(name) && !unshared(values) && name != "Cache-Control" && name != "Pragma" {
+				delete(h, name)
+			}
+		}
 	}
 }
+
+// unshared reports whether a Cache-Control keeps shared caches from storing.
+func unshared(cache []string) bool { return listed(cache, "no-store") || listed(cache, "private") }
 
 // listed reports whether a header with comma-separated values has name.
 func listed(values []string, name string) bool {
@@ -543,13 +579,15 @@ func listed(values []string, name string) bool {
 	return false
 }
 
-// responseWriter saves the session before the response starts.
+// responseWriter saves the session before the response starts. Handlers see a
+// face of it.
 type responseWriter struct {
 	http.ResponseWriter
 	x     *exchange
 	r     *http.Request
 	outer http.Header // what was set before the Handler
 	err   error       // why the session could not be saved
+	page  http.Header // of the answer that says so
 }
 
 // Unwrap is for http.ResponseController.
@@ -561,19 +599,27 @@ func (w *responseWriter) start() error {
 		return w.err
 	}
 	err := w.x.commit(w.r.Context())
+	h := w.Header()
 	if err == nil {
-		w.x.announceIn(w.Header())
+		w.x.announce(h)
 		return nil
 	}
 	w.err = err
 	w.x.m.event(w.r.Context(), Event{Kind: CommitFailed, Err: err})
 	w.x.discard()
-	h := w.Header()
-	clear(h)
-	maps.Copy(h, w.outer)
-	w.x.announceIn(h) // what an earlier Save has stored is as it is
+	w.x.clean(h, w.outer)
+	w.x.announce(h) // what an earlier Save has stored is as it is
 	w.x.m.answer(w.ResponseWriter, w.r, err)
+	w.page = h.Clone()
 	return err
+}
+
+// announce is for when the handler has panicked: what it has saved is as it
+// is, and whoever recovers may answer.
+func (w *responseWriter) announce() {
+	if !w.x.started.Load() {
+		w.x.announce(w.Header())
+	}
 }
 
 // finish runs when the handler has returned.
@@ -582,20 +628,23 @@ func (w *responseWriter) finish() {
 		_ = w.start() // has answered
 		return
 	}
-	if w.err != nil {
+	if w.err != nil { // trailers of the page do not belong to the answer
+		h := w.Header()
+		clear(h)
+		maps.Copy(h, w.page)
 		return
 	}
 	if err := w.x.commit(w.r.Context()); err != nil {
 		w.x.m.event(w.r.Context(), Event{Kind: LateFailed, Err: err})
-		if w.x.m.cfg.Observer == nil {
+		if w.x.m.cfg.Observer == nil && !left(w.r, err) {
 			logError(w.r, fmt.Errorf("session: what changed after the response had started is not saved: %w", err))
 		}
 	}
 }
 
 func (w *responseWriter) WriteHeader(status int) {
-	informational := status >= 100 && status < 200 && status != http.StatusSwitchingProtocols
-	if !informational && w.start() != nil {
+	starts := status >= 200 && status <= 999 || status == http.StatusSwitchingProtocols // else it is informational, or panics
+	if starts && w.start() != nil {
 		return
 	}
 	w.ResponseWriter.WriteHeader(status)
@@ -621,6 +670,9 @@ func (w *responseWriter) ReadFrom(src io.Reader) (int64, error) {
 	if err := w.start(); err != nil {
 		return 0, err
 	}
+	if to, ok := w.ResponseWriter.(io.ReaderFrom); ok {
+		return to.ReadFrom(src)
+	}
 	return io.Copy(w.ResponseWriter, src)
 }
 
@@ -629,8 +681,10 @@ func (w *responseWriter) Flush() { _ = w.FlushError() }
 
 // FlushError is what http.ResponseController calls.
 func (w *responseWriter) FlushError() error {
-	if err := w.start(); err != nil {
-		return err
+	if canFlush(w.ResponseWriter) {
+		if err := w.start(); err != nil {
+			return err
+		}
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
@@ -640,6 +694,9 @@ func (w *responseWriter) FlushError() error {
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.err != nil {
 		return nil, nil, w.err
+	}
+	if !canHijack(w.ResponseWriter) {
+		return nil, nil, http.ErrNotSupported
 	}
 	first := !w.x.started.Swap(true)
 	var err error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -33,8 +34,20 @@ func serve(t testing.TB, m *session.Manager, token string, f func(w http.Respons
 		s, err := m.Get(r.Context())
 		check(t, err)
 		f(w, r, s)
-	})).ServeHTTP(w, r)
+	})).ServeHTTP(recorder{w}, r)
 	return w
+}
+
+// recorder has, beside what its own has, what the writer of an HTTP/1 server
+// has.
+type recorder struct{ *httptest.ResponseRecorder }
+
+func (w recorder) ReadFrom(src io.Reader) (int64, error) {
+	return io.Copy(w.ResponseRecorder, src)
+}
+
+func (w recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, errors.New("a recorder has no connection")
 }
 
 // sent returns the token that a response hands out.
@@ -146,7 +159,7 @@ func TestFailedSaveIsACleanError(t *testing.T) {
 			}))
 			w := httptest.NewRecorder()
 			w.Header().Set("X-Outer", "middleware")
-			h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+			h.ServeHTTP(recorder{w}, httptest.NewRequest("GET", "/", nil))
 			if w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "page") {
 				t.Errorf("status %d, body %q", w.Code, w.Body)
 			}

@@ -93,6 +93,7 @@ const (
 	LockAcquired                          // a lock was taken after a Wait
 	LockFailed                            // a lock was not to be had; Err says why
 	LockLost                              // a lease ran out, or was taken over, under its holder
+	TokenDuplicate                        // a request carried N tokens, not all alike: left over, or planted by a sibling host
 )
 
 // MarshalText is for logs.
@@ -101,7 +102,7 @@ func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 func (k EventKind) String() string {
 	names := [...]string{"", "TokenMalformed", "TokenUnknown", "TokenMoved", "SessionExpired", "Undecodable", "SessionCreated",
 		"SessionSaved", "SessionRotated", "SessionDestroyed", "Merged", "TouchSaved", "TouchFailed", "CommitFailed", "LateFailed",
-		"LockAcquired", "LockFailed", "LockLost"}
+		"LockAcquired", "LockFailed", "LockLost", "TokenDuplicate"}
 	if k > 0 && int(k) < len(names) {
 		return names[k]
 	}

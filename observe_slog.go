@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // LogConfig configures a [LogObserver]. The zero value is a good default.
@@ -37,7 +41,7 @@ type LogConfig struct {
 //   - Warn: a request failed that may be sent again; a call or a lock was slow;
 //     TouchFailed; CommitFailed because of a lock or too many conflicts;
 //     LateFailed, whatever the cause; LockFailed.
-//   - Info: TokenMalformed; CommitFailed as the session ended during the
+//   - Info: TokenMalformed; TokenDuplicate; CommitFailed as the session ended during the
 //     request, or the client was gone.
 //   - Debug: everything else.
 //
@@ -148,6 +152,7 @@ var eventTexts = [...]struct{ text, n string }{
 	LockAcquired:     {"session: locked", ""},
 	LockFailed:       {"session: no lock", ""},
 	LockLost:         {"session: lost its lock", ""},
+	TokenDuplicate:   {"session: a request has several tokens", "tokens"},
 }
 
 func (k EventKind) known() bool { return k > 0 && int(k) < len(eventTexts) }
@@ -179,7 +184,7 @@ func (o *LogObserver) Event(ctx context.Context, e Event) {
 
 func (o *LogObserver) level(e Event) slog.Level {
 	switch e.Kind {
-	case TokenMalformed:
+	case TokenMalformed, TokenDuplicate:
 		return slog.LevelInfo
 	case TouchFailed:
 		return slog.LevelWarn
@@ -221,5 +226,15 @@ func withError(attrs []slog.Attr, err error) []slog.Attr {
 	if err == nil {
 		return attrs
 	}
-	return append(attrs, slog.String("error", err.Error()))
+	return append(attrs, slog.String("error", printable(err.Error())))
+}
+
+// printable returns s, quoted if it has what a log must not take from others:
+// line ends, and whatever changes how the rest is shown.
+func printable(s string) string {
+	hidden := func(r rune) bool { return !unicode.IsPrint(r) }
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	return strconv.Quote(s)
 }

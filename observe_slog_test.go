@@ -91,6 +91,7 @@ func TestEventsAreLogged(t *testing.T) {
 		want  string
 	}{
 		{session.Event{Kind: session.TokenMalformed}, "INFO"},
+		{session.Event{Kind: session.TokenDuplicate, N: 2}, "INFO"},
 		{session.Event{Kind: session.TokenUnknown}, "DEBUG"},
 		{session.Event{Kind: session.TokenMoved}, "DEBUG"},
 		{session.Event{Kind: session.SessionExpired}, "DEBUG"},

@@ -258,9 +258,7 @@ func (m *Manager) Save(ctx context.Context, s *Session) error {
 		if s.closed {
 			return ErrClosed
 		}
-		err := s.save(ctx, limits{})
-		s.exchange.announce()
-		return err
+		return s.save(ctx, limits{})
 	})
 }
 
@@ -278,9 +276,7 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 			return nil
 		}
 		s.set(func() { s.discard(); s.closed = true })
-		err := s.save(ctx, limits{})
-		s.exchange.announce() // of a rotation whose outcome was not known
-		return err
+		return s.save(ctx, limits{})
 	})
 }
 

@@ -84,6 +84,9 @@
 //	    Tokens of requests for which there was no session.
 //	    session.reason: "malformed", "unknown" (destroyed, expired and deleted,
 //	    or planted) or "moved" (to a new ID a moment ago)
+//	session.token.duplicates  {request}, counter
+//	    Requests with several tokens that are not alike: left over, or planted
+//	    by a sibling host.
 //	session.active  {session}, gauge
 //	    Sessions in the store; only with [Config.Active].
 //

@@ -230,6 +230,7 @@ func (o *Observer) instrument(m metric.Meter, active func(context.Context) (int6
 		session.TouchSaved:       simple("session.touch.savings", "{write}", "Writes of a deadline that the touch interval has saved."),
 		session.TouchFailed:      simple("session.touch.failures", "{write}", "Deadlines that could not be moved."),
 		session.LockLost:         simple("session.lock.losses", "{lock}", "Locks that were lost under their holder."),
+		session.TokenDuplicate:   simple("session.token.duplicates", "{request}", "Requests with several tokens that are not alike."),
 	}
 	for outcome := range o.waits {
 		o.waits[outcome] = o.record(outcomes[outcome])

@@ -247,6 +247,7 @@ func TestEvents(t *testing.T) {
 			map[string]string{"session.lock.wait{session.outcome=canceled}": "1 1"},
 		},
 		{session.Event{Kind: session.LockLost, Err: errStore}, map[string]string{"session.lock.losses{}": "1"}},
+		{session.Event{Kind: session.TokenDuplicate, N: 2}, map[string]string{"session.token.duplicates{}": "1"}},
 		{session.Event{Kind: 99, N: 3}, map[string]string{}}, // of a later version
 	}
 	seen := map[session.EventKind]bool{}
