@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -92,42 +93,112 @@ func (l limits) next() time.Time {
 }
 
 // save stores what there is to store, and frees the lock that the session
-// holds. Between its tries it waits while another holder's lock is live. After
-// an error the changes are still pending, and a lock is still held.
+// holds. Where other writers or a lock are in its way, it waits for its turn.
+// After an error the changes are still pending, and a lock is still held.
 func (s *Session) save(ctx context.Context, limit limits) error {
-	err := within(ctx, limit.next(), s.commit)
-	if errors.Is(err, ErrLocked) {
-		return within(ctx, limit.all, func(ctx context.Context) error { return s.saveLocked(ctx, limit, err) })
+	var err error
+	if !s.lineUp() {
+		if err = within(ctx, limit.next(), s.commit); !s.inTheWay(err) {
+			return err
+		}
 	}
-	return err
+	return within(ctx, limit.all, func(ctx context.Context) error { return s.saveInTurn(ctx, limit, err) })
 }
 
-// saveLocked goes on with a save that failed with err, which is ErrLocked.
-func (s *Session) saveLocked(ctx context.Context, limit limits, err error) error {
-	w := s.m.newWait(s.key)
-	defer w.leave()
-	for errors.Is(err, ErrLocked) {
-		if s.hold != nil { // so the lock is another's by now
-			return s.hold.lose(err)
-		}
-		if werr := w.enter(ctx); werr != nil {
-			return s.lockError(werr, err)
-		}
-		rec, werr := w.untilFree(ctx)
-		switch {
-		case errors.Is(werr, ErrNotFound):
-			return &ConflictError{Gone: true}
-		case werr != nil:
-			return s.lockError(werr, err)
-		}
-		if s.moving == nil { // else it may be our own marker
-			if err := s.adopt(rec); err != nil {
-				return err
-			}
-		}
-		err = within(ctx, limit.next(), s.commit)
+// lineUp reports whether to wait for a turn without a try: where others of this
+// process do already, a try would end in a conflict, one's own or theirs; and a
+// rotation is two writes, between which nobody should come.
+func (s *Session) lineUp() bool {
+	return s.stored() && s.hold == nil && s.moving == nil && s.changed() && (s.rotating || s.m.writers.busy(s.key))
+}
+
+// inTheWay reports whether err, of a try to save, says that others were.
+func (s *Session) inTheWay(err error) bool {
+	var conflict *ConflictError
+	switch {
+	case errors.Is(err, ErrLocked):
+		return true
+	case s.rotating, s.hold != nil, !s.stored(), !errors.As(err, &conflict):
+		return false
 	}
-	return err
+	return !conflict.Gone
+}
+
+// saveInTurn saves when those of this process who came earlier have done so.
+// Each applies its changes to what the one before it has stored, and so meets
+// the writers of other processes only. err is that of a first try, if there was
+// one.
+func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error {
+	if s.hold != nil { // so the lock is another's by now
+		return s.hold.lose(err)
+	}
+	line, key := &s.m.writers, s.key
+	w := s.m.newWait(key)
+	t, werr := line.enter(ctx, key, math.MaxInt, w.deadline, !errors.Is(err, ErrLocked))
+	if werr != nil {
+		return s.lockError(werr, &LockedError{})
+	}
+	stored := t.stored
+	t.stored = nil
+	s.turn = &t
+	defer func() {
+		s.turn = nil
+		w.leave()
+		line.leave(key, t.stored)
+	}()
+	if stored != nil { // so it was not locked a moment ago
+		w = s.m.newWait(key)
+		line.moves(key, true)
+	}
+	if lk := &s.m.cfg.Lock; stored != nil && t.standBack {
+		if err := sleep(ctx, lk.MaxRetry+lk.MinRetry); err != nil {
+			return err
+		}
+	}
+	for conflicts := 0; ; {
+		if errors.Is(err, ErrConflict) {
+			conflicts++
+		}
+		switch {
+		case stored != nil && s.moving == nil:
+			err = s.adopt(*stored)
+		case errors.Is(err, ErrLocked):
+			err = s.untilFree(ctx, w, err)
+		case t.waited: // what a conflict has brought is old by now
+			err = within(ctx, limit.next(), s.reload)
+		case err != nil:
+			err = within(ctx, limit.next(), func(ctx context.Context) error { return s.catchUp(ctx, err, conflicts-1) })
+		}
+		stored, t.waited = nil, false
+		if err != nil || !s.changed() {
+			return err // or what others stored is what we would have
+		}
+		if err = within(ctx, limit.next(), s.commit); !s.inTheWay(err) {
+			if err == nil {
+				s.merged(ctx, conflicts)
+			}
+			return err
+		}
+		line.moves(key, !errors.Is(err, ErrLocked))
+	}
+}
+
+// untilFree waits until nobody holds the lock that a save has met, and takes
+// over what is stored then.
+func (s *Session) untilFree(ctx context.Context, w *wait, locked error) error {
+	if err := w.enter(ctx); err != nil {
+		return s.lockError(err, locked)
+	}
+	rec, err := w.untilFree(ctx)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return &ConflictError{Gone: true}
+	case err != nil:
+		return s.lockError(err, locked)
+	case s.moving != nil: // it may be our own marker
+		return nil
+	}
+	return s.adopt(rec)
 }
 
 // lockError is what a save fails with that has waited for a lock, until werr.
@@ -337,27 +408,24 @@ func (m *core) create(ctx context.Context, rec Record) (token, key string, v Ver
 
 // replace stores the session where it is.
 func (s *Session) replace(ctx context.Context) error {
-	for try := 0; s.changed(); try++ {
-		values := s.values()
-		rec, err := s.record(values, s.rec.Created)
-		if err != nil {
-			return err
-		}
-		rec.Version = s.rec.Version
-		// A deadline that is later than ours is that of a use since we read
-		// it, or by a clock that is ahead, unless a longer timeout has made it.
-		_, by := s.behind()
-		rec.KeepLater = by >= 0
-		if rec.Version, err = s.m.save(ctx, s.key, rec); err == nil {
-			s.settle(ctx, SessionSaved, rec, values)
-			s.merged(ctx, try)
-			return nil
-		}
-		if err = s.catchUp(ctx, err, try); err != nil {
-			return err
-		}
+	values := s.values()
+	rec, err := s.record(values, s.rec.Created)
+	if err != nil {
+		return err
 	}
-	return nil // what others stored is what we would have
+	rec.Version = s.rec.Version
+	// A deadline that is later than ours is that of a use since we read it, or
+	// by a clock that is ahead, unless a longer timeout has made it.
+	_, by := s.behind()
+	rec.KeepLater = by >= 0
+	if rec.Version, err = s.m.save(ctx, s.key, rec); err != nil {
+		return s.refused(ctx, err)
+	}
+	s.settle(ctx, SessionSaved, rec, values)
+	if s.turn != nil {
+		s.turn.stored = &Record{Data: rec.Data, Created: rec.Created, Expires: rec.Expires, Version: rec.Version}
+	}
+	return nil
 }
 
 // record encodes values into what the store is to hold.
@@ -425,31 +493,43 @@ func uncertain(err error) bool {
 	return err != nil && !isAny(err, ErrConflict, ErrNotFound, ErrLocked, ErrTooLarge, ErrEncode, ErrDecode)
 }
 
-// catchUp takes the error of a Save. After a conflict that may be tried again
-// it applies the changes to what is stored now, and returns nil.
-func (s *Session) catchUp(ctx context.Context, err error, try int) error {
+// refused takes the error of a Save, and returns that for the caller. A
+// conflict that may be tried again is returned as it is.
+func (s *Session) refused(ctx context.Context, err error) error {
 	if uncertain(err) {
 		s.unknown = err
 	}
 	var conflict *ConflictError
-	if !errors.As(err, &conflict) {
+	if !errors.As(err, &conflict) || !conflict.Gone && s.hold == nil {
 		return err
 	}
-	current := conflict.Current
 	conflict.Current = nil // not for the caller of Save
 	switch {
 	case conflict.Gone:
 		s.unlocked(ctx)
 		return err
-	case s.hold != nil && s.unknown != nil:
+	case s.unknown != nil:
 		return s.notKnown()
-	case s.hold != nil && s.m.leaser != nil:
+	case s.m.leaser != nil:
 		return s.hold.lose(err) // as nobody can write under a lock that is held
-	case s.hold != nil:
-		if lost := s.hold.check(); lost != nil {
-			return lost
-		}
-		return err // of somebody who does not lock: what this request has read is no longer true
+	}
+	if lost := s.hold.check(); lost != nil {
+		return lost
+	}
+	return err // of somebody who does not lock: what this request has read is no longer true
+}
+
+// catchUp takes the error of a Save. After a conflict that may be tried again
+// it applies the changes to what is stored now, and returns nil.
+func (s *Session) catchUp(ctx context.Context, err error, try int) error {
+	err = s.refused(ctx, err)
+	var conflict *ConflictError
+	if !errors.As(err, &conflict) || conflict.Gone || s.hold != nil {
+		return err
+	}
+	current := conflict.Current
+	conflict.Current = nil // not for the caller of Save
+	switch {
 	case try >= s.m.cfg.MaxMerges:
 		return fmt.Errorf("%w (%d times in a row)", err, try+1)
 	case try == 0 && current != nil:
@@ -531,9 +611,9 @@ func (s *Session) adopt(rec Record) error {
 	return err
 }
 
-// backoff waits between 2 ms and a bound that doubles up to 50 ms.
+// backoff waits between 2 ms and a bound that doubles up to 100 ms.
 func backoff(ctx context.Context, try int) error {
-	const shortest, longest = 2 * time.Millisecond, 50 * time.Millisecond
+	const shortest, longest = 2 * time.Millisecond, 100 * time.Millisecond
 	most := min(shortest<<min(try, 8), longest)
 	return sleep(ctx, shortest+rand.N(most))
 }

@@ -78,7 +78,8 @@ type Config struct {
 	CommitTimeout time.Duration
 
 	// MaxMerges is how often one Save tries again after a conflict before it
-	// fails with [ErrConflict]. Default 32.
+	// fails with [ErrConflict]. Default 32. The requests of one process line
+	// up after their first, so more than one are with other processes.
 	MaxMerges int
 
 	// ErrorHandler answers a request whose session could not be loaded or

@@ -32,8 +32,9 @@ import (
 // session is closed, also for goroutines that next has left behind.
 //
 // Saving does not end when the client goes away; it has [Config.CommitTimeout],
-// and [Lock.MaxWait] while another holder's lock is live. But a new session, or
-// a new ID, is not stored for a client that is gone. That the idle deadline
+// and [Lock.MaxWait] more to wait for its turn, while another holder's lock is
+// live or other requests save the session. But a new session, or a new ID, is
+// not stored for a client that is gone. That the idle deadline
 // cannot be moved is an Event, and no error page.
 //
 // A response whose handler asked for the session gets "Vary: Cookie", and

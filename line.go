@@ -17,9 +17,17 @@ type lines struct {
 }
 
 type line struct {
-	waiting []chan struct{} // each closed when it is its turn
-	since   time.Time       // since when this process has had the session, more or less without a break
-	left    time.Time       // when the last one left; zero while somebody is in front
+	waiting []chan *Record // each is told when it is its turn, and what the one before has stored
+	since   time.Time      // since when this process has had the session, more or less without a break
+	left    time.Time      // when the last one left; zero while somebody is in front
+	moves   bool           // no lock keeps the one in front
+}
+
+// turn is a request's place at the head of a line.
+type turn struct {
+	waited    bool    // others were in front before
+	standBack bool    // let other processes have their turn first
+	stored    *Record // what the one before has stored; then, what this one has
 }
 
 const (
@@ -32,9 +40,10 @@ const (
 	breather = 100 * time.Millisecond
 )
 
-// enter waits for its turn, at most until the deadline. The caller must then
-// call leave. It reports whether to stand back first.
-func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.Time) (standBack bool, err error) {
+// enter waits for its turn, behind at most so many others. At the deadline it
+// gives up, unless the line moves; then it waits as long once more. Where it
+// finds nobody, the line moves if the caller says so. The caller must leave.
+func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.Time, moves bool) (turn, error) {
 	ls.mu.Lock()
 	l, now := ls.m[key], time.Now()
 	if l == nil || !l.left.IsZero() {
@@ -46,40 +55,65 @@ func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.
 			l = &line{since: now}
 			ls.m[key] = l
 		}
-		standBack = l.step(now)
+		l.moves = moves
+		standBack := l.step(now)
 		ls.mu.Unlock()
-		return standBack, nil
+		return turn{standBack: standBack}, nil
 	}
 	if len(l.waiting) >= most {
 		ls.mu.Unlock()
-		return false, fmt.Errorf("%w: %d requests of this process wait already", ErrLockTimeout, most)
+		return turn{}, fmt.Errorf("%w: %d requests of this process wait already", ErrLockTimeout, most)
 	}
-	turn := make(chan struct{})
-	l.waiting = append(l.waiting, turn)
+	told := make(chan *Record, 1)
+	l.waiting = append(l.waiting, told)
 	ls.mu.Unlock()
 
 	timer := time.NewTimer(deadline.Sub(now))
 	defer timer.Stop()
-	select {
-	case <-turn:
-		ls.mu.Lock()
-		defer ls.mu.Unlock()
-		return l.step(time.Now()), nil
-	case <-timer.C:
-		err = ErrLockTimeout
-	case <-ctx.Done():
-		err = ctx.Err()
+	var err error
+	for err == nil {
+		select {
+		case rec := <-told:
+			ls.mu.Lock()
+			defer ls.mu.Unlock()
+			return turn{waited: true, standBack: l.step(time.Now()), stored: rec}, nil
+		case <-timer.C:
+			ls.mu.Lock()
+			if l.moves {
+				timer.Reset(max(deadline.Sub(now), breather))
+			} else {
+				err = ErrLockTimeout
+			}
+			ls.mu.Unlock()
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
 	}
 	ls.mu.Lock()
-	i := slices.Index(l.waiting, turn)
+	i := slices.Index(l.waiting, told)
 	if i >= 0 {
 		l.waiting = slices.Delete(l.waiting, i, i+1)
 	}
 	ls.mu.Unlock()
 	if i < 0 { // its turn came meanwhile
-		ls.leave(key)
+		ls.leave(key, <-told)
 	}
-	return false, err
+	return turn{}, err
+}
+
+// busy reports whether there is anybody in the line.
+func (ls *lines) busy(key string) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	l := ls.m[key]
+	return l != nil && l.left.IsZero()
+}
+
+// moves is for the one in front, which tells whether a lock keeps it.
+func (ls *lines) moves(key string, yes bool) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.m[key].moves = yes
 }
 
 // step is somebody's step to the front. It reports whether this process has
@@ -96,8 +130,8 @@ func (l *line) step(now time.Time) (standBack bool) {
 	return true
 }
 
-// leave lets the next one step to the front.
-func (ls *lines) leave(key string) {
+// leave lets the next one step to the front, and tells it what was stored.
+func (ls *lines) leave(key string, stored *Record) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	l := ls.m[key]
@@ -105,7 +139,7 @@ func (ls *lines) leave(key string) {
 		l.left = time.Now()
 		return
 	}
-	close(l.waiting[0])
+	l.waiting[0] <- stored
 	l.waiting = l.waiting[1:]
 }
 
@@ -128,6 +162,7 @@ func (ls *lines) forget(now time.Time) {
 type wait struct {
 	m        *core
 	key      string
+	most     int // of how many requests
 	deadline time.Time
 	pause    time.Duration
 	started  time.Time
@@ -136,7 +171,7 @@ type wait struct {
 
 func (m *core) newWait(key string) *wait {
 	now := time.Now()
-	return &wait{m: m, key: key, started: now, deadline: now.Add(m.cfg.Lock.MaxWait)}
+	return &wait{m: m, key: key, most: m.cfg.Lock.MaxWaiters, started: now, deadline: now.Add(m.cfg.Lock.MaxWait)}
 }
 
 // enter takes a place in the line and comes to its head.
@@ -145,12 +180,12 @@ func (w *wait) enter(ctx context.Context) error {
 		return nil
 	}
 	lk := &w.m.cfg.Lock
-	standBack, err := w.m.lines.enter(ctx, w.key, lk.MaxWaiters, w.deadline)
+	t, err := w.m.lines.enter(ctx, w.key, w.most, w.deadline, false)
 	if err != nil {
 		return err
 	}
 	w.inLine = true
-	if standBack {
+	if t.standBack {
 		if err = w.sleep(ctx, lk.MaxRetry+lk.MinRetry); err != nil {
 			w.leave()
 		}
@@ -161,7 +196,7 @@ func (w *wait) enter(ctx context.Context) error {
 func (w *wait) leave() {
 	if w.inLine {
 		w.inLine = false
-		w.m.lines.leave(w.key)
+		w.m.lines.leave(w.key, nil)
 	}
 }
 

@@ -30,7 +30,9 @@ type Lock struct {
 	// seconds, or TTL if that is longer; at least TTL.
 	MaxHold time.Duration
 
-	// MaxWait is how long a request waits for a lock. Default 10 seconds.
+	// MaxWait is how long a request waits for a lock; in the Handler, also how
+	// much longer than [Config.CommitTimeout] a save waits for its turn.
+	// Default 10 seconds.
 	MaxWait time.Duration
 
 	// MinRetry and MaxRetry bound the random pause between two looks at a
@@ -38,8 +40,10 @@ type Lock struct {
 	// 50 milliseconds; on Redis 2 and 10 are better.
 	MinRetry, MaxRetry time.Duration
 
-	// MaxWaiters is how many requests of this process may wait for one
-	// session; one more fails at once. Default 128.
+	// MaxWaiters is how many requests of this process may wait for the lock of
+	// one session in mode Exclusive; one more fails at once. Those that only
+	// wait to save have done their work, and are not counted: their time is
+	// bounded. Default 128.
 	MaxWaiters int
 
 	// OnTimeout is what becomes of a request that got no lock in time.

@@ -62,9 +62,10 @@ type Manager struct {
 // core is what all the views that [Manager.With] makes of a Manager share.
 type core struct {
 	backend Backend
-	leaser  Leaser // the backend, if it locks; nil if not
-	cfg     Config // with every default filled in
-	lines   lines
+	leaser  Leaser      // the backend, if it locks; nil if not
+	cfg     Config      // with every default filled in
+	lines   lines       // of those who want locks
+	writers lines       // of those who save and are in the way of each other
 	locking atomic.Bool // there is a Manager with mode Exclusive
 }
 
@@ -242,7 +243,9 @@ func (s *Session) end() {
 //
 // Cost: nothing for an unchanged session within [Config.TouchInterval] of the
 // last write, 1 Touch after that; 1 Save for changes, and one more for each
-// conflict; 2 Saves after Rotate or Login. In mode [Exclusive] it frees the
+// conflict; 2 Saves after Rotate or Login. Where several requests of this
+// process save one session, they do so in turn, and each has one conflict at
+// most, unless other processes write it too. In mode [Exclusive] it frees the
 // lock: with the same Save, or with 1 Release if nothing changed.
 //
 // It fails with [ErrNotFound] if the session was destroyed, got a new ID or

@@ -40,6 +40,7 @@ type Session struct {
 	rotating bool  // the next save moves the session to a new ID
 	login    bool  // and restarts the absolute timeout
 	moving   *move // a rotation whose outcome is not known
+	turn     *turn // at the head of the line, while it saves there
 	unknown  error // why it is not known whether the changes were stored
 	fresh    bool  // the deadline was written, or it was told that it need not be
 	dropped  bool  // the changes are to be discarded when the work is done

@@ -1,0 +1,54 @@
+package integration
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// TestManyWritersInOneProcess: all have read the session before the first one
+// saves. After its one conflict each has its turn, and none is turned away.
+func TestManyWritersInOneProcess(t *testing.T) {
+	const writers = 200
+	for _, processes := range []int{1, 2} {
+		eachStore(t, func(t *testing.T, a address) {
+			token := a.begin(t)
+			at, l := a.through(t)
+			var sessions []*session.Session
+			var managers []*session.Manager
+			for range processes { // a Manager is what a process has
+				managers = append(managers, at.manager(t, session.Config{}))
+			}
+			for i := range writers {
+				m := managers[i%processes]
+				s := mustOpen(t, m, token)
+				if err := visits.Update(s, inc); err != nil {
+					t.Fatal(err)
+				}
+				sessions = append(sessions, s)
+			}
+			began := time.Now()
+			var wg sync.WaitGroup
+			for i, s := range sessions {
+				wg.Go(func() {
+					m := managers[i%processes]
+					if err := errors.Join(m.Save(t.Context(), s), m.Close(t.Context(), s)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if n, _, _ := stored(t, a, token); n != writers {
+				t.Errorf("counted to %d, want %d", n, writers)
+			}
+			requests := total(l).Requests
+			t.Logf("%d processes: %s requests for each writer, %v", processes, perLock(requests, writers), time.Since(began).Round(time.Millisecond))
+			if requests > 4*writers {
+				t.Errorf("%d requests for %d writers", requests, writers)
+			}
+		})
+	}
+}
