@@ -53,12 +53,17 @@ var (
 // equal. See the package comment.
 func (c JSON) Marshal(v any) (_ []byte, err error) {
 	defer caught("JSON: Marshal", &err)
+	return c.marshal(v, true)
+}
+
+// marshal encodes v, which may be given an address or not.
+func (c JSON) marshal(v any, address bool) ([]byte, error) {
 	doubtful, perByte := false, 0
 	written := v
 	if v != nil {
 		t := jsonTypeFor(reflect.TypeOf(v))
 		doubtful, perByte = t.doubtful, t.perByte
-		if t.needsAddr {
+		if address && t.needsAddr {
 			// Methods on pointers can only be called where there is an address.
 			written = addressable(v).Addr().Interface()
 		}
@@ -95,7 +100,7 @@ func (c JSON) readBack(data []byte, v any) error {
 		return fmt.Errorf("codec: JSON: cannot keep this %T, as it could not be read back: %w", v, err)
 	}
 	same := comparer{own: jsonWritesItself, leftOut: jsonLeftOut, alone: func(v any) (bool, error) {
-		data, err := c.Marshal(v)
+		data, err := c.marshal(v, false) // as it is in an any
 		if err == nil && !wholeInAny(data) {
 			err = errInAny
 		}

@@ -178,6 +178,8 @@ func (c *comparer) mapping(x, y reflect.Value, inside bool) string {
 // if it cannot be told.
 func keyInAny(key reflect.Value) reflect.Value {
 	switch key.Kind() {
+	case reflect.Invalid:
+		return reflect.Zero(anyType)
 	case reflect.Bool:
 		return reflect.ValueOf(key.Bool())
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
@@ -192,7 +194,7 @@ func keyInAny(key reflect.Value) reflect.Value {
 	case reflect.String:
 		return reflect.ValueOf(key.String())
 	}
-	if key.IsValid() && key.Type() == timeType && key.CanInterface() {
+	if key.Type() == timeType && key.CanInterface() {
 		return reflect.ValueOf(key.Interface().(time.Time).UTC().Round(0))
 	}
 	return reflect.Value{}
@@ -209,8 +211,8 @@ func (c *comparer) content(x, y reflect.Value, inside bool) string {
 	case y.IsValid() && x.Type() == y.Type():
 		return c.same(x, y, inside)
 	case !inside && x.CanInterface():
-		if isNil(x) {
-			return differs(!y.IsValid(), t)
+		if !y.IsValid() && isEmpty(x) {
+			return ""
 		}
 		if c.own(x.Type()) || !y.IsValid() || !simple(x.Kind()) {
 			null, err := c.alone(x.Interface())
@@ -223,10 +225,14 @@ func (c *comparer) content(x, y reflect.Value, inside bool) string {
 	return differs(y.IsValid() && sameScalar(x, y), x.Type())
 }
 
-func isNil(v reflect.Value) bool {
+// isEmpty reports whether v may become nil in an any: where omitempty says so,
+// or as it was nil.
+func isEmpty(v reflect.Value) bool {
 	switch v.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Slice:
+	case reflect.Pointer:
 		return v.IsNil()
+	case reflect.Map, reflect.Slice, reflect.Array:
+		return v.Len() == 0
 	}
 	return false
 }
