@@ -469,6 +469,7 @@ func (twoValues) MarshalMsgpack() ([]byte, error) { return []byte{1, 2}, nil }
 func (twoValues) MarshalJSON() ([]byte, error)    { return []byte("1 2"), nil }
 func (oneSide) MarshalMsgpack() ([]byte, error)   { return []byte{1}, nil }
 func (failing) MarshalMsgpack() ([]byte, error)   { return nil, errFailing }
+func (*failing) UnmarshalMsgpack([]byte) error    { return errFailing }
 func (failing) MarshalJSON() ([]byte, error)      { return nil, errFailing }
 
 // TestMarshalErrors: what cannot be encoded is an error.
@@ -531,6 +532,9 @@ func TestMarshalErrors(t *testing.T) {
 	}
 	if err := (codec.MessagePack{}).Unmarshal([]byte{1}, new(oneSide)); err == nil {
 		t.Error("a type without a method to decode it is decoded")
+	}
+	if data, err := (codec.MessagePack{}).Marshal(oneSide{}); err == nil {
+		t.Errorf("a type without a method to decode it is encoded as %x", data)
 	}
 }
 

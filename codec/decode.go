@@ -19,8 +19,18 @@ const timestamp = -1
 // decoder reads a value that has passed walk: no length in it is greater than
 // what is there.
 type decoder struct {
-	data []byte
-	pos  int
+	data   []byte
+	pos    int
+	left   int // bytes of memory that may still be taken
+	custom customDecoding
+}
+
+// charge accounts for memory that is about to be taken.
+func (d *decoder) charge(size int) error {
+	if d.left -= size; d.left < 0 {
+		return errMemory
+	}
+	return nil
 }
 
 var errPointer = errors.New("codec: Unmarshal needs a pointer that is not nil")
@@ -30,7 +40,7 @@ func misfit(h header, t reflect.Type) error {
 }
 
 func unmarshal(data []byte, v any) error {
-	d := decoder{data: data}
+	d := decoder{data: data, left: allowance(len(data))}
 	switch v := v.(type) {
 	case *any:
 		if v != nil {
@@ -93,6 +103,9 @@ func (d *decoder) value(p *plan, v reflect.Value) error {
 	}
 	switch p.op {
 	case opPtr:
+		if err := d.charge(room(int(p.elem.typ.Size()))); err != nil {
+			return err
+		}
 		e := reflect.New(p.elem.typ)
 		v.Set(e)
 		return d.value(p.elem, e.Elem())
@@ -103,17 +116,8 @@ func (d *decoder) value(p *plan, v reflect.Value) error {
 		}
 		v.Set(reflect.ValueOf(x)) // nil came above
 		return nil
-	case opCustom, opRaw:
-		raw, err := d.raw()
-		if err != nil {
-			return err
-		}
-		if p.op == opRaw {
-			return v.Addr().Interface().(msgpack.Unmarshaler).UnmarshalMsgpack(bytes.Clone(raw))
-		}
-		return custom(raw, v.Addr().Interface().(msgpack.CustomDecoder))
-	case opOneSide:
-		return fmt.Errorf("codec: MessagePack: %v has a method to encode it, but none to decode it", p.typ)
+	case opCustom, opRaw, opBinary, opText:
+		return d.method(p, v.Addr().Interface())
 	}
 
 	h := d.head()
@@ -148,12 +152,12 @@ func (d *decoder) value(p *plan, v reflect.Value) error {
 	case opString:
 		if h.kind == kindStr {
 			v.SetString(string(d.take(h.n)))
-			return nil
+			return d.charge(room(int(h.n)))
 		}
 	case opBytes:
 		if h.kind == kindBin || h.kind == kindStr {
 			v.SetBytes(append(make([]byte, 0, h.n), d.take(h.n)...))
-			return nil
+			return d.charge(room(int(h.n)))
 		}
 	case opByteArray:
 		if h.kind == kindBin && h.n == uint64(v.Len()) {
@@ -198,31 +202,63 @@ func (d *decoder) value(p *plan, v reflect.Value) error {
 			v.Set(reflect.ValueOf(t))
 			return nil
 		}
-	case opBinary, opText:
-		if h.kind == kindBin || h.kind == kindStr {
-			b := bytes.Clone(d.take(h.n))
-			if p.op == opBinary {
-				return v.Addr().Interface().(encoding.BinaryUnmarshaler).UnmarshalBinary(b)
-			}
-			return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText(b)
-		}
 	}
 	return misfit(h, p.typ)
 }
 
-// custom runs a DecodeMsgpack method. It does not use the pool of decoders:
-// what one of them recorded when a value failed to decode stays in it.
-func custom(raw []byte, v msgpack.CustomDecoder) error {
-	r := bytes.NewReader(raw)
-	dec := msgpack.NewDecoder(r)
-	dec.SetCustomStructTag("json")
-	if err := v.DecodeMsgpack(dec); err != nil {
-		return fmt.Errorf("codec: MessagePack: %w", err)
+// method has the value v points to read itself.
+func (d *decoder) method(p *plan, v any) (err error) {
+	start := d.pos
+	if p.op == opBinary || p.op == opText {
+		h := d.head()
+		if h.kind != kindBin && h.kind != kindStr {
+			return misfit(h, p.typ)
+		}
+		b := bytes.Clone(d.take(h.n))
+		if p.op == opBinary {
+			err = v.(encoding.BinaryUnmarshaler).UnmarshalBinary(b)
+		} else {
+			err = v.(encoding.TextUnmarshaler).UnmarshalText(b)
+		}
+	} else {
+		var raw []byte
+		if raw, err = d.raw(); err != nil {
+			return err
+		}
+		if p.op == opRaw {
+			err = v.(msgpack.Unmarshaler).UnmarshalMsgpack(bytes.Clone(raw))
+		} else {
+			var all bool
+			if all, err = d.custom.run(raw, v.(msgpack.CustomDecoder)); err == nil && !all {
+				return fmt.Errorf("codec: MessagePack: %v left a part of its value unread", p.typ)
+			}
+		}
 	}
-	if r.Len() != 0 {
-		return fmt.Errorf("codec: MessagePack: %T left a part of its value unread", v)
+	if err != nil {
+		return &quietError{fmt.Sprintf("codec: MessagePack: the method of %v that decodes it failed with a %T (byte %d of %d)",
+			p.typ, err, start, len(d.data)), err}
 	}
 	return nil
+}
+
+// customDecoding is what DecodeMsgpack methods read from. It is made for one
+// call of Unmarshal: in a pool, what a value recorded that failed would stay.
+type customDecoding struct {
+	r   *bytes.Reader
+	dec *msgpack.Decoder
+}
+
+// run runs a DecodeMsgpack method and reports whether it has read all.
+func (c *customDecoding) run(raw []byte, v msgpack.CustomDecoder) (all bool, err error) {
+	if c.dec == nil {
+		c.r = bytes.NewReader(nil)
+		c.dec = msgpack.NewDecoder(c.r)
+	}
+	c.r.Reset(raw)
+	c.dec.Reset(c.r)
+	c.dec.SetCustomStructTag("json")
+	err = v.DecodeMsgpack(c.dec)
+	return c.r.Len() == 0, err
 }
 
 func (d *decoder) float(h header, p *plan, v reflect.Value) error {
@@ -251,23 +287,13 @@ func (d *decoder) float(h header, p *plan, v reflect.Value) error {
 	return nil
 }
 
-// firstChunk is how many bytes of elements are made before one was read.
-const firstChunk = 16 << 10
-
 func (d *decoder) slice(p *plan, v reflect.Value, n int) error {
-	s := reflect.New(p.typ).Elem()
-	first := n
-	if size := p.elem.typ.Size(); size > 0 {
-		first = min(n, int(max(1, firstChunk/size)))
+	if err := d.charge(roomFor(n, p.elem.typ)); err != nil {
+		return err
 	}
-	s.Set(reflect.MakeSlice(p.typ, 0, first))
+	s := reflect.MakeSlice(p.typ, n, n)
 	for i := range n {
-		if i == s.Cap() {
-			s.Grow(1)
-		}
-		s.SetLen(i + 1)
-		e := s.Index(i)
-		if err := d.value(p.elem, e); err != nil {
+		if err := d.value(p.elem, s.Index(i)); err != nil {
 			return err
 		}
 	}
@@ -275,12 +301,11 @@ func (d *decoder) slice(p *plan, v reflect.Value, n int) error {
 	return nil
 }
 
-// firstEntries is how many entries of a map are made room for before one was
-// read.
-const firstEntries = 64
-
 func (d *decoder) mapValue(p *plan, v reflect.Value, n int) error {
-	m := reflect.MakeMapWithSize(p.typ, min(n, firstEntries))
+	if err := d.charge(mapRoom(p.typ, n)); err != nil {
+		return err
+	}
+	m := reflect.MakeMapWithSize(p.typ, n)
 	key := reflect.New(p.key.typ).Elem()
 	elem := reflect.New(p.elem.typ).Elem()
 	for i := range n {
@@ -305,12 +330,18 @@ func (d *decoder) mapValue(p *plan, v reflect.Value, n int) error {
 }
 
 func (d *decoder) structMap(p *plan, v reflect.Value, n uint64) error {
+	seen := uint64(0) // the first 64 fields
 	for range n {
 		h := d.head()
 		if h.kind != kindStr {
 			return fmt.Errorf("codec: MessagePack: a field's name is a string, this is %v", h.kind)
 		}
 		if i, ok := p.byName[string(d.take(h.n))]; ok {
+			bit := uint64(1) << i
+			if seen&bit != 0 {
+				return errDuplicate
+			}
+			seen |= bit
 			if err := d.field(&p.fields[i], v); err != nil {
 				return err
 			}
@@ -328,6 +359,9 @@ func (d *decoder) field(f *field, v reflect.Value) error {
 				if d.data[d.pos] == 0xc0 {
 					d.pos++ // how a nil embedded pointer is written
 					return nil
+				}
+				if err := d.charge(room(int(v.Type().Elem().Size()))); err != nil {
+					return err
 				}
 				v.Set(reflect.New(v.Type().Elem()))
 			}
@@ -358,6 +392,10 @@ func (d *decoder) time(h header) (time.Time, error) {
 	return time.Unix(sec, int64(nsec)).UTC(), nil
 }
 
+// boxed is what an any takes for a value of size bytes; the any itself is part
+// of whatever it is in.
+func (d *decoder) boxed(size int, x any) (any, error) { return x, d.charge(room(size)) }
+
 func (d *decoder) any() (any, error) {
 	h := d.head()
 	switch h.kind {
@@ -367,21 +405,28 @@ func (d *decoder) any() (any, error) {
 		return h.n == 1, nil
 	case kindUint:
 		if h.n > math.MaxInt64 {
-			return h.n, nil
+			return d.boxed(8, h.n)
 		}
-		return int64(h.n), nil
+		return d.boxed(8, int64(h.n))
 	case kindNeg:
-		return int64(h.n), nil
+		return d.boxed(8, int64(h.n))
 	case kindFloat:
-		return math.Float64frombits(h.n), nil
+		return d.boxed(8, math.Float64frombits(h.n))
 	case kindStr:
-		return string(d.take(h.n)), nil
+		return d.boxed(16+room(int(h.n)), string(d.take(h.n)))
 	case kindBin:
-		return append(make([]byte, 0, h.n), d.take(h.n)...), nil
+		return d.boxed(24+room(int(h.n)), append(make([]byte, 0, h.n), d.take(h.n)...))
 	case kindExt:
-		return d.time(h)
+		t, err := d.time(h)
+		if err != nil {
+			return nil, err
+		}
+		return d.boxed(24, t)
 	case kindArray:
-		s := make([]any, 0, h.n) // each takes at least a byte of data
+		if err := d.charge(24 + room(16*int(h.n))); err != nil {
+			return nil, err
+		}
+		s := make([]any, 0, h.n)
 		for range h.n {
 			x, err := d.any()
 			if err != nil {
@@ -392,7 +437,13 @@ func (d *decoder) any() (any, error) {
 		return s, nil
 	}
 
-	m := make(map[string]any, min(h.n, firstEntries))
+	if kh, _, _ := readHeader(d.data, d.pos); h.n > 0 && kh.kind != kindStr {
+		return d.anyMap(nil, h.n)
+	}
+	if err := d.charge(entriesRoom(32, int(h.n))); err != nil {
+		return nil, err
+	}
+	m := make(map[string]any, h.n)
 	for i := range h.n {
 		kh, pos, _ := readHeader(d.data, d.pos)
 		if kh.kind != kindStr {
@@ -400,6 +451,9 @@ func (d *decoder) any() (any, error) {
 		}
 		d.pos = pos
 		key := string(d.take(kh.n))
+		if err := d.charge(room(int(kh.n))); err != nil {
+			return nil, err
+		}
 		x, err := d.any()
 		if err != nil {
 			return nil, err
@@ -415,7 +469,10 @@ func (d *decoder) any() (any, error) {
 // anyMap goes on with a map in which a key that is no string was met. It does
 // not start again: nested maps would double the work at each level.
 func (d *decoder) anyMap(read map[string]any, n uint64) (any, error) {
-	m := make(map[any]any, len(read)+1)
+	if err := d.charge(entriesRoom(32, int(n)) + 16*len(read)); err != nil {
+		return nil, err
+	}
+	m := make(map[any]any, n)
 	for k, x := range read {
 		m[k] = x
 	}

@@ -80,7 +80,8 @@ type everything struct {
 }
 
 // fuzzUnmarshal: no data makes Unmarshal panic or use memory without bound,
-// and what it accepts can be written, read, and written again.
+// and what it accepts can be written, read, and written again, or is refused
+// as something that would be lost.
 func fuzzUnmarshal(f *testing.F, c coder) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := bytes.Clone(data)
@@ -104,6 +105,9 @@ func fuzzUnmarshal(f *testing.F, c coder) {
 				continue
 			}
 			first, err := c.Marshal(reflect.ValueOf(v).Elem().Interface())
+			if err != nil && strings.Contains(err.Error(), "would not be read back equal") {
+				continue // an embedded pointer to a struct in which all is left out
+			}
 			if err != nil {
 				t.Fatalf("%T: what was decoded cannot be encoded: %v", v, err)
 			}

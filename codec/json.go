@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
+	"reflect"
 	"slices"
 	"unicode/utf8"
 )
@@ -46,26 +48,98 @@ var (
 // What encoding/json refuses is an error (channels, functions, NaN, cycles).
 // So is a string that is not valid UTF-8, which encoding/json would change
 // without a word (it is known by the escape \ufffd, which a MarshalJSON method
-// must therefore not write), and a value that is nested too deep or too large.
+// must therefore not write), a name that is twice in an object, a value that is
+// nested too deep or too large, and every value that would not be read back
+// equal. See the package comment.
 func (c JSON) Marshal(v any) (_ []byte, err error) {
 	defer caught("JSON: Marshal", &err)
+	return c.marshal(v, true)
+}
+
+// marshal encodes v, which may be given an address or not.
+func (c JSON) marshal(v any, address bool) ([]byte, error) {
+	doubtful, perByte := false, 0
+	written := v
+	if v != nil {
+		t := jsonTypeFor(reflect.TypeOf(v))
+		doubtful, perByte = t.doubtful, t.perByte
+		if address && t.needsAddr {
+			// Methods on pointers can only be called where there is an address.
+			written = addressable(v).Addr().Interface()
+		}
+	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, fmt.Errorf("codec: JSON: %w", err)
+	if err := enc.Encode(written); err != nil {
+		return nil, quiet("JSON: Marshal", err)
 	}
 	out := bytes.TrimSuffix(buf.Bytes(), []byte{'\n'})
 	if len(out) > c.maxSize() {
 		return nil, errSize
 	}
-	if err := c.scanOne(out); err != nil {
+	if err := c.scanOne(out, doubtful); err != nil {
 		return nil, err
 	}
 	if replaced(out) {
 		return nil, errJSONUTF8
 	}
+	if doubtful || mayExceed(perByte, len(out)) {
+		if err := c.readBack(out, v); err != nil {
+			return nil, err
+		}
+	}
 	return out, nil
+}
+
+// readBack fails if data does not give v again.
+func (c JSON) readBack(data []byte, v any) error {
+	x := addressable(v)
+	y := reflect.New(x.Type())
+	if err := c.Unmarshal(data, y.Interface()); err != nil {
+		return fmt.Errorf("codec: JSON: cannot keep this %T, as it could not be read back: %w", v, err)
+	}
+	same := comparer{own: jsonWritesItself, leftOut: jsonLeftOut, alone: func(v any) (bool, error) {
+		data, err := c.marshal(v, false) // as it is in an any
+		if err == nil && !wholeInAny(data) {
+			err = errInAny
+		}
+		return string(data) == "null", err
+	}}
+	if where := same.back(x, y.Elem()); where != "" {
+		return lost("JSON", x.Type(), where)
+	}
+	return nil
+}
+
+var errInAny = errors.New("codec: JSON: an integer is too great for a float64, which it becomes in an any")
+
+// wholeInAny reports whether the integers in data stay what they are where
+// they become float64.
+func wholeInAny(data []byte) bool {
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case c == '"':
+			for i++; data[i] != '"'; i++ {
+				if data[i] == '\\' {
+					i++
+				}
+			}
+		case digit(c):
+			start := i
+			for i < len(data) && bytes.IndexByte([]byte("+-.0123456789Ee"), data[i]) >= 0 {
+				i++
+			}
+			number := string(data[start:i])
+			i--
+			if n, ok := new(big.Int).SetString(number, 10); ok && len(number) > 15 { // fewer digits always are
+				if _, accuracy := new(big.Float).SetInt(n).Float64(); accuracy != big.Exact {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // replaced reports whether the escape that encoding/json writes for a byte
@@ -86,22 +160,32 @@ func replaced(data []byte) bool {
 
 // Unmarshal decodes data into the pointer v by the rules of [json.Unmarshal].
 // What Marshal does not write is an error: spaces between values, anything
-// after the value, strings that are not valid UTF-8. After an error *v is
-// undefined.
+// after the value, strings that are not valid UTF-8, a name that is twice in an
+// object. After an error *v is undefined.
 //
 // An integer comes back exactly when *v is of an integer type, and a number
 // that does not fit it is an error. Where the type is any, encoding/json gives
 // float64 for all numbers, which is exact only up to 2^53.
+//
+// Work is proportional to len(data), and memory is bounded as the package
+// comment says.
 func (c JSON) Unmarshal(data []byte, v any) (err error) {
 	if len(data) > c.maxSize() {
 		return errSize
 	}
-	if err := c.scanOne(data); err != nil {
+	if err := c.scanOne(data, true); err != nil {
 		return err
 	}
 	defer caught("JSON: Unmarshal", &err)
+	if t := reflect.TypeOf(v); t != nil && t.Kind() == reflect.Pointer {
+		if mayExceed(jsonTypeFor(t.Elem()).perByte, len(data)) {
+			if err := measure(data, t.Elem()); err != nil {
+				return err
+			}
+		}
+	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("codec: JSON: %w", err)
+		return quiet("JSON: Unmarshal", err)
 	}
 	return nil
 }
@@ -122,7 +206,7 @@ func (c JSON) Join(values map[string][]byte) ([]byte, error) {
 		if len(v) > c.maxSize() {
 			return nil, errSize
 		}
-		if err := c.scanOne(v); err != nil {
+		if err := c.scanOne(v, false); err != nil {
 			return nil, err
 		}
 		keys = append(keys, k)
@@ -201,12 +285,13 @@ func (c JSON) Split(data []byte) (map[string][]byte, error) {
 	}
 }
 
-// scanOne checks that data is one value and nothing else.
-func (c JSON) scanOne(data []byte) error {
+// scanOne checks that data is one value and nothing else, and with once set
+// that no name is twice in an object.
+func (c JSON) scanOne(data []byte, once bool) error {
 	if len(data) == 0 {
 		return errEmpty
 	}
-	s := scanner{data: data}
+	s := scanner{data: data, once: once}
 	if err := s.value(c.maxDepth()); err != nil {
 		return err
 	}
@@ -239,6 +324,7 @@ func appendKey(b []byte, key string) []byte {
 type scanner struct {
 	data []byte
 	pos  int
+	once bool // refuse a name that is twice in an object
 }
 
 func (s *scanner) bad(what string) error {
@@ -296,10 +382,15 @@ func (s *scanner) nested(open byte, depth int) error {
 	if s.next(end) {
 		return nil
 	}
+	var names nameSet
 	for {
 		if open == '{' {
+			start := s.pos
 			if err := s.str(); err != nil {
 				return err
+			}
+			if s.once && !names.add(s.data[start:s.pos]) {
+				return s.bad("a name is twice in an object")
 			}
 			if !s.next(':') {
 				return s.bad("no colon after a key")
@@ -316,6 +407,36 @@ func (s *scanner) nested(open byte, depth int) error {
 		}
 		return s.bad("neither a comma nor the end after a value")
 	}
+}
+
+// nameSet holds the names of an object, as they are written. A character that
+// is written in another way than Marshal does makes another name.
+type nameSet struct {
+	few  [16][]byte
+	n    int
+	many map[string]bool
+}
+
+// add reports whether the name was not there.
+func (s *nameSet) add(name []byte) bool {
+	for _, other := range s.few[:s.n] {
+		if bytes.Equal(name, other) {
+			return false
+		}
+	}
+	if s.n < len(s.few) {
+		s.few[s.n] = name
+		s.n++
+		return true
+	}
+	if s.many[string(name)] {
+		return false
+	}
+	if s.many == nil {
+		s.many = make(map[string]bool)
+	}
+	s.many[string(name)] = true
+	return true
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }

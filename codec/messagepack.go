@@ -57,18 +57,6 @@ func (c MessagePack) maxDepth() int {
 func (c MessagePack) maxValues() int { return orDefault(c.MaxValues, DefaultMaxValues) }
 func (c MessagePack) maxSize() int   { return orDefault(c.MaxSize, DefaultMaxSize) }
 
-// caught turns a panic into an error, for the deferred call in the methods
-// that run methods of the values they are given.
-func caught(format string, err *error) {
-	if p := recover(); p != nil {
-		if e, ok := p.(error); ok {
-			*err = fmt.Errorf("codec: "+format+": panic: %w", e)
-		} else {
-			*err = fmt.Errorf("codec: "+format+": panic: %v", p)
-		}
-	}
-}
-
 // scratch is what Marshal writes to. It refuses to grow past max, which also
 // ends the encoding of a value that contains itself.
 type scratch struct {
@@ -111,12 +99,15 @@ func (s *scratch) free() {
 //
 // These are errors: channels, functions, complex numbers; interfaces with
 // methods; structs that have fields but none that is exported, or two that
-// are encoded under one name, or a field tagged intern; extensions other than
-// the timestamp; values of maps, or of any, whose methods are on the pointer;
-// a value that is nested too deep or contains itself, or is too large.
+// are encoded under one name, or a field tagged intern; types that have a
+// method to encode them and none to decode them; extensions other than the
+// timestamp; values of maps, or of any, whose methods are on the pointer; a
+// value that is nested too deep or contains itself, or is too large; and every
+// value that would not be read back equal. See the package comment.
 func (c MessagePack) Marshal(v any) (_ []byte, err error) {
 	defer caught("MessagePack: Marshal", &err)
-	unsorted, addr := false, false
+	unsorted, doubtful, perByte := false, false, 0
+	written := v
 	switch v.(type) {
 	case nil, bool, string, []byte, int, int64, uint, uint64, float64:
 	default:
@@ -124,7 +115,7 @@ func (c MessagePack) Marshal(v any) (_ []byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		unsorted, addr = p.unsorted, p.needsAddr
+		unsorted, doubtful, perByte = p.unsorted, p.doubtful, p.perByte
 		if p.dynamic {
 			ck := checker{left: c.maxSize(), unsorted: unsorted}
 			// A level of nesting takes at most an interface, the pointers in
@@ -132,14 +123,12 @@ func (c MessagePack) Marshal(v any) (_ []byte, err error) {
 			if err := ck.check(p, reflect.ValueOf(v), (2+maxPointers)*(c.maxDepth()+1)); err != nil {
 				return nil, err
 			}
-			unsorted = ck.unsorted
+			unsorted, doubtful = ck.unsorted, doubtful || ck.doubtful
 		}
-	}
-	if addr {
-		// Methods on pointers can only be called where there is an address.
-		p := reflect.New(reflect.TypeOf(v))
-		p.Elem().Set(reflect.ValueOf(v))
-		v = p.Interface()
+		if p.needsAddr {
+			// Methods on pointers can only be called where there is an address.
+			written = addressable(v).Addr().Interface()
+		}
 	}
 
 	s := scratches.Get().(*scratch)
@@ -149,7 +138,7 @@ func (c MessagePack) Marshal(v any) (_ []byte, err error) {
 	enc.SetSortMapKeys(true)
 	enc.UseCompactInts(true)
 	enc.SetCustomStructTag("json")
-	err = enc.Encode(v)
+	err = enc.Encode(written)
 	// After a panic neither is given back, so that nothing half-used is kept.
 	enc.Reset(nil)
 	msgpack.PutEncoder(enc)
@@ -157,9 +146,9 @@ func (c MessagePack) Marshal(v any) (_ []byte, err error) {
 
 	if err != nil {
 		if errors.Is(err, errSize) {
-			return nil, err
+			return nil, errSize
 		}
-		return nil, fmt.Errorf("codec: MessagePack: %w", err)
+		return nil, quiet("MessagePack: Marshal", err)
 	}
 	if err := walkOne(s.b, c.maxDepth()); err != nil {
 		return nil, err
@@ -169,7 +158,37 @@ func (c MessagePack) Marshal(v any) (_ []byte, err error) {
 			return nil, err
 		}
 	}
-	return bytes.Clone(s.b), nil
+	out := bytes.Clone(s.b)
+	if doubtful || mayExceed(perByte, len(out)) {
+		if err := c.readBack(out, v); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// addressable returns a copy of v that has an address.
+func addressable(v any) reflect.Value {
+	x := reflect.New(reflect.TypeOf(v)).Elem()
+	x.Set(reflect.ValueOf(v))
+	return x
+}
+
+// readBack fails if data does not give v again.
+func (c MessagePack) readBack(data []byte, v any) error {
+	x := addressable(v)
+	y := reflect.New(x.Type())
+	if err := c.Unmarshal(data, y.Interface()); err != nil {
+		return fmt.Errorf("codec: MessagePack: cannot keep this %T, as it could not be read back: %w", v, err)
+	}
+	same := comparer{own: writesItself, leftOut: leftOut, alone: func(v any) (bool, error) {
+		data, err := c.Marshal(v)
+		return len(data) == 1 && data[0] == 0xc0, err
+	}}
+	if where := same.back(x, y.Elem()); where != "" {
+		return lost("MessagePack", x.Type(), where)
+	}
+	return nil
 }
 
 // Unmarshal decodes data into the pointer v. A value that does not fit the

@@ -32,11 +32,10 @@ const (
 	opPtr
 	opAny
 	opTime
-	opCustom  // DecodeMsgpack
-	opRaw     // UnmarshalMsgpack
-	opBinary  // UnmarshalBinary
-	opText    // UnmarshalText
-	opOneSide // can write itself, cannot read itself
+	opCustom // DecodeMsgpack
+	opRaw    // UnmarshalMsgpack
+	opBinary // UnmarshalBinary
+	opText   // UnmarshalText
 )
 
 // plan is what this package knows of a type. Plans of recursive types are
@@ -56,6 +55,11 @@ type plan struct {
 	unsorted bool
 	// needsAddr: some of its types have their methods on the pointer.
 	needsAddr bool
+	// doubtful: a value may be written in a way that loses a part of it. It has
+	// to be read back and compared.
+	doubtful bool
+	// perByte is how much memory one byte of data may become.
+	perByte int
 
 	busy bool
 }
@@ -106,7 +110,10 @@ func (p *plan) inherit(part *plan) bool {
 	p.dynamic = p.dynamic || part.dynamic
 	p.unsorted = p.unsorted || part.unsorted
 	p.needsAddr = p.needsAddr || part.needsAddr
-	return was.dynamic != p.dynamic || was.unsorted != p.unsorted || was.needsAddr != p.needsAddr
+	p.doubtful = p.doubtful || part.doubtful
+	p.perByte = max(p.perByte, part.perByte)
+	return was.dynamic != p.dynamic || was.unsorted != p.unsorted || was.needsAddr != p.needsAddr ||
+		was.doubtful != p.doubtful || was.perByte != p.perByte
 }
 
 type builder struct{ plans map[reflect.Type]*plan }
@@ -160,10 +167,17 @@ func (b *builder) fill(p *plan) (err error) {
 		}
 		p.op = opPtr
 		p.elem, err = b.build(t.Elem())
+		p.perByte = pointed(t)
+		switch t.Elem().Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+			p.doubtful = true // nil at either level is written as nil
+		}
 		return err
 	}
-	if t.Kind() != reflect.Interface && p.methods() {
-		return nil
+	if t.Kind() != reflect.Interface {
+		if ok, err := p.methods(); ok || err != nil {
+			return err
+		}
 	}
 
 	switch t.Kind() {
@@ -187,6 +201,7 @@ func (b *builder) fill(p *plan) (err error) {
 			return nil
 		case t.Kind() == reflect.Slice:
 			p.op = opSlice
+			p.perByte = room(int(t.Elem().Size())) + pointed(t.Elem())
 		default:
 			p.op = opArray
 		}
@@ -196,6 +211,12 @@ func (b *builder) fill(p *plan) (err error) {
 		if p.key, err = b.build(t.Key()); err != nil {
 			return err
 		}
+		switch p.key.op {
+		case opBool, opInt, opUint, opString:
+		default:
+			p.doubtful = true // keys may become equal, or equal to none
+		}
+		p.perByte = mapRoom(t, 1)
 		p.elem, err = b.build(t.Elem())
 		// The encoder sorts the keys of these types only, by exact type.
 		e := t.Elem()
@@ -221,7 +242,7 @@ func (b *builder) fill(p *plan) (err error) {
 
 // methods reports whether the type encodes itself, as the encoder sees it, and
 // finds the method that reads it back.
-func (p *plan) methods() bool {
+func (p *plan) methods() (bool, error) {
 	t, ptr := p.typ, reflect.PointerTo(p.typ)
 	for _, m := range [...]struct {
 		op       op
@@ -237,14 +258,15 @@ func (p *plan) methods() bool {
 		}
 		p.op = m.op
 		if !ptr.Implements(m.dec) {
-			p.op = opOneSide
+			return false, cannot(t, "it has a method to encode it, and none to decode it")
 		}
 		// What they write is not known to be in order.
 		p.unsorted = m.op == opCustom || m.op == opRaw
 		p.needsAddr = !t.Implements(m.enc)
-		return true
+		p.doubtful = true
+		return true, nil
 	}
-	return false
+	return false, nil
 }
 
 func hasHidden(t reflect.Type) bool {
@@ -280,8 +302,19 @@ func (b *builder) addFields(p *plan, t reflect.Type, index []int, path []reflect
 		if f.Name == "_msgpack" {
 			p.asArray = len(path) == 1 && (slices.Contains(options, "as_array") || slices.Contains(options, "asArray"))
 		}
+		if f.Name == "_msgpack" && slices.Contains(options, "omitempty") {
+			p.doubtful = true
+		}
 		if !f.IsExported() && !f.Anonymous {
+			// Only what is zero may be left out unasked.
+			p.doubtful = p.doubtful || f.Type.Size() > 0
 			continue
+		}
+		if f.Anonymous && f.Type.Kind() != reflect.Struct || slices.Contains(options, "noinline") || slices.Contains(options, "inline") {
+			p.doubtful = true
+		}
+		if slices.Contains(options, "omitempty") && !plainlyEmpty(f.Type) {
+			p.doubtful = true
 		}
 		if slices.Contains(options, "intern") {
 			return cannot(p.typ, errIntern.Error())
@@ -330,6 +363,38 @@ func (b *builder) addFields(p *plan, t reflect.Type, index []int, path []reflect
 	return nil
 }
 
+// plainlyEmpty reports whether a value of t that omitempty leaves out is zero,
+// or an empty slice or map.
+func plainlyEmpty(t reflect.Type) bool {
+	return !saysZero(t) && t.Kind() != reflect.Interface && t.Kind() != reflect.Struct
+}
+
+// saysZero reports whether values of t have a method IsZero.
+func saysZero(t reflect.Type) bool {
+	_, ok := t.MethodByName("IsZero")
+	if !ok {
+		_, ok = reflect.PointerTo(t).MethodByName("IsZero")
+	}
+	return ok
+}
+
+// writesItself reports whether values of t have a method to encode them.
+func writesItself(t reflect.Type) bool {
+	ptr := reflect.PointerTo(t)
+	return ptr.Implements(customEncoder) || ptr.Implements(rawEncoder) ||
+		ptr.Implements(binaryEncoder) || ptr.Implements(textEncoder)
+}
+
+// leftOut reports whether the tag of a field says that it is not encoded.
+func leftOut(f reflect.StructField) bool {
+	tag := f.Tag.Get("msgpack")
+	if tag == "" {
+		tag = f.Tag.Get("json")
+	}
+	name, _, _ := strings.Cut(tag, ",")
+	return name == "-" || f.Name == "_msgpack"
+}
+
 // ownMethods reports whether an embedded struct stays one value because it
 // encodes or decodes itself.
 func ownMethods(t reflect.Type) bool {
@@ -351,6 +416,7 @@ func ownMethods(t reflect.Type) bool {
 type checker struct {
 	left     int // steps, so that shared parts cannot multiply without end
 	unsorted bool
+	doubtful bool
 }
 
 func (c *checker) check(p *plan, v reflect.Value, depth int) error {
@@ -374,6 +440,7 @@ func (c *checker) check(p *plan, v reflect.Value, depth int) error {
 			return err
 		}
 		c.unsorted = c.unsorted || dp.unsorted
+		c.doubtful = c.doubtful || dp.doubtful
 		return c.check(dp, v.Elem(), depth)
 	case opPtr:
 		if v.IsNil() {

@@ -1,0 +1,135 @@
+package codec
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"sync"
+	"unicode"
+)
+
+// jsonType is what JSON knows of a type.
+type jsonType struct {
+	// doubtful: a value may be written in a way that loses a part of it. It has
+	// to be read back and compared.
+	doubtful bool
+	// needsAddr: some of its types have their methods on the pointer.
+	needsAddr bool
+	// perByte is how much memory one byte of data may become.
+	perByte int
+
+	met map[reflect.Type]bool
+}
+
+// jsonTypes caches what was found of each type.
+var jsonTypes sync.Map // reflect.Type to *jsonType
+
+func jsonTypeFor(t reflect.Type) *jsonType {
+	if v, ok := jsonTypes.Load(t); ok {
+		return v.(*jsonType)
+	}
+	j := &jsonType{met: make(map[reflect.Type]bool)}
+	j.look(t)
+	j.met = nil
+	jsonTypes.Store(t, j)
+	return j
+}
+
+var (
+	jsonNumber  = reflect.TypeFor[json.Number]()
+	jsonEncoder = reflect.TypeFor[json.Marshaler]()
+	jsonDecoder = reflect.TypeFor[json.Unmarshaler]()
+)
+
+// jsonWritesItself reports whether values of t have a method to encode them.
+func jsonWritesItself(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	return p.Implements(jsonEncoder) || p.Implements(textEncoder)
+}
+
+// jsonReadsItself reports whether values of t have a method to decode them.
+func jsonReadsItself(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	return p.Implements(jsonDecoder) || p.Implements(textDecoder)
+}
+
+// look takes in all types that values of t are made of.
+func (j *jsonType) look(t reflect.Type) {
+	if j.met[t] {
+		return
+	}
+	j.met[t] = true
+	if t.Kind() != reflect.Interface && (jsonWritesItself(t) || jsonReadsItself(t)) {
+		j.doubtful = true
+		j.needsAddr = j.needsAddr || jsonReadsItself(t) && !t.Implements(jsonEncoder) && !t.Implements(textEncoder)
+		return
+	}
+	switch t.Kind() {
+	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr,
+		reflect.Float32, reflect.Float64:
+	case reflect.String:
+		j.doubtful = j.doubtful || t == jsonNumber
+	case reflect.Array:
+		j.look(t.Elem())
+	case reflect.Slice:
+		// Each takes at least a digit and a comma, and may not fit.
+		j.costs((grown(t.Elem()) + pointed(t.Elem()) + errorRoom) / 2)
+		j.look(t.Elem())
+	case reflect.Map:
+		switch t.Key().Kind() {
+		case reflect.String, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+			reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+			j.look(t.Key())
+		default:
+			j.doubtful = true
+		}
+		j.costs((mapRoom(t, 1) + errorRoom) / 6) // {"":0}
+		j.look(t.Elem())
+	case reflect.Pointer:
+		switch t.Elem().Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+			j.doubtful = true // nil at either level is written as null
+		}
+		j.costs(pointed(t))
+		j.look(t.Elem())
+	case reflect.Struct:
+		j.lookStruct(t)
+	default:
+		j.doubtful = true
+	}
+}
+
+func (j *jsonType) costs(perByte int) { j.perByte = max(j.perByte, perByte) }
+
+func (j *jsonType) lookStruct(t reflect.Type) {
+	names := make(map[string]bool)
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if jsonLeftOut(f) {
+			continue
+		}
+		if !f.IsExported() && !f.Anonymous {
+			// Only what is zero may be left out unasked.
+			j.doubtful = j.doubtful || f.Type.Size() > 0
+			continue
+		}
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" {
+			name = f.Name
+		}
+		if f.Anonymous || names[name] || strings.ContainsFunc(name, unusual) ||
+			options != "" && options != "omitempty" && options != "omitzero" || options == "omitzero" && saysZero(f.Type) {
+			j.doubtful = true
+		}
+		names[name] = true
+		j.look(f.Type)
+	}
+}
+
+func unusual(r rune) bool {
+	return r != '_' && r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+}
+
+// jsonLeftOut reports whether the tag of a field says that it is not encoded.
+func jsonLeftOut(f reflect.StructField) bool { return f.Tag.Get("json") == "-" }
