@@ -508,9 +508,9 @@ func (b *bench) record(kind string, took time.Duration, err error) {
 
 // live shows how it goes, and returns what ends that.
 func (b *bench) live(began time.Time) (stop func()) {
-	every, line, end := 10*time.Second, "%s\n", ""
-	if terminal(b.stderr) {
-		every, line, end = 500*time.Millisecond, "\r\x1b[K%s", "\r\x1b[K"
+	every, w, line, end := 10*time.Second, io.Writer(b.stderr), "%s\n", ""
+	if terminal(b.stderr.w) { // which takes only what is made here
+		every, w, line, end = 500*time.Millisecond, b.stderr.w, "\r\x1b[K%s", "\r\x1b[K"
 	}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -520,10 +520,10 @@ func (b *bench) live(began time.Time) (stop func()) {
 		for {
 			select {
 			case <-done:
-				fmt.Fprint(b.stderr, end)
+				_, _ = io.WriteString(w, end)
 				return
 			case <-t.C:
-				fmt.Fprintf(b.stderr, line, b.status(time.Since(began)))
+				fmt.Fprintf(w, line, b.status(time.Since(began)))
 			}
 		}
 	})
@@ -671,8 +671,8 @@ func (b *bench) report(s store, took time.Duration) *benchReport {
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-func (r *benchReport) write(w io.Writer) {
-	fmt.Fprintf(w, "%s requests in %.1f s, %s a second; %s conflicts, %s errors.\n\n",
+func (r *benchReport) write(w *output) {
+	w.printf("%s requests in %.1f s, %s a second; %s conflicts, %s errors.\n\n",
 		count(r.Requests), r.Seconds, amount(r.Rate), count(r.Conflicts), count(r.Errors))
 	t := newTable(table.Row{"Kind", "Requests", "a second", "p50", "p95", "p99", "max", "errors"}, 2, 3, 4, 5, 6, 7, 8)
 	for _, k := range r.Kinds {
@@ -683,7 +683,7 @@ func (r *benchReport) write(w io.Writer) {
 			t.AppendRow(row)
 		}
 	}
-	fmt.Fprintf(w, "%s\n", t.Render())
+	w.printf("%s\n", t.Render())
 	if len(r.Asked) > 0 {
 		t := newTable(table.Row{"Sent to the store", "Requests", "a second", "failed", "RCU", "WCU"}, 2, 3, 4, 5, 6)
 		var failed int64
@@ -691,17 +691,17 @@ func (r *benchReport) write(w io.Writer) {
 			failed += q.Failed
 			t.AppendRow(table.Row{q.Name, count(q.Requests), amount(float64(q.Requests) / r.Seconds), count(q.Failed), amount(q.ReadUnits), amount(q.WriteUnits)})
 		}
-		fmt.Fprintf(w, "\n%s\n", t.Render())
+		w.printf("\n%s\n", t.Render())
 		if failed > 0 {
-			fmt.Fprintf(w, "Conditions that failed are among these. They are billed too, but DynamoDB does not say for how many units.\n")
+			w.printf("Conditions that failed are among these. They are billed too, but DynamoDB does not say for how many units.\n")
 		}
 	}
 	if m := r.Month; m != nil {
-		fmt.Fprintf(w, "\nA month at this rate: %s %s for reads, %s for writes, %s in all, on demand.\n%s\n",
+		w.printf("\nA month at this rate: %s %s for reads, %s for writes, %s in all, on demand.\n%s\n",
 			price(m.Reads), m.Prices.Currency, price(m.Writes), price(m.Total), &m.Prices)
 	}
 	for _, text := range slices.Sorted(maps.Keys(r.Failures)) {
-		fmt.Fprintf(w, "\n%s times: %s\n", count(int64(r.Failures[text])), text)
+		w.printf("\n%s times: %s\n", count(int64(r.Failures[text])), text)
 	}
 }
 

@@ -317,11 +317,11 @@ func (a *app) runCost(f *costFlags) error {
 	return a.print(r, r.write)
 }
 
-func (r *costReport) write(w io.Writer) {
+func (r *costReport) write(w *output) {
 	e := &r.Estimate
-	fmt.Fprintf(w, "%s requests of the application a month, %s a second on average.\n",
+	w.printf("%s requests of the application a month, %s a second on average.\n",
 		amount(r.Requests), amount(r.Requests/cost.Month.Seconds()))
-	fmt.Fprintf(w, "%s of the reads that do not lock move the deadline.\n\n", percent(e.Touches))
+	w.printf("%s of the reads that do not lock move the deadline.\n\n", percent(e.Touches))
 
 	t := newTable(table.Row{"In a month", "Sent as", "Requests", "RCU", "WCU", r.Prices.Currency}, 3, 4, 5, 6)
 	for _, c := range e.Calls {
@@ -341,21 +341,21 @@ func (r *costReport) write(w io.Writer) {
 	}
 	t.AppendRow(table.Row{"Storage", fmt.Sprintf("%s rows of %s, %.3g GB", amount(e.Rows), size(int64(e.RowBytes)), e.StorageGB), "", "", "", price(e.Money.Storage)})
 	t.AppendFooter(table.Row{"Total", "", amount(e.Requests), amount(e.ReadUnits), amount(e.WriteUnits), price(e.Money.Total)})
-	fmt.Fprintf(w, "%s\n\n", t.Render())
+	w.printf("%s\n\n", t.Render())
 
 	t = newTable(table.Row{"What would change with", "Requests", "RCU", "WCU", r.Prices.Currency, ""}, 2, 3, 4, 5, 6)
 	for _, c := range r.Changes {
 		t.AppendRow(table.Row{c.What, signed(c.Requests, amount), signed(c.ReadUnits, amount), signed(c.WriteUnits, amount),
 			signed(c.Money, price), signed(c.Share, percent)})
 	}
-	fmt.Fprintf(w, "%s\n\n", t.Render())
+	w.printf("%s\n\n", t.Render())
 
 	t = newTable(table.Row{fmt.Sprintf("One session of %d bytes", r.size), "Requests", "RCU", "WCU", r.Prices.Currency + " a million"}, 3, 4, 5)
 	for _, o := range r.Operations {
 		t.AppendRow(table.Row{o.What, o.Requests, amount(o.ReadUnits), amount(o.WriteUnits), strconv.FormatFloat(o.Million, 'f', 3, 64)})
 	}
-	fmt.Fprintf(w, "%s\n\n%s\n", t.Render(), &r.Prices)
-	fmt.Fprintf(w, "Not in it: retries, and renewals of locks that are held for seconds. \"sessionctl bench\" measures.\n")
+	w.printf("%s\n\n%s\n", t.Render(), &r.Prices)
+	w.printf("Not in it: retries, and renewals of locks that are held for seconds. \"sessionctl bench\" measures.\n")
 }
 
 // amount writes a number that may be large or a fraction.

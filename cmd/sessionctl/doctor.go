@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 	"strings"
@@ -126,8 +125,8 @@ func (d *doctor) run(ctx context.Context) error {
 		}
 	}
 	r.OK = failures == 0
-	err := d.print(r, func(w io.Writer) {
-		fmt.Fprintf(w, "\n%s, %s, %s; it took %s, %s read and %s write units.\n",
+	err := d.print(r, func(w *output) {
+		w.printf("\n%s, %s, %s; it took %s, %s read and %s write units.\n",
 			plural(len(r.Checks)-warnings-failures, "check passed", "checks passed"), plural(warnings, "warning", "warnings"),
 			plural(failures, "failure", "failures"), plural(r.Requests, "request", "requests"), units(r.ReadUnits), units(r.WriteUnits))
 	})
@@ -143,9 +142,9 @@ func (d *doctor) says(s status, name, what, advice string) {
 	if d.json {
 		return
 	}
-	fmt.Fprintf(d.stdout, "%-5s %-12s %s\n", s, name, what)
+	d.stdout.printf("%-5s %-12s %s\n", s, name, what)
 	if advice != "" {
-		fmt.Fprintf(d.stdout, "%-18s %s\n", "", "-> "+advice)
+		d.stdout.printf("%-18s %s\n", "", "-> "+advice)
 	}
 }
 

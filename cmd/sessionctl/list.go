@@ -149,13 +149,13 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 			return a.line(e.listed(now))
 		}
 		if shown == 1 {
-			fmt.Fprintf(a.stdout, "%-32s  %-9s  %-14s  %-14s  %s\n", "KEY", "SIZE", "BEGAN", "ENDS", "STATE")
+			a.stdout.printf("%-32s  %-9s  %-14s  %-14s  %s\n", "KEY", "SIZE", "BEGAN", "ENDS", "STATE")
 		}
 		state := e.state(now)
 		if state == stateLocked {
 			state += " for " + span(e.LockedUntil.Sub(now))
 		}
-		fmt.Fprintf(a.stdout, "%-32s  %-9s  %-14s  %-14s  %s\n", printable(e.Key), size(int64(e.Size)), relative(e.Created, now), relative(e.Expires, now), state)
+		a.stdout.printf("%-32s  %-9s  %-14s  %-14s  %s\n", printable(e.Key), size(int64(e.Size)), relative(e.Created, now), relative(e.Expires, now), state)
 		return a.stdout.err
 	}
 

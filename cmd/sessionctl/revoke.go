@@ -194,11 +194,11 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		}
 		switch {
 		case r.Absent && r.Error == "":
-			fmt.Fprintf(a.stdout, "no session %s\n", printable(key))
+			a.stdout.printf("no session %s\n", printable(key))
 		case f.dryRun:
-			fmt.Fprintf(a.stdout, "would revoke %s\n", printable(key))
+			a.stdout.printf("would revoke %s\n", printable(key))
 		case r.Revoked:
-			fmt.Fprintf(a.stdout, "revoked %s\n", printable(key))
+			a.stdout.printf("revoked %s\n", printable(key))
 		default:
 			var what string
 			what, failureTodo = a.explain(ctx, failure)
@@ -208,7 +208,7 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 			break
 		}
 	}
-	if err := a.print(report, func(io.Writer) {}); err != nil {
+	if err := a.print(report, func(*output) {}); err != nil {
 		return err
 	}
 	if absent > 0 {

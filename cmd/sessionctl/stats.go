@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 	"time"
@@ -247,14 +246,14 @@ func (a *app) project(ctx context.Context, s *dynamoStore, f *statsFlags, r *sta
 	r.Projection = p
 }
 
-func (r *statsReport) write(w io.Writer) {
+func (r *statsReport) write(w *output) {
 	share := func(n int64) string {
 		if r.Total == 0 {
 			return "0 %"
 		}
 		return percent(float64(n) / float64(r.Total))
 	}
-	fmt.Fprintf(w, "%s\n\n", r.Store)
+	w.printf("%s\n\n", r.Store)
 	t := newTable(nil, 2, 3)
 	if r.Sampled {
 		t.AppendRow(table.Row{"Sample", count(r.Total), "of about " + count(r.Records)})
@@ -274,36 +273,36 @@ func (r *statsReport) write(w io.Writer) {
 	t.AppendRow(table.Row{"Size", size(r.Bytes), ""})
 	t.AppendRow(table.Row{"  average", size(average), ""})
 	t.AppendRow(table.Row{"  largest", size(int64(r.Largest)), ""})
-	fmt.Fprintf(w, "%s\n", t.Render())
+	w.printf("%s\n", t.Render())
 
 	for _, h := range r.Histograms {
 		h.write(w, r.bar)
 	}
 	if r.longExpired > 0 && r.Projection != nil {
-		fmt.Fprintf(w, "\n%s records have been expired for more than 3 days: TTL is off, or far behind.\n\"sessionctl table check\" tells; \"sessionctl sweep\" removes them.\n", count(r.longExpired))
+		w.printf("\n%s records have been expired for more than 3 days: TTL is off, or far behind.\n\"sessionctl table check\" tells; \"sessionctl sweep\" removes them.\n", count(r.longExpired))
 	}
 	if p := r.Projection; p != nil {
-		fmt.Fprintln(w)
+		w.printf("\n")
 		t := newTable(nil, 2)
 		c := p.Prices.Currency
 		t.AppendRow(table.Row{"Storage", fmt.Sprintf("%.3g GB", p.StorageGB), price(p.StorageMonth) + " " + c + " a month"})
 		t.AppendRow(table.Row{"A sweep now", amount(p.SweepReadUnits) + " RCU, " + amount(p.SweepWriteUnits) + " WCU", price(p.Sweep) + " " + c})
 		t.AppendRow(table.Row{"A sweep each day", "the scans alone", price(p.ScansMonth) + " " + c + " a month"})
 		t.AppendRow(table.Row{"TTL", "nothing", price(0) + " " + c})
-		fmt.Fprintf(w, "%s\n\n%s\n", t.Render(), &p.Prices)
+		w.printf("%s\n\n%s\n", t.Render(), &p.Prices)
 	}
 	if r.note != "" {
-		fmt.Fprintf(w, "\n%s\n", r.note)
+		w.printf("\n%s\n", r.note)
 	}
 	if r.ReadUnits > 0 {
-		fmt.Fprintf(w, "Counting them has used %s read units.\n", amount(r.ReadUnits))
+		w.printf("Counting them has used %s read units.\n", amount(r.ReadUnits))
 	}
 }
 
 // barWidth is how many characters the longest bar has.
 const barWidth = 40
 
-func (h *histogram) write(w io.Writer, bar func(float64) string) {
+func (h *histogram) write(w *output, bar func(float64) string) {
 	first, last := -1, -1
 	var sum, most int64
 	for i, b := range h.Buckets {
@@ -318,10 +317,10 @@ func (h *histogram) write(w io.Writer, bar func(float64) string) {
 	if sum == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n%s\n", h.Name)
+	w.printf("\n%s\n", h.Name)
 	for _, b := range h.Buckets[first : last+1] {
 		line := fmt.Sprintf("  %-16s %12s  %6s  %s", b.Label, count(b.Count), percent(float64(b.Count)/float64(sum)), bar(float64(b.Count)/float64(most)))
-		fmt.Fprintln(w, strings.TrimRight(line, " "))
+		w.printf("%s\n", strings.TrimRight(line, " "))
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 	"time"
@@ -225,12 +224,12 @@ func (a *app) sweepRedis(f sweepFlags) error {
 		return err
 	}
 	result := sweepResult{Store: s.String(), Complete: true, DryRun: f.DryRun}
-	return a.print(result, func(w io.Writer) {
-		fmt.Fprintln(w, "Redis removes a session by itself, a minute after its deadline: there is nothing to sweep.")
+	return a.print(result, func(w *output) {
+		w.printf("%s\n", "Redis removes a session by itself, a minute after its deadline: there is nothing to sweep.")
 	})
 }
 
-func (r *sweepResult) human(w io.Writer) {
+func (r *sweepResult) human(w *output) {
 	t := newTable(nil, 2)
 	row := func(what string, n int64, always bool, words string) {
 		if n > 0 || always {
@@ -252,7 +251,7 @@ func (r *sweepResult) human(w io.Writer) {
 	t.AppendRow(table.Row{"read units", units(r.ReadUnits)})
 	t.AppendRow(table.Row{"write units", units(r.WriteUnits)})
 	t.AppendRow(table.Row{"time", span(time.Duration(r.Seconds * float64(time.Second)))})
-	fmt.Fprintf(w, "Sweep of %s:\n%s\n", r.Store, t.Render())
+	w.printf("Sweep of %s:\n%s\n", r.Store, t.Render())
 }
 
 // units writes capacity units, which come in halves.

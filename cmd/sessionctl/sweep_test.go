@@ -219,7 +219,7 @@ func TestMeterLines(t *testing.T) {
 	var stderr bytes.Buffer
 	begun := time.Now().Add(-10 * time.Second)
 	m := &sweepMeter{
-		a: &app{stderr: &stderr}, every: lineEvery, total: 30_000, base: 10_000, begun: begun, shown: begun,
+		a: &app{stderr: &output{w: &stderr}}, every: lineEvery, total: 30_000, base: 10_000, begun: begun, shown: begun,
 		last: session.SweepReport{Scanned: 10_000, ReadUnits: 80, WriteUnits: 50},
 	}
 	r := session.SweepReport{Scanned: 20_000, Expired: 5_000, Deleted: 4_000, ReadUnits: 180, WriteUnits: 4_050}
