@@ -53,7 +53,7 @@ takes capacity from the application: it then wants --yes, and --rate is wise.
   sessionctl bench --rate 50 --mix read=80,write=20 --size 3000 --yes`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b, err := a.newBench(&f)
+			b, err := a.newBench(cmd.Context(), &f)
 			if err != nil {
 				return err
 			}
@@ -104,6 +104,7 @@ type bench struct {
 	codec   session.Codec
 	prefix  string
 	padding string
+	prices  cost.Prices
 
 	plain, safe, locked *session.Manager
 	tokens              []string
@@ -128,7 +129,7 @@ type storeRequests struct {
 	WriteUnits float64 `json:"write_units"`
 }
 
-func (a *app) newBench(f *benchFlags) (*bench, error) {
+func (a *app) newBench(ctx context.Context, f *benchFlags) (*bench, error) {
 	b := &bench{
 		app: a, f: f, prefix: "bench-" + strings.ToLower(rand.Text()[:10]) + "-",
 		keys: map[string]bool{}, requests: map[string]*storeRequests{}, results: map[string]*latencies{}, failures: map[string]int{},
@@ -151,6 +152,9 @@ func (a *app) newBench(f *benchFlags) (*bench, error) {
 	}
 	b.weights = []float64{b.mix.Read, b.mix.Write, b.mix.LockedRead, b.mix.LockedWrite, b.mix.New, b.mix.Login, b.mix.Logout, b.mix.Gone}
 	if b.codec, err = a.sessionCodec(); err != nil {
+		return nil, err
+	}
+	if b.prices, err = f.table(ctx); err != nil {
 		return nil, err
 	}
 	b.padding, err = padding(b.codec, f.size)
@@ -655,7 +659,7 @@ func (b *bench) report(s store, took time.Duration) *benchReport {
 		r.WriteUnits += q.WriteUnits
 	}
 	if d, ok := s.(*dynamoStore); ok {
-		if price, err := b.f.find(d.region); err == nil {
+		if price, err := b.f.find(b.prices, d.region); err == nil {
 			m := &monthly{Prices: price}
 			m.Reads, m.Writes = price.Units(r.ReadUnits, r.WriteUnits)
 			months := took.Seconds() / cost.Month.Seconds()

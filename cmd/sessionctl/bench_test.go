@@ -69,7 +69,7 @@ func runBench(t *testing.T, ctx context.Context, s store, f benchFlags) (benchRe
 	f.class = "standard"
 	var stdout, stderr bytes.Buffer
 	a := &app{stdin: strings.NewReader(""), stdout: &output{w: &stdout}, stderr: &output{w: &stderr}, globals: globals{json: true, codec: "msgpack"}}
-	b, err := a.newBench(&f)
+	b, err := a.newBench(t.Context(), &f)
 	if err != nil {
 		t.Fatal(err)
 	}

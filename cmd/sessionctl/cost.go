@@ -1,11 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -58,32 +57,30 @@ func (p *priced) String() string {
 	return fmt.Sprintf("Prices of %s for %s, table class %s, in %s, without free tier, reservations and taxes.", p.Date, p.Region, p.Class, p.Currency)
 }
 
-func (p *pricing) table() (cost.Prices, error) {
+// table are the prices to take. A command asks for them before it does anything
+// that costs something.
+func (p *pricing) table(ctx context.Context) (cost.Prices, error) {
 	if p.file == "" {
 		return cost.DefaultPrices()
 	}
-	f, err := os.Open(p.file)
-	if err != nil {
-		return cost.Prices{}, err
+	data, err := readFile(ctx, p.file, cost.MaxPricesSize)
+	if ctx.Err() != nil {
+		return cost.Prices{}, context.Cause(ctx)
 	}
-	defer f.Close() //nolint:errcheck // it was only read
-	data, err := io.ReadAll(io.LimitReader(f, cost.MaxPricesSize+1))
-	if err != nil {
-		return cost.Prices{}, err
+	var prices cost.Prices
+	if err == nil {
+		if prices, err = cost.ParsePrices(data); err != nil {
+			err = fmt.Errorf("%s: %w", p.file, err)
+		}
 	}
-	prices, err := cost.ParsePrices(data)
 	if err != nil {
-		return cost.Prices{}, fmt.Errorf("%s: %w", p.file, err)
+		return cost.Prices{}, &wordsError{what: sentence("--prices: " + err.Error()), todo: "\"sessionctl cost --show-prices\" prints what it has to look like.", err: err}
 	}
 	return prices, nil
 }
 
 // find returns the price for region, that of us-east-1 if it is "".
-func (p *pricing) find(region string) (priced, error) {
-	prices, err := p.table()
-	if err != nil {
-		return priced{}, err
-	}
+func (p *pricing) find(prices cost.Prices, region string) (priced, error) {
 	if region == "" {
 		region = "us-east-1"
 	}
@@ -141,11 +138,15 @@ weight. Requests that do not ask for it cost nothing.
   sessionctl cost --mix read=70,write=28,new=2 --size 500=80,6000=20
   sessionctl cost --mode exclusive --safe-mode merge --json`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if showPrices {
-				return a.showPrices(&f.pricing)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			prices, err := f.table(cmd.Context())
+			if err != nil {
+				return err
 			}
-			return a.runCost(&f)
+			if showPrices {
+				return a.showPrices(prices)
+			}
+			return a.runCost(&f, prices)
 		},
 	}
 	fl := c.Flags()
@@ -177,11 +178,7 @@ weight. Requests that do not ask for it cost nothing.
 	return c
 }
 
-func (a *app) showPrices(p *pricing) error {
-	prices, err := p.table()
-	if err != nil {
-		return err
-	}
+func (a *app) showPrices(prices cost.Prices) error {
 	json := a.json
 	a.json = true // the form that --prices takes
 	defer func() { a.json = json }()
@@ -286,7 +283,7 @@ type costReport struct {
 	size        int // of the operations
 }
 
-func (a *app) runCost(f *costFlags) error {
+func (a *app) runCost(f *costFlags, prices cost.Prices) error {
 	if a.backend == "redis" {
 		return usageError("cost is about DynamoDB: Redis is not paid by the request")
 	}
@@ -295,7 +292,7 @@ func (a *app) runCost(f *costFlags) error {
 		return err
 	}
 	r := costReport{Requests: w.Requests, Mix: w.Mix, Sizes: w.Sizes, provisioned: s.Provisioned, ttl: s.SweepEvery == 0}
-	if r.Prices, err = f.find(a.region); err != nil {
+	if r.Prices, err = f.find(prices, a.region); err != nil {
 		return err
 	}
 	if r.Estimate, err = cost.Compute(w, s, r.Prices.Price); err != nil {

@@ -147,6 +147,10 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 	if f.sample < 0 || f.segments < 0 {
 		return usageError("--sample and --segments must not be negative")
 	}
+	prices, err := f.table(ctx)
+	if err != nil {
+		return err
+	}
 	if f.sample == 0 {
 		a.warnOfScan(ctx, s)
 	}
@@ -203,7 +207,7 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 	}
 	r.Histograms = []histogram{bySize, byAge, byLeft, byDeath}
 	if d, ok := s.(*dynamoStore); ok {
-		a.project(ctx, d, f, &r)
+		a.project(ctx, d, f, prices, &r)
 	} else if r.Sampled {
 		r.note = "A sample: the whole was not looked at."
 	}
@@ -215,7 +219,7 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 }
 
 // project says what the whole table costs. Where that is not known it says why.
-func (a *app) project(ctx context.Context, s *dynamoStore, f *statsFlags, r *statsReport) {
+func (a *app) project(ctx context.Context, s *dynamoStore, f *statsFlags, prices cost.Prices, r *statsReport) {
 	scale := 1.0
 	if r.Sampled {
 		about, err := s.About(ctx)
@@ -230,7 +234,7 @@ func (a *app) project(ctx context.Context, s *dynamoStore, f *statsFlags, r *sta
 		r.Records = max(about.Records, r.Total)
 		scale = float64(r.Records) / float64(r.Total)
 	}
-	price, err := f.find(s.region)
+	price, err := f.find(prices, s.region)
 	if err != nil {
 		r.note = "There is no projection: " + err.Error() + "."
 		return

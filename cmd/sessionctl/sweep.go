@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/dynamodb"
 )
 
 // sweepFlags are what the options of a sweep do not have.
@@ -42,8 +43,10 @@ application throttled. --dry-run tells what it would delete, and costs the reads
 
 With --resume FILE the sweep notes in FILE how far it is, at least every second.
 If it is stopped, by Ctrl-C, SIGTERM or --timeout, the exit code is 4, and the
-same command goes on from there. FILE is removed at the end. It contains keys of
-sessions, and only its owner can read it.
+same command goes on from there, in as many --segments as it began with. FILE is
+removed at the end. It contains keys of sessions, and only its owner can read
+it. One that is of another sweep, was not written by this command, has nothing
+left to do, or is no file of its own, such as a link or a pipe, is an error.
 
 Progress goes to standard error: a bar on a terminal, a line now and then
 elsewhere. The total is an estimate that DynamoDB makes every six hours.
@@ -56,6 +59,9 @@ It needs the permissions of "sessionctl iam sweeper".`,
   sessionctl sweep --quiet --write-units 50 --timeout 50m --resume /var/lib/sessionctl/sweep`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("resume") && f.resume == "" { // a variable of a script that is not set
+				return usageError("--resume needs the name of a file")
+			}
 			if cmd.Flags().Changed("grace") && f.Grace == 0 {
 				f.Grace = 1 // the least; 0 would be the default
 			}
@@ -133,7 +139,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 		s.id = aws.ToString(table.TableId)
 	}
 
-	point, err := loadCheckpoint(f.resume, s)
+	point, err := loadCheckpoint(ctx, f.resume, s)
 	if err != nil {
 		return err
 	}
@@ -167,6 +173,9 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	}
 	report, err := sweeper.Sweep(ctx, opts)
 	meter.close()
+	if errors.Is(err, dynamodb.ErrResume) {
+		return usageError("--resume: %s: %w: name another file, or remove it to begin anew", f.resume, err)
+	}
 	if err != nil && ctx.Err() == nil && !outOfTime(ctx, err) && report.Scanned == 0 {
 		return err // nothing was done, so nothing is to be reported
 	}
