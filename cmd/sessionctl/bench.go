@@ -70,7 +70,7 @@ takes capacity from the application: it then wants --yes, and --rate is wise.
 	fl.SortFlags = false
 	fl.DurationVarP(&f.duration, "duration", "d", 10*time.Second, "for how long")
 	fl.IntVarP(&f.concurrency, "concurrency", "c", 16, "requests at once")
-	fl.Float64Var(&f.rate, "rate", 0, "requests a second at most (default: as fast as it goes)")
+	numberVar(fl, &f.rate, "rate", 0, "requests a second at most (default: as fast as it goes)")
 	fl.StringVar(&f.mix, "mix", cost.DefaultMix.String(), "`weights` of the kinds of requests")
 	fl.IntVar(&f.size, "size", cost.DefaultSize, "`bytes` of an encoded session")
 	fl.IntVar(&f.sessions, "sessions", 100, "how many sessions are read and written, at random")
@@ -80,6 +80,8 @@ takes capacity from the application: it then wants --yes, and --rate is wise.
 	f.add(c)
 	return c
 }
+
+const longestBench = 30 * 24 * time.Hour
 
 // kinds of requests, by the names of cost.Mix.
 const (
@@ -135,16 +137,16 @@ func (a *app) newBench(ctx context.Context, f *benchFlags) (*bench, error) {
 		keys: map[string]bool{}, requests: map[string]*storeRequests{}, results: map[string]*latencies{}, failures: map[string]int{},
 	}
 	switch {
-	case f.duration <= 0:
-		return nil, usageError("--duration is %v; it must be longer than 0", f.duration)
+	case f.duration <= 0 || f.duration > longestBench:
+		return nil, usageError("--duration is %v; it must be longer than 0, and not more than %v", f.duration, longestBench)
 	case f.concurrency < 1 || f.concurrency > 10_000:
 		return nil, usageError("--concurrency is %d; it must be between 1 and 10,000", f.concurrency)
 	case f.sessions < 1 || f.sessions > 1_000_000:
 		return nil, usageError("--sessions is %d; it must be between 1 and 1,000,000", f.sessions)
 	case f.size < 0 || f.size > 400<<10:
 		return nil, usageError("--size is %d; it must be between 0 and 409600 bytes", f.size)
-	case !(f.rate >= 0):
-		return nil, usageError("--rate is %v; it must not be negative", f.rate)
+	case !(f.rate == 0 || f.rate >= 1e-6):
+		return nil, usageError("--rate is %v; it must not be negative, nor less than one in ten days", f.rate)
 	}
 	var err error
 	if b.mix, err = cost.ParseMix(f.mix); err != nil {
@@ -371,11 +373,11 @@ func (b *bench) work(ctx context.Context, began time.Time) {
 	end := began.Add(b.f.duration)
 	for ctx.Err() == nil && time.Now().Before(end) {
 		if b.f.rate > 0 {
-			at := began.Add(time.Duration(float64(b.next.Add(1)-1) / b.f.rate * float64(time.Second)))
-			if !at.Before(end) {
+			after := float64(b.next.Add(1)-1) / b.f.rate // seconds; a Duration may not hold it
+			if after >= b.f.duration.Seconds() {
 				return
 			}
-			if !sleepUntil(ctx, at) {
+			if !sleepUntil(ctx, began.Add(time.Duration(after*float64(time.Second)))) {
 				return
 			}
 		}

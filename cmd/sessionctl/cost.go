@@ -160,17 +160,17 @@ weight. Requests that do not ask for it cost nothing.
 	fl.Var((*timeoutValue)(&f.absolute), "absolute-timeout", "Config.AbsoluteTimeout, or never (default 24h)")
 	fl.DurationVar(&f.touchInterval, "touch-interval", 0, "Config.TouchInterval (default a tenth of the idle timeout)")
 	fl.DurationVar(&f.gap, "gap", cost.DefaultGap, "average `time` between two requests of a session that is in use")
-	fl.Float64Var(&f.touchShare, "touch-share", -1, "`share` of the reads that touch (default: from --gap and --touch-interval)")
+	numberVar(fl, &f.touchShare, "touch-share", -1, "`share` of the reads that touch (default: from --gap and --touch-interval)")
 	fl.Lookup("touch-share").DefValue = "0" // which is not shown
 	fl.BoolVar(&f.eventually, "eventually-consistent", false, "dynamodb.Config.EventuallyConsistentReads")
-	fl.Float64Var(&f.conflicts, "conflicts", 0, "`share` of the writes without a lock that meet another one")
-	fl.Float64Var(&f.waits, "lock-waits", 0, "`share` of the locked requests that find the lock taken")
-	fl.Float64Var(&f.looks, "lock-looks", 3, "how often such a request looks before it is free")
+	numberVar(fl, &f.conflicts, "conflicts", 0, "`share` of the writes without a lock that meet another one")
+	numberVar(fl, &f.waits, "lock-waits", 0, "`share` of the locked requests that find the lock taken")
+	numberVar(fl, &f.looks, "lock-looks", 3, "how often such a request looks before it is free")
 	fl.IntVar(&f.writes, "writes", 0, "how often each session is written under one ID (default: at random, from --mix)")
 	fl.StringVar(&f.rows, "rows", "", "`number` of rows in the table (default: from --mix and the timeouts)")
 	fl.DurationVar(&f.sweepEvery, "sweep-every", 0, "`time` between two sweeps, of a table without TTL")
 	fl.BoolVar(&f.provisioned, "provisioned", false, "capacity is provisioned; default is on demand")
-	fl.Float64Var(&f.peak, "peak", cost.DefaultPeak, "how many times the average the provisioned capacity is")
+	numberVar(fl, &f.peak, "peak", cost.DefaultPeak, "how many times the average the provisioned capacity is")
 	f.add(c)
 	fl.BoolVar(&showPrices, "show-prices", false, "print the table of prices and end")
 	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"merge", "last-write", "exclusive"}, cobra.ShellCompDirectiveNoFileComp))
@@ -218,7 +218,7 @@ func parseNumber(flag, s string) (float64, error) {
 		}
 	}
 	n, err := strconv.ParseFloat(strings.ReplaceAll(digits, ",", ""), 64)
-	if err != nil || !(n >= 0) || n*factor > 1e18 {
+	if err != nil || !(n >= 0) || !(n*factor <= mostNumber) {
 		return 0, usageError("--%s is %q; use a number such as 250000, 500k or 10M", flag, s)
 	}
 	return n * factor, nil
@@ -358,6 +358,8 @@ func (r *costReport) write(w *output) {
 // amount writes a number that may be large or a fraction.
 func amount(f float64) string {
 	switch {
+	case !(math.Abs(f) < 1e15): // more than one can count
+		return strconv.FormatFloat(f, 'g', 3, 64)
 	case math.Abs(f) >= 100 || f == math.Trunc(f):
 		return count(int64(math.Round(f)))
 	case math.Abs(f) >= 1:
@@ -368,6 +370,9 @@ func amount(f float64) string {
 
 // price writes money.
 func price(f float64) string {
+	if !(math.Abs(f) < 1e15) {
+		return strconv.FormatFloat(f, 'g', 3, 64)
+	}
 	if f != 0 && math.Abs(f) < 0.01 {
 		return strconv.FormatFloat(f, 'f', 4, 64)
 	}
@@ -381,7 +386,11 @@ func price(f float64) string {
 }
 
 func percent(f float64) string {
-	if p := 100 * f; math.Abs(p) < 10 {
+	p := 100 * f
+	switch {
+	case !(math.Abs(p) < 1e15):
+		return strconv.FormatFloat(p, 'g', 3, 64) + " %"
+	case math.Abs(p) < 10:
 		return strconv.FormatFloat(p, 'f', 1, 64) + " %"
 	}
 	return strconv.FormatFloat(100*f, 'f', 0, 64) + " %"

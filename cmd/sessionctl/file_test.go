@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-a7bee19b/session"
@@ -136,20 +137,22 @@ func (s *stuck) Write([]byte) (int, error) {
 
 // TestStuckPipe ends although nobody reads what it says.
 func TestStuckPipe(t *testing.T) {
-	s := &stuck{make(chan struct{})}
-	defer close(s.written)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	var stderr bytes.Buffer
-	if code := run(ctx, []string{"iam", "operator"}, strings.NewReader(""), s, &stderr); code != codeFailed || !strings.Contains(stderr.String(), "nobody reads it") {
-		t.Errorf("got %d and %s", code, &stderr)
-	}
-	ctx, cancel = context.WithCancel(t.Context())
-	time.AfterFunc(0, cancel)
-	if code := run(ctx, []string{"iam", "root"}, strings.NewReader(""), io.Discard, s); code != codeUsage {
-		t.Errorf("got %d", code)
-	}
-	if code := run(t.Context(), []string{"iam", "operator", "--timeout=1ms"}, strings.NewReader(""), s, &stderr); code != codeFailed {
-		t.Errorf("got %d", code)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := &stuck{make(chan struct{})}
+		defer close(s.written)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		var stderr bytes.Buffer
+		if code := run(ctx, []string{"iam", "operator"}, strings.NewReader(""), s, &stderr); code != codeFailed || !strings.Contains(stderr.String(), "nobody reads it") {
+			t.Errorf("got %d and %s", code, &stderr)
+		}
+		if code := run(t.Context(), []string{"iam", "operator", "--timeout=1ms"}, strings.NewReader(""), s, &stderr); code != codeFailed {
+			t.Errorf("got %d", code)
+		}
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if code := run(ctx, []string{"iam", "root"}, strings.NewReader(""), io.Discard, s); code != codeUsage {
+			t.Errorf("got %d", code)
+		}
+	})
 }

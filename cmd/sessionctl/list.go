@@ -55,7 +55,7 @@ it lists what is any of them.`,
 	fl.BoolVar(&f.foreign, "foreign", false, "what package session did not write")
 	fl.StringVar(&f.sort, "sort", "", "key, created, expires or size, the largest first; reads all records")
 	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `this`")
-	fl.Float64Var(&f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
+	numberVar(fl, &f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
 	_ = c.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(sortOrders, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -131,6 +131,9 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	if f.limit < 0 {
 		return usageError("--limit %d is negative", f.limit)
 	}
+	if f.readUnits < 0 {
+		return usageError("--read-units %v is negative", f.readUnits)
+	}
 	if f.sort != "" && !slices.Contains(sortOrders, f.sort) {
 		return usageError("--sort is %q; it can be %s", f.sort, strings.Join(sortOrders, ", "))
 	}
@@ -166,7 +169,7 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 		}
 		if f.sort != "" {
 			kept = append(kept, e)
-			if f.limit > 0 && len(kept) >= 2*f.limit+1000 {
+			if f.limit > 0 && len(kept) > 1000 && len(kept)/2 > f.limit {
 				kept = f.first(kept)
 			}
 			return nil

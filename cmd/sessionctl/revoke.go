@@ -65,7 +65,7 @@ wrong table. It exits with 1 if anything failed; then run it again.`,
 	fl.SortFlags = false
 	fl.BoolVar(&f.tokenStdin, "token-stdin", false, "the session of the token on standard input")
 	fl.StringVar(&f.user, "user", "", "all sessions of this user, by the `name` given to Login")
-	fl.Float64Var(&f.readUnits, "read-units", 0, "with --user: scan with at most so many read units a second")
+	numberVar(fl, &f.readUnits, "read-units", 0, "with --user: scan with at most so many read units a second")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be revoked, and do nothing")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask before more than one session is revoked")
 	return c
@@ -85,6 +85,8 @@ func (a *app) keysToRevoke(cmd *cobra.Command, args []string, f *revokeFlags) ([
 		return nil, usageError("which sessions? Give one of KEY..., \"-\", --token-stdin and --user")
 	case stdin && len(args) > 1:
 		return nil, usageError("\"-\" stands for the keys on standard input; give no others beside it")
+	case f.readUnits < 0:
+		return nil, usageError("--read-units %v is negative", f.readUnits)
 	case byUser && f.user == "":
 		return nil, usageError("--user needs a name: sessions without a login have none")
 	case byUser:

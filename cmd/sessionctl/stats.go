@@ -52,7 +52,7 @@ by the number of items that DynamoDB reports, which is up to 6 hours old.`,
 	fl.SortFlags = false
 	fl.IntVar(&f.sample, "sample", 0, "stop after so many records, and project (default: look at all)")
 	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `this`")
-	fl.Float64Var(&f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
+	numberVar(fl, &f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
 	fl.IntVar(&f.segments, "segments", 0, "read so many parts of the table at once (default 8; 1 with --sample)")
 	fl.BoolVar(&f.ascii, "ascii", false, "draw with plain characters, as where there is no terminal")
 	f.add(c)
@@ -141,11 +141,20 @@ type projection struct {
 	ScansMonth      float64 `json:"daily_scans_month"` // a scan a day; the deletions depend on how many expire
 }
 
+// mostSegments is into how many parts DynamoDB divides a table at most.
+const mostSegments = 1_000_000
+
 const longExpired = 3 * 24 * time.Hour
 
 func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 	if f.sample < 0 || f.segments < 0 {
 		return usageError("--sample and --segments must not be negative")
+	}
+	if f.segments > mostSegments {
+		return usageError("--segments %d is more than %d", f.segments, mostSegments)
+	}
+	if f.readUnits < 0 {
+		return usageError("--read-units %v is negative", f.readUnits)
 	}
 	prices, err := f.table(ctx)
 	if err != nil {

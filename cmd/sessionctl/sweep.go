@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -71,8 +72,8 @@ It needs the permissions of "sessionctl iam sweeper".`,
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.BoolVarP(&f.DryRun, "dry-run", "n", false, "delete nothing, say what would be deleted")
-	fs.Float64Var(&f.ReadUnits, "read-units", 0, "read `units` per second to use at most (default: no limit)")
-	fs.Float64Var(&f.WriteUnits, "write-units", 0, "write `units` per second to use at most (default: no limit)")
+	numberVar(fs, &f.ReadUnits, "read-units", 0, "read `units` per second to use at most (default: no limit)")
+	numberVar(fs, &f.WriteUnits, "write-units", 0, "write `units` per second to use at most (default: no limit)")
 	fs.StringVar(&f.resume, "resume", "", "note in `FILE` how far it is, and go on from there")
 	fs.DurationVar(&f.Grace, "grace", session.DefaultSweepGrace, "how `long` ago a session must have expired")
 	fs.StringVar(&f.KeyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
@@ -265,6 +266,9 @@ func (r *sweepResult) human(w *output) {
 
 // units writes capacity units, which come in halves.
 func units(f float64) string {
+	if !(math.Abs(f) < 1e15) {
+		return strconv.FormatFloat(f, 'g', 3, 64)
+	}
 	whole, part := math.Modf(f)
 	if part == 0 {
 		return count(int64(whole))
