@@ -244,7 +244,7 @@ func percentiles(took []time.Duration) *latency {
 // sample looks at some of what is stored.
 func (d *doctor) sample(ctx context.Context, s store) {
 	const most = 50
-	var looked, foreign, expired int
+	var looked, foreign, expired, moved int
 	now := time.Now()
 	report, err := s.List(ctx, listOptions{Limit: most}, func(e entry) error {
 		looked++
@@ -253,10 +253,16 @@ func (d *doctor) sample(ctx context.Context, s store) {
 			foreign++
 		case !e.Expires.After(now):
 			expired++
+		case e.Moved:
+			moved++
 		}
 		return nil
 	})
 	d.result.ReadUnits += report.ReadUnits
+	ended := fmt.Sprintf("%d have expired", expired)
+	if moved > 0 {
+		ended += fmt.Sprintf(", and %d are left under the old IDs of sessions", moved)
+	}
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 	case err != nil:
@@ -264,10 +270,10 @@ func (d *doctor) sample(ctx context.Context, s store) {
 	case looked == 0:
 		d.says(isOK, "records", "There are no sessions.", "")
 	case foreign > 0:
-		d.says(isWarn, "records", fmt.Sprintf("Of %d looked at, %d were not written by the session package, and %d have expired.", looked, foreign, expired),
+		d.says(isWarn, "records", fmt.Sprintf("Of %d looked at, %d were not written by the session package, and %s.", looked, foreign, ended),
 			"It leaves them alone. Check the names of attributes; \"sessionctl sweep --foreign\" deletes those that have expired.")
 	default:
-		d.says(isOK, "records", fmt.Sprintf("Of %d looked at, %d have expired.", looked, expired), "")
+		d.says(isOK, "records", fmt.Sprintf("Of %d looked at, %s.", looked, ended), "")
 	}
 }
 

@@ -13,11 +13,11 @@ import (
 )
 
 type listFlags struct {
-	limit                          int
-	expired, live, locked, foreign bool
-	sort                           string
-	keyPrefix                      string
-	readUnits                      float64
+	limit                                 int
+	expired, live, locked, foreign, moved bool
+	sort                                  string
+	keyPrefix                             string
+	readUnits                             float64
 }
 
 func (a *app) listCommand() *cobra.Command {
@@ -31,8 +31,9 @@ revoke take; it is not a token, and nobody can log in with it.
 
 It reads the table from its beginning, a unit for each 8 KB in it, and stops at
 the limit. Records come in no order, unless --sort is given, for which it has
-to read all of them. With several of --live, --expired, --locked and --foreign
-it lists what is any of them.`,
+to read all of them. With several of --live, --expired, --locked, --moved
+and --foreign it lists what is any of them. A session that got a new ID, as by a
+login, leaves a record under its old one, which is no session: it is "moved".`,
 		Example: `  sessionctl list --limit 20
   sessionctl list --locked --json
   sessionctl list --sort size --limit 10`,
@@ -52,6 +53,7 @@ it lists what is any of them.`,
 	fl.BoolVar(&f.live, "live", false, "those that have not expired")
 	fl.BoolVar(&f.expired, "expired", false, "those that have")
 	fl.BoolVar(&f.locked, "locked", false, "those that are locked")
+	fl.BoolVar(&f.moved, "moved", false, "what is left under the old ID of a session that has a new one")
 	fl.BoolVar(&f.foreign, "foreign", false, "what package session did not write")
 	fl.StringVar(&f.sort, "sort", "", "key, created, expires or size, the largest first; reads all records")
 	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `this`")
@@ -68,6 +70,7 @@ const (
 	stateExpired = "expired"
 	stateLocked  = "locked"
 	stateForeign = "foreign"
+	stateMoved   = "moved"
 )
 
 func (e *entry) state(now time.Time) string {
@@ -76,6 +79,8 @@ func (e *entry) state(now time.Time) string {
 		return stateForeign
 	case !e.Expires.After(now):
 		return stateExpired
+	case e.Moved:
+		return stateMoved
 	case e.LockedUntil.After(now):
 		return stateLocked
 	}
@@ -83,7 +88,7 @@ func (e *entry) state(now time.Time) string {
 }
 
 // all reports whether every state is to be listed.
-func (f *listFlags) all() bool { return !f.live && !f.expired && !f.locked && !f.foreign }
+func (f *listFlags) all() bool { return !f.live && !f.expired && !f.locked && !f.foreign && !f.moved }
 
 // wants reports whether an entry in this state is to be listed.
 func (f *listFlags) wants(state string) bool {
@@ -95,6 +100,8 @@ func (f *listFlags) wants(state string) bool {
 		return f.foreign
 	case stateExpired:
 		return f.expired
+	case stateMoved:
+		return f.moved
 	case stateLocked:
 		return f.locked || f.live
 	}

@@ -39,6 +39,8 @@ func (a *app) showCommand() *cobra.Command {
 types and sizes of its values. What is in them, and who the user is, it prints
 with --values only, decoded with --codec.
 
+Under the old ID of a session that got a new one it shows where that is.
+
 KEY is as list prints it. With --token-stdin the token is read from standard
 input, where no other process sees it; the key is derived as package session
 does unless Config.StoreKey is set. The token is never printed.
@@ -179,6 +181,9 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 				v.User = &text
 			}
 			continue
+		}
+		if strings.HasPrefix(name, reservedPrefix) {
+			continue // of the session package, for its own use
 		}
 		sv := shownValue{Name: name, Type: typeName(value), Size: len(data)}
 		if err != nil {

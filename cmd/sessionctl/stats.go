@@ -111,6 +111,7 @@ type statsReport struct {
 	Total        int64   `json:"total"` // of those counted below
 	Live         int64   `json:"live"`  // the locked ones included
 	Locked       int64   `json:"locked"`
+	Moved        int64   `json:"moved"` // what is left under old IDs
 	Expired      int64   `json:"expired"`
 	Foreign      int64   `json:"foreign"`
 	ExpiredShare float64 `json:"expired_share"`
@@ -192,6 +193,8 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 			if now.Sub(e.Expires) > longExpired {
 				r.longExpired++
 			}
+		case stateMoved:
+			r.Moved++
 		case stateLocked:
 			r.Locked++
 			fallthrough
@@ -276,6 +279,9 @@ func (r *statsReport) write(w *output) {
 	t.AppendRow(table.Row{"Live", count(r.Live), share(r.Live)})
 	t.AppendRow(table.Row{"  locked", count(r.Locked), share(r.Locked)})
 	t.AppendRow(table.Row{"Expired", count(r.Expired), share(r.Expired)})
+	if r.Moved > 0 {
+		t.AppendRow(table.Row{"Moved", count(r.Moved), share(r.Moved), "left under the old IDs of sessions"})
+	}
 	if r.Foreign > 0 {
 		t.AppendRow(table.Row{"Foreign", count(r.Foreign), share(r.Foreign)})
 	}
