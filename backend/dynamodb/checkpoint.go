@@ -85,7 +85,18 @@ func (c *checkpoint) finished() bool {
 	return true
 }
 
-// decodeCheckpoint accepts what encode can have made, and nothing else: what
+// ErrResume is in the errors of a [Backend.Sweep] that cannot go on from its
+// Resume: it is no checkpoint, or that of another sweep. Nothing was sent.
+var ErrResume = errors.New("dynamodb: the sweep cannot be resumed")
+
+// resumeError has an [ErrResume] that is not in its text.
+type resumeError struct{ error }
+
+func (e *resumeError) Is(target error) bool { return target == ErrResume }
+
+func (e *resumeError) Unwrap() error { return e.error }
+
+// decodeCheckpoint accepts what report can have made, and nothing else: what
 // it says decides what is deleted.
 func decodeCheckpoint(text []byte) (*checkpoint, error) {
 	var version struct {
@@ -111,6 +122,9 @@ func decodeCheckpoint(text []byte) (*checkpoint, error) {
 	return c, nil
 }
 
+// mostCounted leaves a sweep room to go on counting.
+const mostCounted = 1 << 53
+
 func (c *checkpoint) check() error {
 	t := c.Tally
 	switch {
@@ -122,12 +136,18 @@ func (c *checkpoint) check() error {
 		return errors.New("its grace is not positive")
 	case min(t.Scanned, t.Expired, t.Deleted, t.Kept, t.Skipped, t.Failed, t.Foreign, t.Retried) < 0 || min(t.ReadUnits, t.WriteUnits) < 0:
 		return errors.New("a counter is negative")
+	case max(t.Scanned, t.Expired, t.Deleted, t.Kept, t.Skipped, t.Failed, t.Foreign, t.Retried) > mostCounted ||
+		max(t.ReadUnits, t.WriteUnits) > mostCounted: // the next checkpoint could not be written
+		return errors.New("a counter is larger than any sweep can make it")
 	}
 	const longestKey = 2048 // of DynamoDB
 	for i, s := range c.Segments {
 		if len(s.After) > longestKey || s.Done && s.After != "" {
 			return fmt.Errorf("segment %d contradicts itself", i)
 		}
+	}
+	if c.finished() { // it would look at nothing, and call that a sweep
+		return errors.New("nothing is left to do in it: begin a new sweep")
 	}
 	return nil
 }
@@ -146,27 +166,35 @@ func (b *Backend) begin(opts session.SweepOptions) (*checkpoint, error) {
 		return fresh, nil
 	}
 	c, err := decodeCheckpoint(opts.Resume)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = c.continues(fresh, now)
 	}
+	if err != nil {
+		return nil, &resumeError{err}
+	}
+	return c, nil
+}
+
+// continues reports whether c is of the sweep that fresh would begin now.
+func (c *checkpoint) continues(fresh *checkpoint, now time.Time) error {
 	differs := func(what string, was, is any) error {
 		return fmt.Errorf("dynamodb: the sweep to be resumed was begun with %s %v, and not with %v: give the same, or begin a new sweep", what, was, is)
 	}
 	switch {
 	case c.Table != fresh.Table:
-		return nil, differs("Config.Table", c.Table, fresh.Table)
+		return differs("Config.Table", c.Table, fresh.Table)
 	case c.Key != fresh.Key:
-		return nil, differs("Config.KeyAttribute", c.Key, fresh.Key)
+		return differs("Config.KeyAttribute", c.Key, fresh.Key)
 	case c.Prefix != fresh.Prefix:
-		return nil, errors.New("dynamodb: the sweep to be resumed was begun with another SweepOptions.KeyPrefix: give the same, or begin a new sweep")
+		return errors.New("dynamodb: the sweep to be resumed was begun with another SweepOptions.KeyPrefix: give the same, or begin a new sweep")
 	case c.Foreign != fresh.Foreign:
-		return nil, differs("SweepOptions.Foreign", c.Foreign, fresh.Foreign)
+		return differs("SweepOptions.Foreign", c.Foreign, fresh.Foreign)
 	case c.DryRun != fresh.DryRun:
-		return nil, differs("SweepOptions.DryRun", c.DryRun, fresh.DryRun)
+		return differs("SweepOptions.DryRun", c.DryRun, fresh.DryRun)
 	case c.Grace != fresh.Grace && fresh.Grace != session.DefaultSweepGrace: // which may be there because none was given
-		return nil, differs("SweepOptions.Grace", c.Grace, fresh.Grace)
-	case c.Cutoff > now.Unix(): // live sessions would go
-		return nil, errors.New("dynamodb: the sweep to be resumed was begun in the future, by the clock of this machine")
+		return differs("SweepOptions.Grace", c.Grace, fresh.Grace)
+	case time.Unix(c.Cutoff, 0).Add(c.Grace).After(now): // what is within its grace would go
+		return errors.New("dynamodb: the sweep to be resumed was begun in the future, by the clock of this machine")
 	}
-	return c, nil
+	return nil
 }

@@ -81,6 +81,11 @@ func TestResumeRefuses(t *testing.T) {
 		{name: "no segments", opts: session.SweepOptions{Resume: edit("segments", nil)}, words: "0 segments"},
 		{name: "segment", opts: session.SweepOptions{Resume: edit("segments", []progress{{After: "k", Done: true}})}, words: "segment 0"},
 		{name: "long key", opts: session.SweepOptions{Resume: edit("segments", []progress{{}, {After: strings.Repeat("k", 2049)}})}, words: "segment 1"},
+		{name: "done", opts: session.SweepOptions{Resume: edit("segments", []progress{{Done: true}, {Done: true}})}, words: "nothing is left to do"},
+		{name: "one done", opts: session.SweepOptions{Resume: edit("segments", []progress{{Done: true}})}, words: "nothing is left to do"},
+		{name: "within its grace", opts: session.SweepOptions{Resume: edit("cutoff", time.Now().Unix())}, words: "in the future"},
+		{name: "counter that ends", opts: session.SweepOptions{Resume: edit("tally", tally{Scanned: 1 << 62})}, words: "larger than any"},
+		{name: "units that end", opts: session.SweepOptions{Resume: edit("tally", tally{WriteUnits: 1.7e308})}, words: "larger than any"},
 		{name: "counter", opts: session.SweepOptions{Resume: edit("tally", tally{Kept: -1})}, words: "negative"},
 		{name: "units", opts: session.SweepOptions{Resume: edit("tally", tally{ReadUnits: -1})}, words: "negative"},
 		{name: "half", opts: session.SweepOptions{Resume: r.Checkpoint[:len(r.Checkpoint)-1]}, words: "not a checkpoint"},
@@ -92,7 +97,7 @@ func TestResumeRefuses(t *testing.T) {
 			tt.opts.Resume = r.Checkpoint
 		}
 		_, err := newBackend(t, f, tt.c).Sweep(t.Context(), tt.opts)
-		if err == nil || !strings.Contains(err.Error(), tt.words) || strings.Contains(err.Error(), "secret") {
+		if !errors.Is(err, ErrResume) || !strings.Contains(err.Error(), tt.words) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
@@ -121,7 +126,7 @@ func FuzzCheckpoint(f *testing.F) {
 	f.Add(fresh.encode())
 	fresh.Segments[1] = progress{After: "key"}
 	fresh.Segments[2] = progress{Done: true}
-	fresh.Tally = tally{1, 2, 3, 4, 5, 6, 7, 8, 9.5, 1e300}
+	fresh.Tally = tally{1, 2, 3, 4, 5, 6, 7, 8, 9.5, 1e15}
 	f.Add(fresh.encode())
 	f.Add([]byte(`{"version":1}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -140,8 +145,19 @@ func FuzzCheckpoint(f *testing.F) {
 		resumed, err := b.begin(session.SweepOptions{
 			Grace: c.Grace, KeyPrefix: c.Prefix, Foreign: c.Foreign, DryRun: c.DryRun, Resume: text,
 		})
-		if err == nil && (resumed.Cutoff > time.Now().Unix() || resumed.Table != "sessions") {
+		if err != nil {
+			if !errors.Is(err, ErrResume) {
+				t.Fatalf("refused with %v", err)
+			}
+			return
+		}
+		if resumed.Cutoff > time.Now().Add(-resumed.Grace).Unix() || resumed.Table != "sessions" || resumed.finished() {
 			t.Fatalf("goes on with %+v", resumed)
+		}
+		// What it counts can be counted on, and noted.
+		resumed.Tally.add(tally{1e15, 1e15, 1e15, 1e15, 1e15, 1e15, 1e15, 1e15, 1e15, 1e15})
+		if r := resumed.Tally.report(); resumed.encode() == nil || r.Scanned < 0 || r.Retried < 0 {
+			t.Fatalf("cannot note %+v", resumed)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package dynamodb
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -19,6 +20,9 @@ type Entry struct {
 	// values of all attributes. DataSize is that of the encoded session.
 	Size     int
 	DataSize int
+	// Data is the encoded session where it contains [ListOptions].DataWith, ""
+	// elsewhere.
+	Data string
 
 	Created time.Time
 	Expires time.Time
@@ -37,6 +41,10 @@ type ListOptions struct {
 	// KeyPrefix restricts the list to keys that begin with it. It costs the
 	// same. Default "", every key.
 	KeyPrefix string
+
+	// DataWith is a text. Of the sessions that contain it Entry.Data is there,
+	// too. Default "", none.
+	DataWith string
 
 	// Limit is how many entries are visited at most. Default 0, all.
 	Limit int
@@ -195,7 +203,7 @@ func (l *list) visitPage(out *dynamodb.ScanOutput) error {
 		if l.ended() {
 			return nil
 		}
-		e := l.b.entry(it, now)
+		e := l.b.entry(it, now, l.opts.DataWith)
 		if e.Foreign {
 			l.report.Foreign++
 		}
@@ -210,7 +218,7 @@ func (l *list) visitPage(out *dynamodb.ScanOutput) error {
 	return nil
 }
 
-func (b *Backend) entry(it map[string]types.AttributeValue, now time.Time) Entry {
+func (b *Backend) entry(it map[string]types.AttributeValue, now time.Time, with string) Entry {
 	e := Entry{Size: itemSize(it)}
 	if k, ok := it[b.c.KeyAttribute].(*types.AttributeValueMemberS); ok {
 		e.Key = k.Value
@@ -218,6 +226,9 @@ func (b *Backend) entry(it map[string]types.AttributeValue, now time.Time) Entry
 	rec, _, err := b.decode(it, now)
 	if err == nil {
 		e.DataSize, e.Created, e.Expires, e.LockedUntil = len(rec.Data), rec.Created, rec.Expires, rec.LockedUntil
+		if with != "" && bytes.Contains(rec.Data, []byte(with)) {
+			e.Data = string(rec.Data)
+		}
 		return e
 	}
 	e.Foreign = true

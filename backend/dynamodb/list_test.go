@@ -234,3 +234,25 @@ func (f *fake) remove(key string) {
 	defer f.mu.Unlock()
 	delete(f.items, key)
 }
+
+// TestListData has the data of what contains a text, and of nothing else.
+func TestListData(t *testing.T) {
+	f := newFake()
+	now := time.Now()
+	f.put(own("other", now))
+	f.put(with(own("binary", now), "data", &types.AttributeValueMemberB{Value: []byte("a mark\xff")}))
+	f.put(with(own("text", now), "data", text("mark")))
+	f.put(with(php("foreign", now), "data", text("mark")))
+	for mark, want := range map[string]string{"": "", "mark": "binary=a mark\xff text=mark", "m?rk": "", "Mark": ""} {
+		var got []string
+		_, err := newBackend(t, f, Config{}).List(t.Context(), ListOptions{DataWith: mark}, func(e Entry) error {
+			if e.Data != "" {
+				got = append(got, e.Key+"="+e.Data)
+			}
+			return nil
+		})
+		if slices.Sort(got); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%q: got %q, %v", mark, got, err)
+		}
+	}
+}

@@ -152,7 +152,12 @@ func unitsOf(consumed *types.ConsumedCapacity) (units float64, ok bool) {
 	if consumed == nil || consumed.CapacityUnits == nil {
 		return 0, false
 	}
-	return *consumed.CapacityUnits, true
+	// What no request can cost is not known either: an engine that is not
+	// DynamoDB may say NaN.
+	if units = *consumed.CapacityUnits; !(units >= 0 && units <= 1e9) {
+		return 0, false
+	}
+	return units, true
 }
 
 // backoff returns the wait before retry n: full jitter, so that clients which

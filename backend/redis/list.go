@@ -19,6 +19,9 @@ type Entry struct {
 	// DataSize is that of the encoded session.
 	Size     int
 	DataSize int
+	// Data is the encoded session where it contains [ListOptions].DataWith, ""
+	// elsewhere.
+	Data string
 
 	Created time.Time
 	Expires time.Time
@@ -36,6 +39,10 @@ type ListOptions struct {
 	// KeyPrefix restricts the list to keys that begin with it, after
 	// [Config].Prefix. It costs the server almost the same. Default "".
 	KeyPrefix string
+
+	// DataWith is a text. Of the sessions that contain it Entry.Data is
+	// transferred, too; the server looks into all of them. Default "", none.
+	DataWith string
 }
 
 // ListReport is what a List has done.
@@ -79,6 +86,7 @@ func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) 
 		prefix: b.c.Prefix,
 		match:  escape(b.c.Prefix+opts.KeyPrefix) + "*",
 		begins: b.c.Prefix + opts.KeyPrefix,
+		with:   opts.DataWith,
 		pages:  make(chan []Entry),
 	}
 	done := make(chan error, 1)
@@ -128,6 +136,7 @@ type list struct {
 	prefix string // of all keys of the Backend
 	match  string // of the keys to visit, for the server
 	begins string // the same for us
+	with   string // what is in the data that is wanted
 	pages  chan []Entry
 }
 
@@ -208,7 +217,7 @@ func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
 		// An error of one command is in that command.
 		_, _ = l.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for i, key := range ask {
-				cmds[i] = pipe.EvalSha(ctx, listScript.sha1, []string{key})
+				cmds[i] = pipe.EvalSha(ctx, listScript.sha1, []string{key}, l.with)
 			}
 			return nil
 		})
@@ -230,7 +239,7 @@ func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
 			break
 		}
 		// This makes the script known to the server of the key.
-		fields, err := l.client.Eval(ctx, listScript.src, ask[:1]).Slice()
+		fields, err := l.client.Eval(ctx, listScript.src, ask[:1], l.with).Slice()
 		switch {
 		case err == nil:
 			add(ask[0], fields)
@@ -256,7 +265,7 @@ func (l *list) entry(key string, fields []any) (Entry, bool) {
 		return e, true
 	}
 	rec, err := decode(r)
-	if err != nil || len(fields) < 8 {
+	if err != nil || len(fields) < 9 {
 		e.Foreign = true
 		return e, true
 	}
@@ -264,6 +273,7 @@ func (l *list) entry(key string, fields []any) (Entry, bool) {
 	size, _ := fields[6].(int64)
 	data, _ := fields[7].(int64)
 	e.Size, e.DataSize = len(key)+int(size), int(data)
+	e.Data, _ = fields[8].(string)
 	return e, true
 }
 
@@ -291,8 +301,8 @@ func escape(s string) string {
 }
 
 // The reply is that of Load, but for the data, which is "". Then come the bytes
-// of the fields of this package, with their names, and those of the data. No
-// data is read.
+// of the fields of this package, with their names, those of the data, and the
+// data if it contains ARGV[1]. If that is "", no data is read.
 var listScript = newScript("List", false, `
 local key = KEYS[1]
 local names = {'until', 'created', 'expires', 'version', 'written', 'lock'}
@@ -309,5 +319,10 @@ if till > 0 then
 	local t = redis.call('TIME')
 	left = math.max(0, math.ceil(till - t[1] * 1000 - t[2] / 1000))
 end
-return {'ok', left, '', f[2], f[3], string.sub(f[4], 1, 8), size, data}
+local found = ''
+if ARGV[1] ~= '' then
+	local all = redis.call('HMGET', key, 'data')[1]
+	if string.find(all, ARGV[1], 1, true) then found = all end
+end
+return {'ok', left, '', f[2], f[3], string.sub(f[4], 1, 8), size, data, found}
 `)

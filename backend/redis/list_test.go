@@ -298,3 +298,26 @@ func TestListPermissions(t *testing.T) {
 		t.Errorf("without SCAN: got %v, want something about Permissions", err)
 	}
 }
+
+// TestListData has the data of what contains a text, and of nothing else.
+func TestListData(t *testing.T) {
+	onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
+		for key, data := range map[string]string{"other": "m.rk", "here": "a mark\xff", "empty": ""} {
+			rec := session.Record{Data: []byte(data), Created: time.Now(), Expires: time.Now().Add(time.Hour)}
+			if _, err := r.Save(t.Context(), key, rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for mark, want := range map[string]string{"": "", "mark": "a mark\xff", "m.rk": "m.rk", "%a": ""} {
+			var found string
+			for key, e := range listed(t, r.Backend, ListOptions{DataWith: mark}) {
+				if found += e.Data; e.Data != "" && e.DataSize != len(e.Data) {
+					t.Errorf("%q: got %+v", key, e)
+				}
+			}
+			if found != want {
+				t.Errorf("%q: got %q", mark, found)
+			}
+		}
+	})
+}

@@ -53,7 +53,7 @@ takes capacity from the application: it then wants --yes, and --rate is wise.
   sessionctl bench --rate 50 --mix read=80,write=20 --size 3000 --yes`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b, err := a.newBench(&f)
+			b, err := a.newBench(cmd.Context(), &f)
 			if err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ takes capacity from the application: it then wants --yes, and --rate is wise.
 	fl.SortFlags = false
 	fl.DurationVarP(&f.duration, "duration", "d", 10*time.Second, "for how long")
 	fl.IntVarP(&f.concurrency, "concurrency", "c", 16, "requests at once")
-	fl.Float64Var(&f.rate, "rate", 0, "requests a second at most (default: as fast as it goes)")
+	numberVar(fl, &f.rate, "rate", 0, "requests a second at most (default: as fast as it goes)")
 	fl.StringVar(&f.mix, "mix", cost.DefaultMix.String(), "`weights` of the kinds of requests")
 	fl.IntVar(&f.size, "size", cost.DefaultSize, "`bytes` of an encoded session")
 	fl.IntVar(&f.sessions, "sessions", 100, "how many sessions are read and written, at random")
@@ -80,6 +80,8 @@ takes capacity from the application: it then wants --yes, and --rate is wise.
 	f.add(c)
 	return c
 }
+
+const longestBench = 30 * 24 * time.Hour
 
 // kinds of requests, by the names of cost.Mix.
 const (
@@ -104,6 +106,7 @@ type bench struct {
 	codec   session.Codec
 	prefix  string
 	padding string
+	prices  cost.Prices
 
 	plain, safe, locked *session.Manager
 	tokens              []string
@@ -128,22 +131,22 @@ type storeRequests struct {
 	WriteUnits float64 `json:"write_units"`
 }
 
-func (a *app) newBench(f *benchFlags) (*bench, error) {
+func (a *app) newBench(ctx context.Context, f *benchFlags) (*bench, error) {
 	b := &bench{
 		app: a, f: f, prefix: "bench-" + strings.ToLower(rand.Text()[:10]) + "-",
 		keys: map[string]bool{}, requests: map[string]*storeRequests{}, results: map[string]*latencies{}, failures: map[string]int{},
 	}
 	switch {
-	case f.duration <= 0:
-		return nil, usageError("--duration is %v; it must be longer than 0", f.duration)
+	case f.duration <= 0 || f.duration > longestBench:
+		return nil, usageError("--duration is %v; it must be longer than 0, and not more than %v", f.duration, longestBench)
 	case f.concurrency < 1 || f.concurrency > 10_000:
 		return nil, usageError("--concurrency is %d; it must be between 1 and 10,000", f.concurrency)
 	case f.sessions < 1 || f.sessions > 1_000_000:
 		return nil, usageError("--sessions is %d; it must be between 1 and 1,000,000", f.sessions)
 	case f.size < 0 || f.size > 400<<10:
 		return nil, usageError("--size is %d; it must be between 0 and 409600 bytes", f.size)
-	case !(f.rate >= 0):
-		return nil, usageError("--rate is %v; it must not be negative", f.rate)
+	case !(f.rate == 0 || f.rate >= 1e-6):
+		return nil, usageError("--rate is %v; it must not be negative, nor less than one in ten days", f.rate)
 	}
 	var err error
 	if b.mix, err = cost.ParseMix(f.mix); err != nil {
@@ -151,6 +154,9 @@ func (a *app) newBench(f *benchFlags) (*bench, error) {
 	}
 	b.weights = []float64{b.mix.Read, b.mix.Write, b.mix.LockedRead, b.mix.LockedWrite, b.mix.New, b.mix.Login, b.mix.Logout, b.mix.Gone}
 	if b.codec, err = a.sessionCodec(); err != nil {
+		return nil, err
+	}
+	if b.prices, err = f.table(ctx); err != nil {
 		return nil, err
 	}
 	b.padding, err = padding(b.codec, f.size)
@@ -367,11 +373,11 @@ func (b *bench) work(ctx context.Context, began time.Time) {
 	end := began.Add(b.f.duration)
 	for ctx.Err() == nil && time.Now().Before(end) {
 		if b.f.rate > 0 {
-			at := began.Add(time.Duration(float64(b.next.Add(1)-1) / b.f.rate * float64(time.Second)))
-			if !at.Before(end) {
+			after := float64(b.next.Add(1)-1) / b.f.rate // seconds; a Duration may not hold it
+			if after >= b.f.duration.Seconds() {
 				return
 			}
-			if !sleepUntil(ctx, at) {
+			if !sleepUntil(ctx, began.Add(time.Duration(after*float64(time.Second)))) {
 				return
 			}
 		}
@@ -508,9 +514,9 @@ func (b *bench) record(kind string, took time.Duration, err error) {
 
 // live shows how it goes, and returns what ends that.
 func (b *bench) live(began time.Time) (stop func()) {
-	every, line, end := 10*time.Second, "%s\n", ""
-	if terminal(b.stderr) {
-		every, line, end = 500*time.Millisecond, "\r\x1b[K%s", "\r\x1b[K"
+	every, w, line, end := 10*time.Second, io.Writer(b.stderr), "%s\n", ""
+	if terminal(b.stderr.w) { // which takes only what is made here
+		every, w, line, end = 500*time.Millisecond, b.stderr.w, "\r\x1b[K%s", "\r\x1b[K"
 	}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -520,10 +526,10 @@ func (b *bench) live(began time.Time) (stop func()) {
 		for {
 			select {
 			case <-done:
-				fmt.Fprint(b.stderr, end)
+				_, _ = io.WriteString(w, end)
 				return
 			case <-t.C:
-				fmt.Fprintf(b.stderr, line, b.status(time.Since(began)))
+				fmt.Fprintf(w, line, b.status(time.Since(began)))
 			}
 		}
 	})
@@ -655,7 +661,7 @@ func (b *bench) report(s store, took time.Duration) *benchReport {
 		r.WriteUnits += q.WriteUnits
 	}
 	if d, ok := s.(*dynamoStore); ok {
-		if price, err := b.f.find(d.region); err == nil {
+		if price, err := b.f.find(b.prices, d.region); err == nil {
 			m := &monthly{Prices: price}
 			m.Reads, m.Writes = price.Units(r.ReadUnits, r.WriteUnits)
 			months := took.Seconds() / cost.Month.Seconds()
@@ -671,8 +677,8 @@ func (b *bench) report(s store, took time.Duration) *benchReport {
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-func (r *benchReport) write(w io.Writer) {
-	fmt.Fprintf(w, "%s requests in %.1f s, %s a second; %s conflicts, %s errors.\n\n",
+func (r *benchReport) write(w *output) {
+	w.printf("%s requests in %.1f s, %s a second; %s conflicts, %s errors.\n\n",
 		count(r.Requests), r.Seconds, amount(r.Rate), count(r.Conflicts), count(r.Errors))
 	t := newTable(table.Row{"Kind", "Requests", "a second", "p50", "p95", "p99", "max", "errors"}, 2, 3, 4, 5, 6, 7, 8)
 	for _, k := range r.Kinds {
@@ -683,7 +689,7 @@ func (r *benchReport) write(w io.Writer) {
 			t.AppendRow(row)
 		}
 	}
-	fmt.Fprintf(w, "%s\n", t.Render())
+	w.printf("%s\n", t.Render())
 	if len(r.Asked) > 0 {
 		t := newTable(table.Row{"Sent to the store", "Requests", "a second", "failed", "RCU", "WCU"}, 2, 3, 4, 5, 6)
 		var failed int64
@@ -691,17 +697,17 @@ func (r *benchReport) write(w io.Writer) {
 			failed += q.Failed
 			t.AppendRow(table.Row{q.Name, count(q.Requests), amount(float64(q.Requests) / r.Seconds), count(q.Failed), amount(q.ReadUnits), amount(q.WriteUnits)})
 		}
-		fmt.Fprintf(w, "\n%s\n", t.Render())
+		w.printf("\n%s\n", t.Render())
 		if failed > 0 {
-			fmt.Fprintf(w, "Conditions that failed are among these. They are billed too, but DynamoDB does not say for how many units.\n")
+			w.printf("Conditions that failed are among these. They are billed too, but DynamoDB does not say for how many units.\n")
 		}
 	}
 	if m := r.Month; m != nil {
-		fmt.Fprintf(w, "\nA month at this rate: %s %s for reads, %s for writes, %s in all, on demand.\n%s\n",
+		w.printf("\nA month at this rate: %s %s for reads, %s for writes, %s in all, on demand.\n%s\n",
 			price(m.Reads), m.Prices.Currency, price(m.Writes), price(m.Total), &m.Prices)
 	}
 	for _, text := range slices.Sorted(maps.Keys(r.Failures)) {
-		fmt.Fprintf(w, "\n%s times: %s\n", count(int64(r.Failures[text])), text)
+		w.printf("\n%s times: %s\n", count(int64(r.Failures[text])), text)
 	}
 }
 

@@ -68,8 +68,8 @@ func runBench(t *testing.T, ctx context.Context, s store, f benchFlags) (benchRe
 	}
 	f.class = "standard"
 	var stdout, stderr bytes.Buffer
-	a := &app{stdin: strings.NewReader(""), stdout: &output{w: &stdout}, stderr: &stderr, globals: globals{json: true, codec: "msgpack"}}
-	b, err := a.newBench(&f)
+	a := &app{stdin: strings.NewReader(""), stdout: &output{w: &stdout}, stderr: &output{w: &stderr}, globals: globals{json: true, codec: "msgpack"}}
+	b, err := a.newBench(t.Context(), &f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func runBench(t *testing.T, ctx context.Context, s store, f benchFlags) (benchRe
 		if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
 			t.Fatal(err)
 		}
-		r.write(io.Discard)
+		r.write(&output{w: io.Discard})
 	}
 	return r, stderr.String(), err
 }

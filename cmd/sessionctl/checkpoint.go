@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,26 +31,32 @@ type checkpoint struct {
 
 const checkpointFormat = 1
 
+// maxCheckpoint is some times what a sweep of the most segments notes.
+const maxCheckpoint = 256 << 20
+
 // loadCheckpoint reads the file at path. One that is not there is that of a
 // sweep which begins. It fails early if the file could not be written.
-func loadCheckpoint(path string, s *dynamoStore) (*checkpoint, error) {
+func loadCheckpoint(ctx context.Context, path string, s *dynamoStore) (*checkpoint, error) {
 	begin := &checkpoint{Format: checkpointFormat, Table: s.table, TableID: s.id, Region: s.region, Endpoint: s.endpoint, path: path}
 	if path == "" {
 		return begin, nil
 	}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		try, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-		if err != nil {
-			return nil, usageError("--resume: %w", err)
-		}
-		return begin, errors.Join(try.Close(), os.Remove(try.Name()))
+	if err := errors.Join(ordinary(path), tryFolder(path)); err != nil {
+		return nil, usageError("--resume: %w", err)
 	}
-	if err != nil {
+	data, err := readFile(ctx, path, maxCheckpoint)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return begin, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
 		return nil, usageError("--resume: %w", err)
 	}
 	var c checkpoint
-	if err := json.Unmarshal(data, &c); err != nil || c.Format != checkpointFormat || len(c.Checkpoint) == 0 {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields() // a later version may mean something by them
+	if err := d.Decode(&c); err != nil || d.More() || c.Format != checkpointFormat || len(c.Checkpoint) == 0 {
 		return nil, usageError("--resume: %s was not written by this command: name another file, or remove it to begin anew", path)
 	}
 	if c.Table != s.table || c.Region != s.region || c.Endpoint != s.endpoint {
@@ -60,8 +68,18 @@ func loadCheckpoint(path string, s *dynamoStore) (*checkpoint, error) {
 		return nil, usageError("--resume: %s is of a sweep of another %s, in another account or deleted since: name another file, or remove it to begin anew",
 			path, s.where())
 	}
+	c.Saved = time.Time{} // by a clock that may have been ahead
 	c.path = path
 	return &c, nil
+}
+
+// tryFolder finds out whether a file beside path can be written.
+func tryFolder(path string) error {
+	try, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(try.Close(), os.Remove(try.Name()))
 }
 
 // save replaces the file, so that there is always a whole one.
@@ -71,6 +89,9 @@ func (c *checkpoint) save(r session.SweepReport) error {
 		return nil
 	}
 	c.Scanned, c.Deleted, c.Checkpoint = r.Scanned, r.Deleted, r.Checkpoint
+	if err := ordinary(c.path); err != nil {
+		return err
+	}
 	data, err := json.Marshal(c)
 	if err != nil {
 		return err

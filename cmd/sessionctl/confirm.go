@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 )
@@ -19,7 +18,7 @@ func (a *app) confirm(ctx context.Context, question string) error {
 }
 
 func (a *app) ask(ctx context.Context, question string) error {
-	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
+	a.stderr.printf("%s [y/N] ", question)
 	answer, err := readLine(a.input(ctx))
 	if err != nil {
 		return err

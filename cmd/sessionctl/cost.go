@@ -1,11 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -58,32 +57,30 @@ func (p *priced) String() string {
 	return fmt.Sprintf("Prices of %s for %s, table class %s, in %s, without free tier, reservations and taxes.", p.Date, p.Region, p.Class, p.Currency)
 }
 
-func (p *pricing) table() (cost.Prices, error) {
+// table are the prices to take. A command asks for them before it does anything
+// that costs something.
+func (p *pricing) table(ctx context.Context) (cost.Prices, error) {
 	if p.file == "" {
 		return cost.DefaultPrices()
 	}
-	f, err := os.Open(p.file)
-	if err != nil {
-		return cost.Prices{}, err
+	data, err := readFile(ctx, p.file, cost.MaxPricesSize)
+	if ctx.Err() != nil {
+		return cost.Prices{}, context.Cause(ctx)
 	}
-	defer f.Close() //nolint:errcheck // it was only read
-	data, err := io.ReadAll(io.LimitReader(f, cost.MaxPricesSize+1))
-	if err != nil {
-		return cost.Prices{}, err
+	var prices cost.Prices
+	if err == nil {
+		if prices, err = cost.ParsePrices(data); err != nil {
+			err = fmt.Errorf("%s: %w", p.file, err)
+		}
 	}
-	prices, err := cost.ParsePrices(data)
 	if err != nil {
-		return cost.Prices{}, fmt.Errorf("%s: %w", p.file, err)
+		return cost.Prices{}, &wordsError{what: sentence("--prices: " + err.Error()), todo: "\"sessionctl cost --show-prices\" prints what it has to look like.", err: err}
 	}
 	return prices, nil
 }
 
 // find returns the price for region, that of us-east-1 if it is "".
-func (p *pricing) find(region string) (priced, error) {
-	prices, err := p.table()
-	if err != nil {
-		return priced{}, err
-	}
+func (p *pricing) find(prices cost.Prices, region string) (priced, error) {
 	if region == "" {
 		region = "us-east-1"
 	}
@@ -141,11 +138,15 @@ weight. Requests that do not ask for it cost nothing.
   sessionctl cost --mix read=70,write=28,new=2 --size 500=80,6000=20
   sessionctl cost --mode exclusive --safe-mode merge --json`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if showPrices {
-				return a.showPrices(&f.pricing)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			prices, err := f.table(cmd.Context())
+			if err != nil {
+				return err
 			}
-			return a.runCost(&f)
+			if showPrices {
+				return a.showPrices(prices)
+			}
+			return a.runCost(&f, prices)
 		},
 	}
 	fl := c.Flags()
@@ -159,17 +160,17 @@ weight. Requests that do not ask for it cost nothing.
 	fl.Var((*timeoutValue)(&f.absolute), "absolute-timeout", "Config.AbsoluteTimeout, or never (default 24h)")
 	fl.DurationVar(&f.touchInterval, "touch-interval", 0, "Config.TouchInterval (default a tenth of the idle timeout)")
 	fl.DurationVar(&f.gap, "gap", cost.DefaultGap, "average `time` between two requests of a session that is in use")
-	fl.Float64Var(&f.touchShare, "touch-share", -1, "`share` of the reads that touch (default: from --gap and --touch-interval)")
+	numberVar(fl, &f.touchShare, "touch-share", -1, "`share` of the reads that touch (default: from --gap and --touch-interval)")
 	fl.Lookup("touch-share").DefValue = "0" // which is not shown
 	fl.BoolVar(&f.eventually, "eventually-consistent", false, "dynamodb.Config.EventuallyConsistentReads")
-	fl.Float64Var(&f.conflicts, "conflicts", 0, "`share` of the writes without a lock that meet another one")
-	fl.Float64Var(&f.waits, "lock-waits", 0, "`share` of the locked requests that find the lock taken")
-	fl.Float64Var(&f.looks, "lock-looks", 3, "how often such a request looks before it is free")
+	numberVar(fl, &f.conflicts, "conflicts", 0, "`share` of the writes without a lock that meet another one")
+	numberVar(fl, &f.waits, "lock-waits", 0, "`share` of the locked requests that find the lock taken")
+	numberVar(fl, &f.looks, "lock-looks", 3, "how often such a request looks before it is free")
 	fl.IntVar(&f.writes, "writes", 0, "how often each session is written under one ID (default: at random, from --mix)")
 	fl.StringVar(&f.rows, "rows", "", "`number` of rows in the table (default: from --mix and the timeouts)")
 	fl.DurationVar(&f.sweepEvery, "sweep-every", 0, "`time` between two sweeps, of a table without TTL")
 	fl.BoolVar(&f.provisioned, "provisioned", false, "capacity is provisioned; default is on demand")
-	fl.Float64Var(&f.peak, "peak", cost.DefaultPeak, "how many times the average the provisioned capacity is")
+	numberVar(fl, &f.peak, "peak", cost.DefaultPeak, "how many times the average the provisioned capacity is")
 	f.add(c)
 	fl.BoolVar(&showPrices, "show-prices", false, "print the table of prices and end")
 	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"merge", "last-write", "exclusive"}, cobra.ShellCompDirectiveNoFileComp))
@@ -177,11 +178,7 @@ weight. Requests that do not ask for it cost nothing.
 	return c
 }
 
-func (a *app) showPrices(p *pricing) error {
-	prices, err := p.table()
-	if err != nil {
-		return err
-	}
+func (a *app) showPrices(prices cost.Prices) error {
 	json := a.json
 	a.json = true // the form that --prices takes
 	defer func() { a.json = json }()
@@ -221,7 +218,7 @@ func parseNumber(flag, s string) (float64, error) {
 		}
 	}
 	n, err := strconv.ParseFloat(strings.ReplaceAll(digits, ",", ""), 64)
-	if err != nil || !(n >= 0) || n*factor > 1e18 {
+	if err != nil || !(n >= 0) || !(n*factor <= mostNumber) {
 		return 0, usageError("--%s is %q; use a number such as 250000, 500k or 10M", flag, s)
 	}
 	return n * factor, nil
@@ -286,7 +283,7 @@ type costReport struct {
 	size        int // of the operations
 }
 
-func (a *app) runCost(f *costFlags) error {
+func (a *app) runCost(f *costFlags, prices cost.Prices) error {
 	if a.backend == "redis" {
 		return usageError("cost is about DynamoDB: Redis is not paid by the request")
 	}
@@ -295,7 +292,7 @@ func (a *app) runCost(f *costFlags) error {
 		return err
 	}
 	r := costReport{Requests: w.Requests, Mix: w.Mix, Sizes: w.Sizes, provisioned: s.Provisioned, ttl: s.SweepEvery == 0}
-	if r.Prices, err = f.find(a.region); err != nil {
+	if r.Prices, err = f.find(prices, a.region); err != nil {
 		return err
 	}
 	if r.Estimate, err = cost.Compute(w, s, r.Prices.Price); err != nil {
@@ -317,11 +314,11 @@ func (a *app) runCost(f *costFlags) error {
 	return a.print(r, r.write)
 }
 
-func (r *costReport) write(w io.Writer) {
+func (r *costReport) write(w *output) {
 	e := &r.Estimate
-	fmt.Fprintf(w, "%s requests of the application a month, %s a second on average.\n",
+	w.printf("%s requests of the application a month, %s a second on average.\n",
 		amount(r.Requests), amount(r.Requests/cost.Month.Seconds()))
-	fmt.Fprintf(w, "%s of the reads that do not lock move the deadline.\n\n", percent(e.Touches))
+	w.printf("%s of the reads that do not lock move the deadline.\n\n", percent(e.Touches))
 
 	t := newTable(table.Row{"In a month", "Sent as", "Requests", "RCU", "WCU", r.Prices.Currency}, 3, 4, 5, 6)
 	for _, c := range e.Calls {
@@ -341,26 +338,28 @@ func (r *costReport) write(w io.Writer) {
 	}
 	t.AppendRow(table.Row{"Storage", fmt.Sprintf("%s rows of %s, %.3g GB", amount(e.Rows), size(int64(e.RowBytes)), e.StorageGB), "", "", "", price(e.Money.Storage)})
 	t.AppendFooter(table.Row{"Total", "", amount(e.Requests), amount(e.ReadUnits), amount(e.WriteUnits), price(e.Money.Total)})
-	fmt.Fprintf(w, "%s\n\n", t.Render())
+	w.printf("%s\n\n", t.Render())
 
 	t = newTable(table.Row{"What would change with", "Requests", "RCU", "WCU", r.Prices.Currency, ""}, 2, 3, 4, 5, 6)
 	for _, c := range r.Changes {
 		t.AppendRow(table.Row{c.What, signed(c.Requests, amount), signed(c.ReadUnits, amount), signed(c.WriteUnits, amount),
 			signed(c.Money, price), signed(c.Share, percent)})
 	}
-	fmt.Fprintf(w, "%s\n\n", t.Render())
+	w.printf("%s\n\n", t.Render())
 
 	t = newTable(table.Row{fmt.Sprintf("One session of %d bytes", r.size), "Requests", "RCU", "WCU", r.Prices.Currency + " a million"}, 3, 4, 5)
 	for _, o := range r.Operations {
 		t.AppendRow(table.Row{o.What, o.Requests, amount(o.ReadUnits), amount(o.WriteUnits), strconv.FormatFloat(o.Million, 'f', 3, 64)})
 	}
-	fmt.Fprintf(w, "%s\n\n%s\n", t.Render(), &r.Prices)
-	fmt.Fprintf(w, "Not in it: retries, and renewals of locks that are held for seconds. \"sessionctl bench\" measures.\n")
+	w.printf("%s\n\n%s\n", t.Render(), &r.Prices)
+	w.printf("Not in it: retries, and renewals of locks that are held for seconds. \"sessionctl bench\" measures.\n")
 }
 
 // amount writes a number that may be large or a fraction.
 func amount(f float64) string {
 	switch {
+	case !(math.Abs(f) < 1e15): // more than one can count
+		return strconv.FormatFloat(f, 'g', 3, 64)
 	case math.Abs(f) >= 100 || f == math.Trunc(f):
 		return count(int64(math.Round(f)))
 	case math.Abs(f) >= 1:
@@ -371,6 +370,9 @@ func amount(f float64) string {
 
 // price writes money.
 func price(f float64) string {
+	if !(math.Abs(f) < 1e15) {
+		return strconv.FormatFloat(f, 'g', 3, 64)
+	}
 	if f != 0 && math.Abs(f) < 0.01 {
 		return strconv.FormatFloat(f, 'f', 4, 64)
 	}
@@ -384,7 +386,11 @@ func price(f float64) string {
 }
 
 func percent(f float64) string {
-	if p := 100 * f; math.Abs(p) < 10 {
+	p := 100 * f
+	switch {
+	case !(math.Abs(p) < 1e15):
+		return strconv.FormatFloat(p, 'g', 3, 64) + " %"
+	case math.Abs(p) < 10:
 		return strconv.FormatFloat(p, 'f', 1, 64) + " %"
 	}
 	return strconv.FormatFloat(100*f, 'f', 0, 64) + " %"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 	"strings"
@@ -126,8 +125,8 @@ func (d *doctor) run(ctx context.Context) error {
 		}
 	}
 	r.OK = failures == 0
-	err := d.print(r, func(w io.Writer) {
-		fmt.Fprintf(w, "\n%s, %s, %s; it took %s, %s read and %s write units.\n",
+	err := d.print(r, func(w *output) {
+		w.printf("\n%s, %s, %s; it took %s, %s read and %s write units.\n",
 			plural(len(r.Checks)-warnings-failures, "check passed", "checks passed"), plural(warnings, "warning", "warnings"),
 			plural(failures, "failure", "failures"), plural(r.Requests, "request", "requests"), units(r.ReadUnits), units(r.WriteUnits))
 	})
@@ -143,9 +142,9 @@ func (d *doctor) says(s status, name, what, advice string) {
 	if d.json {
 		return
 	}
-	fmt.Fprintf(d.stdout, "%-5s %-12s %s\n", s, name, what)
+	d.stdout.printf("%-5s %-12s %s\n", s, name, what)
 	if advice != "" {
-		fmt.Fprintf(d.stdout, "%-18s %s\n", "", "-> "+advice)
+		d.stdout.printf("%-18s %s\n", "", "-> "+advice)
 	}
 }
 
@@ -245,7 +244,7 @@ func percentiles(took []time.Duration) *latency {
 // sample looks at some of what is stored.
 func (d *doctor) sample(ctx context.Context, s store) {
 	const most = 50
-	var looked, foreign, expired int
+	var looked, foreign, expired, moved int
 	now := time.Now()
 	report, err := s.List(ctx, listOptions{Limit: most}, func(e entry) error {
 		looked++
@@ -254,10 +253,16 @@ func (d *doctor) sample(ctx context.Context, s store) {
 			foreign++
 		case !e.Expires.After(now):
 			expired++
+		case e.Moved:
+			moved++
 		}
 		return nil
 	})
 	d.result.ReadUnits += report.ReadUnits
+	ended := fmt.Sprintf("%d have expired", expired)
+	if moved > 0 {
+		ended += fmt.Sprintf(", and %d are left under the old IDs of sessions", moved)
+	}
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 	case err != nil:
@@ -265,10 +270,10 @@ func (d *doctor) sample(ctx context.Context, s store) {
 	case looked == 0:
 		d.says(isOK, "records", "There are no sessions.", "")
 	case foreign > 0:
-		d.says(isWarn, "records", fmt.Sprintf("Of %d looked at, %d were not written by the session package, and %d have expired.", looked, foreign, expired),
+		d.says(isWarn, "records", fmt.Sprintf("Of %d looked at, %d were not written by the session package, and %s.", looked, foreign, ended),
 			"It leaves them alone. Check the names of attributes; \"sessionctl sweep --foreign\" deletes those that have expired.")
 	default:
-		d.says(isOK, "records", fmt.Sprintf("Of %d looked at, %d have expired.", looked, expired), "")
+		d.says(isOK, "records", fmt.Sprintf("Of %d looked at, %s.", looked, ended), "")
 	}
 }
 

@@ -196,7 +196,7 @@ func (d *doctor) permissions(ctx context.Context, s *dynamoStore) {
 			return "", false
 		}
 		if consumed != nil {
-			d.result.ReadUnits += aws.ToFloat64(consumed.CapacityUnits)
+			d.result.ReadUnits += unitsOf(consumed)
 		}
 		return action, true
 	}
@@ -234,6 +234,14 @@ func (d *doctor) permissions(ctx context.Context, s *dynamoStore) {
 	}
 }
 
+// unitsOf is what an answer says that it cost, if that can be.
+func unitsOf(consumed *types.ConsumedCapacity) float64 {
+	if units := aws.ToFloat64(consumed.CapacityUnits); units >= 0 && units <= 1e9 {
+		return units
+	}
+	return 0
+}
+
 func randomKey(s *dynamoStore) map[string]types.AttributeValue {
 	return map[string]types.AttributeValue{
 		s.config.KeyAttribute: &types.AttributeValueMemberS{Value: "sessionctl-doctor-" + rand.Text()},
@@ -252,7 +260,7 @@ func (d *doctor) get(ctx context.Context, s *dynamoStore, clock *clock) error {
 	}
 	clock.saw(sent, time.Now(), dateOf(out.ResultMetadata), time.Second)
 	if out.ConsumedCapacity != nil {
-		d.result.ReadUnits += aws.ToFloat64(out.ConsumedCapacity.CapacityUnits)
+		d.result.ReadUnits += unitsOf(out.ConsumedCapacity)
 	}
 	return nil
 }

@@ -151,8 +151,11 @@ func (s *dynamoStore) Close() error { return nil }
 func (s *dynamoStore) List(ctx context.Context, opts listOptions, visit func(entry) error) (listReport, error) {
 	begun := time.Now()
 	report, err := s.Backend.List(ctx, dynamodb.ListOptions{
-		KeyPrefix: opts.KeyPrefix, Limit: opts.Limit, ReadUnits: opts.ReadUnits, Segments: opts.Segments, Workers: opts.Workers,
-	}, func(e dynamodb.Entry) error { return visit(entry(e)) })
+		KeyPrefix: opts.KeyPrefix, DataWith: movedValue, Limit: opts.Limit, ReadUnits: opts.ReadUnits, Segments: opts.Segments, Workers: opts.Workers,
+	}, func(e dynamodb.Entry) error {
+		_, moved, _ := movedTo([]byte(e.Data))
+		return visit(entry{e.Key, e.Size, e.DataSize, e.Created, e.Expires, e.LockedUntil, e.Foreign, moved})
+	})
 	return listReport{Scanned: report.Scanned, ReadUnits: report.ReadUnits, Elapsed: time.Since(begun)}, err
 }
 

@@ -57,8 +57,8 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 	if todo != "" {
 		a.note("%s", todo)
 	}
-	if cause := err.Error(); a.verbose && sentence(cause) != what {
-		a.note("Cause: %s", cause)
+	if a.verbose && sentence(err.Error()) != what {
+		a.note("Cause: %v", err)
 	}
 	return code
 }
@@ -399,7 +399,7 @@ func throttled(err error) bool {
 
 // sentence makes one of a text: a capital letter, and a full stop.
 func sentence(text string) string {
-	text = strings.TrimSpace(text)
+	text = strings.TrimSpace(oneLine(text))
 	if text == "" || strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?") {
 		return upper(text)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -185,5 +184,5 @@ func (a *app) acl(r role) error {
 		return usageError("Redis has no role %q: it has no tables, and removes expired sessions by itself", r.name)
 	}
 	result := aclResult{Role: r.name, Rule: fmt.Sprintf("~%s* %s", a.prefix, r.commands)}
-	return a.print(result, func(w io.Writer) { fmt.Fprintln(w, result.Rule) })
+	return a.print(result, func(w *output) { w.printf("%s\n", result.Rule) })
 }

@@ -13,11 +13,11 @@ import (
 )
 
 type listFlags struct {
-	limit                          int
-	expired, live, locked, foreign bool
-	sort                           string
-	keyPrefix                      string
-	readUnits                      float64
+	limit                                 int
+	expired, live, locked, foreign, moved bool
+	sort                                  string
+	keyPrefix                             string
+	readUnits                             float64
 }
 
 func (a *app) listCommand() *cobra.Command {
@@ -31,8 +31,9 @@ revoke take; it is not a token, and nobody can log in with it.
 
 It reads the table from its beginning, a unit for each 8 KB in it, and stops at
 the limit. Records come in no order, unless --sort is given, for which it has
-to read all of them. With several of --live, --expired, --locked and --foreign
-it lists what is any of them.`,
+to read all of them. With several of --live, --expired, --locked, --moved
+and --foreign it lists what is any of them. A session that got a new ID, as by a
+login, leaves a record under its old one, which is no session: it is "moved".`,
 		Example: `  sessionctl list --limit 20
   sessionctl list --locked --json
   sessionctl list --sort size --limit 10`,
@@ -52,10 +53,11 @@ it lists what is any of them.`,
 	fl.BoolVar(&f.live, "live", false, "those that have not expired")
 	fl.BoolVar(&f.expired, "expired", false, "those that have")
 	fl.BoolVar(&f.locked, "locked", false, "those that are locked")
+	fl.BoolVar(&f.moved, "moved", false, "what is left under the old ID of a session that has a new one")
 	fl.BoolVar(&f.foreign, "foreign", false, "what package session did not write")
 	fl.StringVar(&f.sort, "sort", "", "key, created, expires or size, the largest first; reads all records")
 	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `this`")
-	fl.Float64Var(&f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
+	numberVar(fl, &f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
 	_ = c.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(sortOrders, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -68,6 +70,7 @@ const (
 	stateExpired = "expired"
 	stateLocked  = "locked"
 	stateForeign = "foreign"
+	stateMoved   = "moved"
 )
 
 func (e *entry) state(now time.Time) string {
@@ -76,6 +79,8 @@ func (e *entry) state(now time.Time) string {
 		return stateForeign
 	case !e.Expires.After(now):
 		return stateExpired
+	case e.Moved:
+		return stateMoved
 	case e.LockedUntil.After(now):
 		return stateLocked
 	}
@@ -83,7 +88,7 @@ func (e *entry) state(now time.Time) string {
 }
 
 // all reports whether every state is to be listed.
-func (f *listFlags) all() bool { return !f.live && !f.expired && !f.locked && !f.foreign }
+func (f *listFlags) all() bool { return !f.live && !f.expired && !f.locked && !f.foreign && !f.moved }
 
 // wants reports whether an entry in this state is to be listed.
 func (f *listFlags) wants(state string) bool {
@@ -95,6 +100,8 @@ func (f *listFlags) wants(state string) bool {
 		return f.foreign
 	case stateExpired:
 		return f.expired
+	case stateMoved:
+		return f.moved
 	case stateLocked:
 		return f.locked || f.live
 	}
@@ -131,6 +138,9 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	if f.limit < 0 {
 		return usageError("--limit %d is negative", f.limit)
 	}
+	if f.readUnits < 0 {
+		return usageError("--read-units %v is negative", f.readUnits)
+	}
 	if f.sort != "" && !slices.Contains(sortOrders, f.sort) {
 		return usageError("--sort is %q; it can be %s", f.sort, strings.Join(sortOrders, ", "))
 	}
@@ -149,13 +159,13 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 			return a.line(e.listed(now))
 		}
 		if shown == 1 {
-			fmt.Fprintf(a.stdout, "%-32s  %-9s  %-14s  %-14s  %s\n", "KEY", "SIZE", "BEGAN", "ENDS", "STATE")
+			a.stdout.printf("%-32s  %-9s  %-14s  %-14s  %s\n", "KEY", "SIZE", "BEGAN", "ENDS", "STATE")
 		}
 		state := e.state(now)
 		if state == stateLocked {
 			state += " for " + span(e.LockedUntil.Sub(now))
 		}
-		fmt.Fprintf(a.stdout, "%-32s  %-9s  %-14s  %-14s  %s\n", printable(e.Key), size(int64(e.Size)), relative(e.Created, now), relative(e.Expires, now), state)
+		a.stdout.printf("%-32s  %-9s  %-14s  %-14s  %s\n", printable(e.Key), size(int64(e.Size)), relative(e.Created, now), relative(e.Expires, now), state)
 		return a.stdout.err
 	}
 
@@ -166,7 +176,7 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 		}
 		if f.sort != "" {
 			kept = append(kept, e)
-			if f.limit > 0 && len(kept) >= 2*f.limit+1000 {
+			if f.limit > 0 && len(kept) > 1000 && len(kept)/2 > f.limit {
 				kept = f.first(kept)
 			}
 			return nil

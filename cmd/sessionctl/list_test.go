@@ -34,6 +34,7 @@ func newFakeTable(t *testing.T) *fakeTable {
 	f := &fakeTable{rows: map[string]object{}, refuse: map[string]bool{}}
 	does := goodTable()
 	does["Scan"], does["GetItem"], does["DeleteItem"] = f.scan, f.get, f.remove
+	does["UpdateItem"] = f.update
 	f.fakeDynamoDB = newFakeDynamoDB(t, does)
 	return f
 }
@@ -104,6 +105,16 @@ func (f *fakeTable) remove(body map[string]any) (int, any) {
 	return http.StatusOK, object{}
 }
 
+// update ends a row, and refuses everything else.
+func (f *fakeTable) update(body map[string]any) (int, any) {
+	values, _ := body["ExpressionAttributeValues"].(object)
+	expires, _ := values[":e"].(object)
+	if n, err := strconv.ParseInt(fmt.Sprint(expires["N"]), 10, 64); err != nil || n > time.Now().Unix() {
+		return refuses(400, "ConditionalCheckFailedException", "The conditional request failed")(body)
+	}
+	return f.remove(body)
+}
+
 // put adds a row. A negative left is for one that has expired.
 func (f *fakeTable) put(key string, data []byte, age, left, locked time.Duration) {
 	now := time.Now()
@@ -170,7 +181,7 @@ func TestList(t *testing.T) {
 	}{
 		{"", "PHPSESSID_x ann-1 ann-2 bob-1 guest moved old-ann older", "8 of 8 records, 4 read units used."},
 		{"--limit 2", "PHPSESSID_x ann-1", "These are the first 2, 1 read units used."},
-		{"--live", "ann-1 ann-2 bob-1 guest moved", "5 of 8 records"},
+		{"--live", "ann-1 ann-2 bob-1 guest", "4 of 8 records"},
 		{"--expired", "old-ann older", "2 of 8"},
 		{"--locked", "ann-2", "1 of 8"},
 		{"--foreign", "PHPSESSID_x", "1 of 8"},
@@ -179,7 +190,9 @@ func TestList(t *testing.T) {
 		{"--key-prefix ann", "ann-1 ann-2", "2 of 8"},
 		{"--key-prefix none", "", "There are none among the 8 records"},
 		{"--sort size --limit 1", "ann-2", "1 of 8"},
-		{"--sort created --live", "ann-2 ann-1 moved bob-1 guest", "5 of 8"},
+		{"--sort created --live", "ann-2 ann-1 bob-1 guest", "4 of 8"},
+		{"--moved", "moved", "1 of 8"},
+		{"--moved --live --sort created", "ann-2 ann-1 moved bob-1 guest", "5 of 8"},
 		{"--sort expires --limit 2", "PHPSESSID_x older", "2 of 8"},
 		{"--sort key -n 3", "PHPSESSID_x ann-1 ann-2", "3 of 8"},
 	}

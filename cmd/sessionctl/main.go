@@ -35,7 +35,7 @@ func main() {
 type app struct {
 	stdin  io.Reader
 	stdout *output
-	stderr io.Writer
+	stderr *output
 	globals
 
 	running bool         // a command has begun; errors before that are wrong usage
@@ -46,12 +46,12 @@ type app struct {
 
 // run is the program. It returns its exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: &output{w: stdout}, stderr: stderr}
+	a := &app{stdin: stdin, stdout: &output{w: stdout, ctx: ctx}, stderr: &output{w: stderr, ctx: ctx}}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(a.stdout)
-	root.SetErr(stderr)
+	root.SetErr(a.stderr)
 
 	cmd, err := root.ExecuteContextC(ctx)
 	if a.stdout.err != nil {
@@ -129,6 +129,8 @@ func (a *app) prepare(c *cobra.Command) {
 				ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.timeout, errTimeout)
 				defer cancel()
 				cmd.SetContext(ctx)
+				a.stdout.until(ctx)
+				a.stderr.until(ctx)
 			}
 			return begin(cmd, args)
 		}

@@ -202,7 +202,7 @@ func TestHelp(t *testing.T) {
 			walk(sub)
 		}
 	}
-	walk((&app{stdout: &output{w: io.Discard}, stderr: io.Discard}).root())
+	walk((&app{stdout: &output{w: io.Discard}, stderr: &output{w: io.Discard}}).root())
 }
 
 func TestCompletion(t *testing.T) {
@@ -257,7 +257,7 @@ func TestStopReading(t *testing.T) {
 			}()
 			var stderr bytes.Buffer
 			if args == "ask" {
-				a := &app{stdin: stdin, stderr: &stderr}
+				a := &app{stdin: stdin, stderr: &output{w: &stderr}}
 				if err := a.ask(ctx, "Really?"); !errors.Is(err, context.Canceled) {
 					t.Errorf("got %v", err)
 				}

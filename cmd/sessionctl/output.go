@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -14,25 +17,87 @@ import (
 	"golang.org/x/term"
 )
 
-// output remembers that it could not be written, so that no command has to
-// look, and a full disk is no success.
+// output is the only way to standard output and to standard error. What comes
+// from a store, a file, a server or the environment cannot do anything to the
+// terminal through it: printf escapes its arguments, and Write everything but
+// line ends and tabs, so that JSON stays what it is.
+//
+// It remembers that it could not be written, so that no command has to look,
+// and a full disk is no success.
 type output struct {
 	w   io.Writer
+	ctx context.Context // nil for none
+
+	mu  sync.Mutex
 	err error
 }
 
+// stuckFor is how long a pipe that nobody reads may hold up a command that has
+// been told to end.
+const stuckFor = 2 * time.Second
+
+// Write takes whole characters. If it does not return in time, it leaves a
+// goroutine behind, which ends with the program.
 func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.err != nil {
 		return 0, o.err
 	}
-	n, err := o.w.Write(p)
-	o.err = err
-	return n, err
+	text := escapeBut(string(p), "\n\t")
+	written := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(o.w, text)
+		written <- err
+	}()
+	if o.err = o.await(written); o.err != nil {
+		return 0, o.err
+	}
+	return len(p), nil
+}
+
+func (o *output) await(written <-chan error) error {
+	if o.ctx == nil {
+		return <-written
+	}
+	select {
+	case err := <-written:
+		return err
+	case <-o.ctx.Done():
+	}
+	t := time.NewTimer(stuckFor)
+	defer t.Stop()
+	select {
+	case err := <-written:
+		return err
+	case <-t.C:
+		return errors.New("nobody reads it")
+	}
+}
+
+// until has writes end soon after ctx has.
+func (o *output) until(ctx context.Context) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ctx = ctx
+}
+
+// printf is fmt.Fprintf. Of its arguments only what a table renders has line
+// ends.
+func (o *output) printf(format string, args ...any) {
+	safe := make([]any, len(args))
+	for i, arg := range args {
+		safe[i] = arg
+		if _, ok := arg.(rendered); !ok {
+			safe[i] = harmless{arg}
+		}
+	}
+	fmt.Fprintf(o, format, safe...)
 }
 
 // print prints the result of a command: v with --json, else what human
 // writes. The fields of v have names in snake_case, which stay as they are.
-func (a *app) print(v any, human func(w io.Writer)) error {
+func (a *app) print(v any, human func(w *output)) error {
 	if !a.json {
 		human(a.stdout)
 		return nil
@@ -52,15 +117,41 @@ func (a *app) line(v any) error {
 }
 
 // note tells whoever is watching what is going on.
-func (a *app) note(format string, args ...any) {
-	fmt.Fprintf(a.stderr, format+"\n", args...)
+func (a *app) note(format string, args ...any) { a.stderr.printf(format+"\n", args...) }
+
+// grid is a table whose cells are escaped.
+type grid struct{ table.Writer }
+
+// rendered is a table as text.
+type rendered string
+
+func (g grid) AppendRow(row table.Row, config ...table.RowConfig) {
+	g.Writer.AppendRow(cells(row), config...)
+}
+
+func (g grid) AppendFooter(row table.Row, config ...table.RowConfig) {
+	g.Writer.AppendFooter(cells(row), config...)
+}
+
+func (g grid) AppendHeader(row table.Row, config ...table.RowConfig) {
+	g.Writer.AppendHeader(cells(row), config...)
+}
+
+func (g grid) Render() rendered { return rendered(g.Writer.Render()) }
+
+func cells(row table.Row) table.Row {
+	safe := make(table.Row, len(row))
+	for i, cell := range row {
+		safe[i] = escape(fmt.Sprint(cell))
+	}
+	return safe
 }
 
 // newTable is a table in the style of the program: columns and nothing else,
 // so that other programs can have it too. Numbers are columns aligned to the
 // right, counted from 1.
-func newTable(header table.Row, numbers ...int) table.Writer {
-	t := table.NewWriter()
+func newTable(header table.Row, numbers ...int) grid {
+	t := grid{table.NewWriter()}
 	style := table.StyleLight
 	style.Options = table.OptionsNoBordersAndSeparators
 	style.Format.Header = text.FormatDefault
@@ -89,10 +180,11 @@ func terminal(f any) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// printable is s as it can be shown: what a foreign key holds must not
-// control the terminal.
+// printable is a key or a name as it can be told from what is around it, and
+// from others: quoted where it has to be.
 func printable(s string) string {
-	if q := strconv.Quote(s); q != `"`+s+`"` {
+	q := strconv.Quote(s)
+	if s == "" || s != strings.TrimSpace(s) || q != `"`+s+`"` {
 		return q
 	}
 	return s

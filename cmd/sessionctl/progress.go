@@ -20,12 +20,13 @@ type bar struct {
 // is going on if total is 0. It is gone when it is closed. It is nil if
 // nobody is watching.
 func (a *app) newBar(what string, total int64) *bar {
-	if !terminal(a.stderr) {
+	if !terminal(a.stderr.w) {
 		return nil
 	}
-	return drawBar(a.stderr, what, total)
+	return drawBar(a.stderr.w, escape(what), total)
 }
 
+// drawBar controls the terminal, so what it shows must be harmless.
 func drawBar(w io.Writer, what string, total int64) *bar {
 	b := &bar{
 		writer:  progress.NewWriter(),

@@ -71,8 +71,9 @@ func (s *redisStore) Close() error { return s.client.Close() }
 // List has no budget and no parts: Redis has neither.
 func (s *redisStore) List(ctx context.Context, opts listOptions, visit func(entry) error) (listReport, error) {
 	begun, visited := time.Now(), 0
-	report, err := s.Backend.List(ctx, redis.ListOptions{KeyPrefix: opts.KeyPrefix}, func(e redis.Entry) error {
-		if err := visit(entry(e)); err != nil {
+	report, err := s.Backend.List(ctx, redis.ListOptions{KeyPrefix: opts.KeyPrefix, DataWith: movedValue}, func(e redis.Entry) error {
+		_, moved, _ := movedTo([]byte(e.Data))
+		if err := visit(entry{e.Key, e.Size, e.DataSize, e.Created, e.Expires, e.LockedUntil, e.Foreign, moved}); err != nil {
 			return err
 		}
 		if visited++; visited == opts.Limit {

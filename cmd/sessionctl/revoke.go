@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -41,9 +42,13 @@ unit for each 8 KB of the table, and one more for each session: on a large
 table keep a list of a user's keys in the application instead. A session that
 begins meanwhile may be missed, so first keep the user from logging in.
 
-A deletion costs 1 write unit for each KB; of KEYs and a token also 1 read unit
-for each 4 KB, to say so if there was no session, as with a mistyped KEY or the
-wrong table. It exits with 1 if anything failed; then run it again.`,
+What --user could not look into may be the user's: sessions that do not decode,
+as they are of another codec or encrypted, and records that package session did
+not write. It counts them, revokes what it has found, and exits with 1.
+
+The KEY, or the token, of a session that got a new ID since, as by a login, ends
+the session under its new one. Reading costs 1 read unit for each 4 KB, ending 1
+write unit for each KB. It exits with 1 if anything failed; then run it again.`,
 		Example: `  sessionctl revoke kGx4w9sXl8bKzQZ1aJ0m3Yt6uRfEoNvC
   sessionctl revoke --user ann --dry-run
   sessionctl list --json --limit 0 --key-prefix test- | jq -r .key | sessionctl revoke - --yes`,
@@ -65,7 +70,7 @@ wrong table. It exits with 1 if anything failed; then run it again.`,
 	fl.SortFlags = false
 	fl.BoolVar(&f.tokenStdin, "token-stdin", false, "the session of the token on standard input")
 	fl.StringVar(&f.user, "user", "", "all sessions of this user, by the `name` given to Login")
-	fl.Float64Var(&f.readUnits, "read-units", 0, "with --user: scan with at most so many read units a second")
+	numberVar(fl, &f.readUnits, "read-units", 0, "with --user: scan with at most so many read units a second")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be revoked, and do nothing")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask before more than one session is revoked")
 	return c
@@ -85,6 +90,8 @@ func (a *app) keysToRevoke(cmd *cobra.Command, args []string, f *revokeFlags) ([
 		return nil, usageError("which sessions? Give one of KEY..., \"-\", --token-stdin and --user")
 	case stdin && len(args) > 1:
 		return nil, usageError("\"-\" stands for the keys on standard input; give no others beside it")
+	case f.readUnits < 0:
+		return nil, usageError("--read-units %v is negative", f.readUnits)
 	case byUser && f.user == "":
 		return nil, usageError("--user needs a name: sessions without a login have none")
 	case byUser:
@@ -133,7 +140,8 @@ func readKeys(r io.Reader) ([]string, error) {
 type revocation struct {
 	Key     string `json:"key"`
 	Revoked bool   `json:"revoked"`
-	Absent  bool   `json:"absent,omitempty"` // there was none; only with KEYs and a token
+	Absent  bool   `json:"absent,omitempty"`   // there was none; only with KEYs and a token
+	MovedTo string `json:"moved_to,omitempty"` // the key that the session had by then
 	Error   string `json:"error,omitempty"`
 }
 
@@ -142,17 +150,50 @@ type revokeReport struct {
 	Sessions []revocation `json:"sessions"`
 	Revoked  int          `json:"revoked"`
 	Failed   int          `json:"failed"`
+	Search   *search      `json:"search,omitempty"` // with --user
+}
+
+// search is what --user has looked at.
+type search struct {
+	Complete    bool  `json:"complete"` // nothing of the user can have been missed
+	Scanned     int64 `json:"scanned"`
+	Searched    int   `json:"searched"`    // sessions that were looked into
+	Expired     int   `json:"expired"`     // records that need not be
+	Undecodable int   `json:"undecodable"` // records that cannot be, with this codec
+	Foreign     int   `json:"foreign"`     // records that cannot be, as package session did not write them
+}
+
+// missed says what of a user may have been left out, nil if nothing.
+func (r *search) missed(codec string) error {
+	var what []string
+	if r.Undecodable > 0 {
+		what = append(what, fmt.Sprintf("%s sessions do not decode with codec %s", count(int64(r.Undecodable)), codec))
+	}
+	if r.Foreign > 0 {
+		what = append(what, fmt.Sprintf("%s records were not written by package session", count(int64(r.Foreign))))
+	}
+	if r.Complete = len(what) == 0; r.Complete {
+		return nil
+	}
+	todo := "--codec names another codec; what encrypts sessions, or writes others, has to end them itself."
+	if r.Undecodable == 0 {
+		todo = "If the application gave its attributes other names, name them: \"sessionctl help\" has the flags. What else writes there has to end its own."
+	}
+	return &wordsError{what: strings.Join(what, ", and ") + ": they could not be searched, and may be the user's.", todo: todo}
 }
 
 func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags) error {
-	var incomplete error
+	var (
+		searched   *search
+		incomplete error
+	)
 	if f.user != "" {
-		found, err := a.sessionsOf(ctx, s, f)
-		if err != nil && found == nil {
+		found, r, err := a.sessionsOf(ctx, s, f)
+		if err != nil {
 			return err
 		}
-		keys, incomplete = found, err
-		if len(keys) == 0 && err == nil {
+		keys, searched, incomplete = found, r, r.missed(a.codec)
+		if len(keys) == 0 && incomplete == nil {
 			a.note("No live session is bound to a user %q; upper and lower case differ.", f.user)
 		}
 	}
@@ -161,54 +202,35 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 			return err
 		}
 	}
-	report := revokeReport{DryRun: f.dryRun, Sessions: []revocation{}}
+	report := revokeReport{DryRun: f.dryRun, Sessions: []revocation{}, Search: searched}
 	var (
 		failure     error
 		failureTodo string
 		absent      int
 	)
 	for _, key := range keys {
-		r := revocation{Key: key}
-		if f.user == "" {
-			// Delete does not tell, and whoever ends a stolen session has to know.
-			_, err := s.Load(ctx, key)
-			if r.Absent = errors.Is(err, session.ErrNotFound); r.Absent {
-				absent++
-			}
+		r, err := a.revokeOne(ctx, s, key, f)
+		if err != nil {
+			failure = err
+			report.Failed++
 		}
-		if !f.dryRun {
-			if err := s.Delete(ctx, key); err != nil {
-				r.Error = err.Error()
-				failure = err
-				report.Failed++
-			} else {
-				r.Revoked = !r.Absent
-			}
-			if r.Revoked {
-				report.Revoked++
-			}
+		if r.Absent {
+			absent++
+		}
+		if r.Revoked {
+			report.Revoked++
 		}
 		report.Sessions = append(report.Sessions, r)
-		if a.json {
-			continue
-		}
-		switch {
-		case r.Absent && r.Error == "":
-			fmt.Fprintf(a.stdout, "no session %s\n", printable(key))
-		case f.dryRun:
-			fmt.Fprintf(a.stdout, "would revoke %s\n", printable(key))
-		case r.Revoked:
-			fmt.Fprintf(a.stdout, "revoked %s\n", printable(key))
-		default:
-			var what string
-			what, failureTodo = a.explain(ctx, failure)
-			a.note("not revoked: %s: %s", printable(key), what)
+		if !a.json {
+			if todo := a.tellRevoked(ctx, &r, err, f.dryRun); todo != "" {
+				failureTodo = todo
+			}
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	if err := a.print(report, func(io.Writer) {}); err != nil {
+	if err := a.print(report, func(*output) {}); err != nil {
 		return err
 	}
 	if absent > 0 {
@@ -229,39 +251,84 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 	return incomplete
 }
 
+func (a *app) revokeOne(ctx context.Context, s store, key string, f *revokeFlags) (revocation, error) {
+	r := revocation{Key: key}
+	var at string
+	var err error
+	if f.dryRun {
+		at, _, _, err = follow(ctx, s, key)
+		if r.Absent = errors.Is(err, session.ErrNotFound); r.Absent || errors.Is(err, session.ErrDecode) {
+			err = nil
+		}
+	} else {
+		at, r.Absent, err = end(ctx, s, key)
+		r.Revoked = err == nil && !r.Absent
+	}
+	if at != key {
+		r.MovedTo = at
+	}
+	if err != nil {
+		r.Error = oneLine(err.Error())
+	}
+	return r, err
+}
+
+// tellRevoked says what became of a key. If it failed, it returns what to do.
+func (a *app) tellRevoked(ctx context.Context, r *revocation, err error, dryRun bool) (todo string) {
+	key := printable(r.Key)
+	if r.MovedTo != "" {
+		key += ", now " + printable(r.MovedTo)
+	}
+	switch {
+	case err != nil:
+		var what string
+		what, todo = a.explain(ctx, err)
+		a.note("not revoked: %s: %s", key, what)
+	case r.Absent:
+		a.stdout.printf("no session %s\n", key)
+	case dryRun:
+		a.stdout.printf("would revoke %s\n", key)
+	default:
+		a.stdout.printf("revoked %s\n", key)
+	}
+	return todo
+}
+
 // readers is how many sessions are read at once.
 const readers = 16
 
-// sessionsOf finds the live sessions of a user. If it could not look into all
-// of them, it returns what it found, and an error.
-func (a *app) sessionsOf(ctx context.Context, s store, f *revokeFlags) ([]string, error) {
+// sessionsOf finds the live sessions of a user, and says what it has looked at.
+func (a *app) sessionsOf(ctx context.Context, s store, f *revokeFlags) ([]string, *search, error) {
 	c, err := a.sessionCodec()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	a.warnOfScan(ctx, s)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
 	var (
-		wg          sync.WaitGroup
-		mu          sync.Mutex // guards what follows
-		found       = []string{}
-		undecodable int
+		wg    sync.WaitGroup
+		mu    sync.Mutex // guards what follows
+		found = map[string]bool{}
+		r     = &search{}
 	)
 	keys := make(chan string)
 	for range readers {
 		wg.Go(func() {
 			for key := range keys {
-				is, err := isUsers(ctx, s, c, key, f.user)
+				at, is, err := isUsers(ctx, s, c, key, f.user)
 				mu.Lock()
 				switch {
 				case errors.Is(err, session.ErrDecode):
-					undecodable++
+					r.Undecodable++
 				case err != nil:
 					cancel(err)
-				case is:
-					found = append(found, key)
+				default:
+					r.Searched++
+					if is {
+						found[at] = true
+					}
 				}
 				mu.Unlock()
 			}
@@ -271,7 +338,16 @@ func (a *app) sessionsOf(ctx context.Context, s store, f *revokeFlags) ([]string
 	report, err := s.List(ctx, listOptions{ReadUnits: f.readUnits}, func(e entry) error {
 		// The clock of an operator's machine may be fast, and what List says
 		// old: one too many does no harm, one too few does.
-		if e.Foreign || now.Sub(e.Expires) > clockTrust {
+		expired := now.Sub(e.Expires) > clockTrust
+		mu.Lock()
+		switch {
+		case e.Foreign && (e.Expires.IsZero() || !expired):
+			r.Foreign++
+		case expired:
+			r.Expired++
+		}
+		mu.Unlock()
+		if e.Foreign || expired {
 			return nil
 		}
 		select {
@@ -284,43 +360,43 @@ func (a *app) sessionsOf(ctx context.Context, s store, f *revokeFlags) ([]string
 	close(keys)
 	wg.Wait()
 	if cause := context.Cause(ctx); cause != nil {
-		return nil, cause
+		return nil, nil, cause
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	slices.Sort(found)
+	r.Scanned = report.Scanned
 	a.note("%s sessions of the user among %s records%s.", count(int64(len(found))), count(report.Scanned), unitsUsed(report.ReadUnits))
-	if undecodable > 0 {
-		return found, fmt.Errorf("%s sessions do not decode with codec %s, and may be the user's: --codec names another",
-			count(int64(undecodable)), a.codec)
-	}
-	return found, nil
+	return slices.Sorted(maps.Keys(found)), r, nil
 }
 
 // clockTrust is how long a session must have expired to be taken for dead.
 const clockTrust = time.Hour
 
-// isUsers reports whether the session with key is bound to user.
-func isUsers(ctx context.Context, s store, c session.Codec, key, user string) (bool, error) {
-	rec, err := s.Load(ctx, key)
+// isUsers reports whether the session with key is bound to user. One that got a
+// new ID since the scan came by may be under a key that the scan has passed: at
+// is the key that it has now.
+func isUsers(ctx context.Context, s store, c session.Codec, key, user string) (at string, is bool, err error) {
+	at, _, rec, err := follow(ctx, s, key)
 	switch {
 	case errors.Is(err, session.ErrNotFound):
-		return false, nil
+		return at, false, nil
+	case errors.Is(err, errWhereMoved):
+		return at, false, fmt.Errorf("%w: %w", session.ErrDecode, err)
 	case err != nil:
-		return false, err
+		return at, false, err
 	}
 	values, err := c.Split(rec.Data)
 	if err != nil {
-		return false, fmt.Errorf("%w: %w", session.ErrDecode, err)
+		return at, false, fmt.Errorf("%w: %w", session.ErrDecode, err)
 	}
 	data, ok := values[userValue]
 	if !ok {
-		return false, nil
+		return at, false, nil
 	}
 	var name string
 	if err := c.Unmarshal(data, &name); err != nil {
-		return false, fmt.Errorf("%w: %w", session.ErrDecode, err)
+		return at, false, fmt.Errorf("%w: %w", session.ErrDecode, err)
 	}
-	return name == user, nil
+	return at, name == user, nil
 }

@@ -29,6 +29,8 @@ func TestRevoke(t *testing.T) {
 		{"nobody", "", codeDone, all, "1 session was not there."},
 		{"--token-stdin", "kGx4w9sXl8bKzQZ1aJ0m3Yt6uRfEoNvC", codeDone, all, "1 session was not there."},
 		{"- --yes", "nobody\n", codeDone, all, "1 session was not there."},
+		{"moved", "", codeDone, strings.Replace(strings.Replace(all, "ann-1 ", "", 1), "moved ", "", 1), ""},
+		{"moved --dry-run", "", codeDone, all, ""},
 		{"ann-1 ann-1", "", codeDone, strings.Replace(all, "ann-1 ", "", 1), ""},
 		{"ann-1 ann-2", "", codeUsage, all, "say --yes"},
 		{"ann-1 ann-2 --yes", "", codeDone, strings.Replace(all, "ann-1 ann-2 ", "", 1), ""},

@@ -6,14 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf16"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -41,6 +38,8 @@ func (a *app) showCommand() *cobra.Command {
 		Long: `show prints when a session began and ends, its size, its lock, and the names,
 types and sizes of its values. What is in them, and who the user is, it prints
 with --values only, decoded with --codec.
+
+Under the old ID of a session that got a new one it shows where that is.
 
 KEY is as list prints it. With --token-stdin the token is read from standard
 input, where no other process sees it; the key is derived as package session
@@ -183,6 +182,9 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 			}
 			continue
 		}
+		if strings.HasPrefix(name, reservedPrefix) {
+			continue // of the session package, for its own use
+		}
 		sv := shownValue{Name: name, Type: typeName(value), Size: len(data)}
 		if err != nil {
 			sv.Type = "undecodable"
@@ -194,9 +196,9 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 	return a.print(v, v.write)
 }
 
-func (v *shown) write(w io.Writer) {
+func (v *shown) write(w *output) {
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%-8s  %s\n", name, fmt.Sprintf(format, args...))
+		w.printf("%-8s  %s\n", name, fmt.Sprintf(format, args...))
 	}
 	at := func(t time.Time) string {
 		return fmt.Sprintf("%s, %s", t.Format("2006-01-02 15:04:05 MST"), relative(t, v.now))
@@ -258,11 +260,11 @@ func (v *shown) write(w io.Writer) {
 	for _, value := range v.Values {
 		row := table.Row{printable(value.Name), value.Type, size(int64(value.Size))}
 		if value.Value != nil {
-			row = append(row, oneLine(value.Value))
+			row = append(row, jsonText(value.Value))
 		}
 		t.AppendRow(row)
 	}
-	fmt.Fprintf(w, "\n%s\n", t.Render())
+	w.printf("\n%s\n", t.Render())
 }
 
 // typeName is what v is, as its reader thinks of it.
@@ -325,25 +327,13 @@ func jsonable(v any) any {
 	return v
 }
 
-// oneLine is v in JSON, in characters that do nothing to a terminal.
-func oneLine(v any) string {
+// jsonText is v in JSON.
+func jsonText(v any) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
 		return "(" + typeName(v) + ")"
 	}
-	var out strings.Builder
-	for _, r := range strings.TrimSpace(b.String()) {
-		switch {
-		case unicode.IsPrint(r):
-			out.WriteRune(r)
-		case r <= 0xffff:
-			fmt.Fprintf(&out, `\u%04x`, r)
-		default:
-			hi, lo := utf16.EncodeRune(r)
-			fmt.Fprintf(&out, `\u%04x\u%04x`, hi, lo)
-		}
-	}
-	return out.String()
+	return strings.TrimSpace(b.String())
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 	"time"
@@ -53,7 +52,7 @@ by the number of items that DynamoDB reports, which is up to 6 hours old.`,
 	fl.SortFlags = false
 	fl.IntVar(&f.sample, "sample", 0, "stop after so many records, and project (default: look at all)")
 	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `this`")
-	fl.Float64Var(&f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
+	numberVar(fl, &f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
 	fl.IntVar(&f.segments, "segments", 0, "read so many parts of the table at once (default 8; 1 with --sample)")
 	fl.BoolVar(&f.ascii, "ascii", false, "draw with plain characters, as where there is no terminal")
 	f.add(c)
@@ -112,6 +111,7 @@ type statsReport struct {
 	Total        int64   `json:"total"` // of those counted below
 	Live         int64   `json:"live"`  // the locked ones included
 	Locked       int64   `json:"locked"`
+	Moved        int64   `json:"moved"` // what is left under old IDs
 	Expired      int64   `json:"expired"`
 	Foreign      int64   `json:"foreign"`
 	ExpiredShare float64 `json:"expired_share"`
@@ -142,11 +142,24 @@ type projection struct {
 	ScansMonth      float64 `json:"daily_scans_month"` // a scan a day; the deletions depend on how many expire
 }
 
+// mostSegments is into how many parts DynamoDB divides a table at most.
+const mostSegments = 1_000_000
+
 const longExpired = 3 * 24 * time.Hour
 
 func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 	if f.sample < 0 || f.segments < 0 {
 		return usageError("--sample and --segments must not be negative")
+	}
+	if f.segments > mostSegments {
+		return usageError("--segments %d is more than %d", f.segments, mostSegments)
+	}
+	if f.readUnits < 0 {
+		return usageError("--read-units %v is negative", f.readUnits)
+	}
+	prices, err := f.table(ctx)
+	if err != nil {
+		return err
 	}
 	if f.sample == 0 {
 		a.warnOfScan(ctx, s)
@@ -180,6 +193,8 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 			if now.Sub(e.Expires) > longExpired {
 				r.longExpired++
 			}
+		case stateMoved:
+			r.Moved++
 		case stateLocked:
 			r.Locked++
 			fallthrough
@@ -204,7 +219,7 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 	}
 	r.Histograms = []histogram{bySize, byAge, byLeft, byDeath}
 	if d, ok := s.(*dynamoStore); ok {
-		a.project(ctx, d, f, &r)
+		a.project(ctx, d, f, prices, &r)
 	} else if r.Sampled {
 		r.note = "A sample: the whole was not looked at."
 	}
@@ -216,7 +231,7 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 }
 
 // project says what the whole table costs. Where that is not known it says why.
-func (a *app) project(ctx context.Context, s *dynamoStore, f *statsFlags, r *statsReport) {
+func (a *app) project(ctx context.Context, s *dynamoStore, f *statsFlags, prices cost.Prices, r *statsReport) {
 	scale := 1.0
 	if r.Sampled {
 		about, err := s.About(ctx)
@@ -231,7 +246,7 @@ func (a *app) project(ctx context.Context, s *dynamoStore, f *statsFlags, r *sta
 		r.Records = max(about.Records, r.Total)
 		scale = float64(r.Records) / float64(r.Total)
 	}
-	price, err := f.find(s.region)
+	price, err := f.find(prices, s.region)
 	if err != nil {
 		r.note = "There is no projection: " + err.Error() + "."
 		return
@@ -247,14 +262,14 @@ func (a *app) project(ctx context.Context, s *dynamoStore, f *statsFlags, r *sta
 	r.Projection = p
 }
 
-func (r *statsReport) write(w io.Writer) {
+func (r *statsReport) write(w *output) {
 	share := func(n int64) string {
 		if r.Total == 0 {
 			return "0 %"
 		}
 		return percent(float64(n) / float64(r.Total))
 	}
-	fmt.Fprintf(w, "%s\n\n", r.Store)
+	w.printf("%s\n\n", r.Store)
 	t := newTable(nil, 2, 3)
 	if r.Sampled {
 		t.AppendRow(table.Row{"Sample", count(r.Total), "of about " + count(r.Records)})
@@ -264,6 +279,9 @@ func (r *statsReport) write(w io.Writer) {
 	t.AppendRow(table.Row{"Live", count(r.Live), share(r.Live)})
 	t.AppendRow(table.Row{"  locked", count(r.Locked), share(r.Locked)})
 	t.AppendRow(table.Row{"Expired", count(r.Expired), share(r.Expired)})
+	if r.Moved > 0 {
+		t.AppendRow(table.Row{"Moved", count(r.Moved), share(r.Moved), "left under the old IDs of sessions"})
+	}
 	if r.Foreign > 0 {
 		t.AppendRow(table.Row{"Foreign", count(r.Foreign), share(r.Foreign)})
 	}
@@ -274,36 +292,36 @@ func (r *statsReport) write(w io.Writer) {
 	t.AppendRow(table.Row{"Size", size(r.Bytes), ""})
 	t.AppendRow(table.Row{"  average", size(average), ""})
 	t.AppendRow(table.Row{"  largest", size(int64(r.Largest)), ""})
-	fmt.Fprintf(w, "%s\n", t.Render())
+	w.printf("%s\n", t.Render())
 
 	for _, h := range r.Histograms {
 		h.write(w, r.bar)
 	}
 	if r.longExpired > 0 && r.Projection != nil {
-		fmt.Fprintf(w, "\n%s records have been expired for more than 3 days: TTL is off, or far behind.\n\"sessionctl table check\" tells; \"sessionctl sweep\" removes them.\n", count(r.longExpired))
+		w.printf("\n%s records have been expired for more than 3 days: TTL is off, or far behind.\n\"sessionctl table check\" tells; \"sessionctl sweep\" removes them.\n", count(r.longExpired))
 	}
 	if p := r.Projection; p != nil {
-		fmt.Fprintln(w)
+		w.printf("\n")
 		t := newTable(nil, 2)
 		c := p.Prices.Currency
 		t.AppendRow(table.Row{"Storage", fmt.Sprintf("%.3g GB", p.StorageGB), price(p.StorageMonth) + " " + c + " a month"})
 		t.AppendRow(table.Row{"A sweep now", amount(p.SweepReadUnits) + " RCU, " + amount(p.SweepWriteUnits) + " WCU", price(p.Sweep) + " " + c})
 		t.AppendRow(table.Row{"A sweep each day", "the scans alone", price(p.ScansMonth) + " " + c + " a month"})
 		t.AppendRow(table.Row{"TTL", "nothing", price(0) + " " + c})
-		fmt.Fprintf(w, "%s\n\n%s\n", t.Render(), &p.Prices)
+		w.printf("%s\n\n%s\n", t.Render(), &p.Prices)
 	}
 	if r.note != "" {
-		fmt.Fprintf(w, "\n%s\n", r.note)
+		w.printf("\n%s\n", r.note)
 	}
 	if r.ReadUnits > 0 {
-		fmt.Fprintf(w, "Counting them has used %s read units.\n", amount(r.ReadUnits))
+		w.printf("Counting them has used %s read units.\n", amount(r.ReadUnits))
 	}
 }
 
 // barWidth is how many characters the longest bar has.
 const barWidth = 40
 
-func (h *histogram) write(w io.Writer, bar func(float64) string) {
+func (h *histogram) write(w *output, bar func(float64) string) {
 	first, last := -1, -1
 	var sum, most int64
 	for i, b := range h.Buckets {
@@ -318,10 +336,10 @@ func (h *histogram) write(w io.Writer, bar func(float64) string) {
 	if sum == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n%s\n", h.Name)
+	w.printf("\n%s\n", h.Name)
 	for _, b := range h.Buckets[first : last+1] {
 		line := fmt.Sprintf("  %-16s %12s  %6s  %s", b.Label, count(b.Count), percent(float64(b.Count)/float64(sum)), bar(float64(b.Count)/float64(most)))
-		fmt.Fprintln(w, strings.TrimRight(line, " "))
+		w.printf("%s\n", strings.TrimRight(line, " "))
 	}
 }
 

@@ -36,6 +36,7 @@ type entry struct {
 	Expires     time.Time
 	LockedUntil time.Time // zero if it is free
 	Foreign     bool      // was not written by the backend
+	Moved       bool      // is what the old ID of a session has left
 }
 
 type listOptions struct {

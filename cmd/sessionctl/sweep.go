@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/dynamodb"
 )
 
 // sweepFlags are what the options of a sweep do not have.
@@ -43,8 +44,10 @@ application throttled. --dry-run tells what it would delete, and costs the reads
 
 With --resume FILE the sweep notes in FILE how far it is, at least every second.
 If it is stopped, by Ctrl-C, SIGTERM or --timeout, the exit code is 4, and the
-same command goes on from there. FILE is removed at the end. It contains keys of
-sessions, and only its owner can read it.
+same command goes on from there, in as many --segments as it began with. FILE is
+removed at the end. It contains keys of sessions, and only its owner can read
+it. One that is of another sweep, was not written by this command, has nothing
+left to do, or is no file of its own, such as a link or a pipe, is an error.
 
 Progress goes to standard error: a bar on a terminal, a line now and then
 elsewhere. The total is an estimate that DynamoDB makes every six hours.
@@ -57,6 +60,9 @@ It needs the permissions of "sessionctl iam sweeper".`,
   sessionctl sweep --quiet --write-units 50 --timeout 50m --resume /var/lib/sessionctl/sweep`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("resume") && f.resume == "" { // a variable of a script that is not set
+				return usageError("--resume needs the name of a file")
+			}
 			if cmd.Flags().Changed("grace") && f.Grace == 0 {
 				f.Grace = 1 // the least; 0 would be the default
 			}
@@ -66,8 +72,8 @@ It needs the permissions of "sessionctl iam sweeper".`,
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.BoolVarP(&f.DryRun, "dry-run", "n", false, "delete nothing, say what would be deleted")
-	fs.Float64Var(&f.ReadUnits, "read-units", 0, "read `units` per second to use at most (default: no limit)")
-	fs.Float64Var(&f.WriteUnits, "write-units", 0, "write `units` per second to use at most (default: no limit)")
+	numberVar(fs, &f.ReadUnits, "read-units", 0, "read `units` per second to use at most (default: no limit)")
+	numberVar(fs, &f.WriteUnits, "write-units", 0, "write `units` per second to use at most (default: no limit)")
 	fs.StringVar(&f.resume, "resume", "", "note in `FILE` how far it is, and go on from there")
 	fs.DurationVar(&f.Grace, "grace", session.DefaultSweepGrace, "how `long` ago a session must have expired")
 	fs.StringVar(&f.KeyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
@@ -134,7 +140,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 		s.id = aws.ToString(table.TableId)
 	}
 
-	point, err := loadCheckpoint(f.resume, s)
+	point, err := loadCheckpoint(ctx, f.resume, s)
 	if err != nil {
 		return err
 	}
@@ -168,6 +174,9 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	}
 	report, err := sweeper.Sweep(ctx, opts)
 	meter.close()
+	if errors.Is(err, dynamodb.ErrResume) {
+		return usageError("--resume: %s: %w: name another file, or remove it to begin anew", f.resume, err)
+	}
 	if err != nil && ctx.Err() == nil && !outOfTime(ctx, err) && report.Scanned == 0 {
 		return err // nothing was done, so nothing is to be reported
 	}
@@ -225,12 +234,12 @@ func (a *app) sweepRedis(f sweepFlags) error {
 		return err
 	}
 	result := sweepResult{Store: s.String(), Complete: true, DryRun: f.DryRun}
-	return a.print(result, func(w io.Writer) {
-		fmt.Fprintln(w, "Redis removes a session by itself, a minute after its deadline: there is nothing to sweep.")
+	return a.print(result, func(w *output) {
+		w.printf("%s\n", "Redis removes a session by itself, a minute after its deadline: there is nothing to sweep.")
 	})
 }
 
-func (r *sweepResult) human(w io.Writer) {
+func (r *sweepResult) human(w *output) {
 	t := newTable(nil, 2)
 	row := func(what string, n int64, always bool, words string) {
 		if n > 0 || always {
@@ -252,11 +261,14 @@ func (r *sweepResult) human(w io.Writer) {
 	t.AppendRow(table.Row{"read units", units(r.ReadUnits)})
 	t.AppendRow(table.Row{"write units", units(r.WriteUnits)})
 	t.AppendRow(table.Row{"time", span(time.Duration(r.Seconds * float64(time.Second)))})
-	fmt.Fprintf(w, "Sweep of %s:\n%s\n", r.Store, t.Render())
+	w.printf("Sweep of %s:\n%s\n", r.Store, t.Render())
 }
 
 // units writes capacity units, which come in halves.
 func units(f float64) string {
+	if !(math.Abs(f) < 1e15) {
+		return strconv.FormatFloat(f, 'g', 3, 64)
+	}
 	whole, part := math.Modf(f)
 	if part == 0 {
 		return count(int64(whole))

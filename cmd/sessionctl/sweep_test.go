@@ -154,7 +154,7 @@ func TestSweepSavedLate(t *testing.T) {
 func TestCheckpoint(t *testing.T) {
 	s := &dynamoStore{table: "sessions", region: "eu-west-1"}
 	path := filepath.Join(t.TempDir(), "sweep")
-	c, err := loadCheckpoint(path, s)
+	c, err := loadCheckpoint(t.Context(), path, s)
 	if err != nil || c.Checkpoint != nil {
 		t.Fatalf("no file: got %+v, %v", c, err)
 	}
@@ -166,7 +166,7 @@ func TestCheckpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	again, err := loadCheckpoint(path, s)
+	again, err := loadCheckpoint(t.Context(), path, s)
 	if err != nil || again.Scanned != 2 || string(again.Checkpoint) != "here" {
 		t.Errorf("got %+v, %v", again, err)
 	}
@@ -175,14 +175,14 @@ func TestCheckpoint(t *testing.T) {
 	}
 
 	known := &dynamoStore{table: "sessions", region: "eu-west-1", id: "one"}
-	if _, err := loadCheckpoint(path, known); err != nil {
+	if _, err := loadCheckpoint(t.Context(), path, known); err != nil {
 		t.Errorf("without the ID of the table: %v", err)
 	}
 	again.TableID = "another"
 	if err := again.save(session.SweepReport{Checkpoint: []byte("here")}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loadCheckpoint(path, known); err == nil || !strings.Contains(err.Error(), "in another account or deleted since") {
+	if _, err := loadCheckpoint(t.Context(), path, known); err == nil || !strings.Contains(err.Error(), "in another account or deleted since") {
 		t.Errorf("of another table with this name: %v", err)
 	}
 
@@ -199,11 +199,11 @@ func TestCheckpoint(t *testing.T) {
 		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := loadCheckpoint(path, s); err == nil || !strings.Contains(err.Error(), "was not written by this command") {
+		if _, err := loadCheckpoint(t.Context(), path, s); err == nil || !strings.Contains(err.Error(), "was not written by this command") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if _, err := loadCheckpoint(filepath.Join(path, "no", "folder"), s); err == nil {
+	if _, err := loadCheckpoint(t.Context(), filepath.Join(path, "no", "folder"), s); err == nil {
 		t.Error("a file that cannot be written is found out too late")
 	}
 	if err := again.remove(); err != nil {
@@ -219,7 +219,7 @@ func TestMeterLines(t *testing.T) {
 	var stderr bytes.Buffer
 	begun := time.Now().Add(-10 * time.Second)
 	m := &sweepMeter{
-		a: &app{stderr: &stderr}, every: lineEvery, total: 30_000, base: 10_000, begun: begun, shown: begun,
+		a: &app{stderr: &output{w: &stderr}}, every: lineEvery, total: 30_000, base: 10_000, begun: begun, shown: begun,
 		last: session.SweepReport{Scanned: 10_000, ReadUnits: 80, WriteUnits: 50},
 	}
 	r := session.SweepReport{Scanned: 20_000, Expired: 5_000, Deleted: 4_000, ReadUnits: 180, WriteUnits: 4_050}

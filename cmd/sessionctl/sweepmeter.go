@@ -87,8 +87,8 @@ func (m *sweepMeter) show(r session.SweepReport) {
 	if m.total > r.Scanned {
 		of = fmt.Sprintf(" of about %s", count(m.total))
 		overall := float64(r.Scanned-m.base) / now.Sub(m.begun).Seconds()
-		if overall > 0 {
-			left = fmt.Sprintf("; about %s left", span(time.Duration(float64(m.total-r.Scanned)/overall*float64(time.Second)).Round(time.Second)))
+		if seconds := float64(m.total-r.Scanned) / overall; seconds < 1e9 { // else nobody waits for it
+			left = fmt.Sprintf("; about %s left", span(time.Duration(seconds)*time.Second))
 		}
 	}
 	m.a.note("%s: %s%s scanned, %.0f/s; %s%s", span(now.Sub(m.begun).Round(time.Second)), count(r.Scanned), of, rate, using, left)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -109,15 +108,15 @@ func (a *app) tableCreate(ctx context.Context, opts dynamodb.TableOptions) error
 	}
 	result := s.result()
 	result.Created = aws.Bool(!existed)
-	return a.print(result, func(w io.Writer) {
+	return a.print(result, func(w *output) {
 		switch {
 		case existed:
-			fmt.Fprintf(w, "The %s was there already, and can be used; TTL is on attribute %q.\n", s.where(), s.config.ExpiresAttribute)
+			w.printf("The %s was there already, and can be used; TTL is on attribute %q.\n", s.where(), s.config.ExpiresAttribute)
 		case opts.ReadCapacity > 0:
-			fmt.Fprintf(w, "Created %s, with %d read and %d write units per second, and TTL on attribute %q.\n",
+			w.printf("Created %s, with %d read and %d write units per second, and TTL on attribute %q.\n",
 				s.where(), opts.ReadCapacity, opts.WriteCapacity, s.config.ExpiresAttribute)
 		default:
-			fmt.Fprintf(w, "Created %s, on demand, with TTL on attribute %q.\n", s.where(), s.config.ExpiresAttribute)
+			w.printf("Created %s, on demand, with TTL on attribute %q.\n", s.where(), s.config.ExpiresAttribute)
 		}
 	})
 }
@@ -168,18 +167,18 @@ func (a *app) tableCheck(ctx context.Context) error {
 			}
 		}
 	}
-	err = a.print(result, func(w io.Writer) {
+	err = a.print(result, func(w *output) {
 		if *result.OK {
-			fmt.Fprintf(w, "The %s can be used: %s; TTL is on attribute %q.\n", s.where(), result.settings(), s.config.ExpiresAttribute)
+			w.printf("The %s can be used: %s; TTL is on attribute %q.\n", s.where(), result.settings(), s.config.ExpiresAttribute)
 			return
 		}
 		if missing(tableErr) {
-			fmt.Fprintln(w, result.Problems[0])
+			w.printf("%s\n", result.Problems[0])
 			return
 		}
-		fmt.Fprintf(w, "The %s cannot be used as it is:\n", s.where())
+		w.printf("The %s cannot be used as it is:\n", s.where())
 		for _, p := range result.Problems {
-			fmt.Fprintf(w, "- %s\n", p)
+			w.printf("- %s\n", p)
 		}
 	})
 	if err == nil && !*result.OK {
@@ -261,7 +260,7 @@ func (a *app) tableDelete(ctx context.Context, yes string) error {
 	if yes == "" {
 		a.note("The %s has about %s items, %s, as DynamoDB counted them in the last six hours.",
 			s.where(), count(aws.ToInt64(table.ItemCount)), size(aws.ToInt64(table.TableSizeBytes)))
-		fmt.Fprint(a.stderr, "Its sessions will be lost. Type the name of the table to delete it: ")
+		a.stderr.printf("Its sessions will be lost. Type the name of the table to delete it: ")
 		line, err := readLine(a.input(ctx))
 		if err != nil {
 			return err
@@ -286,7 +285,7 @@ func (a *app) tableDelete(ctx context.Context, yes string) error {
 	}
 	result := s.result()
 	result.Deleted = aws.Bool(true)
-	return a.print(result, func(w io.Writer) { fmt.Fprintf(w, "Deleted %s.\n", s.where()) })
+	return a.print(result, func(w *output) { w.printf("Deleted %s.\n", s.where()) })
 }
 
 // openTable opens DynamoDB, and refuses Redis.

@@ -49,7 +49,7 @@ func Changes(w Workload, s Settings, price Price) ([]Change, error) {
 			ReadUnits: e.ReadUnits - now.ReadUnits, WriteUnits: e.WriteUnits - now.WriteUnits,
 			StorageGB: e.StorageGB - now.StorageGB, Money: e.Money.Total - now.Money.Total,
 		}
-		if now.Money.Total > 0 {
+		if now.Money.Total > 1e-9 { // else it is nothing, and no share of it says anything
 			c.Share = c.Money / now.Money.Total
 		}
 		changes = append(changes, c)
@@ -84,8 +84,12 @@ func Changes(w Workload, s Settings, price Price) ([]Change, error) {
 				settings("TouchInterval "+what+": "+short(d), func(s *Settings) { s.TouchInterval = d })
 			}
 		}
-		interval("halved", s.TouchInterval/2)
-		interval("doubled", s.TouchInterval*2)
+		if s.TouchInterval > 1 {
+			interval("halved", s.TouchInterval/2)
+		}
+		if s.TouchInterval < s.IdleTimeout/2 {
+			interval("doubled", s.TouchInterval*2)
+		}
 	}
 	if now.Touches > 0 {
 		try("no touches: SafeMode ReadOnly, or no IdleTimeout", func(w *Workload, _ *Settings) { w.Touches = new(float64) })

@@ -174,33 +174,40 @@ func complete(w Workload, s Settings) (Workload, Settings, error) {
 		}
 	}
 	amount := func(name string, v float64) {
-		if !(v >= 0) || math.IsInf(v, 0) {
-			bad("%s is %v; it must be a number that is not negative", name, v)
+		if !(v >= 0 && v <= mostAmount) {
+			bad("%s is %v; it must be a number from 0 to %g", name, v, mostAmount)
+		}
+	}
+	weight := func(name string, v float64) {
+		if !isWeight(v) {
+			bad("the weight of %s is %v; it must be 0, or from %g to %g", name, v, leastWeight, mostWeight)
 		}
 	}
 	if w.Mix == (Mix{}) {
 		w.Mix = DefaultMix
 	}
 	for _, f := range w.Mix.fields() {
-		amount("the weight of "+f.name, *f.weight)
+		weight(f.name, *f.weight)
 	}
 	if len(w.Sizes) == 0 {
 		w.Sizes = []SizeClass{{Data: DefaultSize, Weight: 1}}
 	}
-	var weight float64
+	var weights float64
 	for _, c := range w.Sizes {
 		if c.Data < 0 || c.Data > maxData {
 			bad("a size is %d bytes; it must be between 0 and %d", c.Data, maxData)
 		}
-		amount("the weight of a size", c.Weight)
-		weight += c.Weight
+		weight("a size", c.Weight)
+		weights += c.Weight
 	}
-	if weight <= 0 || math.IsInf(weight, 0) || math.IsInf(w.Mix.sum(), 0) {
-		bad("the weights must add up to more than 0, and be finite")
+	if !(weights > 0) {
+		bad("the weights must add up to more than 0")
 	}
 	amount("Requests", w.Requests)
 	amount("Rows", w.Rows)
-	amount("Looks", w.Looks)
+	if !(w.Looks >= 0 && w.Looks <= mostLooks) {
+		bad("Looks is %v; it must be from 0 to %g", w.Looks, mostLooks)
+	}
 	share("Conflicts", w.Conflicts)
 	share("Waits", w.Waits)
 	if w.Touches != nil {
@@ -257,20 +264,35 @@ func complete(w Workload, s Settings) (Workload, Settings, error) {
 	if s.Peak == 0 {
 		s.Peak = DefaultPeak
 	}
-	if !(s.Peak >= 1) || math.IsInf(s.Peak, 0) {
-		bad("Peak is %v; it must be at least 1", s.Peak)
+	if !(s.Peak >= 1 && s.Peak <= mostPeak) {
+		bad("Peak is %v; it must be at least 1, and at most %g", s.Peak, mostPeak)
 	}
 	if s.SweepEvery < 0 {
 		bad("SweepEvery is %v; it must not be negative", s.SweepEvery)
 	}
-	if s.Item.Key < 0 || s.Item.Names < 0 || s.Item.LockNames < 0 {
-		bad("Item %+v has a negative size", s.Item)
+	for _, n := range []int{s.Item.Key, s.Item.Names, s.Item.LockNames} {
+		if n < 0 || n > 8*mostName {
+			bad("Item %+v has a negative size, or one that no item can have", s.Item)
+		}
 	}
 	s.Item = s.Item.withDefaults()
 	return w, s, errors.Join(errs...)
 }
 
 const maxData = 400 << 10
+
+// What weights and amounts can be, so that all that is computed from them is a
+// number, too: their products stay far from the ends of a float64.
+const (
+	leastWeight = 1e-9
+	mostWeight  = 1e9
+	mostAmount  = 1e18
+	mostLooks   = 1e6
+	mostPeak    = 1e6
+	mostName    = 64 << 10 // of DynamoDB
+)
+
+func isWeight(v float64) bool { return v == 0 || v >= leastWeight && v <= mostWeight }
 
 // Compute estimates a month of w with s, at price.
 func Compute(w Workload, s Settings, price Price) (Estimate, error) {
@@ -537,9 +559,15 @@ func (m *model) rows() {
 		used = min(used, m.s.AbsoluteTimeout)
 	}
 	const markerLife = 10 * time.Minute
-	at := func(n float64, lives time.Duration) float64 { return n * lives.Hours() / Month.Hours() }
-	markers := at(marker, markerLife+delay)
-	sessions := at(idle, used+life+delay) + at(logout, used) + at(marker, used)
+	at := func(n float64, lives ...time.Duration) float64 {
+		var hours float64 // their sum may be more than a Duration holds
+		for _, d := range lives {
+			hours += d.Hours()
+		}
+		return n * hours / Month.Hours()
+	}
+	markers := at(marker, markerLife, delay)
+	sessions := at(idle, used, life, delay) + at(logout, used) + at(marker, used)
 	if m.w.Rows > 0 {
 		all := markers + sessions
 		if all == 0 {

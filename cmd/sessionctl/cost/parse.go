@@ -2,7 +2,6 @@ package cost
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +31,7 @@ func ParseMix(s string) (Mix, error) {
 		}
 		return fmt.Errorf("unknown kind %q; there are %s", name, strings.Join(names, ", "))
 	})
-	if err == nil && !(m.sum() > 0 && m.sum() <= math.MaxFloat64) {
+	if err == nil && m.sum() == 0 {
 		err = fmt.Errorf("the weights must add up to more than 0")
 	}
 	if err != nil {
@@ -74,7 +73,7 @@ func ParseSizes(s string) ([]SizeClass, error) {
 		sizes = append(sizes, c)
 		return nil
 	})
-	if err == nil && !(sum > 0 && sum <= math.MaxFloat64) {
+	if err == nil && sum == 0 {
 		err = fmt.Errorf("the weights must add up to more than 0")
 	}
 	if err != nil {
@@ -95,8 +94,8 @@ func pairs(s string, f func(name, value string) error) error {
 
 func weight(s string) (float64, error) {
 	w, err := strconv.ParseFloat(s, 64)
-	if err != nil || !(w >= 0 && w <= math.MaxFloat64) {
-		return 0, fmt.Errorf("%q is not a weight; use a number that is not negative", s)
+	if err != nil || !isWeight(w) {
+		return 0, fmt.Errorf("%q is not a weight; use 0, or a number from %g to %g", s, leastWeight, mostWeight)
 	}
 	return w, nil
 }

@@ -97,14 +97,17 @@ func parsePrices(data []byte) (Prices, error) {
 				switch {
 				case !ok:
 					return Prices{}, fmt.Errorf("%s, %s: %s is missing", region, class, f.name)
-				case n < 0 || n != f.value:
-					return Prices{}, fmt.Errorf("%s, %s: %s is %v; it must not be negative, nor be there twice", region, class, f.name, n)
+				case n < 0 || n > mostPrice || n != f.value:
+					return Prices{}, fmt.Errorf("%s, %s: %s is %v; it must not be negative, nor more than %g, nor be there twice", region, class, f.name, n, mostPrice)
 				}
 			}
 		}
 	}
 	return p, nil
 }
+
+// mostPrice is one at which nobody buys.
+const mostPrice = 1e12
 
 type field struct {
 	name  string

@@ -141,6 +141,8 @@ func TestParseSizes(t *testing.T) {
 func FuzzParseMix(f *testing.F) {
 	f.Add("read=80,write=20", "300=60,5000=40")
 	f.Add("new=1e-300", "0")
+	f.Add("new=1e307", "0")
+	f.Add("login=1e-9,gone=1e9", "0=1e-9,409600=1e9")
 	f.Fuzz(func(t *testing.T, mix, sizes string) {
 		m, err := cost.ParseMix(mix)
 		if err != nil {
@@ -154,14 +156,27 @@ func FuzzParseMix(f *testing.F) {
 		if err != nil || again != m {
 			t.Fatalf("%q: got %+v, %v", m.String(), again, err)
 		}
-		e, err := cost.Compute(cost.Workload{Requests: 1e6, Mix: m, Sizes: c}, cost.Settings{}, price)
+		w := cost.Workload{Requests: 1e18, Mix: m, Sizes: c, Looks: 1e6, Waits: 1, Conflicts: 1}
+		s := cost.Settings{SweepEvery: 1, Peak: 1e6, Provisioned: true}
+		dear := cost.Price{ReadMillion: 1e12, WriteMillion: 1e12, ReadUnitHour: 1e12, WriteUnitHour: 1e12, StorageMonth: 1e12}
+		e, err := cost.Compute(w, s, dear)
 		if err != nil {
-			return // weights that add up to too much
+			t.Fatal(err)
 		}
-		for _, v := range []float64{e.Requests, e.ReadUnits, e.WriteUnits, e.Rows, e.Money.Total} {
-			if !(v >= 0) || math.IsInf(v, 0) {
-				t.Fatalf("%q, %q: got %+v", mix, sizes, e)
-			}
+		changes, err := cost.Changes(w, s, dear)
+		if err != nil {
+			t.Fatal(err)
+		}
+		operations, err := cost.Operations(c[0].Data, s, dear)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// JSON has no NaN and no infinity.
+		if _, err := json.Marshal([]any{e, e.ByRequest(), changes, operations}); err != nil {
+			t.Fatalf("%q, %q: %v", mix, sizes, err)
+		}
+		if !(e.Requests >= 0 && e.ReadUnits >= 0 && e.WriteUnits >= 0 && e.Rows >= 0 && e.Money.Total >= 0) {
+			t.Fatalf("%q, %q: got %+v", mix, sizes, e)
 		}
 	})
 }
