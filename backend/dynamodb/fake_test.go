@@ -35,6 +35,7 @@ type fake struct {
 	faults []fault  // one for each request to come
 	rule   func(op string) fault
 
+	reading    func(consistent bool) // called before a read
 	keyName    string
 	withoutOld bool         // ignores ALL_OLD, like some look-alikes
 	down       bool         // fails everything
@@ -126,6 +127,9 @@ func (f *fake) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func
 	out := &dynamodb.GetItemOutput{}
 	err := f.do(ctx, "GetItem", func() error {
 		f.lastGet = in
+		if f.reading != nil {
+			f.reading(*in.ConsistentRead)
+		}
 		it, ok := f.items[f.keyOf(in.Key)]
 		units := float64(max(1, (itemSize(it)+4095)/4096))
 		if !*in.ConsistentRead {
