@@ -87,8 +87,11 @@ type Config struct {
 	DataType DataType
 
 	// EventuallyConsistentReads halves the price of Load. A Load may then
-	// return an older state, or miss a session created a moment ago. Saves
-	// stay safe, but conflict more often. Default off.
+	// return an older state, also of a session that has been renewed, given a
+	// new ID or destroyed within the last second or so. Before it returns that
+	// there is no session, or one that has expired, it asks again with a
+	// consistent read: such a Load costs 1.5 times a consistent one. Saves stay
+	// safe, but conflict more often. Default off.
 	EventuallyConsistentReads bool
 
 	// MaxItemSize is the largest item that Save sends, in bytes, attribute
@@ -143,6 +146,9 @@ type Backend struct {
 	create      expression
 	replace     expression // by one who holds no lock
 	unlock      expression // with a write, by the holder
+	end         expression // by one who holds no lock
+	endHeld     expression // by the holder
+	overdue     expression // what removes an expired record
 	touch       expression
 	acquire     expression
 	extend      expression
@@ -164,6 +170,7 @@ type expression struct {
 	condition string
 	names     map[string]string
 	returns   types.ReturnValue // "" for none
+	once      bool              // see patience
 }
 
 // New returns a Backend that talks to DynamoDB as cfg says, which is best
@@ -195,6 +202,7 @@ func NewFromClient(client Client, c Config) (*Backend, error) {
 		now:    time.Now,
 		opts: []func(*dynamodb.Options){func(o *dynamodb.Options) {
 			o.Retryer = aws.NopRetryer{}
+			o.APIOptions = append(o.APIOptions, checkAnswers)
 		}},
 		patience: patience{attempts: c.MaxAttempts, timeout: c.AttemptTimeout, base: c.BackoffBase, most: c.MaxBackoff},
 	}
@@ -227,6 +235,7 @@ func NewFromClient(client Client, c Config) (*Backend, error) {
 		// An expired record is as good as none, if it is one of ours.
 		condition: "attribute_not_exists(#k) OR (attribute_exists(#v) AND #e <= :now)",
 		names:     b.names("#k", "#d", "#e", "#c", "#v", "#l", "#u"),
+		once:      true,
 	}
 	b.replace = expression{
 		text:      set,
@@ -239,6 +248,19 @@ func NewFromClient(client Client, c Config) (*Backend, error) {
 		// this write is in nobody's way.
 		condition: "#v = :old AND #e > :now AND #l = :mine",
 		names:     b.names("#d", "#e", "#c", "#v", "#l", "#u"),
+	}
+	// What has expired is ended whatever its lock, which has died with it.
+	b.end = expression{
+		condition: "#v = :old AND (attribute_not_exists(#l) OR #u <= :ms OR #e <= :now)",
+		names:     b.names("#e", "#v", "#l", "#u"),
+	}
+	b.endHeld = expression{
+		condition: "#v = :old AND (#l = :mine OR #e <= :now)",
+		names:     b.names("#e", "#v", "#l"),
+	}
+	b.overdue = expression{
+		condition: "#v = :old AND #e <= :now",
+		names:     b.names("#e", "#v"),
 	}
 	b.touch = expression{
 		text: "SET #e = :e",

@@ -35,6 +35,8 @@ func (b *Backend) explain(op operation, err error) string {
 	}
 	code, message := apiError(err)
 	switch {
+	case errors.Is(err, errImpostor):
+		return "something in front of DynamoDB answers in its place: look at the endpoint, and at proxies on the way"
 	case isThrottle(err):
 		return "throttled: the capacity of the table, of the account or of one busy item is used up"
 	case code == "ResourceNotFoundException":

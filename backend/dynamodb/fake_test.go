@@ -35,6 +35,7 @@ type fake struct {
 	faults []fault  // one for each request to come
 	rule   func(op string) fault
 
+	reading    func(consistent bool) // called before a read
 	keyName    string
 	withoutOld bool         // ignores ALL_OLD, like some look-alikes
 	down       bool         // fails everything
@@ -60,6 +61,10 @@ type fault struct {
 	hang  bool   // is not applied, and never answered
 	mute  bool   // is applied, and never answered
 	then  func() // runs when the request is over
+
+	// late is given what applies the request, whose sender sees the connection
+	// break.
+	late func(apply func())
 }
 
 func newFake() *fake { return &fake{items: make(map[string]item), keyName: "id"} }
@@ -94,6 +99,13 @@ func (f *fake) do(ctx context.Context, op string, apply func() error) error {
 		err = sdkError(op, 500, &types.InternalServerError{})
 	case ft.lost != nil:
 		err = ft.lost
+	case ft.late != nil:
+		ft.late(func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			_ = apply() // nobody hears of it
+		})
+		err = errReset
 	default:
 		if err = apply(); ft.after != nil {
 			err = ft.after
@@ -126,6 +138,9 @@ func (f *fake) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func
 	out := &dynamodb.GetItemOutput{}
 	err := f.do(ctx, "GetItem", func() error {
 		f.lastGet = in
+		if f.reading != nil {
+			f.reading(*in.ConsistentRead)
+		}
 		it, ok := f.items[f.keyOf(in.Key)]
 		units := float64(max(1, (itemSize(it)+4095)/4096))
 		if !*in.ConsistentRead {
@@ -150,6 +165,9 @@ func (f *fake) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func
 }
 
 func (f *fake) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	sent := *in
+	sent.ExpressionAttributeValues = maps.Clone(in.ExpressionAttributeValues) // they change until a late one is applied
+	in = &sent
 	out := &dynamodb.UpdateItemOutput{}
 	err := f.do(ctx, "UpdateItem", func() error {
 		f.lastUpdate = in
@@ -194,6 +212,9 @@ func (f *fake) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ .
 }
 
 func (f *fake) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
+	sent := *in
+	sent.ExpressionAttributeValues = maps.Clone(in.ExpressionAttributeValues)
+	in = &sent
 	out := &dynamodb.DeleteItemOutput{}
 	err := f.do(ctx, "DeleteItem", func() error {
 		f.lastDelete = in

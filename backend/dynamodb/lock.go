@@ -83,7 +83,8 @@ func split(v session.Version) (holding, history) {
 //
 // It is one UpdateItem, which also reads: 1 WCU per KB of the item, rounded
 // up, whether it succeeds or finds a lock. A Load is what tells cheaply
-// whether a lock has been freed.
+// whether a lock has been freed. One that finds an expired record removes it
+// with a DeleteItem.
 func (b *Backend) Acquire(ctx context.Context, key string, ttl time.Duration) (session.Record, error) {
 	if err := b.checkLease(ctx, key, ttl); err != nil {
 		return session.Record{}, err
@@ -108,8 +109,12 @@ func (b *Backend) Acquire(ctx context.Context, key string, ttl time.Duration) (s
 		switch {
 		case err != nil:
 			return session.Record{}, err
-		case refused.expired(rec, nil):
-			return session.Record{}, session.ErrNotFound
+		case refused.expired(rec):
+			if err := b.bury(ctx, key, rec); err == nil {
+				return session.Record{}, session.ErrNotFound
+			} else if !errors.Is(err, errChanged) {
+				return session.Record{}, err
+			}
 		case l.id == id:
 			// An attempt whose response was lost was applied.
 			return l.held(rec), nil
@@ -118,7 +123,8 @@ func (b *Backend) Acquire(ctx context.Context, key string, ttl time.Duration) (s
 		}
 		// Without ALL_OLD: what the read found is not what refused the lock.
 	}
-	return session.Record{}, b.raced()
+	// Each time it was locked, and free again before that could be read.
+	return session.Record{}, &session.LockedError{}
 }
 
 // Extend makes the lease of the lock that v belongs to run for ttl from now,
@@ -140,9 +146,9 @@ func (b *Backend) Extend(ctx context.Context, key string, v session.Version, ttl
 		return err
 	}
 	// An attempt whose response was lost does not matter: applied or not, it
-	// leaves the lock to its holder.
+	// leaves the lock to its holder, for the ttl from when it was sent.
 	current, _, err := b.stored(ctx, key, refused)
-	if errors.Is(err, session.ErrNotFound) || refused.expired(current, err) {
+	if errors.Is(err, session.ErrNotFound) || err == nil && refused.expired(current) {
 		return &session.ConflictError{Gone: true}
 	}
 	return conflict(current, err)
@@ -158,7 +164,8 @@ func (b *Backend) Extend(ctx context.Context, key string, v session.Version, ttl
 // only if it was to move Expires, and the item shows that it has not.
 //
 // It is one UpdateItem: 1 WCU per KB of the item, rounded up. It is two if a
-// Touch since Acquire has moved Expires to where Release would, or further.
+// Touch since Acquire has moved Expires to where Release would, or further. One
+// that finds an expired record removes it with a DeleteItem.
 func (b *Backend) Release(ctx context.Context, key string, v session.Version, expires time.Time) error {
 	if err := b.check(ctx, opUpdateItem, key); err != nil {
 		return err
@@ -183,7 +190,12 @@ func (b *Backend) Release(ctx context.Context, key string, v session.Version, ex
 		}
 		current, l, err := b.stored(ctx, key, refused)
 		switch {
-		case errors.Is(err, session.ErrNotFound), refused.expired(current, err):
+		case errors.Is(err, session.ErrNotFound):
+			return &session.ConflictError{Gone: true}
+		case err == nil && refused.expired(current):
+			if err := b.bury(ctx, key, current); err != nil {
+				return fmt.Errorf("dynamodb: a lock was not freed in time: %w", err)
+			}
 			return &session.ConflictError{Gone: true}
 		case err == nil && l.id == held.id && expr == &b.releaseMove:
 			// A Touch has moved it. No update can say "move it if", so this

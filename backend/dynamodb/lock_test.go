@@ -174,11 +174,10 @@ func TestAcquireWhereNothingIs(t *testing.T) {
 		dead := record("1")
 		dead.Expires = time.Now().Add(-time.Second)
 		mustSave(t, b, dead)
-		before := f.state()
 		_, err = b.Acquire(ctx, key, time.Minute)
 		checkOutcome(t, "expired", err, notFound)
-		if f.state() != before {
-			t.Error("an expired record was changed")
+		if f.state() != "none" {
+			t.Error("a record is there that was said to be none")
 		}
 
 		mustSave(t, b, record("2"))
@@ -343,11 +342,16 @@ func TestFormerHolder(t *testing.T) {
 				tt.lose(t, other, rec.Version)
 				before := f.state()
 
-				_, err := b.Save(ctx, key, replaced(record(""), rec.Version, "late"))
-				checkOutcome(t, "Save", err, tt.want)
 				checkOutcome(t, "Extend", b.Extend(ctx, key, rec.Version, time.Hour), tt.want)
+				late := replaced(record(""), rec.Version, "late")
+				late.Expires = b.now().Add(time.Hour)
+				_, err := b.Save(ctx, key, late)
+				checkOutcome(t, "Save", err, tt.want)
 				checkOutcome(t, "Release", b.Release(ctx, key, rec.Version, time.Time{}), tt.want)
 				checkOutcome(t, "Release with Expires", b.Release(ctx, key, rec.Version, time.Now().Add(9*time.Hour)), tt.want)
+				if tt.name == "expired" {
+					before = "none" // what was said to be gone is
+				}
 				if f.state() != before {
 					t.Errorf("the item was changed: %s, was %s", f.state(), before)
 				}
@@ -591,7 +595,8 @@ func TestWhatRetryFindsWithLock(t *testing.T) {
 		{doPlain, "applied, then locked", applied, lockIt, success},
 		{doPlain, "applied, then written just less often and locked", applied, steps(write(tokens-1), lockIt), success},
 		{doPlain, "may be under as many writes as tokens, locked", applied, steps(write(tokens), lockIt), unknown},
-		{doPlain, "dropped, then locked", dropped, lockIt, locked},
+		{doPlain, "dropped, then locked", dropped, lockIt, unknown},
+		{doPlain, "throttled, then locked", refused, lockIt, locked},
 		{doPlain, "dropped, then written and locked", dropped, steps(write(1), lockIt), locked},
 		{doPlain, "dropped, then written as often as there are tokens and locked", dropped, steps(write(tokens), lockIt), unknown},
 		{doPlain, "throttled, then written as often as there are tokens and locked", refused, steps(write(tokens), lockIt), locked},
@@ -847,8 +852,33 @@ func TestAcquireRacesWithRead(t *testing.T) {
 			}
 		}
 		_, err := b.Acquire(ctx, key, time.Minute)
-		if races < 3 && err != nil || races == 3 && (err == nil || !strings.Contains(err.Error(), "refused 3 times")) {
+		if races < 3 && err != nil || races == 3 && !errors.Is(err, session.ErrLocked) {
 			t.Errorf("%d races: %v", races, err)
+		}
+	}
+}
+
+// The same of a Save: it was locked when it was refused, and that is the
+// answer, unless an earlier attempt may find the record free.
+func TestSaveRacesWithRead(t *testing.T) {
+	for _, tt := range []struct {
+		first []fault
+		want  int
+	}{{nil, locked}, {[]fault{{lost: errThrottle}}, locked}, {[]fault{{lost: errReset}}, unknown}} {
+		f := newFake()
+		f.withoutOld = true
+		b, other := newBackend(t, f, quick(Config{})), newBackend(t, f, Config{})
+		v := mustSave(t, b, record("1"))
+		held := mustAcquire(t, other, time.Minute).Version
+		f.fail(append(tt.first, fault{then: func() { mustRelease(t, other, held) }})...)
+		_, err := b.Save(t.Context(), key, replaced(record(""), v, "2"))
+		if tt.want == locked && !errors.Is(err, session.ErrLocked) {
+			t.Errorf("%v", err)
+		} else if tt.want == unknown {
+			checkOutcome(t, "Save", err, tt.want)
+		}
+		if got := mustLoad(t, b); string(got.Data) != "1" {
+			t.Errorf("stored: %q", got.Data)
 		}
 	}
 }

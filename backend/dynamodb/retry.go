@@ -51,6 +51,9 @@ type patience struct {
 	// before, if not nil, is called before each attempt, outside of its
 	// timeout. Its error ends the call.
 	before func() error
+	// once is for what must not be sent again after an attempt that may have
+	// been applied.
+	once bool
 }
 
 // call sends a request until it is answered, attempts have run out or ctx
@@ -98,7 +101,7 @@ func (b *Backend) callWith(ctx context.Context, op operation, p patience, send s
 		if ctxErr := contextError(ctx); ctxErr != nil {
 			return unsure, report("", ctxErr)
 		}
-		if !again || attempt >= p.attempts {
+		if !again || attempt >= p.attempts || p.once && unsure != nil {
 			return unsure, report(b.explain(op, err), nil)
 		}
 		wait := p.backoff(attempt)

@@ -135,7 +135,7 @@ func TestThroughSDK(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = b.Save(context.Background(), key, record("1"))
+			_, err = b.Save(context.Background(), key, replaced(record(""), "12345678", "1"))
 			if int(n.Load()) != tt.requests {
 				t.Errorf("%d requests, want %d", n.Load(), tt.requests)
 			}
@@ -163,6 +163,51 @@ func TestThroughSDK(t *testing.T) {
 			var op *smithy.OperationError
 			if !errors.As(err, &op) {
 				t.Error("the error of the SDK cannot be reached")
+			}
+		})
+	}
+}
+
+// A Save that creates is sent again after what was certainly not applied, and
+// after nothing else: somebody could delete the record before the first
+// attempt arrives.
+func TestCreateIsSentOnce(t *testing.T) {
+	throttled := answer(400, "ProvisionedThroughputExceededException", "slow down")
+	for _, tt := range []struct {
+		name     string
+		handlers []http.HandlerFunc
+		requests int
+		words    string // in the error; "" if the call succeeds
+	}{
+		{"throttled", []http.HandlerFunc{throttled, ok}, 2, ""},
+		{"another region", []http.HandlerFunc{answer(400, "ReplicatedWriteConflictException", ""), ok}, 2, ""},
+		{"throttled for ever", []http.HandlerFunc{throttled}, 4, "gave up after 4 attempts: throttled"},
+		{"500", []http.HandlerFunc{answer(500, "InternalServerError", ""), ok}, 1, "not known whether it was applied"},
+		{"503 of a proxy", []http.HandlerFunc{answer(503, "", "<html>"), ok}, 1, "not known whether it was applied"},
+		{"closed", []http.HandlerFunc{func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, ok}, 1, "not known whether it was applied"},
+		{"not DynamoDB", []http.HandlerFunc{answer(200, "", ""), ok}, 1, "not known whether it was applied"},
+		{"hangs", []http.HandlerFunc{func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, ok}, 1, "no answer within"},
+		{"throttled, then 500", []http.HandlerFunc{throttled, answer(500, "InternalServerError", ""), ok}, 2, "not known whether it was applied"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg, n := answers(t, tt.handlers...)
+			c := quick(Config{AttemptTimeout: 5 * time.Second})
+			if tt.name == "hangs" {
+				c.AttemptTimeout = 100 * time.Millisecond
+			}
+			b, err := New(cfg, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = b.Save(t.Context(), key, record("1"))
+			if int(n.Load()) != tt.requests {
+				t.Errorf("%d requests, want %d", n.Load(), tt.requests)
+			}
+			if (err == nil) != (tt.words == "") || err != nil && !strings.Contains(err.Error(), tt.words) {
+				t.Errorf("got %v, want %q", err, tt.words)
+			}
+			if errors.Is(err, session.ErrConflict) || errors.Is(err, session.ErrLocked) {
+				t.Errorf("a sentinel: %v", err)
 			}
 		})
 	}

@@ -70,8 +70,11 @@ func TestWaits(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for name, call := range map[string]func(context.Context, *Backend) error{
-				"Load":   func(ctx context.Context, b *Backend) error { _, err := b.Load(ctx, key); return err },
-				"Save":   func(ctx context.Context, b *Backend) error { _, err := b.Save(ctx, key, record("1")); return err },
+				"Load": func(ctx context.Context, b *Backend) error { _, err := b.Load(ctx, key); return err },
+				"Save": func(ctx context.Context, b *Backend) error {
+					_, err := b.Save(ctx, key, replaced(record(""), "12345678", "1"))
+					return err
+				},
 				"Touch":  func(ctx context.Context, b *Backend) error { return b.Touch(ctx, key, time.Now()) },
 				"Delete": func(ctx context.Context, b *Backend) error { return b.Delete(ctx, key) },
 				"Acquire": func(ctx context.Context, b *Backend) error {
@@ -144,6 +147,10 @@ func TestExpiresDuringRetries(t *testing.T) {
 		if _, err := b.Save(ctx, key, rec); !errors.As(err, &ce) || !ce.Gone {
 			t.Errorf("Save: %v", err)
 		}
+		if len(f.items) != 0 {
+			t.Error("the first attempt could still be applied")
+		}
+		mustSave(t, b, record("1"))
 		f.items[key]["expires"] = number(time.Now().Unix() + 1)
 		f.fail(fault{hang: true})
 		if err := b.Touch(ctx, key, rec.Expires); !errors.Is(err, session.ErrNotFound) {
@@ -154,27 +161,33 @@ func TestExpiresDuringRetries(t *testing.T) {
 
 // The deadline is exact: a record lives up to its second, and not in it.
 func TestDeadlineIsExact(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx := context.Background()
-		b := newBackend(t, newFake(), Config{})
-		rec := record("1")
-		rec.Expires = time.Now().Add(10 * time.Second)
-		rec.Version = mustSave(t, b, rec)
-		stored := mustLoad(t, b)
+	for name, call := range map[string]func(context.Context, *Backend, session.Record) error{
+		"Save": func(ctx context.Context, b *Backend, rec session.Record) error {
+			_, err := b.Save(ctx, key, rec)
+			return err
+		},
+		"Touch": func(ctx context.Context, b *Backend, rec session.Record) error { return b.Touch(ctx, key, rec.Expires) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := context.Background()
+			b := newBackend(t, newFake(), Config{})
+			rec := record("1")
+			rec.Expires = time.Now().Add(10 * time.Second)
+			rec.Version = mustSave(t, b, rec)
+			stored := mustLoad(t, b)
 
-		time.Sleep(time.Until(stored.Expires) - 1)
-		rec.Version = mustSave(t, b, rec)
-		if err := b.Touch(ctx, key, stored.Expires); err != nil {
-			t.Error(err)
-		}
-		time.Sleep(time.Nanosecond)
-		if _, err := b.Save(ctx, key, rec); !errors.Is(err, session.ErrNotFound) {
-			t.Error(err)
-		}
-		if err := b.Touch(ctx, key, stored.Expires.Add(1)); !errors.Is(err, session.ErrNotFound) {
-			t.Error(err)
-		}
-	})
+			time.Sleep(time.Until(stored.Expires) - 1)
+			rec.Version = mustSave(t, b, rec)
+			if err := b.Touch(ctx, key, stored.Expires); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Nanosecond)
+			rec.Expires = stored.Expires.Add(time.Hour)
+			if err := call(ctx, b, rec); !errors.Is(err, session.ErrNotFound) {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
 }
 
 // A record that is saved as dead is dead at once, also in the second in which
@@ -187,10 +200,11 @@ func TestDeadAtOnce(t *testing.T) {
 		rec.Version = mustSave(t, b, rec)
 		time.Sleep(300 * time.Millisecond)
 		rec.Expires = time.Now()
-		rec.Version = mustSave(t, b, rec)
-		if got := mustLoad(t, b); !got.Expired(time.Now()) {
-			t.Errorf("at %v it expires at %v", time.Now(), got.Expires)
+		mustSave(t, b, rec)
+		if _, err := b.Load(ctx, key); !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("Load: %v", err)
 		}
+		rec.Expires = time.Now().Add(time.Hour)
 		_, err := b.Save(ctx, key, rec)
 		checkOutcome(t, "Save", err, gone)
 		_, err = b.Acquire(ctx, key, time.Minute)

@@ -112,8 +112,8 @@ func (b *Backend) Load(ctx context.Context, key string) (session.Record, error) 
 		return session.Record{}, err
 	}
 	s := b.shard(key)
-	now := time.Now().UnixMilli()
 	s.mu.RLock()
+	now := time.Now().UnixMilli()
 	e := s.records[key]
 	if e == nil || e.expires <= now {
 		s.mu.RUnlock()
@@ -147,10 +147,12 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 }
 
 func (b *Backend) save(s *shard, key string, rec *session.Record) (session.Version, error) {
-	clock := time.Now()
-	now := clock.UnixMilli()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// Not before, as for every call here: waiting for the shard takes time, and
+	// others may have been told by then that the record has expired.
+	clock := time.Now()
+	now := clock.UnixMilli()
 	b.reclaim(s, now)
 
 	e := s.records[key]
@@ -175,7 +177,7 @@ func (b *Backend) save(s *shard, key string, rec *session.Record) (session.Versi
 	}
 
 	s.version++
-	if !rec.Expires.After(clock) {
+	if !rec.Expires.After(clock) && (e == nil || !rec.KeepLater) {
 		// Dead at once, and nobody can ask for it again.
 		if e != nil {
 			b.remove(s, e)
@@ -217,9 +219,9 @@ func (b *Backend) Touch(ctx context.Context, key string, expires time.Time) erro
 		return err
 	}
 	s := b.shard(key)
-	now := time.Now().UnixMilli()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now().UnixMilli()
 	b.reclaim(s, now)
 	e := s.records[key]
 	if e == nil || e.expires <= now {
@@ -235,9 +237,9 @@ func (b *Backend) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	s := b.shard(key)
-	now := time.Now().UnixMilli()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now().UnixMilli()
 	b.reclaim(s, now)
 	if e := s.records[key]; e != nil {
 		b.remove(s, e)

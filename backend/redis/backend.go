@@ -147,7 +147,10 @@ func (b *Backend) Load(ctx context.Context, key string) (session.Record, error) 
 // Every Save ends the lock.
 //
 // An error that is none of these leaves open whether the record was stored if
-// a response was lost; its text says so.
+// a response was lost; its text says so. A Save that creates is not sent again
+// then, whatever the options of the client: the record could have been deleted
+// in between. Nor does the client try it again when it cannot connect, or the
+// server answers that it is loading.
 //
 // It is one command.
 func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
@@ -164,8 +167,15 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 	}
 	lock, old := split(rec.Version)
 	token := newToken()
+	script, deadline := saveScript, strconv.FormatInt(expires, 10)
+	if rec.Version == "" {
+		script = createScript
+	}
+	if rec.KeepLater {
+		deadline = "+" + deadline
+	}
 	// A copy of the data, since the call may return before the client is done.
-	r, err := b.run(ctx, saveScript, key, token, string(old), lock, string(rec.Data), created, expires)
+	r, err := b.run(ctx, script, key, token, string(old), lock, string(rec.Data), created, deadline)
 	if err != nil {
 		return "", err
 	}
@@ -176,6 +186,9 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 		return session.Version(token), nil
 	case status == "none":
 		return "", &session.ConflictError{Gone: true}
+	case r.retry && status == "locked" && r.text(5) == string(old):
+		return "", errors.New("redis: Save: it is not known whether it was applied: " +
+			"a response was lost, and the record is as it was, and locked")
 	case r.retry && !r.proves(time.Now()):
 		return "", errors.New("redis: Save: it is not known whether it was applied: " +
 			"a response was lost, and there were too many other writes, or too much time, until the retry")

@@ -29,6 +29,18 @@ type doer interface {
 	Do(ctx context.Context, args ...any) *redis.Cmd
 }
 
+// processor is a Client that takes any command. Those of go-redis do.
+type processor interface {
+	Process(ctx context.Context, cmd redis.Cmder) error
+}
+
+// once is a command that the client does not retry. It still follows a
+// redirection to another server of a cluster.
+type once struct{ *redis.Cmd }
+
+// NoRetry is what the client asks.
+func (once) NoRetry() bool { return true }
+
 // checkClient refuses clients with which a promise could not be held.
 func checkClient(client Client) error {
 	var read, write time.Duration
@@ -81,11 +93,32 @@ type script struct {
 	sha1    string
 	command string // instead of a script
 	writes  bool
+	once    bool    // not to be sent again after an attempt that may have been carried out
+	replies replies // of a script
 }
 
-func newScript(op string, writes bool, src string) *script {
-	return &script{op: op, src: src, sha1: redis.NewScript(src).Hash(), writes: writes}
+// replies has the number of fields of each reply, by status.
+type replies map[string]int
+
+func newScript(op string, writes bool, replies replies, src string) *script {
+	return &script{op: op, src: src, sha1: redis.NewScript(src).Hash(), writes: writes, replies: replies}
 }
+
+// check refuses a reply that s does not make, but something between here and
+// the server, such as a proxy.
+func (s *script) check(fields []any, args int) error {
+	want := args // of a command, which has a field for each
+	if s.command == "" {
+		status, _ := (&reply{fields: fields}).field(0)
+		want = s.replies[status]
+	}
+	if len(fields) == 0 || len(fields) != want {
+		return fmt.Errorf("a reply of %d fields: %w", len(fields), errImpostor)
+	}
+	return nil
+}
+
+var errImpostor = errors.New("the reply is not one to what was sent")
 
 // counted is an argument that counts how often it goes out to a server. The
 // client retries on its own and does not tell; but a refusal means something
@@ -93,10 +126,14 @@ func newScript(op string, writes bool, src string) *script {
 type counted struct {
 	value string
 	n     atomic.Int32
+	most  atomic.Int32 // that n may be, 0 for any number
 }
 
 // MarshalBinary is what the client calls to send an argument.
 func (c *counted) MarshalBinary() ([]byte, error) {
+	if most := c.most.Load(); most > 0 && c.n.Load() >= most {
+		return nil, errors.New("the first attempt may have been carried out, and there must be no second one")
+	}
 	c.n.Add(1)
 	return []byte(c.value), nil
 }
@@ -179,25 +216,22 @@ func run(ctx context.Context, client Client, s *script, key string, late func(*r
 
 func send(ctx context.Context, client Client, s *script, key string, arg *counted, args []any) (*reply, error) {
 	r := &reply{sent: time.Now()}
-	keys := []string{key}
 	known := int32(1) // attempts of which it is known what became of them
-	var cmd *redis.Cmd
-	if c, ok := client.(doer); ok && s.command != "" {
-		cmd = c.Do(ctx, append([]any{s.command, key}, args...)...)
-	} else {
-		cmd = client.EvalSha(ctx, s.sha1, keys, args...)
-	}
+	cmd := s.send(ctx, client, "evalsha", key, arg, args)
 	if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
 		known++
-		cmd = client.Eval(ctx, s.src, keys, args...)
+		cmd = s.send(ctx, client, "eval", key, arg, args)
 	}
 	fields, err := cmd.Slice()
-	r.fields, r.retry = fields, arg.n.Load() > known
-	switch {
-	case err == nil && len(fields) > 0:
+	r.fields, r.retry = fields, arg.n.Load() > known && !s.once
+	if err == nil {
+		err = s.check(fields, len(args))
+	}
+	if err == nil {
 		return r, nil
-	case err == nil:
-		err = errors.New("the server sent an empty reply")
+	}
+	if errors.Is(err, redis.Nil) {
+		err = errImpostor // no script of ours returns that
 	}
 	err = withoutKey(err, key)
 	if says(err, "WRONGTYPE") {
@@ -213,6 +247,29 @@ func send(ctx context.Context, client Client, s *script, key string, arg *counte
 		return nil, s.fail(attempts, unsure, "", fmt.Errorf("%w: %w", ctxErr, err))
 	}
 	return nil, s.fail(attempts, unsure, explain(err), err)
+}
+
+// send sends s once, or as often as the client thinks fit.
+func (s *script) send(ctx context.Context, client Client, how, key string, arg *counted, args []any) *redis.Cmd {
+	if c, ok := client.(doer); ok && s.command != "" {
+		return c.Do(ctx, append([]any{s.command, key}, args...)...)
+	}
+	script := s.sha1
+	if how == "eval" {
+		script = s.src
+	}
+	if s.once {
+		if c, ok := client.(processor); ok {
+			cmd := once{redis.NewCmd(ctx, append([]any{how, script, 1, key}, args...)...)}
+			_ = c.Process(ctx, cmd) // the error is in cmd as well
+			return cmd.Cmd
+		}
+		arg.most.Store(arg.n.Load() + 1)
+	}
+	if how == "eval" {
+		return client.Eval(ctx, script, []string{key}, args...)
+	}
+	return client.EvalSha(ctx, script, []string{key}, args...)
 }
 
 // fail puts together what the caller sees of a failed call. All of err can be

@@ -223,7 +223,7 @@ func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
 		})
 		var unknown []string // to the server is the script
 		for i, cmd := range cmds {
-			fields, err := cmd.Slice()
+			fields, err := listReply(cmd)
 			switch {
 			case err == nil:
 				add(ask[i], fields)
@@ -239,7 +239,7 @@ func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
 			break
 		}
 		// This makes the script known to the server of the key.
-		fields, err := l.client.Eval(ctx, listScript.src, ask[:1], l.with).Slice()
+		fields, err := listReply(l.client.Eval(ctx, listScript.src, ask[:1], l.with))
 		switch {
 		case err == nil:
 			add(ask[0], fields)
@@ -251,6 +251,15 @@ func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
 		ask = ask[1:]
 	}
 	return page, nil
+}
+
+// listReply returns a reply to the script.
+func listReply(cmd *redis.Cmd) ([]any, error) {
+	fields, err := cmd.Slice()
+	if err == nil {
+		err = listScript.check(fields, 0)
+	}
+	return fields, err
 }
 
 // entry reads what the script says about a key, if there is one.
@@ -265,7 +274,7 @@ func (l *list) entry(key string, fields []any) (Entry, bool) {
 		return e, true
 	}
 	rec, err := decode(r)
-	if err != nil || len(fields) < 9 {
+	if err != nil {
 		e.Foreign = true
 		return e, true
 	}
@@ -303,7 +312,7 @@ func escape(s string) string {
 // The reply is that of Load, but for the data, which is "". Then come the bytes
 // of the fields of this package, with their names, those of the data, and the
 // data if it contains ARGV[1]. If that is "", no data is read.
-var listScript = newScript("List", false, `
+var listScript = newScript("List", false, replies{"ok": 9, "none": 1, "foreign": 1}, `
 local key = KEYS[1]
 local names = {'until', 'created', 'expires', 'version', 'written', 'lock'}
 local f = redis.call('HMGET', key, unpack(names))

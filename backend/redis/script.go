@@ -43,13 +43,16 @@ end
 local function whole(n) return string.format('%.0f', n) end
 -- The key stays for a minute after the deadline, dead. So a retry still finds
 -- the write that it repeats.
+--
+-- What only moves times, or ends the record, does this first: HSET is refused when the memory of the
+-- server is full, but not in a script that has written already.
 local function keep(deadline) redis.call('PEXPIREAT', key, whole(math.max(deadline, now) + 60000)) end
 `
 
 var (
 	readCommand = &script{op: "Load", command: "HMGET"}
 
-	loadScript = newScript("Load", false, `
+	loadScript = newScript("Load", false, replies{"ok": 6, "none": 1}, `
 local f = redis.call('HMGET', KEYS[1], 'until', 'data', 'created', 'expires', 'version')
 if not (f[4] and f[5]) and redis.call('EXISTS', KEYS[1]) == 0 then return {'none'} end
 local left, till = 0, f[1] and tonumber(f[1]) or 0
@@ -61,10 +64,15 @@ return {'ok', left, f[2], f[3], f[4], f[5] and string.sub(f[5], 1, 8)}
 `)
 
 	// token, version that was read, lock that is held, data, created, expires
-	saveScript = newScript("Save", true, head+`
+	// with a plus if a later one stays: a server refuses more arguments of
+	// somebody who has yet to give a password, and does not say why
+	saveScript = newScript("Save", true, replies{"ok": 1, "none": 1, "foreign": 1, "locked": 7, "conflict": 7}, head+`
 local token, old, mine = ARGV[1], ARGV[2], ARGV[3]
+local keeps, deadline = string.match(ARGV[6], '^(%+?)(.*)$')
 if there and string.find(version, token, 1, true) then return {'ok'} end
 if there and old ~= '' and string.find(version, old, 1, true) then covered = 1 end
+if keeps ~= '' and live and expires > tonumber(deadline) then deadline = f[1] end
+local ends = old ~= '' and tonumber(deadline) <= now
 if live then
 	if mine ~= '' then
 		if lock ~= mine or till == 0 or newest ~= old then return full('conflict') end
@@ -73,38 +81,41 @@ if live then
 	elseif newest ~= old then
 		return full('conflict')
 	end
-elseif old ~= '' then
+elseif old ~= '' and not (ends and newest == old) then
 	return {'none'}
 end
+if ends then keep(now) end
 local past = ''
 if there then
 	local written = f[5] and tonumber(f[5]) or 0
 	past = string.sub(version, 1, now - written < 60000 and 1016 or 8)
 end
-redis.call('HSET', key, 'data', ARGV[4], 'created', ARGV[5], 'expires', ARGV[6], 'version', token .. past, 'written', whole(now))
+redis.call('HSET', key, 'data', ARGV[4], 'created', ARGV[5], 'expires', deadline, 'version', token .. past, 'written', whole(now))
 if lock then redis.call('HSET', key, 'until', '0') end
-keep(tonumber(ARGV[6]))
+keep(tonumber(deadline))
 return {'ok'}
 `)
 
+	createScript = saveScript.sentOnce()
+
 	// expires
-	touchScript = newScript("Touch", true, head+`
+	touchScript = newScript("Touch", true, replies{"ok": 1, "none": 1, "foreign": 1}, head+`
 if not live then return {'none'} end
 local deadline = tonumber(ARGV[1])
 if deadline > expires then
-	redis.call('HSET', key, 'expires', ARGV[1])
 	keep(deadline)
+	redis.call('HSET', key, 'expires', ARGV[1])
 end
 return {'ok'}
 `)
 
-	deleteScript = newScript("Delete", true, `
+	deleteScript = newScript("Delete", true, replies{"ok": 1}, `
 redis.call('DEL', KEYS[1])
 return {'ok'}
 `)
 
 	// lock, ttl
-	acquireScript = newScript("Acquire", true, head+`
+	acquireScript = newScript("Acquire", true, replies{"ok": 7, "none": 1, "foreign": 1, "ended": 1, "locked": 7}, head+`
 if not live then return {'none'} end
 if lock == ARGV[1] then
 	-- One's own. If it was ended, this is a late copy of a request that
@@ -118,23 +129,28 @@ return full('ok')
 `)
 
 	// lock, ttl
-	extendScript = newScript("Extend", true, head+`
+	extendScript = newScript("Extend", true, replies{"ok": 1, "none": 1, "foreign": 1, "conflict": 1}, head+`
 if not live then return {'none'} end
 if lock ~= ARGV[1] or left == 0 then return {'conflict'} end
+keep(expires)
 redis.call('HSET', key, 'until', whole(math.ceil(now + ARGV[2])))
 return {'ok'}
 `)
 
 	// lock, expires
-	releaseScript = newScript("Release", true, head+`
+	releaseScript = newScript("Release", true, replies{"ok": 1, "none": 1, "foreign": 1, "conflict": 7}, head+`
 if not live then return {'none'} end
 if lock ~= ARGV[1] or till == 0 then return brief('conflict') end
-redis.call('HSET', key, 'until', '0')
 local deadline = tonumber(ARGV[2])
-if deadline > expires then
-	redis.call('HSET', key, 'expires', ARGV[2])
-	keep(deadline)
-end
+keep(math.max(deadline, expires))
+redis.call('HSET', key, 'until', '0')
+if deadline > expires then redis.call('HSET', key, 'expires', ARGV[2]) end
 return {'ok'}
 `)
 )
+
+// sentOnce returns s for what must not be sent again.
+func (s script) sentOnce() *script {
+	s.once = true
+	return &s
+}

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -111,6 +112,7 @@ type link struct {
 	before   func()       // called before each command
 	pause    func(string) // called with the name of a command before it is sent
 	conns    map[*linkConn]struct{}
+	deliver  func() // of the last command that is late
 }
 
 // loss is what becomes of one command.
@@ -120,6 +122,7 @@ const (
 	nothing  loss = iota
 	request       // it does not reach the server
 	response      // it is carried out, and nobody learns it
+	late          // it reaches the server when deliver is called
 )
 
 func newLink() *link { return &link{conns: make(map[*linkConn]struct{})} }
@@ -243,12 +246,29 @@ func (c *linkConn) Write(p []byte) (int, error) {
 	case request:
 		_ = c.Conn.Close()
 		return len(p), nil // the read fails then
+	case late:
+		command, addr := bytes.Clone(p), c.Conn.RemoteAddr()
+		l.set(func() { l.deliver = func() { deliver(addr, command) } })
+		_ = c.Conn.Close()
+		return len(p), nil
 	case response:
 		c.mu.Lock()
 		c.lost = true
 		c.mu.Unlock()
 	}
 	return c.Conn.Write(p)
+}
+
+// deliver sends a command on a connection of its own, and waits for the answer.
+func deliver(addr net.Addr, command []byte) {
+	conn, err := net.Dial(addr.Network(), addr.String())
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.Write(command); err == nil {
+		_, _ = conn.Read(make([]byte, 1))
+	}
 }
 
 func (c *linkConn) Read(p []byte) (int, error) {

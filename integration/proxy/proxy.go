@@ -33,8 +33,7 @@ type Proxy struct {
 	server *http.Server
 	client *http.Client
 	served chan struct{}
-	ctx    context.Context // done at Close: ends Hang and Delay
-	cancel context.CancelFunc
+	late
 }
 
 // book is what a proxy is told, and what it has seen.
@@ -61,7 +60,7 @@ func New(target string) (*Proxy, error) {
 		}},
 		served: make(chan struct{}),
 	}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.late.init()
 	p.server = &http.Server{Handler: http.HandlerFunc(p.serve), ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		defer close(p.served)
@@ -75,7 +74,7 @@ func (p *Proxy) URL() string { return p.url }
 
 // Close ends the proxy and every request in it.
 func (p *Proxy) Close() error {
-	p.cancel()
+	p.late.end()
 	err := p.server.Close()
 	<-p.served
 	p.client.CloseIdleConnections()
@@ -138,7 +137,14 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	_, op, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	act := p.decide(op, body)
 
-	if act.Delay > 0 {
+	if act.late() {
+		method, uri, header := r.Method, r.URL.RequestURI(), r.Header.Clone() // r is the server's to use again
+		p.deliver(act, func() {
+			if status, _, answer, err := p.forward(method, uri, header, op, body); err == nil {
+				p.answered(op, status, answer)
+			}
+		})
+	} else if act.Delay > 0 {
 		t := time.NewTimer(act.Delay)
 		defer t.Stop()
 		select {
@@ -153,9 +159,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		act.Before()
 	}
 	switch act.Fault {
-	case DropRequest:
+	case DropRequest, LateDropped:
 		panic(http.ErrAbortHandler)
-	case Hang:
+	case Hang, LateSilent:
 		select {
 		case <-r.Context().Done():
 		case <-p.ctx.Done():
@@ -171,15 +177,13 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	status, header, answer, err := p.forward(r, op, body)
+	status, header, answer, err := p.forward(r.Method, r.URL.RequestURI(), r.Header.Clone(), op, body)
 	if err != nil {
 		// Not a fault that anybody asked for: say so in words, at the client.
 		fail(w, http.StatusBadGateway, "ProxyError", err.Error())
 		return
 	}
-	if status == http.StatusOK {
-		p.count(op, Count{Applied: 1, Capacity: consumed(answer)})
-	}
+	p.answered(op, status, answer)
 	if act.After != nil {
 		act.After()
 	}
@@ -191,19 +195,25 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer) // the client may have gone
 }
 
+func (b *book) answered(op string, status int, answer []byte) {
+	if status == http.StatusOK {
+		b.count(op, Count{Applied: 1, Capacity: consumed(answer)})
+	}
+}
+
 // forward sends the request on, outside the client's context: what has reached
 // the engine is applied, whether or not the client is still there.
-func (p *Proxy) forward(r *http.Request, op string, body []byte) (int, http.Header, []byte, error) {
+func (p *Proxy) forward(method, uri string, header http.Header, op string, body []byte) (int, http.Header, []byte, error) {
 	if counted[op] {
 		body = withCapacity(body)
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, r.Method, p.target+r.URL.RequestURI(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, p.target+uri, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, nil, err
 	}
-	req.Header = r.Header.Clone()
+	req.Header = header
 	req.Header.Del("Connection")
 	resp, err := p.client.Do(req)
 	if err != nil {

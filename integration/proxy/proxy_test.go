@@ -220,3 +220,72 @@ func TestRandomKeepsItsSharesAndItsSeed(t *testing.T) {
 		t.Error("another seed gave the same sequence")
 	}
 }
+
+// A late request reaches the engine when its client has long had no answer,
+// and not after the proxy has been closed.
+func TestLate(t *testing.T) {
+	for _, fault := range []Fault{LateSilent, LateDropped} {
+		t.Run(fault.String(), func(t *testing.T) {
+			e := newEngine(t, `{}`)
+			p := newProxy(t, e.URL)
+			until, after := make(chan struct{}), make(chan struct{})
+			ctx, cancel := context.WithCancel(t.Context())
+			p.SetRule(Nth("PutItem", 1, Action{
+				Fault: fault, Delay: time.Millisecond, Until: until,
+				Before: func() {
+					if fault == LateSilent {
+						cancel()
+					}
+				},
+				After: func() { close(after) },
+			}))
+			if resp, _, err := send(ctx, p.URL(), "PutItem"); err == nil {
+				t.Errorf("answered %d", resp.StatusCode)
+			}
+			cancel()
+			if _, _, err := send(t.Context(), p.URL(), "PutItem"); err != nil || e.reached.Load() != 1 {
+				t.Fatalf("the next request: %v, and %d have reached the engine", err, e.reached.Load())
+			}
+			close(until)
+			<-after
+			if got := p.Counts()["PutItem"]; e.reached.Load() != 2 || got.Requests != 2 || got.Applied != 2 {
+				t.Errorf("%d have reached the engine, counted %+v", e.reached.Load(), got)
+			}
+
+			rule, deliver := Hold("PutItem")
+			p.SetRule(rule)
+			if resp, _, err := send(t.Context(), p.URL(), "PutItem"); err == nil {
+				t.Errorf("answered %d", resp.StatusCode)
+			}
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
+			deliver()
+			if n := e.reached.Load(); n != 2 {
+				t.Errorf("%d have reached the engine, one after Close", n)
+			}
+		})
+	}
+}
+
+func TestHold(t *testing.T) {
+	e := newEngine(t, `{}`)
+	p := newProxy(t, e.URL)
+	rule, deliver := Hold("PutItem", "UpdateItem")
+	p.SetRule(rule)
+	for i, op := range []string{"GetItem", "UpdateItem", "UpdateItem", "PutItem"} {
+		if _, _, err := send(t.Context(), p.URL(), op); (err != nil) != (i == 1) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	if n := e.reached.Load(); n != 3 {
+		t.Errorf("%d have reached the engine, want 3", n)
+	}
+	deliver()
+	deliver()
+	if n := e.reached.Load(); n != 4 {
+		t.Errorf("%d have reached the engine, want 4", n)
+	}
+	_, deliver = Hold("PutItem")
+	deliver() // nothing was kept back
+}

@@ -25,9 +25,8 @@ type Redis struct {
 	book
 	target   string
 	listener net.Listener
-	ctx      context.Context // done at Close
-	cancel   context.CancelFunc
-	wg       sync.WaitGroup
+	late
+	wg sync.WaitGroup
 }
 
 // NewRedis starts a proxy in front of target, a "host:port". It passes
@@ -38,7 +37,7 @@ func NewRedis(target string) (*Redis, error) {
 		return nil, err
 	}
 	p := &Redis{target: target, listener: l}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.late.init()
 	p.wg.Go(func() {
 		for {
 			conn, err := l.Accept()
@@ -56,7 +55,7 @@ func (p *Redis) URL() string { return p.listener.Addr().String() }
 
 // Close ends the proxy and every connection through it.
 func (p *Redis) Close() error {
-	p.cancel()
+	p.late.end()
 	err := p.listener.Close()
 	p.wg.Wait()
 	return err
@@ -114,7 +113,9 @@ func (c *pair) commands(ctx context.Context) {
 			continue
 		}
 		act := c.p.decide(op, command)
-		if act.Delay > 0 {
+		if act.late() {
+			c.p.deliver(act, func() { c.p.send(op, command) })
+		} else if act.Delay > 0 {
 			select {
 			case <-time.After(act.Delay):
 			case <-ctx.Done():
@@ -125,9 +126,9 @@ func (c *pair) commands(ctx context.Context) {
 			act.Before()
 		}
 		switch act.Fault {
-		case DropRequest:
+		case DropRequest, LateDropped:
 			return
-		case Hang:
+		case Hang, LateSilent:
 			// Until the client goes away, which is all that it may send now.
 			_, _ = r.ReadByte()
 			return
@@ -143,6 +144,24 @@ func (c *pair) commands(ctx context.Context) {
 		if _, err := c.server.Write(command); err != nil {
 			return
 		}
+	}
+}
+
+// send sends a command on a connection of its own, and waits for the answer.
+func (p *Redis) send(op string, command []byte) {
+	server, err := new(net.Dialer).DialContext(p.ctx, "tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer server.Close() //nolint:errcheck // it may be closed already
+	stop := context.AfterFunc(p.ctx, func() { _ = server.Close() })
+	defer stop()
+	if _, err := server.Write(command); err != nil {
+		return
+	}
+	begin := make([]byte, 1)
+	if _, err := server.Read(begin); err == nil && begin[0] != '-' {
+		p.count(op, Count{Applied: 1})
 	}
 }
 

@@ -2,10 +2,12 @@ package proxy
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -133,4 +135,44 @@ func exchange(t *testing.T, conn net.Conn, r *bufio.Reader, command string) stri
 		return ""
 	}
 	return line
+}
+
+func TestRedisLate(t *testing.T) {
+	for _, fault := range []Fault{LateSilent, LateDropped} {
+		t.Run(fault.String(), func(t *testing.T) {
+			addr, reached := newServer(t)
+			p, err := NewRedis(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			until, after, arrived := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			p.SetRule(Always("EVALSHA", Action{
+				Fault: fault, Delay: time.Millisecond, Until: until,
+				Before: func() { close(arrived) }, After: func() { close(after) },
+			}))
+			conn, err := net.Dial("tcp", p.URL())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(conn, evalsha); err != nil {
+				t.Fatal(err)
+			}
+			<-arrived
+			if fault == LateDropped {
+				if got, err := io.ReadAll(conn); len(got) > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("answered with %q, %v", got, err)
+				}
+			}
+			_ = conn.Close()
+			if n := reached.Load(); n != 0 {
+				t.Errorf("reached the server %d times already", n)
+			}
+			close(until)
+			<-after
+			if n, got := reached.Load(), p.Counts()["EVALSHA"]; n != 1 || got != (Count{Requests: 1, Applied: 1}) {
+				t.Errorf("reached the server %d times, counted %+v", n, got)
+			}
+		})
+	}
 }

@@ -17,6 +17,9 @@ const (
 	Hang                // it never reaches the engine, and nothing happens until the client gives up
 	Throttle            // 400 ProvisionedThroughputExceededException
 	InternalError       // 500 InternalServerError
+
+	LateSilent  // it reaches the engine after Action.Delay, whether or not the client still waits for the answer, which never comes
+	LateDropped // the same, but the connection is closed at once
 )
 
 func (f Fault) String() string {
@@ -33,6 +36,10 @@ func (f Fault) String() string {
 		return "throttled"
 	case InternalError:
 		return "internal error"
+	case LateSilent:
+		return "late, in silence"
+	case LateDropped:
+		return "late, connection dropped"
 	}
 	return "unknown fault"
 }
@@ -40,9 +47,10 @@ func (f Fault) String() string {
 // Action is what the proxy does with one request. The zero Action passes it on.
 type Action struct {
 	Fault  Fault
-	Delay  time.Duration // before anything else
-	Before func()        // called before the request is passed on or fails
-	After  func()        // called once the engine has answered, before the client hears of it
+	Delay  time.Duration   // before anything else; of a late request, before it reaches the engine
+	Until  <-chan struct{} // of a late request: it waits until this is closed, if not nil
+	Before func()          // called before the request is passed on or fails
+	After  func()          // called once the engine has answered, before the client hears of it
 }
 
 // Request is what a Rule decides about.
@@ -91,15 +99,20 @@ func First(rules ...Rule) Rule {
 
 // Random has each fault at its share of the requests, which is between 0 and
 // 1. The nth request of an operation always meets the same fate under the
-// same seed.
+// same seed. What is late is so by up to two seconds.
 func Random(seed uint64, shares map[Fault]float64) Rule {
 	return func(r Request) Action {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(r.Op)) // never fails
-		x := rand.New(rand.NewPCG(seed, h.Sum64()+uint64(r.N))).Float64()
-		for f := DropRequest; f <= InternalError; f++ {
+		drawn := rand.New(rand.NewPCG(seed, h.Sum64()+uint64(r.N)))
+		x := drawn.Float64()
+		for f := DropRequest; f <= LateDropped; f++ {
 			if x < shares[f] {
-				return Action{Fault: f}
+				a := Action{Fault: f}
+				if f == LateSilent || f == LateDropped {
+					a.Delay = time.Duration(drawn.Int64N(int64(2 * time.Second)))
+				}
+				return a
 			}
 			x -= shares[f]
 		}

@@ -50,7 +50,7 @@ func New(client Client, c Config) (*Locker, error) {
 // status, and the milliseconds that another's lock is live, -1 if for ever.
 var (
 	// token, ttl
-	acquireScript = newScript("Acquire", true, `
+	acquireScript = newScript("Acquire", true, replies{"ok": 1, "locked": 2}, `
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
 	return {'locked', redis.call('PTTL', KEYS[1])}
@@ -60,14 +60,14 @@ return {'ok'}
 `)
 
 	// token, ttl
-	extendScript = newScript("Extend", true, `
+	extendScript = newScript("Extend", true, replies{"ok": 1, "lost": 1}, `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'lost'} end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return {'ok'}
 `)
 
 	// token
-	releaseScript = newScript("Release", true, `
+	releaseScript = newScript("Release", true, replies{"ok": 1}, `
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return {'ok'}
 `)
