@@ -599,6 +599,7 @@ func (w *responseWriter) start() error {
 	if w.x.started.Load() {
 		return w.err
 	}
+	w.closeIfTooLarge()
 	err := w.x.commit(w.r.Context())
 	h := w.Header()
 	if err == nil {

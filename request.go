@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"reflect"
 	"strings"
@@ -79,4 +81,21 @@ func wildcards(pattern string) []string {
 		names = append(names, "*")
 	}
 	return names
+}
+
+var maxBytesReader = reflect.TypeOf(http.MaxBytesReader(nil, nil, 0))
+
+// closeIfTooLarge does what an http.MaxBytesReader of the handler's, which has
+// a face for its writer, cannot: when it has met its limit, it has the server
+// close the connection instead of reading the rest.
+func (w *responseWriter) closeIfTooLarge() {
+	if reflect.TypeOf(w.r.Body) != maxBytesReader {
+		return
+	}
+	_, err := w.r.Body.Read(nil) // reads nothing, and repeats the error that it has returned
+	if limit := new(http.MaxBytesError); !errors.As(err, &limit) {
+		return
+	}
+	one := io.NopCloser(strings.NewReader("x"))
+	_, _ = http.MaxBytesReader(w.ResponseWriter, one, 0).Read(make([]byte, 1))
 }
