@@ -288,7 +288,7 @@ func (m *core) create(ctx context.Context, rec Record) (token, key string, v Ver
 	}
 	if err == nil {
 		for _, key := range abandoned {
-			_ = m.delete(ctx, key) // or it waits for its deadline
+			m.remove(ctx, key)
 		}
 	}
 	return token, key, v, err

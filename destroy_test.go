@@ -158,13 +158,16 @@ func TestLogoutRacesWithRotation(t *testing.T) {
 				leaving, rotating := open(t, m, token), open(t, other, token)
 				check(t, rotating.Login("ann"))
 				var wg sync.WaitGroup
+				start := make(chan struct{})
 				wg.Add(1)
 				go func() {
 					defer wg.Done()
+					<-start
 					if err := other.Save(ctx, rotating); err != nil && !errors.Is(err, session.ErrNotFound) {
 						t.Error(err)
 					}
 				}()
+				close(start)
 				check(t, m.Destroy(ctx, leaving))
 				wg.Wait()
 				for _, token := range []string{token, rotating.ID().Token()} {
