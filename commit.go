@@ -102,6 +102,15 @@ func (s *Session) save(ctx context.Context, limit limits) error {
 	return err
 }
 
+// outcome returns err, with which a save failed, unless that says that nothing
+// was written and it may have been.
+func (s *Session) outcome(err error) error {
+	if errors.Is(err, ErrLockTimeout) && (s.unknown != nil || s.moving != nil) {
+		return s.notKnown()
+	}
+	return err
+}
+
 // saveLocked goes on with a save that failed with err, which is ErrLocked.
 func (s *Session) saveLocked(ctx context.Context, limit limits, err error) error {
 	w := s.m.newWait(s.key)
@@ -111,14 +120,14 @@ func (s *Session) saveLocked(ctx context.Context, limit limits, err error) error
 			return s.hold.lose(err)
 		}
 		if werr := w.enter(ctx); werr != nil {
-			return s.lockError(werr, err)
+			return lockError(werr, err)
 		}
 		rec, werr := w.untilFree(ctx)
 		switch {
 		case errors.Is(werr, ErrNotFound):
 			return &ConflictError{Gone: true}
 		case werr != nil:
-			return s.lockError(werr, err)
+			return lockError(werr, err)
 		}
 		if s.moving == nil { // else it may be our own marker
 			if err := s.adopt(rec); err != nil {
@@ -128,14 +137,6 @@ func (s *Session) saveLocked(ctx context.Context, limit limits, err error) error
 		err = within(ctx, limit.next(), s.commit)
 	}
 	return err
-}
-
-// lockError is what a save fails with that has waited for a lock, until werr.
-func (s *Session) lockError(werr, locked error) error {
-	if errors.Is(werr, ErrLockTimeout) && (s.unknown != nil || s.moving != nil) {
-		return s.notKnown() // not that nothing was written
-	}
-	return lockError(werr, locked)
 }
 
 // within runs f with a context that ends at the deadline, if there is one.
