@@ -95,8 +95,12 @@ func TestLogoutFollows(t *testing.T) {
 			for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
 				t.Run(fmt.Sprintf("%s, %s, %v", what, name, mode), func(t *testing.T) {
 					b := backend()
-					m := newManager(t, b, session.Config{Mode: mode})
-					others := newManager(t, b, session.Config{}) // another process
+					var c session.Codec
+					if name == "blunt" {
+						c = codec.JSON{}
+					}
+					m := newManager(t, b, session.Config{Mode: mode, Codec: c})
+					others := newManager(t, b, session.Config{Codec: c}) // another process
 					token := begin(t, m, map[string]any{"note": "x"})
 					s := open(t, m, token)
 					tokens := []string{token}

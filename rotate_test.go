@@ -326,6 +326,26 @@ func TestCreateThatWasApplied(t *testing.T) {
 	}
 }
 
+// TestCloseSettlesARotation of which it was not known how it ended, and the
+// client hears of the new ID.
+func TestCloseSettlesARotation(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{})
+	token := begin(t, m, map[string]any{"note": "x"})
+	w := visit(m, "POST", token, func(_ http.ResponseWriter, r *http.Request) {
+		s, err := m.Get(r.Context())
+		check(t, errors.Join(err, s.Rotate()))
+		b.losingAndDown(2)
+		wantErr(t, m.Save(r.Context(), s), errStore)
+		b.healthy()
+		check(t, m.Close(r.Context(), s))
+	})
+	if sent(w) == "" {
+		t.Fatal("no token is sent")
+	}
+	wantValue(t, m, sent(w), "note", "x")
+}
+
 // TestIDsDoNotPileUp: of the records that rotations leave there are a few, in
 // all modes, and whatever becomes of the values meanwhile.
 func TestIDsDoNotPileUp(t *testing.T) {
