@@ -105,6 +105,15 @@ func (s *Session) save(ctx context.Context, limit limits) error {
 	return within(ctx, limit.all, func(ctx context.Context) error { return s.saveInTurn(ctx, limit, err) })
 }
 
+// outcome returns err, with which a save failed, unless that says that nothing
+// was written and it may have been.
+func (s *Session) outcome(err error) error {
+	if errors.Is(err, ErrLockTimeout) && (s.unknown != nil || s.moving != nil) {
+		return s.notKnown()
+	}
+	return err
+}
+
 // lineUp reports whether to wait for a turn without a try: where others of this
 // process do already, a try would end in a conflict, one's own or theirs; and a
 // rotation is two writes, between which nobody should come.
@@ -136,7 +145,7 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 	w := s.m.newWait(key)
 	t, werr := line.enter(ctx, key, math.MaxInt, w.deadline, !errors.Is(err, ErrLocked))
 	if werr != nil {
-		return s.lockError(werr, &LockedError{})
+		return lockError(werr, &LockedError{})
 	}
 	stored := t.stored
 	t.stored = nil
@@ -187,26 +196,18 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 // over what is stored then.
 func (s *Session) untilFree(ctx context.Context, w *wait, locked error) error {
 	if err := w.enter(ctx); err != nil {
-		return s.lockError(err, locked)
+		return lockError(err, locked)
 	}
 	rec, err := w.untilFree(ctx)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return &ConflictError{Gone: true}
 	case err != nil:
-		return s.lockError(err, locked)
+		return lockError(err, locked)
 	case s.moving != nil: // it may be our own marker
 		return nil
 	}
 	return s.adopt(rec)
-}
-
-// lockError is what a save fails with that has waited for a lock, until werr.
-func (s *Session) lockError(werr, locked error) error {
-	if errors.Is(werr, ErrLockTimeout) && (s.unknown != nil || s.moving != nil) {
-		return s.notKnown() // not that nothing was written
-	}
-	return lockError(werr, locked)
 }
 
 // within runs f with a context that ends at the deadline, if there is one.
@@ -400,7 +401,7 @@ func (m *core) create(ctx context.Context, rec Record) (token, key string, v Ver
 	}
 	if err == nil {
 		for _, key := range abandoned {
-			_ = m.delete(ctx, key) // or it waits for its deadline
+			m.remove(ctx, key)
 		}
 	}
 	return token, key, v, err

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,9 +12,9 @@ const (
 	// maxHops is how many new IDs a logout follows a session to: more than
 	// leave a marker, as there may come more meanwhile.
 	maxHops = 2 * maxTrail
-	// maxEnds is how often it tries, as others may change the session again
-	// and again.
-	maxEnds = 100
+	// maxConflicts is how often it tries again, as others may change the
+	// session again and again.
+	maxConflicts = 100
 )
 
 // destroy ends the session in the store, under whichever ID it lives by now.
@@ -53,47 +54,41 @@ func (s *Session) destroy(ctx context.Context) error {
 // it has changed, it ends what it has become, and where it has a new ID, it
 // follows. The markers stay, so that a logout that is tried again finds its way.
 func (s *Session) endAt(ctx context.Context, key string, v Version) error {
-	m, deadline := s.m, time.Now().Add(s.m.cfg.Lock.MaxWait)
-	hops := 0
-	for try := 0; ; try++ {
+	deadline := time.Now().Add(s.m.cfg.Lock.MaxWait)
+	hops, conflicts := 0, 0
+	for {
 		var current *Record
 		if v != "" {
-			err := m.end(ctx, key, v)
+			err := s.m.end(ctx, key, v)
 			var conflict *ConflictError
 			switch {
-			case err == nil:
-				return nil
 			case errors.Is(err, ErrLocked):
-				rec, werr := m.outwait(ctx, key, deadline)
-				if errors.Is(werr, ErrLockTimeout) {
-					return m.delete(ctx, key) // a holder that is stuck cannot keep it alive
-				} else if werr != nil {
-					return unlessGone(werr)
+				rec, err := s.m.outwait(ctx, key, deadline)
+				if errors.Is(err, ErrLockTimeout) {
+					return s.m.delete(ctx, key) // a holder that is stuck must not keep it alive
+				} else if err != nil {
+					return unlessGone(err)
 				}
 				current = &rec
-			case !errors.As(err, &conflict):
-				return err
-			case conflict.Gone:
-				return nil
-			case try == maxEnds:
-				conflict.Current = nil // not for the caller of Destroy
-				return err
+			case err == nil || !errors.As(err, &conflict) || conflict.Gone:
+				return unlessGone(err)
 			default:
 				s.unlocked(ctx) // as what we held is over
-				if current = conflict.Current; try > 1 {
-					if err := backoff(ctx, try); err != nil {
-						return err
+				current, conflict.Current = conflict.Current, nil
+				if conflicts++; conflicts > 1 { // step back, and look again
+					if conflicts > maxConflicts || backoff(ctx, conflicts) != nil {
+						return cmp.Or(ctx.Err(), err)
 					}
-					current = nil // old by now
+					current = nil
 				}
 			}
 		}
-		rec, to, err := m.find(ctx, key, current)
+		rec, to, err := s.m.find(ctx, key, current)
 		switch {
 		case to != nil && hops == maxHops:
 			return fmt.Errorf("it got a new ID more than %d times", hops)
 		case to != nil:
-			hops++
+			hops, conflicts = hops+1, 0
 			key, v = to.key, to.version
 		case err != nil && rec.Version == "": // else it does not decode, and ends all the same
 			return unlessGone(err)
@@ -111,13 +106,14 @@ func unlessGone(err error) error {
 	return err
 }
 
-// outwait waits until nobody holds the lock of the record at key, and returns it.
+// outwait waits until nobody holds the lock of the record at key, and returns
+// it. Where too many wait in line already, it does so beside it.
 func (m *core) outwait(ctx context.Context, key string, deadline time.Time) (Record, error) {
 	w := m.newWait(key)
 	w.deadline = deadline
-	if err := w.enter(ctx); err != nil {
+	defer w.leave()
+	if err := w.enter(ctx); err != nil && !errors.Is(err, ErrLockTimeout) {
 		return Record{}, err
 	}
-	defer w.leave()
 	return w.untilFree(ctx)
 }

@@ -33,9 +33,12 @@ import (
 //
 // Saving does not end when the client goes away; it has [Config.CommitTimeout],
 // and [Lock.MaxWait] more to wait for its turn, while another holder's lock is
-// live or other requests save the session. But a new session, or a new ID, is
-// not stored for a client that is gone. That the idle deadline
-// cannot be moved is an Event, and no error page.
+// live or other requests save the session. As a context that has ended does not
+// say that nobody waits for the answer, a new session is stored, and its token
+// sent, all the same; and a Login of a session without a user, which then stays
+// as it was under its old ID. Any other new ID is refused with [ErrTooLate], as
+// is one whose context ends while it is being stored: then the old one is as it
+// was. That the idle deadline cannot be moved is an Event, and no error page.
 //
 // A response whose handler asked for the session gets "Vary: Cookie", and
 // "Cache-Control: no-store" if the handler did not choose.
@@ -89,10 +92,21 @@ func safe(method string) bool {
 //
 // Its error is the store's, [ErrDecode], [ErrLockTimeout], [ErrClosed] after
 // the Handler has returned, or that the request did not come through
-// [Manager.Handler]. It is [ErrNotFound] for a request that was on its way
-// when its session got a new ID: a new session's cookie would displace the one
-// that the client has just been sent. There is no session then, and nothing
-// will be written; answer with [Manager.Error], or try again.
+// [Manager.Handler]. It is [ErrNotFound] for a request with a safe method that
+// comes under an ID which its session gave up less than 10 seconds ago, as it
+// may have been on its way: a new session's cookie would displace the one that
+// the client has just been sent. There is no session then, and nothing will be
+// written; answer with [Manager.Error], or try again.
+//
+// With another method such a request, and after the 10 seconds any, gets a new
+// session, with which it can log out: [Manager.Destroy] ends the session that
+// has moved. It has no values, and those 10 seconds long everything but Destroy
+// and [Session.Login] fails with ErrNotFound. But if it was a Login that gave the
+// session its new ID, and its first user, and nothing has been saved under that
+// since, the answer to it may have been lost: then the new session has the values
+// from before the Login, and a client can log in again. What it changes without
+// a Login fails with ErrNotFound when it is saved in those 10 seconds. Cost: 1
+// Load more.
 func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	x := m.exchange(ctx)
 	if x == nil {
@@ -485,7 +499,7 @@ func (x *exchange) commit(ctx context.Context) error {
 			return nil
 		}
 		changed := s.changed()
-		err := s.save(detached, limit)
+		err := s.outcome(s.save(detached, limit))
 		if s.moving != nil { // the session may have its new ID: find out while it can be sent
 			settle, cancel := context.WithTimeout(detached, timeout)
 			defer cancel()

@@ -207,12 +207,12 @@ func TestOthersWaitForTheLock(t *testing.T) {
 }
 
 func TestDestroyUnderALock(t *testing.T) {
-	m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive})
+	m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive, Lock: session.Lock{MaxWait: 20 * time.Millisecond}})
 	merge, err := m.With(session.Route{Mode: session.Merge})
 	check(t, err)
 	token := begin(t, m, map[string]any{"note": "x"})
 	holder := open(t, m, token)
-	check(t, merge.Destroy(ctx, open(t, merge, token))) // logging out does not wait
+	check(t, merge.Destroy(ctx, open(t, merge, token))) // logging out does not wait for ever
 	check(t, note.Set(holder, "late"))
 	wantErr(t, finish(m, holder), session.ErrNotFound)
 	_, err = m.Open(ctx, token)

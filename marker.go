@@ -158,24 +158,26 @@ func (s *Session) hidden() bool { return s.barred && s.base == nil && !s.login }
 
 // leaving returns the session's trail with the marker at key, which is to live
 // until expires, and the key of the one that is to be deleted instead, "" if
-// there is room. A trail that does not decode is as good as none.
+// there is room. A trail is a line for each marker: when it ends, and its key.
+// One that does not decode is as good as none.
 func (m *core) leaving(trail []byte, key string, expires time.Time) (_ []byte, oldest string, err error) {
-	var old, marks []string
+	var old string
 	if trail != nil {
 		_ = m.unmarshal(trailName, trail, &old)
 	}
+	var marks []string
 	now := time.Now().Unix()
-	for _, mark := range old {
+	for mark := range strings.Lines(old) {
 		until, _, _ := strings.Cut(mark, " ")
 		if n, err := strconv.ParseInt(until, 36, 64); err == nil && n > now {
-			marks = append(marks, mark)
+			marks = append(marks, strings.TrimSuffix(mark, "\n"))
 		}
 	}
 	marks = append(marks, strconv.FormatInt(expires.Unix(), 36)+" "+key)
 	if len(marks) > maxTrail {
 		_, oldest, _ = strings.Cut(marks[0], " ")
-		marks = marks[len(marks)-maxTrail:]
+		marks = marks[1:]
 	}
-	data, err := m.encode(trailName, marks)
+	data, err := m.encode(trailName, strings.Join(marks, "\n"))
 	return data, oldest, err
 }

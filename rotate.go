@@ -21,10 +21,6 @@ type move struct {
 	err        error  // why it is not known whether the marker was stored
 }
 
-// takingBack bounds how long the record under a new ID is taken back for a
-// caller whose context has ended.
-const takingBack = time.Second
-
 // rotate stores the session under a new ID and then ends the old one: not
 // with Delete, but with a conditional Save, so that what another request
 // saved in between is merged and not lost, and so that we can tell afterwards
@@ -133,19 +129,24 @@ func (s *Session) leave(ctx context.Context, mv *move) (err error) {
 }
 
 // undo takes back the new record of a rotation that certainly did not end the
-// old one, and returns err. If that fails, the record waits for its deadline:
-// nobody has its ID.
+// old one, and returns err.
 func (s *Session) undo(ctx context.Context, mv *move, err error) error {
-	if mv.rec.Version == "" {
-		return err
+	if mv.rec.Version != "" {
+		s.m.remove(ctx, mv.key)
 	}
-	if ctx.Err() != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), takingBack)
-		defer cancel()
-	}
-	_ = s.m.delete(ctx, mv.key)
 	return err
+}
+
+// remove deletes a record that is of no use to anybody, also for a caller whose
+// context has ended. If it cannot, the record waits for its deadline.
+func (m *core) remove(ctx context.Context, key string) {
+	const most = time.Second
+	if ctx.Err() != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	_ = m.delete(ctx, key)
 }
 
 // settleMove finds out how a rotation ended of which that is not known: it
@@ -191,7 +192,7 @@ func (s *Session) movedBefore(ctx context.Context, mv *move) error {
 	switch {
 	case errors.Is(err, ErrNotFound):
 		s.moving = nil
-		_ = s.m.delete(ctx, s.key)
+		s.m.remove(ctx, s.key)
 		return &ConflictError{Gone: true}
 	case err != nil:
 		return err
@@ -221,6 +222,6 @@ func (s *Session) moved(ctx context.Context, mv *move) {
 	s.settle(ctx, SessionRotated, mv.rec, mv.values)
 	s.set(func() { s.changes, s.rotating, s.login = later, again, again })
 	if mv.oldest != "" {
-		_ = s.m.delete(ctx, mv.oldest) // or it waits for its deadline
+		s.m.remove(ctx, mv.oldest)
 	}
 }

@@ -261,7 +261,7 @@ func (m *Manager) Save(ctx context.Context, s *Session) error {
 		if s.closed {
 			return ErrClosed
 		}
-		return s.save(ctx, limits{})
+		return s.outcome(s.save(ctx, limits{}))
 	})
 }
 
@@ -279,7 +279,7 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 			return nil
 		}
 		s.set(func() { s.discard(); s.closed = true })
-		return s.save(ctx, limits{})
+		return s.outcome(s.save(ctx, limits{}))
 	})
 }
 
@@ -288,11 +288,13 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 // [Manager.Get] gives a new session. After an error the session may still be
 // there: say so to the user, or call Destroy again.
 //
-// It ends the session under the ID by which s knows it. One that another
-// request gave a new ID since is out of its reach, as is any other session of
-// the same user.
+// It ends the session whatever others have made of it since s was opened, also
+// under another ID; not any other session of the same user. While another
+// holder's lock is live it waits, at most for [Lock.MaxWait], and then does not
+// mind the lock.
 //
-// Cost: 1 Delete; none for a session that was never stored.
+// Cost: 1 Save that ends the record, and one more for each time that it was
+// changed or got a new ID since; none for a session that was never stored.
 func (m *Manager) Destroy(ctx context.Context, s *Session) error {
 	return m.with(ctx, "destroy", s, func() error {
 		err := s.destroy(ctx)

@@ -234,8 +234,9 @@ func (s *Session) Names() []string {
 }
 
 // Rotate gives the session a new ID at the next save, and keeps its data and
-// deadline. The old ID is dead as soon as the new one is stored. Call it
-// whenever what the session is allowed to do changes; [Session.Login] does.
+// deadline. The old ID is dead as soon as the new one is stored: it opens
+// nothing, and is good for logging out alone. Call Rotate whenever what the
+// session is allowed to do changes; [Session.Login] does.
 //
 // It fails with [ErrReadOnly], [ErrClosed], or [ErrTooLate] if the response
 // has started and could not carry the new ID.
@@ -251,8 +252,10 @@ func (s *Session) Rotate() error {
 
 // Login binds the session to user, a name or ID of your choice. It rotates,
 // and the absolute timeout starts anew. If the session was bound to somebody
-// else, that one's values are removed first. Errors are those of
-// [Session.Rotate]; an empty user is an error.
+// else, that one's values are removed first. If it was bound to nobody, what it
+// was stays with the old ID, for a client that never hears of the new one: see
+// [Manager.Get]. Errors are those of [Session.Rotate]; an empty user is an
+// error.
 func (s *Session) Login(user string) error {
 	if user == "" {
 		return errors.New("session: login: the user is empty")

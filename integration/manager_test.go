@@ -9,7 +9,6 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -109,14 +108,14 @@ func (s *site) open(token string) (*session.Session, error) {
 	return s.manager.Open(context.Background(), token)
 }
 
-// rows counts the items of sessions, and not the markers that rotations leave
-// for some minutes.
+// rows counts the items of sessions, and not the markers that rotations leave.
 func (s *site) rows() int {
 	s.t.Helper()
 	out, err := client().Scan(s.t.Context(), &sdk.ScanInput{
 		TableName:                 &s.table,
-		FilterExpression:          aws.String("expires > :soon"),
-		ExpressionAttributeValues: map[string]types.AttributeValue{":soon": &types.AttributeValueMemberN{Value: strconv.FormatInt(time.Now().Add(30*time.Minute).Unix(), 10)}},
+		FilterExpression:          aws.String("NOT contains(#data, :moved)"),
+		ExpressionAttributeNames:  map[string]string{"#data": "data"},
+		ExpressionAttributeValues: map[string]types.AttributeValue{":moved": &types.AttributeValueMemberB{Value: []byte("_session.moved")}},
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -155,6 +154,16 @@ func TestRequestsPerHTTPRequest(t *testing.T) {
 				t.Error(err)
 			}
 		},
+		"/overtaken": func(_ http.ResponseWriter, r *http.Request, sess *session.Session) {
+			other, err := s.manager.Open(r.Context(), sess.ID().Token())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := errors.Join(other.Rotate(), s.manager.Save(r.Context(), other), s.manager.Destroy(r.Context(), sess)); err != nil {
+				t.Error(err)
+			}
+		},
 	})
 	one := func(units float64) proxy.Count { return proxy.Count{Requests: 1, Applied: 1, Capacity: units} }
 	steps := []struct {
@@ -171,6 +180,9 @@ func TestRequestsPerHTTPRequest(t *testing.T) {
 		{"/same", map[string]proxy.Count{"GetItem": one(1)}, 1},
 		{"/login", map[string]proxy.Count{"GetItem": one(1), "UpdateItem": {Requests: 2, Applied: 2, Capacity: 2}}, 1},
 		{"/logout", map[string]proxy.Count{"GetItem": one(1), "DeleteItem": one(1)}, 0},
+		{"/fill", map[string]proxy.Count{"UpdateItem": one(1)}, 1},
+		// A logout that a rotation has overtaken: the first DeleteItem is refused.
+		{"/overtaken", map[string]proxy.Count{"GetItem": {Requests: 2, Applied: 2, Capacity: 2}, "UpdateItem": {Requests: 2, Applied: 2, Capacity: 2}, "DeleteItem": {Requests: 2, Applied: 1, Capacity: 1}}, 0},
 	}
 	for _, step := range steps {
 		s.proxy.Reset()
