@@ -65,7 +65,8 @@ type core struct {
 	leaser  Leaser // the backend, if it locks; nil if not
 	cfg     Config // with every default filled in
 	lines   lines
-	locking atomic.Bool // there is a Manager with mode Exclusive
+	locking atomic.Bool  // there is a Manager with mode Exclusive
+	rests   atomic.Int64 // until when no deadline is moved; Unix nanoseconds
 }
 
 // New returns a Manager over backend. It checks the whole configuration and
@@ -226,6 +227,7 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 		return nil, err
 	}
 	opened = true
+	s.use.begin(s.ctx, s)
 	return s, nil
 }
 
@@ -258,6 +260,9 @@ func (m *Manager) Save(ctx context.Context, s *Session) error {
 			return ErrClosed
 		}
 		err := s.save(ctx, limits{})
+		if err == nil && s.exchange == nil {
+			s.use.end()
+		}
 		s.exchange.announce()
 		return err
 	})
@@ -270,6 +275,7 @@ func (m *Manager) Save(ctx context.Context, s *Session) error {
 // Cost: nothing; 1 Touch if [Config.TouchInterval] has passed; 1 Release in
 // mode [Exclusive] if it was not saved.
 func (m *Manager) Close(ctx context.Context, s *Session) error {
+	s.use.end()
 	return m.with(ctx, "close", s, func() error {
 		defer s.end()
 		defer s.unlock(ctx)
@@ -292,6 +298,7 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 //
 // Cost: 1 Delete; none for a session that was never stored.
 func (m *Manager) Destroy(ctx context.Context, s *Session) error {
+	s.use.end()
 	return m.with(ctx, "destroy", s, func() error {
 		err := s.destroy(ctx)
 		if err == nil {
@@ -315,4 +322,3 @@ func (m *Manager) with(ctx context.Context, what string, s *Session, f func() er
 	}
 	return nil
 }
-
