@@ -58,8 +58,7 @@ func (u *use) end() {
 	}
 }
 
-// left returns how long s has to live, and whether moving its deadline now, or
-// later, would be of use.
+// left returns how long s has to live, and whether a use can give it more.
 func (s *Session) left() (left time.Duration, useful bool) {
 	if !s.stored() {
 		return 0, false
@@ -67,7 +66,7 @@ func (s *Session) left() (left time.Duration, useful bool) {
 	now := time.Now()
 	due := s.due(now)
 	left = due.Sub(now)
-	return left, left > shortestUse && s.m.deadline(now, s.rec.Created).After(due)
+	return left, left > shortestUse && s.m.deadline(due, s.rec.Created).After(due)
 }
 
 // shortestUse is what is too short to move a deadline in. It also ends the
