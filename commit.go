@@ -257,6 +257,13 @@ func (s *Session) commit(ctx context.Context) error {
 		}
 		return nil
 	}
+	err := s.saveChanges(ctx)
+	s.failed = uncertain(err) && !errors.Is(err, ErrTooLate)
+	return err
+}
+
+// saveChanges stores the changes.
+func (s *Session) saveChanges(ctx context.Context) error {
 	if !s.stored() {
 		return s.create(ctx)
 	}
@@ -324,7 +331,7 @@ func (s *Session) touch(ctx context.Context, expires time.Time) error {
 	case errors.Is(err, ErrNotFound):
 		return nil // ended by another request, and nothing to save
 	case err != nil:
-		s.m.event(ctx, Event{Kind: TouchFailed, Err: err})
+		s.notMoved(ctx, err)
 		return err
 	}
 	s.set(func() { s.rec.Expires, s.fresh = expires, true })
@@ -335,7 +342,7 @@ func (s *Session) touch(ctx context.Context, expires time.Time) error {
 // forward or back, and with what tells the new one, so that it is a Save. If
 // somebody else is at work with the session, he moves it.
 func (s *Session) restamp(ctx context.Context) error {
-	rec, err := s.record(s.base, s.rec.Created)
+	rec, err := s.record(maps.Clone(s.base), s.rec.Created)
 	if err == nil {
 		rec.Version, rec.KeepLater = s.rec.Version, rec.Expires.After(s.rec.Expires)
 		rec.Version, err = s.m.save(ctx, s.key, rec)
@@ -353,9 +360,17 @@ func (s *Session) restamp(ctx context.Context) error {
 	case isAny(err, ErrConflict, ErrLocked):
 		return nil
 	default:
-		s.m.event(ctx, Event{Kind: TouchFailed, Err: err})
+		s.notMoved(ctx, err)
 	}
 	return err
+}
+
+// notMoved tells that the deadline could not be moved, unless it need not be
+// any more.
+func (s *Session) notMoved(ctx context.Context, err error) {
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		s.m.event(ctx, Event{Kind: TouchFailed, Err: err})
+	}
 }
 
 // create stores a session that never was, if it has data.
@@ -380,6 +395,9 @@ func (s *Session) create(ctx context.Context) error {
 	rec.Version = v
 	s.set(func() { s.token, s.key, s.left, s.barred = &token, key, nil, false })
 	s.settle(ctx, SessionCreated, rec, values)
+	if s.exchange != nil {
+		s.use.begin(s.exchange.ctx, s)
+	}
 	return nil
 }
 
@@ -477,7 +495,7 @@ func (s *Session) settle(ctx context.Context, kind EventKind, rec Record, values
 	s.set(func() {
 		s.rec, s.base, s.changes, s.fresh = rec, values, nil, true
 		s.idle = s.m.idle()
-		s.cleared, s.rotating, s.login, s.unknown = false, false, false, nil
+		s.cleared, s.rotating, s.login, s.unknown, s.failed = false, false, false, nil, false
 	})
 	s.m.event(ctx, Event{Kind: kind, N: size})
 	s.unlocked(ctx)

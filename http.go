@@ -316,6 +316,7 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	if x.s != nil && !lock {
 		defer x.mu.Unlock()
 		x.quiet = x.quiet && x.mode == ReadOnly
+		x.s.use.begin(x.ctx, x.s)
 		return x.s, nil
 	}
 	var sent carried
@@ -448,6 +449,7 @@ func (x *exchange) end(ctx context.Context) {
 }
 
 func (x *exchange) close(ctx context.Context, s *Session) {
+	s.use.end()
 	locked := true
 	s.set(func() {
 		s.closed = true
@@ -456,7 +458,7 @@ func (x *exchange) close(ctx context.Context, s *Session) {
 	if !locked {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.cfg.CommitTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.moveTimeout())
 	defer cancel()
 	err := s.exclusively(ctx, time.Time{}, func() error {
 		s.unlock(ctx)
@@ -474,17 +476,22 @@ func (x *exchange) close(ctx context.Context, s *Session) {
 // commit saves the session, and before the response starts also touches it or
 // frees its lock. Nothing that needs a new token comes after it, even if the
 // response is started by another goroutine.
-func (x *exchange) commit(ctx context.Context) error {
+func (x *exchange) commit(ctx context.Context) error { return x.commitAs(ctx, !x.started.Load()) }
+
+// commitAs is commit; first says whether the response has still to start.
+func (x *exchange) commitAs(ctx context.Context, first bool) error {
 	s, quiet := x.session()
 	if s == nil {
 		x.started.Store(true)
 		return nil
 	}
+	s.use.end()
+	quiet = quiet || !first
 	idle := func() bool { return x.idle(s, quiet) }
 	start := func() { x.started.Store(true) }
 	spared := false
 	// With the session's lock, so that no edit is in between.
-	if s.quickly(idle, func() { spared = !quiet && !s.closed && !x.late() && s.spared(); start() }) {
+	if s.quickly(idle, func() { spared = !quiet && !s.closed && s.spared(); start() }) {
 		if spared {
 			s.m.event(ctx, Event{Kind: TouchSaved})
 		}
@@ -499,7 +506,13 @@ func (x *exchange) commit(ctx context.Context) error {
 			return nil
 		}
 		changed := s.changed()
+		if !changed && s.moving == nil {
+			limit.try = x.m.moveTimeout()
+		}
 		err := s.outcome(s.save(detached, limit))
+		if errors.Is(err, context.DeadlineExceeded) || !changed && uncertain(err) && !errors.Is(err, ErrLockLost) {
+			x.m.rest()
+		}
 		if s.moving != nil { // the session may have its new ID: find out while it can be sent
 			settle, cancel := context.WithTimeout(detached, timeout)
 			defer cancel()
@@ -507,10 +520,13 @@ func (x *exchange) commit(ctx context.Context) error {
 				return nil
 			}
 		}
-		if !changed && !errors.Is(err, ErrLockLost) {
-			return nil // the deadline was not moved, or the lock waits for its lease to end
+		if changed || errors.Is(err, ErrLockLost) {
+			return err
 		}
-		return err
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.letGo() // the lock is left to its lease, as freeing it takes too long
+		}
+		return nil // also where the deadline was not moved
 	})
 	start() // also when another goroutine's work took all the time
 	return err
@@ -521,13 +537,17 @@ func (x *exchange) idle(s *Session, quiet bool) bool {
 	switch {
 	case s.closed:
 		return true
-	case s.changed(), s.hold != nil, s.moving != nil && !x.started.Load():
+	case s.changed(), s.moving != nil && !x.started.Load():
 		return false
-	case quiet, x.started.Load():
+	case s.failed:
+		return true
+	case s.hold != nil:
+		return false
+	case quiet:
 		return true
 	}
 	_, stale := s.stale()
-	return !stale
+	return !stale || x.m.resting(s.due(time.Now()))
 }
 
 // announce tells the client what it needs to know about its token, in the
@@ -717,7 +737,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	first := !w.x.started.Swap(true)
 	var err error
 	if first {
-		err = w.x.commit(w.r.Context())
+		err = w.x.commitAs(w.r.Context(), first)
 	}
 	if err == nil {
 		var conn net.Conn

@@ -62,6 +62,8 @@ func TestLockConfigIsChecked(t *testing.T) {
 		"MaxWait":       {MaxWait: -1},
 		"MinRetry":      {MinRetry: -1},
 		"MaxRetry":      {MinRetry: time.Second, MaxRetry: time.Millisecond},
+		"MaxHold":       {MaxHold: -1},
+		"MaxHold is 1s": {TTL: 2 * time.Second, MaxHold: time.Second},
 		"MaxWaiters":    {MaxWaiters: -1},
 		"TimeoutPolicy": {OnTimeout: 9},
 	} {
@@ -70,6 +72,7 @@ func TestLockConfigIsChecked(t *testing.T) {
 			t.Errorf("%+v: %v", l, err)
 		}
 	}
+	newManager(t, &memory.Backend{}, session.Config{Lock: session.Lock{TTL: time.Minute}}) // the default of MaxHold gives way
 }
 
 func TestExclusiveCountsEachOnce(t *testing.T) {

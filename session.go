@@ -62,11 +62,12 @@ type Manager struct {
 // core is what all the views that [Manager.With] makes of a Manager share.
 type core struct {
 	backend Backend
-	leaser  Leaser      // the backend, if it locks; nil if not
-	cfg     Config      // with every default filled in
-	lines   lines       // of those who want locks
-	writers lines       // of those who save and are in the way of each other
-	locking atomic.Bool // there is a Manager with mode Exclusive
+	leaser  Leaser       // the backend, if it locks; nil if not
+	cfg     Config       // with every default filled in
+	lines   lines        // of those who want locks
+	writers lines        // of those who save and are in the way of each other
+	locking atomic.Bool  // there is a Manager with mode Exclusive
+	rests   atomic.Int64 // until when no deadline is moved; Unix nanoseconds
 }
 
 // New returns a Manager over backend. It checks the whole configuration and
@@ -228,6 +229,7 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 		return nil, err
 	}
 	opened = true
+	s.use.begin(s.ctx, s)
 	return s, nil
 }
 
@@ -261,7 +263,11 @@ func (m *Manager) Save(ctx context.Context, s *Session) error {
 		if s.closed {
 			return ErrClosed
 		}
-		return s.outcome(s.save(ctx, limits{}))
+		err := s.outcome(s.save(ctx, limits{}))
+		if err == nil && s.exchange == nil {
+			s.use.end()
+		}
+		return err
 	})
 }
 
@@ -272,6 +278,7 @@ func (m *Manager) Save(ctx context.Context, s *Session) error {
 // Cost: nothing; 1 Touch if [Config.TouchInterval] has passed; 1 Release in
 // mode [Exclusive] if it was not saved.
 func (m *Manager) Close(ctx context.Context, s *Session) error {
+	s.use.end()
 	return m.with(ctx, "close", s, func() error {
 		defer s.end()
 		defer s.unlock(ctx)
@@ -296,6 +303,7 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 // Cost: 1 Save that ends the record, and one more for each time that it was
 // changed or got a new ID since; none for a session that was never stored.
 func (m *Manager) Destroy(ctx context.Context, s *Session) error {
+	s.use.end()
 	return m.with(ctx, "destroy", s, func() error {
 		err := s.destroy(ctx)
 		if err == nil {

@@ -43,6 +43,7 @@ type Session struct {
 	turn     *turn // at the head of the line, while it saves there
 	unknown  error // why it is not known whether the changes were stored
 	fresh    bool  // the deadline was written, or it was told that it need not be
+	failed   bool  // the store did not save it: the response is not to wait for that again
 	dropped  bool  // the changes are to be discarded when the work is done
 	redoing  bool  // the work is in functions of Updates: edits need not wait
 	edits    int   // how many there were
@@ -55,7 +56,8 @@ type Session struct {
 
 	cancel   context.CancelCauseFunc // of ctx, where it is the session's own
 	hold     *hold                   // of the lock in mode Exclusive, nil if there is none
-	exchange *exchange               // nil outside HTTP
+	use      use
+	exchange *exchange // nil outside HTTP
 }
 
 // atomicMode is a Mode that a nested Handler sets while others read it.

@@ -1,0 +1,205 @@
+//go:build go1.25
+
+package session_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// TestLockOutlivesTheClient: it leaves and asks again while its handler, which
+// does not look at the context, is at work. The next request waits, and what
+// the first one sets is kept.
+func TestLockOutlivesTheClient(t *testing.T) {
+	work := func(m *session.Manager, s *session.Session) error {
+		time.Sleep(900 * time.Millisecond)
+		return counter.Update(s, inc)
+	}
+	for name, run := range map[string]func(t *testing.T, ctx context.Context, m *session.Manager, token string){
+		"a handler": func(t *testing.T, ctx context.Context, m *session.Manager, token string) {
+			m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				s, err := m.Get(r.Context())
+				check(t, err)
+				check(t, work(m, s))
+			})).ServeHTTP(httptest.NewRecorder(), request(token).WithContext(ctx))
+		},
+		"Get with a context of its own": func(t *testing.T, ctx context.Context, m *session.Manager, token string) {
+			m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				short, cancel := context.WithCancel(r.Context())
+				s, err := m.Get(short)
+				cancel()
+				check(t, err)
+				check(t, work(m, s))
+			})).ServeHTTP(httptest.NewRecorder(), request(token).WithContext(ctx))
+		},
+		"an upgrade": func(t *testing.T, ctx context.Context, m *session.Manager, token string) {
+			outer, err := m.With(session.Route{Mode: session.Merge})
+			check(t, err)
+			outer.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, err := outer.Get(r.Context())
+				check(t, err)
+				m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					s, err := m.Get(r.Context())
+					check(t, err)
+					check(t, work(m, s))
+				})).ServeHTTP(w, r)
+			})).ServeHTTP(httptest.NewRecorder(), request(token).WithContext(ctx))
+		},
+		"Open": func(t *testing.T, ctx context.Context, m *session.Manager, token string) {
+			s, err := m.Open(ctx, token)
+			check(t, err)
+			check(t, work(m, s))
+			check(t, finish(m, s))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				eachLockerHere(t, session.Config{Lock: session.Lock{TTL: 300 * time.Millisecond}}, func(m *session.Manager) {
+					token := begin(t, m, map[string]any{"counter": 0})
+					left, leave := context.WithCancel(ctx)
+					done := make(chan struct{})
+					go func() {
+						defer close(done)
+						run(t, left, m, token)
+					}()
+					time.Sleep(100 * time.Millisecond)
+					leave()
+					s := open(t, m, token)
+					if v, err := counter.Get(s); v != 1 || err != nil {
+						t.Errorf("the next one came in beside the handler: it reads %d, %v", v, err)
+					}
+					check(t, counter.Update(s, inc))
+					check(t, finish(m, s))
+					<-done
+					wantValue(t, m, token, "counter", 2)
+				})
+			})
+		})
+	}
+}
+
+// TestMaxHold: a body drips in for longer than a lock may be held.
+func TestMaxHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lk := session.Lock{TTL: 300 * time.Millisecond, MaxHold: time.Second}
+		eachLockerHere(t, session.Config{Lock: lk}, func(m *session.Manager) {
+			token := begin(t, m, map[string]any{"note": "x"})
+			start := time.Now()
+			done := make(chan int)
+			go func() {
+				body, drip := io.Pipe()
+				go func() {
+					for range 20 {
+						time.Sleep(time.Second)
+						_, _ = drip.Write([]byte("."))
+					}
+					_ = drip.Close()
+				}()
+				r := httptest.NewRequest("POST", "/", body)
+				r.AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
+				w := httptest.NewRecorder()
+				m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					s, err := m.Get(r.Context())
+					check(t, err)
+					check(t, note.Set(s, "late"))
+					<-r.Context().Done()
+					if took := time.Since(start); took != time.Second {
+						t.Errorf("the lock was lost after %v", took)
+					}
+					wantErr(t, context.Cause(r.Context()), session.ErrLockLost)
+					_, _ = io.Copy(io.Discard, r.Body)
+				})).ServeHTTP(w, r)
+				done <- w.Code
+			}()
+			synctest.Wait()
+			s := open(t, m, token)
+			if took := time.Since(start); took < time.Second || took > 1100*time.Millisecond {
+				t.Errorf("another one has the session after %v", took)
+			}
+			check(t, note.Set(s, "y"))
+			check(t, finish(m, s))
+			if code := <-done; code != http.StatusServiceUnavailable {
+				t.Errorf("status %d", code)
+			}
+			wantValue(t, m, token, "note", "y")
+		})
+	})
+}
+
+// TestHoldLeavesNothingBehind: however it ends, nothing is renewed after that.
+func TestHoldLeavesNothingBehind(t *testing.T) {
+	ends := map[string]func(m *session.Manager, s *session.Session) error{
+		"return":  func(*session.Manager, *session.Session) error { return nil },
+		"Save":    func(m *session.Manager, s *session.Session) error { return m.Save(ctx, s) },
+		"Close":   func(m *session.Manager, s *session.Session) error { return m.Close(ctx, s) },
+		"Destroy": func(m *session.Manager, s *session.Session) error { return m.Destroy(ctx, s) },
+		"panic":   func(*session.Manager, *session.Session) error { panic(http.ErrAbortHandler) },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var b leasingStore
+				m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: time.Second}})
+				token := begin(t, m, map[string]any{"note": "x"})
+				gone, leave := context.WithCancel(ctx)
+				func() {
+					defer func() { _ = recover() }()
+					m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						s, err := m.Get(r.Context())
+						check(t, err)
+						leave()
+						time.Sleep(5 * time.Second)
+						check(t, end(m, s))
+					})).ServeHTTP(httptest.NewRecorder(), request(token).WithContext(gone))
+				}()
+				if got := b.took(); !slices.Contains(got, "Extend") {
+					t.Errorf("calls %v: the lock was not renewed", got)
+				}
+				time.Sleep(time.Minute)
+				b.wantCalls(t)
+			})
+		})
+	}
+
+	// A goroutine of the handler hangs in a Save when it returns: the lock is
+	// not renewed for it.
+	synctest.Test(t, func(t *testing.T) {
+		var b leasingStore
+		var extended atomic.Bool
+		m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: time.Second}})
+		token := begin(t, m, map[string]any{"note": "x"})
+		life, stop := context.WithCancel(ctx)
+		saved := make(chan error)
+		serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
+			check(t, note.Set(s, "y"))
+			b.mu.Lock()
+			b.before = func(ctx context.Context, op string) error {
+				if op == "Save" {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				extended.Store(true)
+				return nil
+			}
+			b.mu.Unlock()
+			go func() { saved <- m.Save(life, s) }()
+			synctest.Wait()
+		})
+		extended.Store(false)
+		time.Sleep(10 * time.Second)
+		if extended.Load() {
+			t.Error("the lock is renewed after the Handler has returned")
+		}
+		stop()
+		wantErr(t, <-saved, context.Canceled)
+	})
+}
