@@ -10,8 +10,8 @@ import (
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// perByte is how many bytes of memory a byte of data may cost, and base what
-// any call may cost, errors and caches of types included.
+// perByte is how many bytes of memory a byte of data may cost in Split, and
+// baseCost what any call may cost, errors and caches of types included.
 const (
 	perByte  = 100
 	baseCost = 256 << 10
@@ -90,8 +90,7 @@ func fuzzUnmarshal(f *testing.F, c coder) {
 		} {
 			var err error
 			used := allocated(func() { err = c.Unmarshal(data, v) })
-			// An item takes some 48 bytes, and comes from one.
-			if limit := uint64(baseCost + 2*perByte*len(data)); used > limit {
+			if limit := uint64(statedBase + statedFactor*len(data)); used > limit {
 				t.Fatalf("%T: %d bytes of data cost %d", v, len(data), used)
 			}
 			if !bytes.Equal(data, in) {

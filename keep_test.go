@@ -1,0 +1,93 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/codec"
+)
+
+// titled has the methods of time.Time, which know nothing of the title.
+type titled struct {
+	time.Time
+	Title string
+}
+
+// TestSetKeepsOrRefuses: what would not be read back equal is ErrEncode, and
+// what was there stays.
+func TestSetKeepsOrRefuses(t *testing.T) {
+	ctx := context.Background()
+	for _, c := range []session.Codec{codec.MessagePack{}, codec.JSON{}} {
+		var b memory.Backend
+		m := newManager(t, &b, session.Config{Codec: c})
+		s := m.Start()
+		kept := titled{Time: time.Unix(1, 0)}
+		if err := s.Set("note", kept); err != nil {
+			t.Fatal(err)
+		}
+		lost := titled{time.Unix(2, 0), "secret title"}
+		notes := session.Key[titled]{Name: "note"}
+		for what, err := range map[string]error{
+			"Set":     s.Set("note", lost),
+			"Key.Set": notes.Set(s, lost),
+			"Update":  notes.Update(s, func(titled) titled { return lost }),
+			"in any":  s.Set("note", map[string]any{"n": lost}),
+			"in all":  s.Set("note", []*titled{&lost}),
+		} {
+			if !errors.Is(err, session.ErrEncode) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%T: %s: %v", c, what, err)
+			}
+		}
+		if err := m.Save(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+		s, err := m.Open(ctx, s.ID().Token())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := notes.Get(s); err != nil || !got.Equal(kept.Time) || got.Title != "" {
+			t.Errorf("%T: read %+v, %v", c, got, err)
+		}
+	}
+}
+
+// TestErrorsHideValues: what a session holds does not get into errors, and so
+// not into logs, whatever the codec has to say of it.
+func TestErrorsHideValues(t *testing.T) {
+	for _, c := range []session.Codec{codec.MessagePack{}, codec.JSON{}} {
+		var logged []error
+		m := newManager(t, &memory.Backend{}, session.Config{Codec: c, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			logged = append(logged, err)
+			w.WriteHeader(http.StatusInternalServerError)
+		}})
+		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s, err := m.Get(r.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := s.Set("v", "hunter2 at 4711"); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.Get("v", new(time.Time)); err != nil {
+				m.Error(w, r, err)
+			}
+		}))
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+		if len(logged) == 0 {
+			t.Fatal("no error was reported")
+		}
+		for _, err := range logged {
+			if !errors.Is(err, session.ErrDecode) || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "4711") {
+				t.Errorf("%T: %v", c, err)
+			}
+		}
+	}
+}
