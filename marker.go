@@ -66,11 +66,13 @@ func (s *Session) marker(mv *move, kept map[string][]byte) (Record, error) {
 // would have been good, so that whoever has it can log out.
 func (s *Session) markedUntil() time.Time {
 	now := time.Now()
-	expires, least := s.m.deadline(now, s.rec.Created), now.Add(markerLife)
-	if expires.Before(least) {
-		return least
+	until := s.m.deadline(now, s.rec.Created)
+	for _, t := range []time.Time{s.rec.Expires, now.Add(markerLife)} {
+		if until.Before(t) {
+			until = t
+		}
 	}
-	return expires
+	return until
 }
 
 // firstLogin reports whether the session is nobody's yet and is to be somebody's.

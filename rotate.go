@@ -83,7 +83,8 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 	}
 	values, err := s.values(), error(nil)
 	mv.trail = s.trail
-	if marked {
+	// There is one first login, and its marker needs no room in the session.
+	if marked && (mv.trail != nil || !s.firstLogin()) {
 		if mv.trail, mv.oldest, err = s.m.leaving(s.trail, s.key, s.markedUntil()); err != nil {
 			return err
 		}

@@ -406,7 +406,8 @@ func TestSpansOfClientsNest(t *testing.T) {
 					}
 				}
 			}
-			want := map[string]int{"session.Save": 1, "session.Acquire": 1, "session.Release": 1, "session.Delete": 1}
+			// The first attempt to end it has the version of the lock that was released.
+			want := map[string]int{"session.Save": 1, "session.Acquire": 1, "session.Release": 1, "session.Delete": 2}
 			if !maps.Equal(calls, want) {
 				t.Errorf("spans of the client by call: %v, want %v", calls, want)
 			}

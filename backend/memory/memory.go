@@ -38,7 +38,7 @@ type Config struct {
 	// MaxRecords is the largest number of records, 0 for no bound. A Save
 	// that would create one more fails with [ErrFull], unless it gives a
 	// session that is there a new ID: a session with all of its old ones has
-	// 9 records at most.
+	// 10 records at most.
 	MaxRecords int
 	// MaxData is the largest Data of one record in bytes, 0 for no bound. A
 	// Save with more fails with [session.ErrTooLarge].
