@@ -62,10 +62,14 @@ func TestLockerMutants(t *testing.T) {
 	testMutants(t, lockerMutants, func(t *testing.T, bug string) map[string]string {
 		locker := modelLocker(bug)
 		failed := map[string]string{}
+		res := &results{spell: 5 * time.Millisecond}
 		for _, rule := range lockerRules {
-			if ok, log := run(t, func(t testing.TB) { rule.test(t, locker, patienceWith(bug)) }); !ok {
+			if ok, log := run(t, func(t testing.TB) { rule.test(t, locker, patienceWith(bug), res) }); !ok {
 				failed[rule.name] = log
 			}
+		}
+		if why := res.unexplained(); why != "" && len(failed) == 0 {
+			failed["left out"] = why
 		}
 		return failed
 	})
