@@ -816,6 +816,9 @@ func ruleTakeoverByAcquire(p *leaseProbe) {
 		if err != nil || holder.Version == former {
 			return // rule LeaseEnds or HolderVersion says so
 		}
+		if err := second(c.former.Save(p.ctx, key, p.record("creating over it"))); !errors.Is(err, session.ErrLocked) {
+			return // rule LockedSave or LockClients says so
+		}
 		before := p.load(key)
 		p.afterLoss(c.former, key, former, "before, while "+c.who+" has the lock")
 		p.unchanged(key, before, "the former holder")

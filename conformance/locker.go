@@ -316,10 +316,23 @@ func (p *lockProbe) lapsed(keys ...string) (leases []session.Lease, ok bool) {
 	return leases, p.free(p.key("lapsed"))
 }
 
-// takers are who takes over a lock that p.l has lost: the same client, and
-// another one.
-func (p *lockProbe) takers() map[string]session.Locker {
-	return map[string]session.Locker{"the same client": p.l, "another client": p.other}
+// taker is who takes over a lock that p.l has lost.
+type taker struct {
+	who string
+	l   session.Locker
+}
+
+// takers are the same client, and another one unless the locks of clients do
+// not meet, of which rule Clients tells.
+func (p *lockProbe) takers() []taker {
+	p.Helper()
+	takers := []taker{{"the same client", p.l}}
+	key := p.freshKey()
+	p.take(p.other, key)
+	if p.try(p.l, key, long) != nil {
+		takers = append(takers, taker{"another client", p.other})
+	}
+	return takers
 }
 
 // take takes what must be possible to take.
@@ -393,9 +406,9 @@ func ruleLeaseExtendLost(p *lockProbe) {
 	if !ok {
 		return
 	}
-	for i, who := range []string{"the same client", "another client"} {
-		holder := p.take(p.takers()[who], p.key(who))
-		p.lost(lapsed[i].Extend(p.ctx, long), "Extend when "+who+" has taken over")
+	for i, t := range p.takers() {
+		holder := p.take(t.l, p.key(t.who))
+		p.lost(lapsed[i].Extend(p.ctx, long), "Extend when "+t.who+" has taken over")
 		if err := holder.Extend(p.ctx, long); err != nil {
 			p.Errorf("Extend by the holder that took over: %v", err)
 		}
@@ -448,14 +461,15 @@ func ruleLeaseReleaseLost(p *lockProbe) {
 }
 
 func ruleLeaseReleaseOthers(p *lockProbe) {
-	for who, taker := range p.takers() {
-		released := p.key("released, " + who)
+	takers := p.takers()
+	for _, t := range takers {
+		released := p.key("released, " + t.who)
 		former := p.acquire(released, long)
 		_ = former.Release(p.ctx)
-		if _, err := taker.Acquire(p.ctx, released, long); err == nil { // or rule Release says so
+		if _, err := t.l.Acquire(p.ctx, released, long); err == nil { // or rule Release says so
 			_ = former.Release(p.ctx)
 			if p.stolen(released) {
-				p.Errorf("a second Release has ended the lock of %s", who)
+				p.Errorf("a second Release has ended the lock of %s", t.who)
 			}
 		}
 	}
@@ -463,11 +477,11 @@ func ruleLeaseReleaseOthers(p *lockProbe) {
 	if !ok {
 		return
 	}
-	for i, who := range []string{"the same client", "another client"} {
-		p.take(p.takers()[who], p.key(who))
+	for i, t := range takers {
+		p.take(t.l, p.key(t.who))
 		_ = lapsed[i].Release(p.ctx)
-		if p.stolen(p.key(who)) {
-			p.Errorf("Release by the former holder has ended the lock of %s", who)
+		if p.stolen(p.key(t.who)) {
+			p.Errorf("Release by the former holder has ended the lock of %s", t.who)
 		}
 	}
 }
