@@ -118,7 +118,7 @@ func TestBackend(t *testing.T, backend Backend) {
 	var tests []subtest
 	for _, rule := range rulesFor(backend, first) {
 		waits := rule.waits && backend.Advance == nil
-		tests = append(tests, subtest{rule.name, waits, func(t *testing.T, res *results) {
+		tests = append(tests, subtest{rule.name, waits, rule.alone, func(t *testing.T, res *results) {
 			t.Helper()
 			if waits && (!rule.fails || backend.Fail == nil) {
 				rule.test(t, backend, clients, patience, res)
@@ -168,6 +168,7 @@ type backendRule struct {
 	needs  func(Backend) bool // nil: nothing
 	waits  bool               // for records to expire or leases to run out
 	fails  bool               // makes the store fail, if it can
+	alone  bool               // is a race that needs the machine for itself
 	wide   bool               // looks at so much that it fails beside other rules
 	run    func(*probe)
 }

@@ -240,7 +240,7 @@ func ruleLockedReads(p *leaseProbe) {
 }
 
 func ruleManyLocks(p *leaseProbe) {
-	const n = 600
+	const n = 300
 	key := func(i int) string { return p.key(fmt.Sprint("locked ", i)) }
 	together(n, func(i int) {
 		if _, err := p.b.Save(p.ctx, key(i), p.record("1")); err != nil {
@@ -268,7 +268,12 @@ func ruleHolderBytes(p *leaseProbe) {
 		p.lost(p.l.Release(p.ctx, key, other, p.later().Add(time.Hour)), "Release of a free record, with version "+show(other))
 	}
 	holder := p.acquire(key, long)
-	for _, other := range append(others(holder.Version), foreign...) {
+	wrong := append(others(holder.Version), foreign...)
+	together(len(wrong), func(i int) {
+		if p.Failed() {
+			return
+		}
+		other := wrong[i]
 		p.lost(p.l.Extend(p.ctx, key, other, 2*long), "Extend with version "+show(other)+", of a lock with "+show(holder.Version))
 		p.lost(p.l.Release(p.ctx, key, other, p.later().Add(time.Hour)), "Release with version "+show(other)+", of a lock with "+show(holder.Version))
 		if other != v {
@@ -277,9 +282,9 @@ func ruleHolderBytes(p *leaseProbe) {
 				p.Errorf("Save with version %s, under a lock with %s: got error %v, want ErrLocked", show(other), show(holder.Version), err)
 			}
 		}
-		if p.Failed() {
-			return
-		}
+	})
+	if p.Failed() {
+		return
 	}
 	if after := p.load(key); !sameContent(after, before) {
 		p.Errorf("calls with another version than the holder's have changed %s to %s", describe(before), describe(after))

@@ -755,3 +755,9 @@ func (m *leaser) Release(ctx context.Context, key string, v session.Version, exp
 	}
 	return nil
 }
+
+func (m *leaser) isDown() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.down
+}

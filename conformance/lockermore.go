@@ -20,7 +20,7 @@ func ruleLockerPairAcquire(p *lockProbe) {
 	acquire := func(i int, l session.Locker) func(int) {
 		return func(int) { leases[i], errs[i] = l.Acquire(p.ctx, key, long) }
 	}
-	p.pairs(manyPairs, func(int) bool { return true }, acquire(0, p.l), acquire(1, p.other), func(int) bool {
+	p.pairs(manyPairs, func(int) bool { return true }, acquire(0, p.l), once(acquire(1, p.other)), func(int) bool {
 		won := 0
 		if errs[0] != nil {
 			won = 1
@@ -49,12 +49,13 @@ func ruleLockerPairRelease(p *lockProbe) {
 	p.pairs(manyPairs, func(int) bool { return true }, func(int) {
 		_ = holder.Release(p.ctx)
 		next, err = p.other.Acquire(p.ctx, key, long)
-	}, func(round int) {
+	}, func(round int) bool {
 		if round%2 == 0 {
 			_ = holder.Extend(p.ctx, long)
 		} else {
 			_ = holder.Release(p.ctx)
 		}
+		return true
 	}, func(int) bool {
 		if err != nil {
 			p.Errorf("Acquire after Release: %v", err)
@@ -70,7 +71,7 @@ func ruleLockerPairRelease(p *lockProbe) {
 }
 
 func ruleLockerMany(p *lockProbe) {
-	const n = 600
+	const n = 300
 	key := func(i int) string { return p.key(fmt.Sprint("locked ", i)) }
 	together(n, func(i int) {
 		if _, err := p.l.Acquire(p.ctx, key(i), long); err != nil {

@@ -14,44 +14,45 @@ import (
 // pairRules are races of two calls that begin at the same moment, many times:
 // a gap between a look and a write shows although nothing makes it longer.
 var pairRules = []backendRule{
-	{name: "PairCreate", run: rulePairCreate, wide: true, quotes: append(concurrent,
+	{name: "PairCreate", run: rulePairCreate, alone: true, wide: true, quotes: append(concurrent,
 		"With a zero rec.Version it creates: it MUST fail with a *ConflictError if a live record exists.",
 	)},
 	{name: "PairCreateExpired", run: rulePairCreateExpired, waits: true, wide: true, quotes: append(concurrent,
 		"With a zero rec.Version it creates: it MUST fail with a *ConflictError if a live record exists.",
 		"It MUST keep a record until its Expires;",
 	)},
-	{name: "PairSave", run: rulePairSave, wide: true, quotes: append(concurrent,
+	{name: "PairSave", run: rulePairSave, alone: true, wide: true, quotes: append(concurrent,
 		"Otherwise it replaces, and MUST fail with a *ConflictError unless the stored version is still rec.Version, byte by byte.",
 	)},
-	{name: "PairTouch", run: rulePairTouch, wide: true, quotes: append(concurrent,
+	{name: "PairTouch", run: rulePairTouch, alone: true, wide: true, quotes: append(concurrent,
 		"Touch moves Expires forward; it MUST NOT change data, Created or version.",
 		"then the later of the two MUST stay, as another request may have moved it by Touch since;",
 	)},
-	{name: "PairDelete", run: rulePairDelete, wide: true, quotes: append(concurrent,
+	{name: "PairDelete", run: rulePairDelete, alone: true, wide: true, quotes: append(concurrent,
 		"Once it has returned, no Save with an older version and no Touch may bring the record back.",
 	)},
 }
 
 var leaserPairRules = []backendRule{
-	{name: "PairAcquire", run: leasing(rulePairAcquire), wide: true, quotes: []string{
+	{name: "PairAcquire", run: leasing(rulePairAcquire), alone: true, wide: true, quotes: []string{
 		"Of several at once, at most one MUST succeed.",
 		"Save with any Version but the holder's MUST fail with a *LockedError and write nothing.",
 	}},
-	{name: "PairRelease", run: leasing(rulePairRelease), wide: true, quotes: append(concurrent,
+	{name: "PairRelease", run: leasing(rulePairRelease), alone: true, wide: true, quotes: append(concurrent,
 		"It MUST fail with ErrConflict if v is not that of a lock which is still there, and MUST NOT unlock another's.",
 		"A non-zero expires is moved as by Touch, in the same request.",
 	)},
-	{name: "PairLockDelete", run: leasing(rulePairLockDelete), wide: true, quotes: append(concurrent,
+	{name: "PairLockDelete", run: leasing(rulePairLockDelete), alone: true, wide: true, quotes: append(concurrent,
 		"Touch and Delete MUST work as on a free record. A deleted record's lock is gone with it:",
 	)},
 }
 
 // pairs has first and second begin at the same moment, again and again, until
-// the spell is over. prepare runs before each time and check after it; the
+// the spell is over. As long as second returns true it is called again until
+// first has returned. prepare runs before each time and check after it; the
 // pairs end when one of them returns false.
-func (s *scene) pairs(most int, prepare func(round int) bool, first, second func(round int), check func(round int) bool) {
-	var turn, done atomic.Int64
+func (s *scene) pairs(most int, prepare func(round int) bool, first func(round int), second func(round int) bool, check func(round int) bool) {
+	var turn, over, done atomic.Int64
 	defer turn.Store(-1)
 	await := func(n *atomic.Int64, reached func(int64) bool) {
 		for spins := 0; !reached(n.Load()) && !s.results.hung.Load(); spins++ {
@@ -62,8 +63,9 @@ func (s *scene) pairs(most int, prepare func(round int) bool, first, second func
 			}
 		}
 	}
+	// From nothing to a microsecond, so that all that may overlap does some time.
 	jitter := func() {
-		for range rand.IntN(100) {
+		for range rand.IntN(1 << rand.IntN(11)) {
 			turn.Load()
 		}
 	}
@@ -74,23 +76,30 @@ func (s *scene) pairs(most int, prepare func(round int) bool, first, second func
 				return
 			}
 			jitter()
-			second(int(round) - 1)
+			for second(int(round)-1) && over.Load() < round {
+			}
 			done.Store(round)
 		}
 	}()
-	s.often(10, most, func(round int) bool {
+	s.oftenFor(2*s.results.spell, 10, most, func(round int) bool {
 		if !prepare(round) {
 			return false
 		}
 		turn.Store(int64(round) + 1)
 		jitter()
 		first(round)
+		over.Store(int64(round) + 1)
 		await(&done, func(n int64) bool { return n > int64(round) })
 		return check(round)
 	})
 }
 
 const manyPairs = 20_000
+
+// once is for pairs: what happens only once in a round.
+func once(f func(round int)) func(round int) bool {
+	return func(round int) bool { f(round); return false }
+}
 
 func rulePairCreate(p *probe) {
 	if !p.sound() {
@@ -102,7 +111,7 @@ func rulePairCreate(p *probe) {
 	create := func(i int, b session.Backend) func(int) {
 		return func(round int) { v[i], errs[i] = b.Save(p.ctx, key, p.record(fmt.Sprint(round, i))) }
 	}
-	p.pairs(manyPairs, func(int) bool { return p.b.Delete(p.ctx, key) == nil }, create(0, p.b), create(1, p.other), func(round int) bool {
+	p.pairs(manyPairs, func(int) bool { return p.b.Delete(p.ctx, key) == nil }, create(0, p.b), once(create(1, p.other)), func(round int) bool {
 		return p.oneCreated(key, round, v, errs)
 	})
 }
@@ -133,35 +142,51 @@ func rulePairCreateExpired(p *probe) {
 		return
 	}
 	const n = 100
-	key := func(round int) string { return p.key(fmt.Sprint(round)) }
+	key := func(round int) string { return p.key(fmt.Sprint(round % n)) }
 	soon := p.soon()
 	var old [n]session.Version
-	for i := range n {
-		old[i] = p.save(key(i), expiring(p.record("old"), soon))
-	}
+	together(n, func(i int) {
+		var err error
+		if old[i], err = p.b.Save(p.ctx, key(i), expiring(p.record("old"), soon)); err != nil {
+			p.Errorf("Save: %v", err)
+		}
+	})
 	p.wait(soon)
+	past := p.now().Add(-time.Hour)
 	var v [2]session.Version
 	var errs [2]error
 	create := func(i int, b session.Backend, round int) {
 		v[i], errs[i] = b.Save(p.ctx, key(round), p.record(fmt.Sprint(round, i)))
 	}
-	p.pairs(n, func(int) bool { return true }, func(round int) { create(0, p.b, round) }, func(round int) {
-		switch round % 5 {
-		case 0:
+	p.pairs(manyPairs, func(round int) bool {
+		if round < n {
+			return true
+		}
+		var err error // what was created before ends, and is as good as expired
+		old[round%n], err = p.b.Save(p.ctx, key(round), replacing(expiring(p.record("old"), past), old[round%n]))
+		return err == nil // or rule SavePast says so
+	}, func(round int) { create(0, p.b, round) }, func(round int) bool {
+		was := old[round%n]
+		switch round % 8 {
+		case 0, 1:
 			create(1, p.other, round)
-			return
-		case 1:
+			return false
+		case 4:
 			_ = p.other.Touch(p.ctx, key(round), p.later().Add(time.Hour))
-		case 2:
-			if _, err := p.other.Save(p.ctx, key(round), replacing(p.record("revived"), old[round])); err == nil {
+		case 5:
+			if _, err := p.other.Save(p.ctx, key(round), replacing(p.record("revived"), was)); err == nil {
 				p.Error("a Save with the version of a record that has expired: no error")
 			}
-		case 3:
-			_, _ = p.other.Save(p.ctx, key(round), replacing(expiring(p.record("ended"), p.now().Add(-time.Hour)), old[round]))
+		case 6:
+			_, _ = p.other.Save(p.ctx, key(round), replacing(expiring(p.record("ended"), past), was))
 		}
 		_, _ = p.other.Load(p.ctx, key(round))
 		v[1], errs[1] = "", &session.ConflictError{}
-	}, func(round int) bool { return p.oneCreated(key(round), round, v, errs) })
+		return true
+	}, func(round int) bool {
+		old[round%n] = max(v[0], v[1]) // one is empty
+		return p.oneCreated(key(round), round, v, errs)
+	})
 }
 
 func rulePairSave(p *probe) {
@@ -175,7 +200,7 @@ func rulePairSave(p *probe) {
 	save := func(i int, b session.Backend) func(int) {
 		return func(round int) { next[i], errs[i] = b.Save(p.ctx, key, replacing(p.record(fmt.Sprint(round, i)), v)) }
 	}
-	p.pairs(manyPairs, func(int) bool { return true }, save(0, p.b), save(1, p.other), func(round int) bool {
+	p.pairs(manyPairs, func(int) bool { return true }, save(0, p.b), once(save(1, p.other)), func(round int) bool {
 		won := 0
 		if errs[0] != nil {
 			won = 1
@@ -209,7 +234,10 @@ func rulePairTouch(p *probe) {
 		rec := replacing(expiring(p.record(fmt.Sprint(round)), at(round).Add(-30*time.Second)), v)
 		rec.KeepLater = true
 		v, saveErr = p.b.Save(p.ctx, key, rec)
-	}, func(round int) { touchErr = p.other.Touch(p.ctx, key, at(round)) }, func(round int) bool {
+	}, func(round int) bool {
+		touchErr = p.other.Touch(p.ctx, key, at(round))
+		return touchErr == nil
+	}, func(round int) bool {
 		if saveErr != nil || touchErr != nil {
 			p.Errorf("a Save and a Touch at once: %v, %v", saveErr, touchErr)
 			return false
@@ -225,9 +253,9 @@ func rulePairTouch(p *probe) {
 	var errs [2]error
 	p.pairs(manyPairs, func(int) bool { return true },
 		func(round int) { errs[0] = p.b.Touch(p.ctx, key, at(round).Add(time.Duration(round%2)*30*time.Second)) },
-		func(round int) {
+		once(func(round int) {
 			errs[1] = p.other.Touch(p.ctx, key, at(round).Add(time.Duration(1-round%2)*30*time.Second))
-		},
+		}),
 		func(round int) bool {
 			want := at(round).Add(30 * time.Second)
 			if rec := p.load(key); errors.Join(errs[:]...) != nil || rec.Expires.Before(want) {
@@ -248,12 +276,13 @@ func rulePairDelete(p *probe) {
 	p.pairs(manyPairs, func(int) bool {
 		v = p.save(key, p.record("1"))
 		return true
-	}, func(int) { err = p.b.Delete(p.ctx, key) }, func(round int) {
+	}, func(int) { err = p.b.Delete(p.ctx, key) }, func(round int) bool {
 		if round%2 == 0 {
-			_ = p.other.Touch(p.ctx, key, p.later().Add(time.Hour))
-		} else {
-			_, _ = p.other.Save(p.ctx, key, replacing(p.record("2"), v))
+			return p.other.Touch(p.ctx, key, p.later().Add(time.Hour)) == nil
 		}
+		next, err := p.other.Save(p.ctx, key, replacing(p.record("2"), v))
+		v = next
+		return err == nil
 	}, func(int) bool {
 		if err != nil || p.alive(key) {
 			p.Errorf("Delete: %v, and a Touch or Save at the same time has brought the record back", err)
@@ -281,7 +310,7 @@ func rulePairAcquire(p *leaseProbe) {
 		}
 		return err == nil
 	}
-	p.pairs(manyPairs, func(int) bool { return true }, acquire(0, p.l), acquire(1, p.otherL), func(round int) bool {
+	p.pairs(manyPairs, func(int) bool { return true }, acquire(0, p.l), once(acquire(1, p.otherL)), func(round int) bool {
 		won := 0
 		if errs[0] != nil {
 			won = 1
@@ -296,9 +325,9 @@ func rulePairAcquire(p *leaseProbe) {
 		return
 	}
 	var saved session.Version
-	p.pairs(manyPairs, func(int) bool { return true }, acquire(0, p.l), func(round int) {
+	p.pairs(manyPairs, func(int) bool { return true }, acquire(0, p.l), once(func(round int) {
 		saved, errs[1] = p.other.Save(p.ctx, key, replacing(p.record(fmt.Sprint("saved ", round)), v))
-	}, func(round int) bool {
+	}), func(round int) bool {
 		switch {
 		case errs[0] != nil:
 			p.Errorf("Acquire, with nobody else who locks: %v", errs[0])
@@ -338,12 +367,13 @@ func rulePairRelease(p *leaseProbe) {
 			_ = p.l.Release(p.ctx, key, holder.Version, time.Time{})
 		}
 		next, err = p.l.Acquire(p.ctx, key, long)
-	}, func(round int) {
+	}, func(round int) bool {
 		if round%2 == 0 {
 			_ = p.otherL.Extend(p.ctx, key, holder.Version, long)
 		} else {
 			_ = p.otherL.Release(p.ctx, key, holder.Version, p.later().Add(time.Duration(round)*time.Second))
 		}
+		return true
 	}, func(int) bool {
 		if err != nil {
 			p.Errorf("Acquire after Release or Save: %v", err)
@@ -365,7 +395,10 @@ func rulePairRelease(p *leaseProbe) {
 	var touchErr error
 	p.pairs(manyPairs, func(int) bool { holder = p.acquire(key, long); return true }, func(round int) {
 		err = p.l.Release(p.ctx, key, holder.Version, at(round).Add(-30*time.Second))
-	}, func(round int) { touchErr = p.other.Touch(p.ctx, key, at(round)) }, func(round int) bool {
+	}, func(round int) bool {
+		touchErr = p.other.Touch(p.ctx, key, at(round))
+		return touchErr == nil
+	}, func(round int) bool {
 		if got := p.load(key).Expires; err != nil || touchErr != nil || got.Before(at(round)) {
 			p.Errorf("a Release and a Touch to %v at once: %v, %v, Expires is %v", at(round), err, touchErr, got)
 			return false
@@ -387,7 +420,7 @@ func rulePairLockDelete(p *leaseProbe) {
 			holder = p.acquire(key, long)
 		}
 		return true
-	}, func(int) { err = p.b.Delete(p.ctx, key) }, func(round int) {
+	}, func(int) { err = p.b.Delete(p.ctx, key) }, func(round int) bool {
 		switch round % 4 {
 		case 0:
 			_, _ = p.otherL.Acquire(p.ctx, key, long)
@@ -398,6 +431,7 @@ func rulePairLockDelete(p *leaseProbe) {
 		case 3:
 			_, _ = p.otherL.Save(p.ctx, key, replacing(p.record("2"), holder.Version))
 		}
+		return true
 	}, func(int) bool {
 		if err != nil || p.alive(key) {
 			p.Errorf("Delete: %v, and what the holder of its lock did at the same time has brought the record back", err)

@@ -527,10 +527,11 @@ func labelled(label string) (n int) {
 	if err := pprof.Lookup("goroutine").WriteTo(&buf, 1); err != nil {
 		return 0
 	}
-	for _, stack := range strings.Split(buf.String(), "\n\n") {
+	_, stacks, _ := strings.Cut(buf.String(), "\n") // after the total
+	for _, stack := range strings.Split(stacks, "\n\n") {
 		if strings.Contains(stack, label) {
 			var some int
-			_, _ = fmt.Sscanf(strings.TrimLeft(stack, "\n"), "%d @", &some)
+			_, _ = fmt.Sscanf(stack, "%d @", &some)
 			n += some
 		}
 	}

@@ -21,6 +21,7 @@ const patience = 10 * time.Second
 type subtest struct {
 	name  string
 	waits bool // mostly, so that it may run besides any number of others
+	alone bool // after all that do not wait, one after the other
 	test  func(*testing.T, *results)
 }
 
@@ -42,23 +43,37 @@ func runAll(t *testing.T, tests []subtest) {
 			}
 		}
 	}
-	queue := make(chan subtest, len(tests))
+	queue, alone := make(chan subtest, len(tests)), make(chan subtest, len(tests))
 	for _, test := range tests {
-		if !test.waits {
+		switch {
+		case test.alone:
+			alone <- test
+		case !test.waits:
 			queue <- test
-			continue
+		default:
+			waiting := make(chan subtest, 1)
+			waiting <- test
+			close(waiting)
+			wg.Add(1)
+			go run(waiting)
 		}
-		waiting := make(chan subtest, 1)
-		waiting <- test
-		close(waiting)
-		wg.Add(1)
-		go run(waiting)
-	}
-	for range workers {
-		wg.Add(1)
-		go run(queue)
 	}
 	close(queue)
+	close(alone)
+	var working sync.WaitGroup
+	for range workers {
+		wg.Add(1)
+		working.Add(1)
+		go func() {
+			defer working.Done()
+			run(queue)
+		}()
+	}
+	wg.Add(1)
+	go func() {
+		working.Wait()
+		run(alone)
+	}()
 	wg.Wait()
 	if res.hung.Load() {
 		t.Error("a call hangs, so what had not begun by then was not tested")
@@ -85,8 +100,12 @@ const spell = 100 * time.Millisecond
 // often calls f with 0, 1 and so on, at least a number of times and until the
 // spell is over, as long as it returns true.
 func (s *scene) often(least, most int, f func(i int) bool) {
+	s.oftenFor(s.results.spell, least, most, f)
+}
+
+func (s *scene) oftenFor(spell time.Duration, least, most int, f func(i int) bool) {
 	begun := time.Now()
-	for i := 0; i < most && (i < least || time.Since(begun) < s.results.spell) && f(i); i++ {
+	for i := 0; i < most && (i < least || time.Since(begun) < spell) && f(i); i++ {
 	}
 }
 

@@ -3,6 +3,7 @@ package conformance
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ func ruleVersionMany(p *probe) {
 	rec := p.record("1") // the same each time, and a new state all the same
 	seen := map[session.Version]bool{"": true}
 	clients := []session.Backend{p.b, p.other}
-	p.often(300, 70_000, func(i int) bool {
+	p.oftenFor(3*p.results.spell, 100, 70_000, func(i int) bool {
 		b := clients[i/2%2]
 		if i%7 == 6 {
 			if err := b.Delete(p.ctx, key); err != nil {
@@ -93,14 +94,25 @@ func ruleVersionBytes(p *probe) {
 	key := p.key("a")
 	v := p.save(key, replacing(p.record("2"), p.save(key, p.record("1"))))
 	before := p.load(key)
-	for _, other := range append(others(v), foreign...) {
-		rec := replacing(p.record("3"), other)
-		rec.Expires = p.later().Add(time.Hour)
-		_, err := p.b.Save(p.ctx, key, rec)
-		p.conflict(err, "replacing version "+show(other)+", where "+show(v)+" is stored")
+	wrong := append(others(v), foreign...)
+	for range 600 { // one that is compared by few of its bits is found among many
+		other := []byte(v)
+		rand.Shuffle(len(other), func(i, j int) { other[i], other[j] = other[j], other[i] })
+		if other[rand.IntN(len(other))] ^= byte(1 + rand.IntN(15)); string(other) != string(v) {
+			wrong = append(wrong, session.Version(other))
+		}
+	}
+	together(len(wrong), func(i int) {
 		if p.Failed() {
 			return
 		}
+		rec := replacing(p.record("3"), wrong[i])
+		rec.Expires = p.later().Add(time.Hour)
+		_, err := p.b.Save(p.ctx, key, rec)
+		p.conflict(err, "replacing version "+show(wrong[i])+", where "+show(v)+" is stored")
+	})
+	if p.Failed() {
+		return
 	}
 	p.unchanged(key, before, "a Save of another version")
 	for _, other := range foreign {
