@@ -19,7 +19,7 @@ func (p *leaseProbe) soundLocks() bool {
 		return false
 	}
 	if !p.locksSoundly() {
-		p.Log("left out, because the backend fails already without concurrency; see the other rules")
+		p.leaveOut("the backend fails already without concurrency")
 		return false
 	}
 	return true
@@ -308,7 +308,7 @@ func ruleRaceTakeover(p *leaseProbe) {
 	err := p.l.Extend(p.ctx, key, holder.Version, long)
 	p.wait(p.now().Add(p.brief()))
 	if err != nil || !p.held(key) {
-		p.Log("left out, because Extend fails already without concurrency; see the other rules")
+		p.leaveOut("Extend fails already without concurrency")
 		return
 	}
 	const rounds, ttl = 20, 10 * time.Millisecond

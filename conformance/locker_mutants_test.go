@@ -29,6 +29,7 @@ var lockerMutants = []mutant{
 	{"extend does nothing", "Extend"},
 	{"extend only lengthens", "Extend"},
 	{"extend only once", "Extend"},
+	{"extend takes any ttl", "ExtendTTL"},
 	{"extend after takeover is fine", "ExtendLost"},
 	{"extend after takeover takes back", "ExtendLost"},
 	{"extend after release takes back", "ExtendLost"},
@@ -59,13 +60,20 @@ var lockerMutants = []mutant{
 
 func TestLockerMutants(t *testing.T) {
 	t.Parallel()
-	testMutants(t, lockerMutants, func(t *testing.T, bug string) map[string]string {
-		locker := modelLocker(bug)
+	testMutants(t, lockerMutants, func(t *testing.T, m mutant) map[string]string {
+		locker := modelLocker(m.bug)
 		failed := map[string]string{}
+		res := &results{spell: 5 * time.Millisecond}
 		for _, rule := range lockerRules {
-			if ok, log := run(t, func(t testing.TB) { rule.test(t, locker, patienceWith(bug)) }); !ok {
+			if m.skips(rule.name, rule.wide) {
+				continue
+			}
+			if ok, log := run(t, func(t testing.TB) { rule.test(t, locker, patienceWith(m.bug), res) }); !ok {
 				failed[rule.name] = log
 			}
+		}
+		if why := res.unexplained(); why != "" && len(failed) == 0 {
+			failed["left out"] = why
 		}
 		return failed
 	})
@@ -250,6 +258,9 @@ func (le *modelLease) Extend(ctx context.Context, ttl time.Duration) error {
 		return err
 	}
 	defer m.mu.Unlock()
+	if ttl <= 0 && m.bug != "extend takes any ttl" {
+		return errors.New("model: no ttl")
+	}
 	now := m.locks[le.key]
 	until := m.now().Add(ttl)
 	switch {
