@@ -57,8 +57,7 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		x.found = exchangeContext{r.Context(), x}
 		x.ctx = &x.found
 		if m.locking.Load() {
-			x.ctx, x.cancel = context.WithCancelCause(x.ctx)
-			defer x.cancel(nil)
+			x.ctx, x.cancel = context.WithCancelCause(x.ctx) // ends with the request, which may outlast next
 		}
 		x.writer = responseWriter{ResponseWriter: w, x: x, r: lend(x.ctx, r)}
 		rw := &x.writer
