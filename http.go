@@ -37,10 +37,25 @@ import (
 // cannot be moved is an Event, and no error page.
 //
 // A response whose handler asked for the session gets "Vary: Cookie", and
-// "Cache-Control: no-store" if the handler did not choose.
+// "Cache-Control: no-store" if the handler did not choose. One that hands out a
+// token gets it unless the handler chose no-store or private, and loses what
+// tells shared caches otherwise: Expires, Surrogate-Control, CDN-Cache-Control
+// and those like it. Nothing else changes: next finds the optional interfaces
+// of w, and whoever is outside finds in r what next made of it, such as its
+// Pattern and MultipartForm. Headers of the response are touched only on the
+// goroutine that writes it, when it starts.
 //
-// Put [http.TimeoutHandler] outside: inside, what the handler has changed
-// until the timeout is saved with the response that says so.
+// The error page keeps the headers that middleware inside has set for every
+// answer, such as those of CORS, and loses those that describe the page, its
+// cookies among them; but not the token that another Manager inside has sent.
+// What was set outside of the Handler is there as it was.
+//
+// Put recoverers outside: one inside answers before the Handler can know of the
+// panic, and what the handler has changed until then is saved with that answer.
+// Where it has to be inside, let it answer with [Manager.Error]. Put
+// [http.TimeoutHandler] outside: inside, what the handler has changed until the
+// timeout is saved with the response that says so. Put [http.MaxBytesHandler]
+// outside: inside, the server cannot close the connection for it.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mode := m.mode
@@ -112,7 +127,8 @@ var (
 // drops what the request has changed and not saved. It uses
 // [Config.ErrorHandler] if there is one; else it answers with [Status] in
 // words that say nothing about err, with Retry-After if it was a lock, and
-// logs err where net/http logs, if the status is 500 or more.
+// logs err where net/http logs, if the status is 500 or more. That the client
+// has gone away is not logged.
 func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
 	if x := m.exchange(r.Context()); x != nil {
 		x.discard()
@@ -154,7 +170,8 @@ func left(r *http.Request, err error) bool {
 // Status returns the HTTP status for an error of this package: 409 for
 // [ErrConflict] and [ErrNotFound], as the session changed or ended during the
 // request; 500 for what trying again cannot mend; and 503 for everything else,
-// as a store recovers and a lock is freed.
+// as a store recovers and a lock is freed. A client that has gone away gets 503
+// too, which only the log of a proxy shows.
 func Status(err error) int {
 	switch {
 	case isAny(err, ErrLockLost, ErrLockTimeout): // whatever came of it
