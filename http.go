@@ -25,7 +25,8 @@ import (
 // WriteHeader, Write, ReadFrom, Flush, Hijack or the return of next, whichever
 // is first; informational responses (1xx) do not count. If saving fails, the
 // client gets the answer of [Config.ErrorHandler] and nothing of the page:
-// not its status, not its headers, and its Write fails with the error.
+// not its status, not the headers that describe it, and its Write fails with
+// the error.
 // What changes after that is saved when next returns, if the client already
 // has its token; a failure then is an [Event] only, so call [Manager.Save] in
 // handlers that stream. If next panics, nothing more is saved. Then the
