@@ -69,8 +69,8 @@ type Config struct {
 	// Header, if set, names a header that carries the token instead of a
 	// cookie, for APIs: in requests, with or without "Bearer " before it, and
 	// in the responses that hand out a new token, as it was asked for. An
-	// empty value in a response says that the token is dead.
-	// Default "": the token travels in a cookie.
+	// empty value in a response says that the token is dead. The name may have
+	// 256 bytes. Default "": the token travels in a cookie.
 	Header string
 
 	// CommitTimeout bounds the saving of a session by the Handler, which goes
@@ -84,7 +84,9 @@ type Config struct {
 
 	// ErrorHandler answers a request whose session could not be loaded or
 	// saved; nothing has been sent yet. err never holds a session ID, but may
-	// hold what the store said. Default: [Manager.Error]'s, which logs.
+	// hold what the store said. It is called for a client that has gone away
+	// too, with an error in which errors.Is finds [context.Canceled]. Default:
+	// [Manager.Error]'s, which logs.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
 	// Observer is told of store calls and events. Default nil: nobody.

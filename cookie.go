@@ -15,7 +15,11 @@ import (
 type Cookie struct {
 	// Name defaults to "__Host-session"; with a Domain, or a Path other than
 	// "/", to "__Secure-session"; with InsecureHTTP to "session". A prefix in
-	// a name of your own must fit the other fields.
+	// a name of your own must fit the other fields, and browsers must store
+	// it: with the token it may have 4,096 bytes.
+	//
+	// Where a request carries several cookies of that name, they are tried in
+	// their order, four at most, and the first that has a session counts.
 	Name string
 
 	// Path defaults to "/".

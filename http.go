@@ -25,7 +25,8 @@ import (
 // WriteHeader, Write, ReadFrom, Flush, Hijack or the return of next, whichever
 // is first; informational responses (1xx) do not count. If saving fails, the
 // client gets the answer of [Config.ErrorHandler] and nothing of the page:
-// not its status, not its headers, and its Write fails with the error.
+// not its status, not the headers that describe it, and its Write fails with
+// the error.
 // What changes after that is saved when next returns, if the client already
 // has its token; a failure then is an [Event] only, so call [Manager.Save] in
 // handlers that stream. If next panics, nothing more is saved. Then the
@@ -41,10 +42,25 @@ import (
 // was. That the idle deadline cannot be moved is an Event, and no error page.
 //
 // A response whose handler asked for the session gets "Vary: Cookie", and
-// "Cache-Control: no-store" if the handler did not choose.
+// "Cache-Control: no-store" if the handler did not choose. One that hands out a
+// token gets it unless the handler chose no-store or private, and loses what
+// tells shared caches otherwise: Expires, Surrogate-Control, CDN-Cache-Control
+// and those like it. Nothing else changes: next finds the optional interfaces
+// of w, and whoever is outside finds in r what next made of it, such as its
+// Pattern and MultipartForm. Headers of the response are touched only on the
+// goroutine that writes it, when it starts.
 //
-// Put [http.TimeoutHandler] outside: inside, what the handler has changed
-// until the timeout is saved with the response that says so.
+// The error page keeps the headers that middleware inside has set for every
+// answer, such as those of CORS, and loses those that describe the page, its
+// cookies among them; but not the token that another Manager inside has sent.
+// What was set outside of the Handler is there as it was.
+//
+// Put recoverers outside: one inside answers before the Handler can know of the
+// panic, and what the handler has changed until then is saved with that answer.
+// Where it has to be inside, let it answer with [Manager.Error]. Put
+// [http.TimeoutHandler] outside: inside, what the handler has changed until the
+// timeout is saved with the response that says so. Put [http.MaxBytesHandler]
+// outside: inside, the server cannot close the connection for it.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mode := m.mode
@@ -61,8 +77,7 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		x.found = exchangeContext{r.Context(), x}
 		x.ctx = &x.found
 		if m.locking.Load() {
-			x.ctx, x.cancel = context.WithCancelCause(x.ctx)
-			defer x.cancel(nil)
+			x.ctx, x.cancel = context.WithCancelCause(x.ctx) // ends with the request, which may outlast next
 		}
 		x.writer = responseWriter{ResponseWriter: w, x: x, r: lend(x.ctx, r)}
 		rw := &x.writer
@@ -128,7 +143,8 @@ var (
 // drops what the request has changed and not saved. It uses
 // [Config.ErrorHandler] if there is one; else it answers with [Status] in
 // words that say nothing about err, with Retry-After if it was a lock, and
-// logs err where net/http logs, if the status is 500 or more.
+// logs err where net/http logs, if the status is 500 or more. That the client
+// has gone away is not logged.
 func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
 	if x := m.exchange(r.Context()); x != nil {
 		x.discard()
@@ -170,7 +186,8 @@ func left(r *http.Request, err error) bool {
 // Status returns the HTTP status for an error of this package: 409 for
 // [ErrConflict] and [ErrNotFound], as the session changed or ended during the
 // request; 500 for what trying again cannot mend; and 503 for everything else,
-// as a store recovers and a lock is freed.
+// as a store recovers and a lock is freed. A client that has gone away gets 503
+// too, which only the log of a proxy shows.
 func Status(err error) int {
 	switch {
 	case isAny(err, ErrLockLost, ErrLockTimeout): // whatever came of it

@@ -32,7 +32,8 @@ type LogConfig struct {
 
 // LogObserver is an [Observer] that writes to a log. What it writes has the
 // names of operations, sizes, durations and the texts of errors: no ID, no key
-// and nothing of what is in a session.
+// and nothing of what is in a session. The text of an error is quoted if it has
+// line ends, or anything else that is not printed.
 //
 //   - Error: a call of the store failed, other than with [ErrNotFound],
 //     [ErrConflict] or [ErrLocked] or because the caller was gone; Undecodable;

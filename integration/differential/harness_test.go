@@ -40,12 +40,13 @@ type behaviour struct {
 	gin    func(c *gin.Context, p *probe)
 	echo   func(c echo.Context, p *probe) error
 
-	outside middleware         // outside of the session Handler
-	inside  middleware         // inside, around the framework
-	server  func(*http.Server) // changes its configuration
-	ask     func(c *client)    // nil: GET /
-	only    string             // the protocols that have it: "1" or "2"
-	in      string             // the framework that it is about
+	outside  middleware         // outside of the session Handler
+	inside   middleware         // inside, around the framework
+	server   func(*http.Server) // changes its configuration
+	ask      func(c *client)    // nil: GET /
+	only     string             // the protocols that have it: "1" or "2"
+	in       string             // the framework that it is about
+	headless bool               // there is no response to hand a token out with, so no new session either
 }
 
 type middleware func(next http.Handler, p *probe) http.Handler
@@ -55,6 +56,8 @@ type variant struct {
 	name string
 	mode session.Mode // 0: not there
 	use  func(m *session.Manager, r *http.Request) error
+
+	makes bool // a new session
 }
 
 var note = session.Key[string]{Name: "note"}
@@ -66,11 +69,11 @@ var variants = []variant{
 		_, err := m.Get(r.Context())
 		return err
 	}},
-	{name: "new session", mode: session.Merge, use: func(m *session.Manager, r *http.Request) error {
+	{name: "new session", makes: true, mode: session.Merge, use: func(m *session.Manager, r *http.Request) error {
 		s, err := m.Get(r.Context())
 		return errors.Join(err, note.Set(s, "x"))
 	}},
-	{name: "locked", mode: session.Exclusive, use: func(m *session.Manager, r *http.Request) error {
+	{name: "locked", makes: true, mode: session.Exclusive, use: func(m *session.Manager, r *http.Request) error {
 		s, err := m.Get(r.Context())
 		return errors.Join(err, note.Set(s, "x"))
 	}},
@@ -155,6 +158,7 @@ type probe struct {
 	step     chan struct{} // what handlers and clients tell each other
 	returned chan struct{} // closed when the outermost handler has returned
 	once     sync.Once     // closes it
+	serving  sync.WaitGroup
 
 	mu    sync.Mutex
 	notes []string
@@ -193,6 +197,8 @@ func (p *probe) wait() {
 // the handlers are done.
 func (p *probe) outermost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.serving.Add(1)
+		defer p.serving.Done()
 		defer p.once.Do(func() { close(p.returned) })
 		defer func() {
 			p.note("method %s, host %v, remote %v, URI %s, path %s, length %d, close %v", r.Method, r.Host != "", r.RemoteAddr != "", r.RequestURI, r.URL.Path, r.ContentLength, r.Close)
@@ -308,7 +314,7 @@ func (c *client) raw(text string) {
 		c.p.t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	_, _ = io.WriteString(conn, text)
 	c.lines(conn)
 }
@@ -370,15 +376,17 @@ func transcript(t *testing.T, b behaviour, f framework, proto string, v variant)
 	} else {
 		c.get("/")
 	}
+	p.serving.Wait() // Close waits neither for HTTP/2 nor for what is hijacked
 	transport.CloseIdleConnections()
-	srv.Close() // waits for the handlers
+	srv.Close()
 	left, err := os.ReadDir(temp)
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := slices.Concat(p.notes, c.notes)
 	for line := range strings.SplitSeq(logged.String(), "\n") {
-		if strings.HasPrefix(line, "http") { // and not the stack of a panic
+		// Not the stack of a panic; and HTTP/2 logs one some time later.
+		if strings.HasPrefix(line, "http:") {
 			all = append(all, "log "+varying.ReplaceAllString(line, ""))
 		}
 	}
@@ -430,7 +438,13 @@ func TestNothingElseChanges(t *testing.T) {
 				t.Run(strings.Join([]string{b.name, f.name, proto}, "/"), func(t *testing.T) {
 					var want []string
 					for _, v := range variants {
+						if b.headless && v.makes {
+							continue
+						}
 						got := transcript(t, b, f, proto, v)
+						if v.makes { // no cache may keep the token
+							want, got = withoutCaching(want), withoutCaching(got)
+						}
 						if want == nil {
 							want = got
 							if len(got) < 4 {
@@ -449,6 +463,10 @@ func TestNothingElseChanges(t *testing.T) {
 	}
 	t.Logf("%d behaviours, %d protocols, %d frameworks: %d comparisons with %d ways to use the session",
 		len(behaviours), len(protocols), len(frameworks), len(compared), len(variants)-1)
+}
+
+func withoutCaching(lines []string) []string {
+	return slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return strings.HasPrefix(line, "header Cache-Control: ") })
 }
 
 // difference says in which lines two transcripts differ.

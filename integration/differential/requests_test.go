@@ -89,7 +89,9 @@ func requests() []behaviour {
 			n, err := io.Copy(io.Discard, r.Body)
 			p.note("%d, %v", n, err)
 		}},
-		{name: "a body that is too large", ask: posting(100), handle: func(w http.ResponseWriter, r *http.Request, p *probe) {
+		// Frameworks whose writers hide the server's keep such a connection; the
+		// Handler has it closed there too.
+		{name: "a body that is too large", in: "net/http", ask: posting(100), handle: func(w http.ResponseWriter, r *http.Request, p *probe) {
 			r.Body = http.MaxBytesReader(w, r.Body, 10)
 			_, err := io.ReadAll(r.Body)
 			limit := new(http.MaxBytesError)
@@ -101,7 +103,7 @@ func requests() []behaviour {
 			_, err := io.ReadAll(r.Body)
 			p.note("%v", err)
 		}},
-		{name: "a body that is too large, said outside", ask: posting(100), outside: func(next http.Handler, _ *probe) http.Handler {
+		{name: "a body that is too large, said outside", in: "net/http", ask: posting(100), outside: func(next http.Handler, _ *probe) http.Handler {
 			return http.MaxBytesHandler(next, 10)
 		}, handle: func(w http.ResponseWriter, r *http.Request, p *probe) {
 			_, err := io.ReadAll(r.Body)
