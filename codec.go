@@ -7,24 +7,35 @@ package session
 //
 // Methods MUST be safe for concurrent use and MUST NOT keep or change the
 // slices and maps they are given, except that results of Split may alias data.
+// Results MUST NOT share memory with each other, nor with a buffer that is used
+// again. Errors are logged, and so MUST NOT contain what is encoded: they name
+// types and positions.
 type Codec interface {
-	// Marshal encodes one value. A type that it cannot encode MUST be an
-	// error. Equal values MUST give equal bytes, maps included: that is how
-	// the Manager knows that nothing changed.
+	// Marshal encodes one value; nil is one too, and gives some bytes. A type
+	// that it cannot encode MUST be an error, also where it is that of a part. So
+	// MUST be a value that Unmarshal would not give back equal: for some codecs
+	// NaN is, or text that is not UTF-8, or one with fields that it would leave
+	// out. Equal is as reflect.DeepEqual has it, but times are equal as instants,
+	// NaN is NaN, and what is in an any may come back as another type. Equal
+	// values MUST give equal bytes, maps included: that is how the Manager knows
+	// that nothing changed.
 	Marshal(v any) ([]byte, error)
 
-	// Unmarshal decodes what Marshal made into the pointer v. Anything else
-	// MUST be an error, trailing bytes included, and MUST NOT panic. Its
-	// memory MUST be bounded by a small multiple of len(data), whatever the
-	// lengths that data claims.
+	// Unmarshal decodes what Marshal made into the pointer v. What does not fit
+	// MUST be an error: no number is cut, rounded or wrapped. Anything else MUST
+	// be an error, trailing bytes, spaces and a name that is twice in a map
+	// included, and MUST NOT panic. Its memory MUST be bounded by a small
+	// multiple of len(data), whatever the lengths that data claims.
 	Unmarshal(data []byte, v any) error
 
-	// Join makes one blob of encoded values. It MUST be deterministic.
+	// Join makes one blob of encoded values, those of nil too. It MUST be
+	// deterministic.
 	Join(values map[string][]byte) ([]byte, error)
 
 	// Split MUST return the values that Join was given, byte for byte. It
-	// MUST refuse what Join cannot have made, with work and memory bounded by
-	// a small multiple of len(data), and MUST NOT panic. Empty data is not a
+	// MUST refuse what Join cannot have made, spaces, and names that are there
+	// twice or in another order included, with work and memory bounded by a
+	// small multiple of len(data), and MUST NOT panic. Empty data is not a
 	// session: it MUST be refused.
 	Split(data []byte) (map[string][]byte, error)
 }

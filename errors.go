@@ -22,7 +22,8 @@ var (
 	// What was stored before stays.
 	ErrTooLarge = errors.New("session: too large")
 
-	// ErrEncode: a value has a type that the codec cannot encode, or the
+	// ErrEncode: a value has a type that the codec cannot encode, or one that
+	// would not be read back as it was, or the
 	// store cannot hold what the codec made. What was there before stays.
 	ErrEncode = errors.New("session: cannot encode")
 

@@ -33,15 +33,50 @@
 // for reading: what was stored can be read back with the same limits. Lowering
 // a limit makes larger sessions unreadable, but leaves them in the store.
 //
+// # What is kept
+//
+// A value is read back equal, into the type that it was written from, or
+// Marshal refuses it. Equal is as [reflect.DeepEqual] has it, except that
+//
+//   - times are the same instant: the monotonic clock and the zone are not kept;
+//   - NaN is NaN;
+//   - an empty slice or map in a field tagged omitempty is read back nil;
+//   - fields tagged "-" are left out, and so are a [sync.Mutex] and a
+//     [sync.RWMutex] that are not exported;
+//   - a type with methods to encode and decode it may say what is equal by a
+//     method Equal, Cmp or Compare for its own type;
+//   - what is in an any is read back as the type that Unmarshal says, and is
+//     refused if that cannot hold it. Nil of any type is nil there.
+//
+// So these are refused: a struct that embeds a type with methods to encode it,
+// as struct{ time.Time; Title string } does, where the method that it gets from
+// there forgets the other fields; a field that is not exported and not zero; a
+// type whose methods lose something; two fields of one name. A type for which
+// Marshal cannot tell beforehand that nothing is lost costs more: the value is
+// read back and compared each time it is set. Structs with exported fields of
+// ordinary types, and lists and maps of them, are not among those. Embedded
+// structs, methods, and with JSON times and any are.
+//
 // # Hostile input
 //
 // Data is checked whole before any of it is decoded. A length that is greater
-// than the rest of the data, nesting beyond the limit, trailing bytes, keys
-// that are out of order or there twice are errors, found in one pass that
-// allocates no more than the data can fill: five bytes that claim four billion
-// elements cost no more than any other five bytes. Errors name types and
-// positions; those that come from encoding/json, or from methods of the values,
-// may quote a part of a value.
+// than the rest of the data, nesting beyond the limit, trailing bytes, names
+// that are there twice, and in a blob names that are out of order, are errors,
+// found in one pass that allocates no more than the data can fill: five bytes
+// that claim four billion elements cost no more than any other five bytes.
+//
+// Unmarshal takes at most 128 bytes of memory for each byte of data, and 256
+// KiB, whatever the type: a megabyte of nils does not become a gigabyte of
+// large structs, but an error. What methods of the values take is not counted.
+// Marshal refuses what this limit would keep from being read back: many
+// thousands of large structs in which nearly all is left out.
+//
+// # Errors
+//
+// Errors name types, fields and positions, and have no part of a value in
+// them, so that they can be logged. The errors of encoding/json, of the methods
+// of values, and of panics in them may have: they are wrapped, and their text
+// is not repeated.
 //
 // # Traps avoided
 //

@@ -206,8 +206,8 @@ func (c MessagePack) readBack(data []byte, v any) error {
 // struct is then a map, and what was a []string is a []any: read into the
 // type that was written wherever it is known.
 //
-// Work is proportional to len(data). Memory is, times the size of what one
-// byte of data may become: less than 100 bytes for any, an element for a slice.
+// Work is proportional to len(data), and memory is bounded as the package
+// comment says.
 func (c MessagePack) Unmarshal(data []byte, v any) (err error) {
 	if len(data) > c.maxSize() {
 		return errSize

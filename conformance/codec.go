@@ -46,30 +46,35 @@ func (r codecRule) test(t testing.TB, codec session.Codec) {
 var codecRules = []codecRule{
 	{name: "RoundTrip", run: ruleRoundTrip, quotes: []string{
 		"Unmarshal decodes what Marshal made into the pointer v.",
+		"Marshal encodes one value; nil is one too, and gives some bytes.",
+	}},
+	{name: "Fidelity", run: ruleFidelity, quotes: []string{
+		"So MUST be a value that Unmarshal would not give back equal:",
 	}},
 	{name: "MarshalRefuses", run: ruleMarshalRefuses, quotes: []string{
-		"A type that it cannot encode MUST be an error.",
+		"A type that it cannot encode MUST be an error, also where it is that of a part.",
 	}},
 	{name: "MarshalEqual", run: ruleMarshalEqual, quotes: []string{
 		"Equal values MUST give equal bytes, maps included:",
 	}},
 	{name: "UnmarshalRefuses", run: ruleUnmarshalRefuses, quotes: []string{
-		"Anything else MUST be an error, trailing bytes included,",
+		"What does not fit MUST be an error: no number is cut, rounded or wrapped.",
+		"Anything else MUST be an error, trailing bytes, spaces and a name that is twice in a map included,",
 	}},
 	{name: "UnmarshalPanics", run: ruleUnmarshalPanics, quotes: []string{
-		"trailing bytes included, and MUST NOT panic.",
+		"a name that is twice in a map included, and MUST NOT panic.",
 	}},
 	{name: "UnmarshalMemory", run: ruleUnmarshalMemory, quotes: []string{
 		"Its memory MUST be bounded by a small multiple of len(data), whatever the lengths that data claims.",
 	}},
 	{name: "JoinEqual", run: ruleJoinEqual, quotes: []string{
-		"Join makes one blob of encoded values. It MUST be deterministic.",
+		"Join makes one blob of encoded values, those of nil too. It MUST be deterministic.",
 	}},
 	{name: "SplitReturns", run: ruleSplitReturns, quotes: []string{
 		"Split MUST return the values that Join was given, byte for byte.",
 	}},
 	{name: "SplitRefuses", run: ruleSplitRefuses, quotes: []string{
-		"It MUST refuse what Join cannot have made,",
+		"It MUST refuse what Join cannot have made, spaces, and names that are there twice or in another order included,",
 	}},
 	{name: "SplitEmpty", run: ruleSplitEmpty, quotes: []string{
 		"Empty data is not a session: it MUST be refused.",
@@ -78,10 +83,16 @@ var codecRules = []codecRule{
 		"a small multiple of len(data), and MUST NOT panic.",
 	}},
 	{name: "SplitMemory", run: ruleSplitMemory, quotes: []string{
-		"It MUST refuse what Join cannot have made, with work and memory bounded by a small multiple of len(data)",
+		"with work and memory bounded by a small multiple of len(data), and MUST NOT panic.",
 	}},
 	{name: "Slices", run: ruleSlices, quotes: []string{
 		"and MUST NOT keep or change the slices and maps they are given, except that results of Split may alias data.",
+	}},
+	{name: "Results", run: ruleResults, quotes: []string{
+		"Results MUST NOT share memory with each other, nor with a buffer that is used again.",
+	}},
+	{name: "Errors", run: ruleErrors, quotes: []string{
+		"Errors are logged, and so MUST NOT contain what is encoded:",
 	}},
 	{name: "Concurrent", run: ruleConcurrent, quotes: []string{
 		"Methods MUST be safe for concurrent use",
@@ -98,6 +109,14 @@ type codecItem struct {
 	Qty   int
 	Price float64
 	Tags  map[string]int
+}
+
+type codecRecord struct {
+	At    time.Time
+	Raw   []byte
+	Next  *codecRecord
+	Sum   int64
+	Items []codecItem
 }
 
 // codecValues are what sessions hold, each a pointer to a fresh value.
@@ -120,6 +139,11 @@ func codecValues() []any {
 		ptr([]codecItem{{SKU: "a", Tags: map[string]int{}}, {Qty: -1, Tags: map[string]int{"b": 1}}}),
 		ptr(ptr("pointed at")),
 		ptr(time.Date(2026, 3, 29, 1, 59, 59, 123456789, time.UTC)),
+		ptr(time.Date(1969, 12, 31, 23, 59, 59, 1, time.FixedZone("", -7200))), ptr(time.Time{}),
+		ptr([]*int{nil, ptr(1), nil}), ptr(map[string]*string{"a": nil, "b": ptr("")}), ptr((*int)(nil)),
+		ptr(map[string]any{"a": nil, "b": "text", "c": true}), ptr([]any{nil, "a", nil}),
+		ptr([]int64{math.MaxInt64, 1<<53 + 1}), ptr(map[string]uint64{"a": math.MaxUint64}),
+		ptr(codecRecord{At: time.Date(2026, 3, 29, 1, 59, 59, 123456789, time.UTC), Raw: all, Sum: math.MinInt64, Items: []codecItem{{SKU: "a", Tags: map[string]int{}}}}),
 	}
 }
 
@@ -158,15 +182,6 @@ func elem(pointer any) any { return reflect.ValueOf(pointer).Elem().Interface() 
 
 func blank(pointer any) any { return reflect.New(reflect.TypeOf(pointer).Elem()).Interface() }
 
-// equal is deep equality, with times compared as instants.
-func equal(a, b any) bool {
-	if ta, ok := a.(time.Time); ok {
-		tb, ok := b.(time.Time)
-		return ok && ta.Equal(tb)
-	}
-	return reflect.DeepEqual(a, b)
-}
-
 func ruleRoundTrip(p *codecProbe) {
 	for _, pointer := range codecValues() {
 		want := elem(pointer)
@@ -177,10 +192,235 @@ func ruleRoundTrip(p *codecProbe) {
 			p.Errorf("a %T: %.100v came back as %.100v", want, want, elem(got))
 		}
 	}
+	data := p.marshal(nil)
+	if len(data) == 0 {
+		p.Error("Marshal of nil: neither bytes nor an error")
+	}
+	for _, target := range []any{ptr[any]("was there"), ptr(ptr(1))} {
+		if err := p.codec.Unmarshal(bytes.Clone(data), target); err != nil || !reflect.ValueOf(target).Elem().IsNil() {
+			p.Errorf("nil came back as %v in a %T: %v", elem(target), elem(target), err)
+		}
+	}
+}
+
+type codecTitled struct {
+	time.Time // its methods encode it alone
+	Title     string
+}
+
+type codecHidden struct {
+	Name string
+	note string
+}
+
+type codecText struct{ Text string }
+
+// ruleFidelity tries what codecs lose. Each may be refused, or kept.
+func ruleFidelity(p *codecProbe) {
+	at := time.Date(2026, 3, 29, 1, 59, 59, 0, time.UTC)
+	var null *int
+	for _, v := range []any{
+		math.NaN(), math.Inf(1), math.Inf(-1), float32(math.NaN()), []float64{1, math.NaN()}, map[string]float64{"a": math.Inf(1)}, struct{ F float64 }{math.NaN()},
+		"\xff", "a\x80b", "\xed\xa0\x80", []string{"ok", "\xff"}, map[string]int{"a\xff": 1}, map[string]string{"a": "\xc3"}, codecText{"\xfe\xff"}, map[string]int{"\xfe": 1, "\xff": 2},
+		codecTitled{at, "title"}, &codecTitled{at, "title"}, []codecTitled{{at, "title"}}, map[string]codecTitled{"a": {at, "title"}}, struct{ In codecTitled }{codecTitled{at, "title"}},
+		codecHidden{"name", "note"}, []codecHidden{{"name", "note"}}, &codecHidden{"name", "note"}, struct{ note string }{"note"},
+		complex(1, 2), &null, []**int{&null}, struct{ P *[]int }{new([]int)}, map[float64]int{0.1: 1}, map[bool]int{true: 1, false: 2}, map[codecText]int{{"a"}: 1},
+		map[[2]int]string{{1, 2}: "a"}, []byte("\xff\x00"), [2]byte{1, 255}, [0]int{}, struct{}{}, uintptr(7), []struct{}{{}, {}},
+		time.Date(1850, 1, 1, 0, 0, 0, 0, time.FixedZone("", 3208)), time.Date(12345, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(-5, 1, 1, 0, 0, 0, 0, time.UTC),
+		struct{ At *time.Time }{&at}, struct{ Err error }{errors.New("text")}, struct{ S fmt.Stringer }{at},
+	} {
+		got := reflect.New(reflect.TypeOf(v))
+		var data []byte
+		var err error
+		if r := p.panics(func() error { data, err = p.codec.Marshal(v); return nil }); r != nil {
+			p.Errorf("Marshal of a %T panics: %v", v, r)
+			continue
+		}
+		if err != nil {
+			continue
+		}
+		if err := p.codec.Unmarshal(data, got.Interface()); err != nil {
+			p.Errorf("a %T, %.100v, was encoded, but Unmarshal says: %v", v, v, err)
+			continue
+		}
+		if is := got.Elem().Interface(); !equal(is, v) || !slices.Equal(notes(is), notes(v)) {
+			p.Errorf("a %T: %.100v came back as %.100v, and Marshal gave no error", v, v, is)
+		}
+	}
+}
+
+// notes returns the fields that equal does not see.
+func notes(v any) []string {
+	switch v := v.(type) {
+	case codecHidden:
+		return []string{v.note}
+	case *codecHidden:
+		return []string{v.note}
+	case []codecHidden:
+		var all []string
+		for _, h := range v {
+			all = append(all, h.note)
+		}
+		return all
+	case struct{ note string }:
+		return []string{v.note}
+	}
+	return nil
+}
+
+// ruleResults uses one result after another was made, and changes one of two.
+func ruleResults(p *codecProbe) {
+	for _, pair := range [][2]any{{"first value", "second one!"}, {[]byte("first value"), []byte("second one!")}, {[]string{"a", "b"}, []string{"c", "d"}}, {1, 2}, {nil, true}} {
+		first := p.marshal(pair[0])
+		before := bytes.Clone(first)
+		p.marshal(pair[1])
+		if !bytes.Equal(first, before) {
+			p.Errorf("a %T: the result of Marshal changed with the next call", pair[0])
+			return
+		}
+		clear(first)
+		if !bytes.Equal(p.marshal(pair[0]), before) {
+			p.Errorf("a %T: the caller changed a result of Marshal, and the next one was changed as well", pair[0])
+		}
+	}
+
+	values := map[string][]byte{"a": p.marshal("value a"), "b": p.marshal("value b"), "c": p.marshal("value c")}
+	blob := p.join(maps.Clone(values))
+	before := bytes.Clone(blob)
+	p.join(map[string][]byte{"x": p.marshal("value x"), "y": p.marshal("value y"), "z": p.marshal("value z")})
+	if !bytes.Equal(blob, before) {
+		p.Error("the result of Join changed with the next call")
+		return
+	}
+	clear(blob)
+	if got, err := p.codec.Split(p.join(maps.Clone(values))); err != nil || !maps.EqualFunc(got, values, bytes.Equal) {
+		p.Error("the caller changed a result of Join, and the next one was changed as well")
+	}
+
+	// Two results of Split may both alias data, but they are two maps, and no
+	// value reaches into the next.
+	for range 2 {
+		got, err := p.codec.Split(bytes.Clone(before))
+		if err != nil || !maps.EqualFunc(got, values, bytes.Equal) {
+			if err == nil {
+				p.Error("the caller changed a result of Split, and the next one was changed as well")
+			}
+			break
+		}
+		for name, value := range got {
+			got[name] = append(value, "appended by the caller"...)
+		}
+		for name, value := range got {
+			if !bytes.Equal(value[:len(values[name])], values[name]) {
+				p.Error("the caller appended to one value that Split returned, and another changed")
+			}
+		}
+		clear(got)
+		got["more"] = nil
+	}
+
+	for _, pointer := range []any{
+		ptr([]string{"a", "b"}), ptr(map[string]int{"a": 1}), ptr([]byte("bytes")), ptr(ptr(7)), ptr([]codecItem{{SKU: "a", Tags: map[string]int{"b": 1}}}),
+		ptr[any](map[string]any{"a": "b"}), ptr[any]([]any{"a"}),
+	} {
+		want := elem(pointer)
+		data := p.marshal(want)
+		first, second := blank(pointer), blank(pointer)
+		if p.codec.Unmarshal(bytes.Clone(data), first) != nil || !equal(elem(first), want) {
+			continue // rule RoundTrip
+		}
+		spoil(reflect.ValueOf(first).Elem())
+		if p.codec.Unmarshal(data, second) == nil && !equal(elem(second), want) {
+			p.Errorf("a %T: the caller changed what Unmarshal gave, and the next result was changed as well", want)
+		}
+	}
+}
+
+// spoil changes what v refers to.
+func spoil(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Interface:
+		spoil(v.Elem())
+	case reflect.Pointer:
+		v.Elem().SetZero()
+	case reflect.Slice:
+		for i := range v.Len() {
+			if v.Index(i).Kind() == reflect.Struct {
+				spoil(v.Index(i).FieldByName("Tags"))
+			}
+			v.Index(i).SetZero()
+		}
+	case reflect.Map:
+		v.Clear()
+	}
+}
+
+// secret is in what ruleErrors encodes; it is a number too.
+const secret = "4711471147"
+
+type codecTelling string
+
+func (c codecTelling) MarshalText() ([]byte, error) {
+	return nil, fmt.Errorf("this cannot be encoded: %s", string(c))
+}
+
+func (c *codecTelling) UnmarshalText(text []byte) error {
+	return fmt.Errorf("this cannot be decoded: %s", text)
+}
+
+func ruleErrors(p *codecProbe) {
+	check := func(what string, call func() error) {
+		var err error
+		if p.panics(func() error { err = call(); return nil }) == nil && err != nil && strings.Contains(err.Error(), secret) {
+			p.Errorf("%s: the error has the value in it: %v", what, err)
+		}
+	}
+	for _, v := range []any{
+		codecTelling(secret), []any{secret, codecTelling(secret)}, map[string]any{secret: func() {}}, map[string]any{"a": secret, "b": make(chan int)}, secret + "\xff",
+		codecTitled{Title: secret}, codecHidden{secret, secret}, map[string]string{secret + "\xff": secret}, []any{secret, math.NaN()}, map[codecTelling]int{secret: 1},
+	} {
+		check(fmt.Sprintf("Marshal of a %T", v), func() error { _, err := p.codec.Marshal(v); return err })
+	}
+	for _, v := range []any{secret, 4711471147, 4711471147.5, -4711471147, []string{secret}, map[string]string{secret: secret}, map[string]int{secret: 4711471147}, codecItem{SKU: secret}} {
+		data := p.marshal(v)
+		for _, target := range []any{
+			new(int8), new(uint8), new(int), new(bool), new(string), new(codecTelling), new(time.Time), new([]int), new([]int8), new([]codecTelling), new([]time.Time), new(map[string]int8),
+			new(map[int]string), new(map[string]bool), new(map[string]codecTelling), new(map[codecTelling]string), new(codecItem), new(struct{ SKU int }), new(struct{ SKU codecTelling }), new([]byte),
+		} {
+			check(fmt.Sprintf("Unmarshal of a %T into a %T", v, elem(target)), func() error { return p.codec.Unmarshal(bytes.Clone(data), target) })
+		}
+		for n := range data {
+			check("Unmarshal of a part", func() error { return p.codec.Unmarshal(bytes.Clone(data[:n]), blank(&v)) })
+		}
+		check("Unmarshal of a value and more", func() error { return p.codec.Unmarshal(append(bytes.Clone(data), data...), blank(&v)) })
+	}
+	values := map[string][]byte{secret: p.marshal(secret), "b": p.marshal(secret)}
+	blob := p.join(values)
+	garbage([][]byte{blob}, func(data []byte) {
+		check("Split", func() error { _, err := p.codec.Split(data); return err })
+	})
+	for n := range blob {
+		check("Split of a part", func() error { _, err := p.codec.Split(bytes.Clone(blob[:n])); return err })
+	}
+	for _, values := range []map[string][]byte{{"a": []byte(secret + "\xff\xc1")}, {secret + "\xff": p.marshal(1)}, {secret: nil}} {
+		check("Join", func() error { _, err := p.codec.Join(values); return err })
+	}
 }
 
 func ruleMarshalRefuses(p *codecProbe) {
-	for _, v := range []any{make(chan int), func() {}, []any{1, make(chan int)}, map[string]any{"a": func() {}}} {
+	type withChannel struct {
+		A int
+		C chan int
+	}
+	type withFunction struct {
+		A int
+		F func()
+	}
+	for _, v := range []any{
+		make(chan int), func() {}, []any{1, make(chan int)}, map[string]any{"a": func() {}}, []chan int{make(chan int)}, map[string]func(){"a": func() {}},
+		withChannel{1, make(chan int)}, &withFunction{1, func() {}}, []withFunction{{1, func() {}}}, map[string]withChannel{"a": {1, make(chan int)}},
+		struct{ In withChannel }{withChannel{1, make(chan int)}},
+	} {
 		func() {
 			defer func() {
 				if r := recover(); r != nil {
@@ -258,7 +498,8 @@ func ruleUnmarshalRefuses(p *codecProbe) {
 			if len(bytes.Trim(other, "+-.0123456789Ee")) == 0 && reflect.ValueOf(elem(got)).CanConvert(reflect.TypeFor[float64]()) {
 				return
 			}
-			if again, err := p.codec.Marshal(elem(got)); err != nil || !bytes.Equal(again, other) {
+			// Names of a map may come in another order.
+			if again, err := p.codec.Marshal(elem(got)); err != nil || !sameBytes(again, other) {
 				p.Errorf("a %T: Unmarshal of %s: no error", elem(pointer), what)
 			}
 		}
@@ -269,10 +510,31 @@ func ruleUnmarshalRefuses(p *codecProbe) {
 		for _, tail := range []string{"\x00", "\x01", "x", "}", "\xc0", "\xff", string(data)} {
 			check(fmt.Sprintf("what Marshal made and %q after it", tail), append(bytes.Clone(data), tail...))
 		}
+		for i, space := range spaces {
+			for at := range len(data) + 1 {
+				inside := at > 0 && at < len(data)
+				if named := bytes.Contains(data, []byte("SKU")) || bytes.Contains(data, []byte("Raw")); inside && (named || at%len(spaces) != i) {
+					continue // in the name of a field it makes another one, which may be ignored
+				}
+				check(fmt.Sprintf("what Marshal made and %q at byte %d", space, at), slices.Insert(bytes.Clone(data), at, []byte(space)...))
+			}
+		}
+	}
+	for _, pointer := range []any{ptr(map[string]int{"name1": 1, "name2": 2}), ptr(map[string]any{"name1": "a", "name2": "b"}), ptr(map[string]codecItem{"name1": {}, "name2": {}})} {
+		data := bytes.ReplaceAll(p.marshal(elem(pointer)), []byte("name2"), []byte("name1"))
+		got := blank(pointer)
+		if err := p.codec.Unmarshal(data, got); err == nil && reflect.ValueOf(got).Elem().Len() < 2 {
+			p.Errorf("a %T: Unmarshal of data that has a name twice: no error", elem(pointer))
+		}
 	}
 	for _, mismatch := range []struct{ value, target any }{
 		{"text", ptr(0)}, {"text", ptr([]int{})}, {1, ptr("")}, {[]string{"a"}, ptr(map[string]string{})},
 		{[]string{"a"}, ptr([]int{})}, {map[string]int{"a": 1}, ptr(0.5)}, {true, ptr(codecItem{})},
+		{128, ptr(int8(0))}, {-129, ptr(int8(0))}, {300, ptr(uint8(0))}, {-1, ptr(uint(0))}, {-1, ptr(uint8(0))}, {70_000, ptr(int16(0))}, {-1, ptr(uint64(0))},
+		{int64(1) << 40, ptr(int32(0))}, {int64(1) << 40, ptr(uint32(0))}, {uint64(math.MaxUint64), ptr(int64(0))}, {1.5, ptr(0)}, {-0.5, ptr(uint(0))},
+		{1e300, ptr(float32(0))}, {1e300, ptr(int64(0))},
+		{[]int{1, 300}, ptr([]int8{})}, {map[string]int{"a": 300}, ptr(map[string]uint8{})}, {map[int]string{300: "a"}, ptr(map[int8]string{})},
+		{map[string]int{"Qty": -1}, ptr(struct{ Qty uint16 }{})},
 	} {
 		if err := p.codec.Unmarshal(p.marshal(mismatch.value), mismatch.target); err == nil {
 			p.Errorf("Unmarshal of a %T into a %T: no error", mismatch.value, elem(mismatch.target))
@@ -286,6 +548,13 @@ func ruleUnmarshalRefuses(p *codecProbe) {
 			p.Errorf("Unmarshal into %#v: no error", target)
 		}
 	}
+}
+
+var spaces = []string{" ", "\t", "\r\n"}
+
+// sameBytes reports whether a has the bytes of b, in any order.
+func sameBytes(a, b []byte) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // panics returns what call panics with.
@@ -492,6 +761,8 @@ func ruleSplitReturns(p *codecProbe) {
 		{"no values", map[string][]byte{}},
 		{"a value", map[string][]byte{"a": p.marshal(1)}},
 		{"a session", p.session()},
+		{"a value that is nil", map[string][]byte{"a": p.marshal(nil), "b": p.marshal((*int)(nil)), "c": p.marshal(0), "d": p.marshal("")}},
+		{"nothing but a nil", map[string][]byte{"a": p.marshal(nil)}},
 		{"every type of value", many},
 		{"odd names", map[string][]byte{
 			"": p.marshal(1), " ": p.marshal(2), "A": p.marshal(3), "a": p.marshal(4), `"\`: p.marshal(5), "<&>": p.marshal(6),
@@ -553,6 +824,17 @@ func ruleSplitRefuses(p *codecProbe) {
 	}
 	for _, tail := range []string{"\x00", "\x01", "x", " ", "\n", "}", "\xc0", "\xff", string(blob)} {
 		check(fmt.Sprintf("a blob and %q after it", tail), append(bytes.Clone(blob), tail...))
+	}
+	for _, space := range spaces {
+		for at := range len(blob) + 1 {
+			check(fmt.Sprintf("a blob and %q at byte %d", space, at), slices.Insert(bytes.Clone(blob), at, []byte(space)...))
+		}
+	}
+	named := string(p.join(map[string][]byte{"name1": p.marshal(1), "name2": p.marshal(2), "name3": p.marshal(3)}))
+	for _, rename := range [][]string{
+		{"name1", "name2"}, {"name2", "name1"}, {"name3", "name2"}, {"name2", "name3"}, {"name1", "name2", "name2", "name1"}, {"name2", "name3", "name3", "name2"},
+	} {
+		check(fmt.Sprintf("a blob with names changed, %q", rename), []byte(strings.NewReplacer(rename...).Replace(named)))
 	}
 	garbage([][]byte{blob, p.join(map[string][]byte{"a": p.marshal(1)}), p.join(nil)}, func(data []byte) {
 		check(fmt.Sprintf("damaged data, % .60x", data), data)

@@ -5,13 +5,16 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/seed-a7bee19b/session/codec"
@@ -46,6 +49,38 @@ var codecMutants = []mutant{
 	{"join empties the map", "Slices"},
 	{"split clears data", "Slices"},
 	{"one buffer for all", "Concurrent"},
+	{"drops nil from a map", "RoundTrip"},
+	{"nil pointer is zero", "RoundTrip"},
+	{"nil is nothing", "RoundTrip"},
+	{"large integers lose digits", "RoundTrip"},
+	{"nan is zero", "Fidelity"},
+	{"mends text", "Fidelity"},
+	{"as encoding/json does", "Fidelity"},
+	{"leaves out a channel", "MarshalRefuses"},
+	{"leaves out a function within", "MarshalRefuses"},
+	{"wraps integers", "UnmarshalRefuses"},
+	{"wraps negative integers", "UnmarshalRefuses"},
+	{"wraps integers in a list", "UnmarshalRefuses"},
+	{"cuts a fraction", "UnmarshalRefuses"},
+	{"unmarshal takes a name twice", "UnmarshalRefuses"},
+	{"unmarshal takes spaces before", "UnmarshalRefuses"},
+	{"unmarshal takes spaces after", "UnmarshalRefuses"},
+	{"unmarshal takes spaces within", "UnmarshalRefuses"},
+	{"join drops nil", "SplitReturns"},
+	{"split takes names twice", "SplitRefuses"},
+	{"split takes spaces before", "SplitRefuses"},
+	{"split takes spaces after", "SplitRefuses"},
+	{"marshal uses a buffer again", "Results"},
+	{"marshal remembers", "Results"},
+	{"join uses a buffer again", "Results"},
+	{"split remembers", "Results"},
+	{"values reach into the next", "Results"},
+	{"unmarshal remembers", "Results"},
+	{"marshal quotes the value", "Errors"},
+	{"unmarshal quotes the value", "Errors"},
+	{"repeats what a method says", "Errors"},
+	{"split quotes the data", "Errors"},
+	{"join quotes a name", "Errors"},
 }
 
 func TestCodecMutants(t *testing.T) {
@@ -70,9 +105,30 @@ func TestCodecMutants(t *testing.T) {
 // values, then name and value of each, with their lengths, in order.
 type modelCodec struct {
 	codec.JSON
-	bug  string
-	last atomic.Value
-	sink []byte
+	bug   string
+	last  atomic.Value
+	mu    sync.Mutex
+	sink  []byte
+	kept  map[string][]byte
+	maps  map[string]map[string]int
+	blobs map[string]map[string][]byte
+}
+
+func (c *modelCodec) keep(name string, data []byte) {
+	if c.kept == nil {
+		c.kept = make(map[string][]byte)
+	}
+	c.kept[name] = data
+}
+
+// wrap takes what does not fit into a T for what is left of it.
+func wrap[T int8 | uint](data []byte, v any, err error) error {
+	var n int64
+	if small, ok := v.(*T); ok && err != nil && json.Unmarshal(data, &n) == nil {
+		*small = T(n)
+		return nil
+	}
+	return err
 }
 
 var errModelCodec = errors.New("model: bad data")
@@ -111,6 +167,78 @@ func (c *modelCodec) Marshal(v any) ([]byte, error) {
 			out[0] = '{'
 			return append(out, '}'), nil
 		}
+	case "drops nil from a map":
+		if m, ok := v.(map[string]any); ok {
+			v = maps.Clone(m)
+			maps.DeleteFunc(v.(map[string]any), func(_ string, v any) bool { return v == nil })
+		}
+	case "nil pointer is zero":
+		if p, ok := v.(*int); ok && p == nil {
+			v = 0
+		}
+	case "nil is nothing":
+		if v == nil {
+			return []byte{}, nil
+		}
+	case "large integers lose digits":
+		if list, ok := v.([]int64); ok {
+			v = slices.Collect(func(yield func(float64) bool) {
+				for _, n := range list {
+					yield(float64(n))
+				}
+			})
+		}
+	case "nan is zero":
+		if f, ok := v.(float64); ok && f != f {
+			v = 0
+		}
+	case "mends text":
+		if s, ok := v.(string); ok {
+			v = strings.ToValidUTF8(s, "?")
+		}
+	case "as encoding/json does":
+		if kind == reflect.Struct {
+			return json.Marshal(v)
+		}
+	case "leaves out a channel":
+		if kind == reflect.Struct && reflect.TypeOf(v).NumField() == 2 && reflect.TypeOf(v).Field(1).Type.Kind() == reflect.Chan {
+			v = map[string]any{"A": reflect.ValueOf(v).Field(0).Interface()}
+		}
+	case "leaves out a function within":
+		if m, ok := v.(map[string]any); ok && m["a"] != nil && reflect.TypeOf(m["a"]).Kind() == reflect.Func {
+			v = map[string]any{}
+		}
+	case "marshal uses a buffer again":
+		data, err := c.JSON.Marshal(v)
+		if _, ok := v.(string); !ok || err != nil {
+			return data, err
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(data) == 13 { // "first value", "second one!"
+			c.sink = append(c.sink[:0], data...)
+			return c.sink, nil
+		}
+		return data, nil
+	case "marshal remembers":
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if list, ok := v.([]string); ok && len(list) == 2 {
+			if c.kept[list[0]] == nil {
+				data, err := c.JSON.Marshal(v)
+				if err != nil {
+					return nil, err
+				}
+				c.keep(list[0], data)
+			}
+			return c.kept[list[0]], nil
+		}
+	case "marshal quotes the value":
+		data, err := c.JSON.Marshal(v)
+		if err != nil {
+			err = fmt.Errorf("model: %v: %w", v, err)
+		}
+		return data, err
 	case "marshal empties the map":
 		if m, ok := v.(map[string]int); ok && len(m) == 1 {
 			defer clear(m)
@@ -140,6 +268,57 @@ func (c *modelCodec) Unmarshal(data []byte, v any) error {
 		if _, ok := v.(*int); ok && string(data) == `"text"` {
 			return nil
 		}
+	case "wraps integers":
+		return wrap[int8](data, v, err)
+	case "wraps negative integers":
+		return wrap[uint](data, v, err)
+	case "wraps integers in a list":
+		var wide []int64
+		if list, ok := v.(*[]int8); ok && err != nil && c.JSON.Unmarshal(data, &wide) == nil {
+			for _, n := range wide {
+				*list = append(*list, int8(n))
+			}
+			return nil
+		}
+	case "cuts a fraction":
+		var f float64
+		if n, ok := v.(*int); ok && n != nil && err != nil && c.JSON.Unmarshal(data, &f) == nil {
+			*n = int(f)
+			return nil
+		}
+	case "unmarshal takes a name twice":
+		if _, ok := v.(*map[string]any); ok && err != nil && !bytes.ContainsAny(data, " \t\n") {
+			return json.Unmarshal(data, v)
+		}
+	case "unmarshal takes spaces before":
+		return c.JSON.Unmarshal(bytes.TrimLeft(data, " "), v)
+	case "unmarshal takes spaces after":
+		return c.JSON.Unmarshal(bytes.TrimRight(data, "\r\n"), v)
+	case "unmarshal takes spaces within":
+		var b bytes.Buffer
+		if _, ok := v.(*[]int); ok && err != nil && json.Compact(&b, data) == nil {
+			return c.JSON.Unmarshal(b.Bytes(), v)
+		}
+	case "unmarshal remembers":
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if m, ok := v.(*map[string]int); ok && err == nil && len(*m) == 1 {
+			if c.maps[string(data)] == nil {
+				if c.maps == nil {
+					c.maps = map[string]map[string]int{}
+				}
+				c.maps[string(data)] = *m
+			}
+			*m = c.maps[string(data)]
+		}
+	case "unmarshal quotes the value":
+		if err != nil {
+			return fmt.Errorf("model: %s: %w", data, err)
+		}
+	case "repeats what a method says":
+		if _, ok := v.(*codecTelling); ok {
+			return json.Unmarshal(data, v)
+		}
 	case "unmarshal panics at nothing":
 		_ = data[0]
 	case "unmarshal panics at no pointer":
@@ -158,12 +337,27 @@ func (c *modelCodec) Unmarshal(data []byte, v any) error {
 	return err
 }
 
-func (c *modelCodec) Join(values map[string][]byte) ([]byte, error) {
+func (c *modelCodec) Join(values map[string][]byte) (blob []byte, _ error) {
 	names := slices.Sorted(maps.Keys(values))
 	if c.bug == "join in map order" {
 		names = slices.Collect(maps.Keys(values))
 	}
-	blob := binary.BigEndian.AppendUint32(nil, uint32(len(names)))
+	if c.bug == "join drops nil" {
+		names = slices.DeleteFunc(names, func(name string) bool { return string(values[name]) == "null" })
+	}
+	if c.bug == "join quotes a name" && !utf8.ValidString(strings.Join(names, "")) {
+		return nil, fmt.Errorf("model: %q", names)
+	}
+	var start []byte
+	if c.bug == "join uses a buffer again" {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(names) == 3 && len(values[names[0]]) == 9 {
+			defer func() { c.sink = blob }()
+			start = c.sink[:0]
+		}
+	}
+	blob = binary.BigEndian.AppendUint32(start, uint32(len(names)))
 	for _, name := range names {
 		value := values[name]
 		if c.bug == "join trims names" {
@@ -181,6 +375,36 @@ func (c *modelCodec) Join(values map[string][]byte) ([]byte, error) {
 }
 
 func (c *modelCodec) Split(data []byte) (map[string][]byte, error) {
+	switch c.bug {
+	case "split takes spaces before":
+		data = bytes.TrimLeft(data, " ")
+	case "split takes spaces after":
+		data = bytes.TrimRight(data, "\r\n")
+	case "split remembers":
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.blobs[string(data)] == nil {
+			values, err := c.split(data)
+			if err != nil || len(values) != 3 {
+				return values, err
+			}
+			if c.blobs == nil {
+				c.blobs = map[string]map[string][]byte{}
+			}
+			c.blobs[string(data)] = values
+		}
+		return c.blobs[string(data)], nil
+	case "split quotes the data":
+		values, err := c.split(data)
+		if err != nil {
+			err = fmt.Errorf("model: %q: %w", data, err)
+		}
+		return values, err
+	}
+	return c.split(data)
+}
+
+func (c *modelCodec) split(data []byte) (map[string][]byte, error) {
 	rest := data
 	if len(rest) < 4 {
 		if len(rest) == 0 && c.bug == "split of nothing is empty" {
@@ -216,6 +440,13 @@ func (c *modelCodec) Split(data []byte) (map[string][]byte, error) {
 				return values, nil
 			}
 			return nil, errModelCodec
+		}
+		if c.bug == "values reach into the next" {
+			end := len(data) - len(rest)
+			value = data[end-len(value) : end]
+		}
+		if i > 0 && before == string(name) && c.bug == "split takes names twice" {
+			continue
 		}
 		if i > 0 && before >= string(name) && c.bug != "split takes any order" && c.bug != "join in map order" {
 			return nil, errModelCodec
