@@ -153,11 +153,11 @@ func TestSessionctlSessions(t *testing.T) {
 		}
 
 		var stats struct {
-			Total, Live, Locked int
-			Projection          any
+			Total, Live, Locked, Moved int
+			Projection                 any
 		}
 		o.must(t, &stats, "", "stats", "--json")
-		if stats.Total != 6 || stats.Live != 6 || stats.Locked != 1 || (stats.Projection != nil) != (a.Store == dynamoStore.name) {
+		if stats.Total != 6 || stats.Live != 5 || stats.Moved != 1 || stats.Locked != 1 || (stats.Projection != nil) != (a.Store == dynamoStore.name) {
 			t.Errorf("got %+v", stats)
 		}
 		o.must(t, nil, "", "stats")

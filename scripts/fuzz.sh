@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the root module for FUZZTIME (default 30s), as
-# many at a time as FUZZJOBS (default 2) says, one worker each.
+# Runs every fuzz target of every module for FUZZTIME (default 30s), as many at
+# a time as FUZZJOBS (default 2) says, one worker each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,10 +9,9 @@ jobs=${FUZZJOBS:-2}
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
-# "folder target" per line, of the root module only.
+# "folder target" per line.
 targets=$(
-  go list -f '{{$d := .Dir}}{{range .TestGoFiles}}{{$d}}/{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$d}}/{{.}}{{"\n"}}{{end}}' ./... |
-    grep . | while read -r file; do
+  find . -name '*_test.go' -not -path './.*' | sort | while read -r file; do
     sed -nE "s|^func (Fuzz[A-Za-z0-9_]*)\(.*|$(dirname "$file") \1|p" "$file"
   done
 )

@@ -38,24 +38,13 @@ type input struct {
 	r   io.Reader
 }
 
-// Read may leave a goroutine behind, which ends with the program.
 func (in *input) Read(p []byte) (int, error) {
-	type result struct {
-		data []byte
-		err  error
-	}
-	read := make(chan result, 1)
-	go func() {
+	data, err := within(in.ctx, func() ([]byte, error) {
 		data := make([]byte, len(p)) // p is the caller's again when ctx ends
 		n, err := in.r.Read(data)
-		read <- result{data[:n], err}
-	}()
-	select {
-	case r := <-read:
-		return copy(p, r.data), r.err
-	case <-in.ctx.Done():
-		return 0, in.ctx.Err()
-	}
+		return data[:n], err
+	})
+	return copy(p, data), err
 }
 
 // readLine returns a line; what ends without one is as good as an empty line.

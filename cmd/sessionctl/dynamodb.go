@@ -53,7 +53,10 @@ func (a *app) awsConfig(ctx context.Context) (cfg aws.Config, endpoint string, e
 	if a.profile != "" {
 		opts = append(opts, config.WithSharedConfigProfile(a.profile))
 	}
-	cfg, err = config.LoadDefaultConfig(ctx, opts...)
+	cfg, err = within(ctx, func() (aws.Config, error) { return config.LoadDefaultConfig(ctx, opts...) }) // which reads files
+	if ctx.Err() != nil {
+		return cfg, "", context.Cause(ctx)
+	}
 	if err != nil {
 		return cfg, "", &profileError{err}
 	}

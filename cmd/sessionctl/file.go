@@ -45,6 +45,27 @@ func readFile(ctx context.Context, path string, most int64) ([]byte, error) {
 	return data, nil
 }
 
+// within is f, which does not end with ctx by itself. It may leave a goroutine
+// behind, which ends with the program.
+func within[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := f()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
 func readable(info fs.FileInfo, err error) error {
 	if err != nil {
 		return err

@@ -108,6 +108,25 @@ func TestPipeOfPrices(t *testing.T) {
 	}
 }
 
+// TestPipeOfAWS has the files of the AWS command line not end to be read.
+func TestPipeOfAWS(t *testing.T) {
+	path := oddFiles(t)["pipe"]
+	for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, path)
+			got := sessionctl(t.Context(), "table", "check", "--endpoint=http://127.0.0.1:1", "--timeout=20ms")
+			if got.code != codeFailed || !strings.Contains(got.stderr, "the time of --timeout is over") {
+				t.Errorf("got %+v", got)
+			}
+		})
+		w, err := os.OpenFile(path, os.O_RDWR, 0) // lets go what waits for it
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+	}
+}
+
 // TestResumeReplaced has the file become a link while the sweep runs.
 func TestResumeReplaced(t *testing.T) {
 	dir := t.TempDir()

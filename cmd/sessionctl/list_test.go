@@ -60,7 +60,9 @@ func (f *fakeTable) scan(body map[string]any) (int, any) {
 	}
 	prefix := ""
 	if values, ok := body["ExpressionAttributeValues"].(object); ok {
-		prefix, _ = values[":prefix"].(object)["S"].(string)
+		if v, ok := values[":prefix"].(object); ok {
+			prefix, _ = v["S"].(string)
+		}
 	}
 	var items []object
 	reply := object{}

@@ -69,7 +69,7 @@ type fakeDynamoDB struct {
 
 type answer func(body map[string]any) (status int, reply any)
 
-func newFakeDynamoDB(t *testing.T, does map[string]answer) *fakeDynamoDB {
+func newFakeDynamoDB(t testing.TB, does map[string]answer) *fakeDynamoDB {
 	f := &fakeDynamoDB{does: does}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)

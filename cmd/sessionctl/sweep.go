@@ -175,7 +175,10 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	report, err := sweeper.Sweep(ctx, opts)
 	meter.close()
 	if errors.Is(err, dynamodb.ErrResume) {
-		return usageError("--resume: %s: %w: name another file, or remove it to begin anew", f.resume, err)
+		return &wordsError{
+			what: sentence(fmt.Sprintf("--resume: %s: %s", f.resume, plain(err))),
+			todo: "Name another file, or remove it to begin anew.", err: err,
+		}
 	}
 	if err != nil && ctx.Err() == nil && !outOfTime(ctx, err) && report.Scanned == 0 {
 		return err // nothing was done, so nothing is to be reported

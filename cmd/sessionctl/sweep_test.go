@@ -252,3 +252,70 @@ func TestSweepRedis(t *testing.T) {
 		t.Errorf("got %v, %+v", err, got)
 	}
 }
+
+// TestSweepResumeUnusable is given files of which the sweep would not be one.
+// They stay, and nothing is looked at.
+func TestSweepResumeUnusable(t *testing.T) {
+	f := newFakeDynamoDB(t, expiredTable(10))
+	path := filepath.Join(t.TempDir(), "sweep")
+	begun := func(segments, more string) string {
+		return fmt.Sprintf(`{"version":1,"table":"sessions","key_attribute":"id","cutoff":1700000000,"grace":60000000000,"segments":%s,"tally":{"scanned":5}%s}`, segments, more)
+	}
+	for name, tt := range map[string]struct {
+		point string
+		says  string
+	}{
+		"all done":      {begun(`[{"done":true},{"done":true}]`, ""), "nothing is left to do"},
+		"no segments":   {begun(`[]`, ""), "0 segments"},
+		"another table": {strings.Replace(begun(`[{}]`, ""), "sessions", "others", 1), "begun with --table others"},
+		"another key":   {strings.Replace(begun(`[{}]`, ""), `"id"`, `"sid"`, 1), "--key-attribute sid"},
+		"a prefix":      {begun(`[{}]`, `,"key_prefix":"x"`), "another --key-prefix"},
+		"dry":           {begun(`[{}]`, `,"dry_run":true`), "--dry-run true"},
+		"later":         {strings.Replace(begun(`[{}]`, ""), "1700000000", "99999999999", 1), "in the future"},
+		"version":       {strings.Replace(begun(`[{}]`, ""), `"version":1`, `"version":2`, 1), "version is 2"},
+		"empty":         {"", "was not written by this command"},
+		"cut":           {begun(`[{}]`, "")[:50], "not a checkpoint"},
+		"text":          {"here", "not a checkpoint"},
+		"counters":      {strings.Replace(begun(`[{}]`, ""), `"scanned":5`, `"write_units":1e308`, 1), "larger than any"},
+	} {
+		data, err := json.Marshal(checkpoint{Format: 1, Table: "sessions", Region: "us-east-1", Endpoint: f.URL, Checkpoint: []byte(tt.point)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := sessionctl(t.Context(), "sweep", "--endpoint", f.URL, "--resume", path, "--quiet")
+		if got.code == codeDone || got.code == codeStopped || got.stdout != "" || !strings.Contains(got.stderr, tt.says) || !strings.Contains(got.stderr, "remove it to begin anew") {
+			t.Errorf("%s: got %+v", name, got)
+		}
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, op := range f.sent {
+		if op != "DescribeTable" {
+			t.Errorf("%s was sent", op)
+		}
+	}
+	if got := sessionctl(t.Context(), "sweep", "--endpoint", f.URL, "--resume="); got.code != codeUsage {
+		t.Errorf("without a name: got %+v", got)
+	}
+}
+
+// TestSweepClockAhead saves what it has done also if the file was last written
+// by a clock that was ahead.
+func TestSweepClockAhead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sweep")
+	s := &dynamoStore{table: "sessions"}
+	data, err := json.Marshal(checkpoint{Format: 1, Table: "sessions", Saved: time.Now().Add(time.Hour), Checkpoint: []byte("here")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := loadCheckpoint(t.Context(), path, s); err != nil || time.Since(c.Saved) < time.Second {
+		t.Errorf("got %+v, %v", c, err)
+	}
+}

@@ -558,7 +558,8 @@ func (m *model) rows() {
 	if m.s.AbsoluteTimeout > 0 {
 		used = min(used, m.s.AbsoluteTimeout)
 	}
-	const markerLife = 10 * time.Minute
+	// A marker is there as long as the old ID would have been good.
+	markerLife := max(life, 10*time.Minute)
 	at := func(n float64, lives ...time.Duration) float64 {
 		var hours float64 // their sum may be more than a Duration holds
 		for _, d := range lives {

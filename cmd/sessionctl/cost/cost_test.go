@@ -209,6 +209,11 @@ func TestRows(t *testing.T) {
 	if scan.ReadUnits < 1 || deletions.Requests != 730 || deletions.WriteUnits != 730 {
 		t.Errorf("got %+v, %+v", scan, deletions)
 	}
+	// The old ID of a login is there as long as the session would have been.
+	e = compute(t, cost.Workload{Requests: 2 * 730, Mix: cost.Mix{New: 1, Login: 1}}, cost.Settings{})
+	if e.Rows < 100 || e.Rows > 100.2 {
+		t.Errorf("got %v rows, want 100", e.Rows)
+	}
 	// A number of rows that is given is taken.
 	e = compute(t, cost.Workload{Requests: 730, Mix: cost.Mix{New: 1}, Rows: 10e6}, cost.Settings{SweepEvery: 24 * time.Hour})
 	if want := 10e6 * 881 / (1 << 30); math.Abs(e.StorageGB-want) > 1e-3 {
