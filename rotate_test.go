@@ -84,7 +84,7 @@ func TestNothingBetweenTheTwoWrites(t *testing.T) {
 // TestContextEndedBefore: a client whose context has ended may wait all the
 // same, and one that does not must have lost nothing.
 func TestContextEndedBefore(t *testing.T) {
-	for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
+	for _, mode := range []session.Mode{session.Merge, session.LastWrite, session.Exclusive} {
 		for _, tt := range []struct {
 			name  string
 			user  string // of the session, which is new if it is "new"
@@ -125,7 +125,7 @@ func TestContextEndedBefore(t *testing.T) {
 					}
 				}
 				if tt.old {
-					s := open(t, m, token)
+					s := open(t, m, token) // at once: nobody has its lock
 					got, err := note.Get(s)
 					user, uerr := s.User()
 					if check(t, errors.Join(err, uerr)); got != "cart" || user != tt.user {
