@@ -266,9 +266,7 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 			return nil
 		}
 		s.set(func() { s.discard(); s.closed = true })
-		err := s.outcome(s.save(ctx, limits{}))
-		s.exchange.announce() // of a rotation whose outcome was not known
-		return err
+		return s.outcome(s.save(ctx, limits{}))
 	})
 }
 
