@@ -406,7 +406,7 @@ func (s *Session) create(ctx context.Context) error {
 // when the session has been ended by then must not be one that anybody has the
 // ID of.
 func (m *core) create(ctx context.Context, rec Record) (token, key string, v Version, err error) {
-	const most = 3
+	const most = 5
 	var abandoned []string
 	for {
 		token = newToken()

@@ -138,15 +138,15 @@ func (s *Session) undo(ctx context.Context, mv *move, err error) error {
 	return err
 }
 
-// remove deletes a record that is of no use to anybody, also for a caller whose
-// context has ended. If it cannot, the record waits for its deadline.
+// remove deletes a record that is of no use to anybody, and does not take long
+// over it for a caller whose context has ended. If it cannot, the record waits
+// for its deadline.
 func (m *core) remove(ctx context.Context, key string) {
-	const most = time.Second
 	if ctx.Err() != nil {
-		ctx = context.WithoutCancel(ctx)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
 	}
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
 	_ = m.delete(ctx, key)
 }
 
