@@ -86,8 +86,14 @@ func TestLateCreate(t *testing.T) {
 func TestLateAfterTheEnd(t *testing.T) {
 	end := func(t *testing.T, b session.Leaser, key string) {
 		t.Helper()
+		rec, err := b.Load(t.Context(), key)
+		if errors.Is(err, session.ErrNotFound) {
+			return // DynamoDB Local removes what has expired within seconds
+		}
 		past := time.Unix(0, 0)
-		_, err := b.Save(t.Context(), key, session.Record{Created: past, Expires: past, Version: load(t, b, key).Version})
+		if err == nil {
+			_, err = b.Save(t.Context(), key, session.Record{Created: past, Expires: past, Version: rec.Version})
+		}
 		if err != nil && !errors.Is(err, session.ErrNotFound) {
 			t.Errorf("ending: %v", err)
 		}
