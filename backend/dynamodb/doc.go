@@ -6,6 +6,7 @@
 //
 //	Load     GetItem      1 RCU per 4 KB of the item, half with EventuallyConsistentReads
 //	Save     UpdateItem   1 WCU per KB of the larger of the old and the new item
+//	  ending DeleteItem   1 WCU per KB of the item, for a Save whose Expires has passed
 //	Touch    UpdateItem   1 WCU per KB of the item, though it moves one attribute only
 //	Delete   DeleteItem   1 WCU per KB of the item, 1 if there is none
 //	Acquire  UpdateItem   1 WCU per KB of the item; reading it with that is free
@@ -17,7 +18,11 @@
 // request, and billed if it reached the table. A refusal that comes without
 // the stored item costs one GetItem more, to tell a missing record from an
 // engine that ignores ReturnValuesOnConditionCheckFailure, until the first
-// item has come with a refusal: DynamoDB sends it always.
+// item has come with a refusal: DynamoDB sends it always. There are three more
+// cases of two requests: an eventually consistent read that finds nothing, or
+// what has expired, is followed by a consistent one; a Save with KeepLater that
+// finds a later Expires is sent again; and a call that finds an expired item,
+// other than Load and Extend, removes it with a DeleteItem before it says so.
 //
 // # The item
 //
@@ -37,8 +42,12 @@
 //
 // TTL deletes expired items days late. No call takes an expired item for a
 // live one until then: Save and Touch carry the clock of this machine in
-// their condition, and the Manager looks at the deadline after a Load. Keep
-// the clocks of all machines within a second of each other.
+// their condition, and the Manager looks at the deadline after a Load. A Save
+// that was sent before the deadline, and arrives after it, carries a time at
+// which the session was alive. So whoever is told that it has expired removes
+// it first, on condition that it still has. A clock that is ahead ends sessions
+// early, and for everybody: keep the clocks of all machines within a second of
+// each other.
 //
 // # Locks
 //
@@ -83,14 +92,23 @@
 // before the retry, nobody can know: the error says so, and is not
 // [session.ErrConflict].
 //
-// No condition helps against a create that was given up, succeeded in its
-// retry, and comes through only after a Delete: it would create once more.
-// The request would have to be under way for longer than the session lived.
-// In the same way, a Save that met a lock in its retry, and failed with
-// [session.ErrLocked], could come through when the lock has been released.
+// A request whose response did not come may still be under way, and arrive
+// when its sender has given up. Nothing that was said by then is undone by it.
+// A retry that finds the record as it was, but locked, does not fail with
+// [session.ErrLocked], as the lock may be freed before the first attempt
+// arrives: the error says that it is not known whether it was applied. No
+// condition helps a create, which could arrive after a Delete. So it is not
+// sent again once an attempt may have been applied, and fails; the Manager then
+// makes the session under another key, as nobody has the first one.
+//
+// What answers in the place of DynamoDB, a proxy with a page or with nothing,
+// is not taken for DynamoDB: an answer has status 200, the Content-Type of the
+// request, and a JSON object with what was asked for. Anything else is retried
+// like an answer that was lost.
 //
 // Acquire draws the 16 bytes of its lock, so that its retry recognises it and
-// succeeds with the lease that the first attempt got. The retry of an Extend
+// succeeds with the lease that the first attempt got. An attempt that arrives
+// late locks until ttl after it was sent, and not longer. The retry of an Extend
 // renews once more. The retry of a Release that finds the lock gone succeeds.
 //
 // # Sweeping

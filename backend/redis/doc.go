@@ -63,10 +63,17 @@
 // A write draws a random token, which becomes the first one in the version.
 // When the response to a write is lost, its retry finds the token in the
 // version, and succeeds without writing again. If the token is not there, and
-// would have to be, the call is a conflict. In the one case left, a lost
-// response followed by 128 or more writes of others, or by 50 s, before the
-// retry, nobody can know: the error says so, and is not [session.ErrConflict].
-// Locks have tokens for the same reason.
+// would have to be, the call is a conflict. In the cases left nobody can know,
+// and the error says so and is none of the sentinels: a lost response followed
+// by 128 or more writes of others, or by 50 s, before the retry; and a retry
+// that finds the record as it was, but locked, as the first attempt may still
+// be under way, and arrive when the lock has been freed. A Save that creates is
+// not retried at all once it may have been carried out, as it could arrive
+// after a Delete: the Manager then makes the session under another key.
+// A reply that no script makes, such as that of a proxy, counts as none.
+// Locks have tokens for the same reason. An Acquire that arrives when its caller
+// has given up locks until ttl from then, unless its lock was the last one and
+// has been freed.
 //
 // A call ends with its context. go-redis does not look at a context while it
 // waits for an answer, except, with ContextTimeoutEnabled, at its deadline. So
@@ -122,6 +129,13 @@
 // the volatile ones too since every session has a time to live: a visitor is
 // logged out, and no error is seen anywhere. Use noeviction, and a server that
 // is not a cache for something else.
+//
+// # When the memory is full
+//
+// With noeviction a server that has reached maxmemory refuses what could take
+// more: new sessions, changes and locks fail with its error. Sessions that are
+// there are still read, their deadlines are moved, their locks renewed and
+// freed, and they can be ended and deleted.
 //
 // # Servers
 //

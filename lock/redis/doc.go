@@ -33,6 +33,7 @@
 // the token of the first attempt, and succeeds. No token helps against a
 // request to lock that was given up, succeeded in its retry, and comes through
 // only after Release: the lock is then taken once more, until its lease ends.
+// A reply that no script makes, such as that of a proxy, counts as none.
 //
 // A call ends with its context. go-redis does not look at a context while it
 // waits for an answer, except, with ContextTimeoutEnabled, at its deadline. So

@@ -396,3 +396,73 @@ func TestPermissions(t *testing.T) {
 	wantNil(t, held.Extend(t.Context(), time.Minute), "Extend")
 	wantNil(t, held.Release(t.Context()), "Release")
 }
+
+// scripted answers every command with the same reply.
+type scripted struct{ reply any }
+
+func (s scripted) Eval(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
+	cmd := redis.NewCmd(ctx)
+	if s.reply == nil {
+		cmd.SetErr(redis.Nil)
+	}
+	cmd.SetVal(s.reply)
+	return cmd
+}
+
+func (s scripted) EvalSha(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
+	return s.Eval(ctx, "", nil)
+}
+
+// Something answers in the place of the server, and that is no answer.
+func TestImpostors(t *testing.T) {
+	for _, reply := range []any{nil, "OK", int64(1), []any{}, []any{nil}, []any{"OK"}, []any{"ok", "ok"}, []any{"locked"}, []any{int64(1)}} {
+		l, err := New(scripted{reply}, Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &held{client: l.client, key: "k", token: newToken()}
+		for name, call := range map[string]func() error{
+			"Acquire": func() error { _, err := l.Acquire(t.Context(), "k", time.Minute); return err },
+			"Extend":  func() error { return h.Extend(t.Context(), time.Minute) },
+			"Release": func() error { return h.Release(t.Context()) },
+		} {
+			if err := call(); err == nil || errors.Is(err, session.ErrLocked) || errors.Is(err, session.ErrConflict) {
+				t.Errorf("%s answered with %v: %v", name, reply, err)
+			}
+		}
+	}
+}
+
+// A server whose memory is full still frees and renews locks.
+func TestOutOfMemory(t *testing.T) {
+	addr, stop, err := startServer("--maxmemory-policy", "noeviction")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	client := redis.NewClient(&redis.Options{Addr: addr})
+	closeLater(t, client)
+	l, err := New(client, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := l.Acquire(t.Context(), "k", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Acquire(t.Context(), "k2", time.Minute); err == nil || errors.Is(err, session.ErrLocked) {
+		t.Errorf("Acquire: %v", err)
+	}
+	if err := h.Extend(t.Context(), time.Hour); err != nil {
+		t.Errorf("Extend: %v", err)
+	}
+	if err := h.Release(t.Context()); err != nil {
+		t.Errorf("Release: %v", err)
+	}
+	if n := client.Exists(t.Context(), DefaultPrefix+"k").Val(); n != 0 {
+		t.Error("the lock is there")
+	}
+}

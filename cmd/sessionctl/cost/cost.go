@@ -497,8 +497,11 @@ func (m *model) requests() {
 	m.each(mix.Gone, func(n float64, _ int) {
 		if exclusive {
 			m.add(acquire, n, 0, WriteUnits(0))
-		} else {
-			m.add(load, n, m.readUnits(0), 0)
+			return
+		}
+		m.add(load, n, m.readUnits(0), 0)
+		if m.s.EventuallyConsistentReads { // then a consistent one has the last word
+			m.add(load, n, ReadUnits(0), 0)
 		}
 	})
 }
