@@ -120,7 +120,7 @@ func TestBackend(t *testing.T, backend Backend) {
 		waits := rule.waits && backend.Advance == nil
 		tests = append(tests, subtest{rule.name, waits, rule.alone, func(t *testing.T, res *results) {
 			t.Helper()
-			if waits && (!rule.fails || backend.Fail == nil) {
+			if waits && !rule.own {
 				rule.test(t, backend, clients, patience, res)
 			} else {
 				rule.test(t, backend, backend.clients(t, backend.New(t)), patience, res)
@@ -167,7 +167,7 @@ type backendRule struct {
 	quotes []string
 	needs  func(Backend) bool // nil: nothing
 	waits  bool               // for records to expire or leases to run out
-	fails  bool               // makes the store fail, if it can
+	own    bool               // needs clients of its own, as it makes their store fail or keeps back what they send
 	alone  bool               // is a race that needs the machine for itself
 	wide   bool               // looks at so much that it fails beside other rules
 	run    func(*probe)

@@ -121,14 +121,14 @@ var leaserRules = []backendRule{
 	{name: "DoneContextAcquire", run: leasing(ruleDoneContextAcquire), quotes: doneContext},
 	{name: "DoneContextExtend", run: leasing(ruleDoneContextExtend), quotes: doneContext},
 	{name: "DoneContextRelease", run: leasing(ruleDoneContextRelease), quotes: doneContext},
-	{name: "ContextEndsLease", run: leasing(ruleContextEndsLease), fails: true, quotes: []string{
+	{name: "ContextEndsLease", run: leasing(ruleContextEndsLease), own: true, quotes: []string{
 		"What Backend demands of every method applies here too.",
 		"Once ctx is done it MUST return promptly,",
 	}},
 	{name: "StoreFailureLease", run: leasing(ruleStoreFailureLease), quotes: []string{
 		"What Backend demands of every method applies here too.",
 		"A failure of the store MUST be returned as an error that is none of the sentinels of this package;",
-	}, needs: canFail, fails: true},
+	}, needs: canFail, own: true},
 	{name: "RaceAcquire", run: leasing(ruleRaceAcquire), quotes: []string{
 		"Of several at once, at most one MUST succeed.",
 	}},

@@ -119,12 +119,12 @@ var backendRules = []backendRule{
 	{name: "DoneContextSave", run: ruleDoneContextSave, quotes: doneContext},
 	{name: "DoneContextTouch", run: ruleDoneContextTouch, quotes: doneContext},
 	{name: "DoneContextDelete", run: ruleDoneContextDelete, quotes: doneContext},
-	{name: "ContextEnds", run: ruleContextEnds, fails: true, quotes: []string{
+	{name: "ContextEnds", run: ruleContextEnds, own: true, quotes: []string{
 		"Once ctx is done it MUST return promptly,",
 	}},
 	{name: "StoreFailure", run: ruleStoreFailure, quotes: []string{
 		"A failure of the store MUST be returned as an error that is none of the sentinels of this package; above all it is never ErrNotFound.",
-	}, needs: canFail, fails: true},
+	}, needs: canFail, own: true},
 	{name: "Clients", run: ruleClients, quotes: []string{
 		"its effect MUST be linearizable per key and durable, as far as the store is, when it returns:",
 	}},

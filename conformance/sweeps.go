@@ -83,7 +83,7 @@ var sweeperRules = []backendRule{
 	{name: "DoneContextSweep", run: sweeping(ruleDoneContextSweep), waits: true, quotes: append(doneContext,
 		"What Backend says about contexts and failures applies to Sweep.",
 	)},
-	{name: "ContextEndsSweep", run: sweeping(ruleContextEndsSweep), waits: true, fails: true, quotes: []string{
+	{name: "ContextEndsSweep", run: sweeping(ruleContextEndsSweep), waits: true, own: true, quotes: []string{
 		"What Backend says about contexts and failures applies to Sweep.",
 		"Once ctx is done it MUST return promptly,",
 		everyRecord,
@@ -92,16 +92,16 @@ var sweeperRules = []backendRule{
 		"What Backend says about contexts and failures applies to Sweep.",
 		"A failure of the store MUST be returned as an error that is none of the sentinels of this package;",
 		"Without OnError it MUST end at the first.",
-	}, needs: canFail, fails: true},
+	}, needs: canFail, own: true},
 	{name: "SweepOnError", run: sweeping(ruleSweepOnError), waits: true, quotes: []string{
 		"It MUST hand opts.OnError each error that cost it a page or a record,",
 		"else it ends with what OnError returns.",
-	}, needs: canFail, fails: true},
+	}, needs: canFail, own: true},
 	{name: "SweepGoesOn", run: sweeping(ruleSweepGoesOn), waits: true, quotes: []string{
 		"It MUST hand opts.OnError each error that cost it a page or a record, and go on after a nil from it, as far as it knows what comes next: " +
 			"the records of a page that could not be read are in no count of the report, and the sweep has not come to its end.",
 		"If it returns nil the sweep goes on, and does not return that error at its end;",
-	}, needs: canFail, fails: true},
+	}, needs: canFail, own: true},
 	{name: "RaceSweep", run: sweeping(ruleRaceSweep), quotes: []string{
 		"It MUST NOT delete a record that is live, or whose lock is live, at the moment of the deletion, whatever it was when it was found:",
 	}},
