@@ -38,6 +38,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -304,6 +305,23 @@ func (p *probe) soon() time.Time {
 		life = time.Hour
 	}
 	return p.now().Truncate(time.Second).Add(life)
+}
+
+// inTime does what has to be done before a deadline for which rules can wait,
+// and returns that. On a machine that is so busy that it came too late, f is
+// called again, with another suffix for its keys and more time.
+func (p *probe) inTime(f func(suffix string, soon time.Time) error) (suffix string, soon time.Time) {
+	p.Helper()
+	for more := time.Duration(0); ; more = 2*more + 2*time.Second {
+		suffix, soon = fmt.Sprint(" ", more), p.soon().Add(more)
+		err := f(suffix, soon)
+		if err == nil && p.now().Before(soon) {
+			return suffix, soon
+		}
+		if p.now().Before(soon) || more > p.patience {
+			p.Fatal(err)
+		}
+	}
 }
 
 // later is the same each time, so that rules may ask again.

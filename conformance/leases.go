@@ -456,10 +456,13 @@ func ruleLockedDelete(p *leaseProbe) {
 }
 
 func ruleLockedExpired(p *leaseProbe) {
-	key := p.key("a")
-	soon := p.soon()
-	p.save(key, expiring(p.record("1"), soon))
-	holder := p.acquire(key, 12*time.Hour)
+	var holder session.Record
+	suffix, soon := p.inTime(func(suffix string, soon time.Time) (err error) {
+		p.save(p.key(suffix), expiring(p.record("1"), soon))
+		holder, err = p.l.Acquire(p.ctx, p.key(suffix), 12*time.Hour)
+		return err
+	})
+	key := p.key(suffix)
 	p.wait(soon)
 	if p.alive(key) {
 		p.Fatal("a lock keeps a record beyond its Expires")

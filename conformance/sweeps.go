@@ -263,28 +263,20 @@ func ruleSweep(p *sweepProbe) {
 }
 
 func ruleSweepLive(p *sweepProbe) {
-	soon := p.soon()
-	for _, name := range []string{"touched", "replaced", "begun long ago"} {
-		rec := expiring(p.record("1"), soon)
-		if name == "begun long ago" {
-			rec = p.record("1")
-			rec.Created = p.now().Add(-365 * 24 * time.Hour)
-		}
-		v := p.save(p.key(name), rec)
-		switch name {
-		case "touched":
-			if err := p.b.Touch(p.ctx, p.key(name), p.later()); err != nil {
-				p.Fatalf("Touch: %v", err)
-			}
-		case "replaced":
-			p.save(p.key(name), replacing(p.record("2"), v))
-		}
-	}
+	suffix, soon := p.inTime(func(suffix string, soon time.Time) error {
+		touched, replaced := p.key("touched"+suffix), p.key("replaced"+suffix)
+		p.save(touched, expiring(p.record("1"), soon))
+		v := p.save(replaced, expiring(p.record("1"), soon))
+		return errors.Join(p.b.Touch(p.ctx, touched, p.later()), second(p.b.Save(p.ctx, replaced, replacing(p.record("2"), v))))
+	})
+	rec := p.record("1")
+	rec.Created = p.now().Add(-365 * 24 * time.Hour)
+	p.save(p.key("begun long ago"), rec)
 	p.save(p.key("created again"), expiring(p.record("1"), p.now().Add(-time.Hour)))
 	p.save(p.key("created again"), p.record("2"))
 	p.wait(soon)
 	before := map[string]session.Record{}
-	for _, name := range []string{"touched", "replaced", "begun long ago", "created again"} {
+	for _, name := range []string{"touched" + suffix, "replaced" + suffix, "begun long ago", "created again"} {
 		before[name] = p.load(p.key(name))
 	}
 	report := p.sweep(p.s, group{prefix: p.prefix}.whole())
