@@ -20,13 +20,29 @@
 //
 // Each rule of the contract is a subtest with a name, such as SaveStale. One
 // that fails prints the sentence of the contract that does not hold. Rules are
-// made not to overlap: one fault fails one rule, where that is possible. Run
-// them with -race; some rules rely on it.
+// made not to overlap: one fault fails one rule, where that is possible, and
+// some that look for much at once beside it. A rule that has to be left out, as
+// a race means nothing where one call after the other fails already, says so;
+// if no other rule fails, that is a failure of its own. Run them with -race;
+// some rules rely on it.
+//
+// Four rules run at a time, each with a backend of its own from New, and
+// besides them those that wait for a deadline or a lease to pass. Most of these
+// share one backend, with some dozens of calls under way at once when they
+// begin; those that make a store fail, or keep requests back, have their own.
+// So there are up to 10 backends in use, and twice as many with Reopen. A
+// database that allows a number of connections in all has to be shared out: with
+// 97 of them, a pool of 4 in each. With Advance, nothing waits, and there are 4.
+//
+// A call that has not returned after 15 seconds hangs. It ends the run, with
+// its name.
 //
 // Some of the contract cannot be tested from outside, and is up to the tests
 // of the backend. That a retry inside it after a lost response is not reported
 // as a conflict, nor as the lock of another holder: that needs a proxy which
-// drops the response to a request that was carried out. That a sweep leaves
+// drops the response to a request that was carried out; without Hold, neither
+// is what a request does that arrives late (the rules whose names begin with
+// Late). That a sweep leaves
 // alone what the backend did not write, keeps to its budget and goes on from a
 // page that failed: only the backend knows the store. A Sweeper whose Load
 // hides expired records is measured by its own reports.
@@ -38,6 +54,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -120,7 +137,7 @@ func TestBackend(t *testing.T, backend Backend) {
 		waits := rule.waits && backend.Advance == nil
 		tests = append(tests, subtest{rule.name, waits, rule.alone, func(t *testing.T, res *results) {
 			t.Helper()
-			if waits && (!rule.fails || backend.Fail == nil) {
+			if waits && !rule.own {
 				rule.test(t, backend, clients, patience, res)
 			} else {
 				rule.test(t, backend, backend.clients(t, backend.New(t)), patience, res)
@@ -167,7 +184,7 @@ type backendRule struct {
 	quotes []string
 	needs  func(Backend) bool // nil: nothing
 	waits  bool               // for records to expire or leases to run out
-	fails  bool               // makes the store fail, if it can
+	own    bool               // needs clients of its own, as it makes their store fail or keeps back what they send
 	alone  bool               // is a race that needs the machine for itself
 	wide   bool               // looks at so much that it fails beside other rules
 	run    func(*probe)
@@ -304,6 +321,23 @@ func (p *probe) soon() time.Time {
 		life = time.Hour
 	}
 	return p.now().Truncate(time.Second).Add(life)
+}
+
+// inTime does what has to be done before a deadline for which rules can wait,
+// and returns that. On a machine that is so busy that it came too late, f is
+// called again, with another suffix for its keys and more time.
+func (p *probe) inTime(f func(suffix string, soon time.Time) error) (suffix string, soon time.Time) {
+	p.Helper()
+	for more := time.Duration(0); ; more = 2*more + 2*time.Second {
+		suffix, soon = fmt.Sprint(" ", more), p.soon().Add(more)
+		err := f(suffix, soon)
+		if err == nil && p.now().Before(soon) {
+			return suffix, soon
+		}
+		if p.now().Before(soon) || more > p.patience {
+			p.Fatal(err)
+		}
+	}
 }
 
 // later is the same each time, so that rules may ask again.

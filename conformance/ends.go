@@ -268,6 +268,21 @@ func ruleHolderBytes(p *leaseProbe) {
 		p.lost(p.l.Release(p.ctx, key, other, p.later().Add(time.Hour)), "Release of a free record, with version "+show(other))
 	}
 	holder := p.acquire(key, long)
+	// A backend may put more into a holder's version than what tells whose lock
+	// it is, but eight bytes or more of it have to.
+	refused := 0
+	for _, other := range flips(holder.Version) {
+		if errors.Is(p.l.Extend(p.ctx, key, other, long), session.ErrConflict) {
+			refused++
+		}
+		if err := second(p.b.Save(p.ctx, key, replacing(p.record("2"), other))); !errors.Is(err, session.ErrLocked) && !errors.Is(err, session.ErrConflict) {
+			p.Errorf("Save with version %s, under a lock with %s: got error %v, want ErrLocked", show(other), show(holder.Version), err)
+			return
+		}
+	}
+	if refused < min(8, len(holder.Version)) {
+		p.Errorf("Extend takes versions of which one byte differs from the holder's, but for %d of %d bytes", refused, len(holder.Version))
+	}
 	wrong := append(others(holder.Version), foreign...)
 	together(len(wrong), func(i int) {
 		if p.Failed() {

@@ -11,29 +11,32 @@ import (
 // lateRules are about requests that arrive when their senders have given up,
 // for a store that can hold them back.
 var lateRules = []backendRule{
-	{name: "LateCreate", run: ruleLateCreate, wide: true, needs: canHold, quotes: []string{
+	{name: "LateCreate", run: ruleLateCreate, own: true, wide: true, needs: canHold, quotes: []string{
 		"a Save that creates MUST NOT be sent a second time once an attempt may have been applied: a Delete could come between the two.",
 		"Once it has returned, no Save with an older version and no Touch may bring the record back.",
 	}},
-	{name: "LateSave", run: ruleLateSaveArrives, wide: true, needs: canHold, quotes: append(lateNoSentinel,
+	{name: "LateSave", run: ruleLateSaveArrives, own: true, wide: true, needs: canHold, quotes: append(lateNoSentinel,
 		"A retry inside the backend after a lost response MUST NOT report the caller's own first attempt as a conflict.",
 	)},
-	{name: "LateTouch", run: ruleLateTouch, wide: true, needs: canHold, quotes: append(lateNoSentinel,
+	{name: "LateTouch", run: ruleLateTouch, own: true, wide: true, needs: canHold, quotes: append(lateNoSentinel,
 		"Once it has returned, no Save with an older version and no Touch may bring the record back.",
 	)},
-	{name: "LateAfterEnd", run: ruleLateAfterEnd, waits: true, wide: true, needs: canHold, quotes: []string{
-		"Either way, a Save of that version or a Touch that arrives after that MUST NOT be applied, " +
-			"however long it was on its way and whatever the clock of its sender.",
-	}},
+	{name: "LateSaveAfterEnd", run: ruleLateSaveAfterEnd, waits: true, own: true, wide: true, needs: canHold, quotes: lateAfterEnd},
+	{name: "LateTouchAfterEnd", run: ruleLateTouchAfterEnd, waits: true, own: true, wide: true, needs: canHold, quotes: lateAfterEnd},
 }
 
 var lateLeaserRules = []backendRule{
-	{name: "LateLocked", run: leasing(ruleLateLocked), wide: true, needs: canHold, quotes: append(lateNoSentinel,
+	{name: "LateLocked", run: leasing(ruleLateLocked), own: true, wide: true, needs: canHold, quotes: append(lateNoSentinel,
 		"a write that a retry finds refused by a lock fails with an error of the store, as the lock may be freed before the first attempt arrives.",
 	)},
-	{name: "LateAcquire", run: leasing(ruleLateAcquire), wide: true, needs: canHold, quotes: append(lateNoSentinel,
+	{name: "LateAcquire", run: leasing(ruleLateAcquire), own: true, wide: true, needs: canHold, quotes: append(lateNoSentinel,
 		"A retry inside the backend after a lost response MUST NOT report the caller's own lock as another holder's.",
 	)},
+}
+
+var lateAfterEnd = []string{
+	"Either way, a Save of that version or a Touch that arrives after that MUST NOT be applied, " +
+		"however long it was on its way and whatever the clock of its sender.",
 }
 
 var lateNoSentinel = []string{
@@ -165,54 +168,45 @@ func ruleLateTouch(p *probe) {
 	}
 }
 
-func ruleLateAfterEnd(p *probe) {
-	soon := p.soon()
-	past := p.now().Add(-time.Hour)
-	type late struct {
-		what, key string
-		v         session.Version
-		send      func(ctx context.Context, key string, v session.Version) error
-		deliver   func()
-		err       error
-	}
-	save := func(ctx context.Context, key string, v session.Version) error {
+func ruleLateSaveAfterEnd(p *probe) {
+	p.lateAfterEnd("Save", func(ctx context.Context, key string, v session.Version) error {
 		return second(p.b.Save(ctx, key, replacing(p.record("late"), v)))
-	}
-	touch := func(ctx context.Context, key string, _ session.Version) error { return p.b.Touch(ctx, key, p.later()) }
-	list := []*late{
-		{what: "a Save, of a record whose deadline has passed", key: p.key("due save"), send: save},
-		{what: "a Touch, of a record whose deadline has passed", key: p.key("due touch"), send: touch},
-		{what: "a Save, of a live record", key: p.key("live save"), send: save},
-		{what: "a Touch, of a live record", key: p.key("live touch"), send: touch},
-	}
-	for i, l := range list {
-		rec := expiring(p.record("1"), soon)
-		if i > 1 {
-			rec = p.record("1")
+	})
+}
+
+func ruleLateTouchAfterEnd(p *probe) {
+	p.lateAfterEnd("Touch", func(ctx context.Context, key string, _ session.Version) error {
+		return p.b.Touch(ctx, key, p.later().Add(time.Hour))
+	})
+}
+
+// lateAfterEnd sends a request, ends the record, and lets the request arrive.
+func (p *probe) lateAfterEnd(what string, send func(ctx context.Context, key string, v session.Version) error) {
+	past := p.now().Add(-time.Hour)
+	for _, due := range []bool{false, true} {
+		key, expires := p.key("live"), p.later()
+		if due {
+			key, expires = p.key("due"), p.soon()
 		}
-		l.v = p.save(l.key, rec)
-	}
-	for _, l := range list {
-		l.deliver = p.hold()
+		v := p.save(key, expiring(p.record("1"), expires))
+		deliver := p.hold()
 		// Too short for a second attempt, mostly.
-		ctx, cancel := context.WithTimeout(p.ctx, 50*time.Millisecond)
-		l.err = l.send(ctx, l.key, l.v)
+		ctx, cancel := context.WithTimeout(p.ctx, 100*time.Millisecond)
+		sendErr := send(ctx, key, v)
 		cancel()
-	}
-	p.wait(soon)
-	for _, l := range list {
-		rec, err := p.other.Load(p.ctx, l.key)
-		if err != nil || l.err == nil || string(rec.Data) != "1" || rec.Expires.After(soon) && rec.Expires.Before(p.later()) {
-			continue // a second attempt has done it, or the store has dropped it
+		if due {
+			p.wait(expires)
 		}
-		_, err = p.other.Save(p.ctx, l.key, replacing(expiring(p.record("end"), past), rec.Version))
-		if err != nil && !errors.Is(err, session.ErrConflict) {
-			p.Errorf("ending a record, with %s on its way: %v", l.what, err)
-			continue
+		rec, err := p.other.Load(p.ctx, key)
+		if sendErr != nil && err == nil && rec.Version == v && rec.Expires.Equal(expires) { // or a second attempt has done it
+			_, err := p.other.Save(p.ctx, key, replacing(expiring(p.record("end"), past), v))
+			if err != nil && !errors.Is(err, session.ErrConflict) {
+				p.Errorf("ending a record, with a %s on its way: %v", what, err)
+			}
 		}
-		l.deliver()
-		if p.aliveAt(p.other, l.key) {
-			p.Errorf("%s, arrived after its end and was applied", l.what)
+		deliver()
+		if sendErr != nil && (errors.Is(err, session.ErrNotFound) || rec.Version == v && rec.Expires.Equal(expires)) && p.aliveAt(p.other, key) {
+			p.Errorf("a %s arrived after the end of its record, or its deadline, and was applied", what)
 		}
 	}
 }

@@ -121,14 +121,14 @@ var leaserRules = []backendRule{
 	{name: "DoneContextAcquire", run: leasing(ruleDoneContextAcquire), quotes: doneContext},
 	{name: "DoneContextExtend", run: leasing(ruleDoneContextExtend), quotes: doneContext},
 	{name: "DoneContextRelease", run: leasing(ruleDoneContextRelease), quotes: doneContext},
-	{name: "ContextEndsLease", run: leasing(ruleContextEndsLease), fails: true, quotes: []string{
+	{name: "ContextEndsLease", run: leasing(ruleContextEndsLease), own: true, quotes: []string{
 		"What Backend demands of every method applies here too.",
 		"Once ctx is done it MUST return promptly,",
 	}},
 	{name: "StoreFailureLease", run: leasing(ruleStoreFailureLease), quotes: []string{
 		"What Backend demands of every method applies here too.",
 		"A failure of the store MUST be returned as an error that is none of the sentinels of this package;",
-	}, needs: canFail, fails: true},
+	}, needs: canFail, own: true},
 	{name: "RaceAcquire", run: leasing(ruleRaceAcquire), quotes: []string{
 		"Of several at once, at most one MUST succeed.",
 	}},
@@ -456,10 +456,13 @@ func ruleLockedDelete(p *leaseProbe) {
 }
 
 func ruleLockedExpired(p *leaseProbe) {
-	key := p.key("a")
-	soon := p.soon()
-	p.save(key, expiring(p.record("1"), soon))
-	holder := p.acquire(key, 12*time.Hour)
+	var holder session.Record
+	suffix, soon := p.inTime(func(suffix string, soon time.Time) (err error) {
+		p.save(p.key(suffix), expiring(p.record("1"), soon))
+		holder, err = p.l.Acquire(p.ctx, p.key(suffix), 12*time.Hour)
+		return err
+	})
+	key := p.key(suffix)
 	p.wait(soon)
 	if p.alive(key) {
 		p.Fatal("a lock keeps a record beyond its Expires")

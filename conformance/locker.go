@@ -683,12 +683,12 @@ func ruleLockerRace(p *lockProbe) {
 	}
 
 	key := p.key("again and again")
-	giveUp := time.Now().Add(p.patience)
+	progress := newProgress()
 	var holders atomic.Int64
 	p.race(contenders, func(_ int, l session.Locker) {
 		for range cycles {
 			lease, err := l.Acquire(p.ctx, key, long)
-			for errors.Is(err, session.ErrLocked) && time.Now().Before(giveUp) {
+			for errors.Is(err, session.ErrLocked) && !progress.stuck() {
 				time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond)
 				lease, err = l.Acquire(p.ctx, key, long)
 			}
@@ -696,6 +696,7 @@ func ruleLockerRace(p *lockProbe) {
 				p.Errorf("Acquire: %v", err)
 				return
 			}
+			progress.made()
 			if n := holders.Add(1); n > 1 {
 				p.Errorf("%d have the lock at the same time", n)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +57,32 @@ var lockerMutants = []mutant{
 	{"release checks, then unlocks", "RaceTakeover"},
 	{"extend checks, then extends", "RaceTakeover"},
 	{"extend puts back what it read", "RaceLease"},
+	{"lease in whole seconds, rounded up", "LeaseEnds"},
+	{"lease in whole seconds, rounded down", "LeaseHolds"},
+	{"cause in place of the error", "DoneContextAcquire"},
+}
+
+// lockerKinds are those of which the rule looks at so much that it is not
+// alone.
+var lockerKinds = []mutant{
+	{"acquire checks, then writes", "PairAcquire"},
+	{"release looks, then unlocks", "PairRelease"},
+	{"keeps 200 locks", "ManyLocks"},
+	{"one connection that hangs", "HangingCall"},
+	{"goroutines stay", "Goroutines"},
+}
+
+func TestLockerKinds(t *testing.T) {
+	t.Parallel()
+	for _, m := range lockerKinds {
+		t.Run(m.bug, func(t *testing.T) {
+			t.Parallel()
+			i := slices.IndexFunc(lockerRules, func(r lockerRule) bool { return r.name == m.rule })
+			tried(t, m.rule, func(t testing.TB, res *results) {
+				lockerRules[i].test(t, modelLocker(m.bug), 200*time.Millisecond, res)
+			})
+		})
+	}
 }
 
 func TestLockerMutants(t *testing.T) {
@@ -121,6 +148,8 @@ type lockerStore struct {
 	ahead time.Duration
 	down  bool
 	ended chan struct{} // closed after the rule, for calls that hang
+	order []string      // keys that were locked
+	one   sync.Mutex    // the connection, if there is one
 }
 
 // modelLease has the lock as long as it is the one in locks.
@@ -143,8 +172,13 @@ func (m *locker) gap() {
 
 func (m *locker) enter(ctx context.Context, method string) error {
 	if err := ctx.Err(); err != nil && m.bug != method+" ignores a done context" {
-		if m.bug == method+" hides the context's error" {
+		switch m.bug {
+		case method + " hides the context's error":
 			return errors.New("model: gave up")
+		case "cause in place of the error":
+			if method == "acquire" {
+				return context.Cause(ctx)
+			}
 		}
 		return err
 	}
@@ -159,6 +193,12 @@ func (m *locker) enter(ctx context.Context, method string) error {
 		return nil
 	}
 	m.mu.Unlock()
+	if _, ok := ctx.Deadline(); m.bug == "one connection that hangs" && method == "acquire" && !ok {
+		m.one.Lock()
+		<-ctx.Done()
+		m.one.Unlock()
+		return ctx.Err()
+	}
 	if _, ok := ctx.Deadline(); m.bug == method+" hangs with the store" && !ok {
 		<-m.ended
 	}
@@ -246,6 +286,19 @@ func (m *locker) acquire(ctx context.Context, key string, ttl time.Duration) (se
 	}
 	if m.bug == "acquire checks, then writes" {
 		m.gap()
+	}
+	switch m.bug {
+	case "keeps 200 locks":
+		if m.order = append(m.order, key); len(m.order) > 200 {
+			delete(m.locks, m.order[0])
+			m.order = m.order[1:]
+		}
+	case "goroutines stay":
+		go func() { <-m.ended }()
+	case "lease in whole seconds, rounded up":
+		ttl = (ttl + time.Second - 1).Truncate(time.Second)
+	case "lease in whole seconds, rounded down":
+		ttl = max(ttl.Truncate(time.Second), min(ttl, time.Millisecond))
 	}
 	le = &modelLease{m: m, key: key, until: m.now().Add(ttl), ttl: ttl}
 	m.locks[key] = le
@@ -337,6 +390,14 @@ func (le *modelLease) Release(ctx context.Context) error {
 		if now == le {
 			m.gap()
 			delete(m.locks, le.key)
+		}
+	case "release looks, then unlocks":
+		if now == le {
+			m.mu.Unlock()
+			gap()
+			m.mu.Lock()
+			delete(m.locks, le.key)
+			return nil
 		}
 	}
 	if now == le {

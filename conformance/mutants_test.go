@@ -171,10 +171,31 @@ func testMutant(t *testing.T, m mutant, failed map[string]string) {
 func TestEveryRuleHasAMutant(t *testing.T) {
 	has := map[string]bool{}
 	for kind, mutants := range map[string][]mutant{
-		"": backendMutants, "leaser ": leaserMutants, "locker ": lockerMutants, "codec ": codecMutants, "sweeper ": sweeperMutants,
+		"": backendMutants, "leaser ": leaserMutants, "locker ": append(lockerMutants, lockerKinds...), "codec ": codecMutants, "sweeper ": sweeperMutants,
 	} {
 		for _, m := range mutants {
 			has[kind+m.rule] = true
+		}
+	}
+	also := slices.Clone(lateKinds)
+	for _, k := range kinds {
+		also = append(also, k.mutant)
+	}
+	for _, m := range also { // of which the kind is that of the rule
+		for _, r := range allBackendRules {
+			if r.name == m.rule {
+				has[m.rule] = true
+			}
+		}
+		for _, r := range allLeaserRules {
+			if r.name == m.rule {
+				has["leaser "+m.rule] = true
+			}
+		}
+		for _, r := range sweeperRules {
+			if r.name == m.rule {
+				has["sweeper "+m.rule] = true
+			}
 		}
 	}
 	check := func(rule string) {

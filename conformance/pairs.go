@@ -52,7 +52,7 @@ var leaserPairRules = []backendRule{
 // first has returned. prepare runs before each time and check after it; the
 // pairs end when one of them returns false.
 func (s *scene) pairs(most int, prepare func(round int) bool, first func(round int), second func(round int) bool, check func(round int) bool) {
-	var turn, over, done atomic.Int64
+	var turn, ready, over, done atomic.Int64
 	defer turn.Store(-1)
 	await := func(n *atomic.Int64, reached func(int64) bool) {
 		for spins := 0; !reached(n.Load()) && !s.results.hung.Load(); spins++ {
@@ -75,6 +75,7 @@ func (s *scene) pairs(most int, prepare func(round int) bool, first func(round i
 			if turn.Load() < 0 || s.results.hung.Load() {
 				return
 			}
+			ready.Store(round)
 			jitter()
 			for second(int(round)-1) && over.Load() < round {
 			}
@@ -86,6 +87,7 @@ func (s *scene) pairs(most int, prepare func(round int) bool, first func(round i
 			return false
 		}
 		turn.Store(int64(round) + 1)
+		await(&ready, func(n int64) bool { return n > int64(round) })
 		jitter()
 		first(round)
 		over.Store(int64(round) + 1)

@@ -46,7 +46,7 @@ var readRules = []backendRule{
 	{name: "Times", run: ruleTimes, wide: true, quotes: []string{
 		"Times are moments of the years 1970 to 9999, given in any time zone, and MUST be kept as that.",
 	}},
-	{name: "HangingCall", run: ruleHangingCall, wide: true, fails: true, quotes: []string{
+	{name: "HangingCall", run: ruleHangingCall, wide: true, own: true, quotes: []string{
 		"Once ctx is done it MUST return promptly, whatever other calls wait for,",
 		"and if it fails because of that, then with an error that wraps ctx.Err(); to wrap the cause of ctx is not enough.",
 	}, needs: canFail},

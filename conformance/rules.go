@@ -119,12 +119,12 @@ var backendRules = []backendRule{
 	{name: "DoneContextSave", run: ruleDoneContextSave, quotes: doneContext},
 	{name: "DoneContextTouch", run: ruleDoneContextTouch, quotes: doneContext},
 	{name: "DoneContextDelete", run: ruleDoneContextDelete, quotes: doneContext},
-	{name: "ContextEnds", run: ruleContextEnds, fails: true, quotes: []string{
+	{name: "ContextEnds", run: ruleContextEnds, own: true, quotes: []string{
 		"Once ctx is done it MUST return promptly,",
 	}},
 	{name: "StoreFailure", run: ruleStoreFailure, quotes: []string{
 		"A failure of the store MUST be returned as an error that is none of the sentinels of this package; above all it is never ErrNotFound.",
-	}, needs: canFail, fails: true},
+	}, needs: canFail, own: true},
 	{name: "Clients", run: ruleClients, quotes: []string{
 		"its effect MUST be linearizable per key and durable, as far as the store is, when it returns:",
 	}},
@@ -304,11 +304,12 @@ func ruleExpires(p *probe) {
 }
 
 func ruleKept(p *probe) {
-	soon := p.soon()
-	short, moved := p.key("short"), p.key("moved")
-	p.save(short, expiring(p.record("1"), soon))
-	v := p.save(moved, expiring(p.record("1"), soon))
-	p.save(moved, replacing(p.record("2"), v))
+	suffix, soon := p.inTime(func(suffix string, soon time.Time) error {
+		p.save(p.key("short"+suffix), expiring(p.record("1"), soon))
+		v := p.save(p.key("moved"+suffix), expiring(p.record("1"), soon))
+		return second(p.b.Save(p.ctx, p.key("moved"+suffix), replacing(p.record("2"), v)))
+	})
+	short, moved := p.key("short"+suffix), p.key("moved"+suffix)
 
 	// As close to the deadline as the machine allows: a Load that returned
 	// before it must have found the record.
@@ -574,14 +575,14 @@ func ruleTooLarge(p *probe) {
 }
 
 func ruleTouch(p *probe) {
-	key := p.key("a")
-	soon := p.soon()
-	p.save(key, expiring(p.record("1"), soon))
-	for _, expires := range []time.Time{
-		soon.Add(time.Minute),
-		soon.Add(time.Minute + time.Second + time.Millisecond),
-		p.later(),
-	} {
+	suffix, soon := p.inTime(func(suffix string, soon time.Time) error {
+		key := p.key(suffix)
+		p.save(key, expiring(p.record("1"), soon))
+		return p.b.Touch(p.ctx, key, soon.Add(time.Minute))
+	})
+	key := p.key(suffix)
+	p.roundedUp("touched", p.load(key).Expires, soon.Add(time.Minute))
+	for _, expires := range []time.Time{soon.Add(time.Minute + time.Second + time.Millisecond), p.later()} {
 		if err := p.b.Touch(p.ctx, key, expires); err != nil {
 			p.Fatalf("Touch: %v", err)
 		}

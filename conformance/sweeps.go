@@ -83,7 +83,7 @@ var sweeperRules = []backendRule{
 	{name: "DoneContextSweep", run: sweeping(ruleDoneContextSweep), waits: true, quotes: append(doneContext,
 		"What Backend says about contexts and failures applies to Sweep.",
 	)},
-	{name: "ContextEndsSweep", run: sweeping(ruleContextEndsSweep), waits: true, fails: true, quotes: []string{
+	{name: "ContextEndsSweep", run: sweeping(ruleContextEndsSweep), waits: true, own: true, quotes: []string{
 		"What Backend says about contexts and failures applies to Sweep.",
 		"Once ctx is done it MUST return promptly,",
 		everyRecord,
@@ -92,16 +92,16 @@ var sweeperRules = []backendRule{
 		"What Backend says about contexts and failures applies to Sweep.",
 		"A failure of the store MUST be returned as an error that is none of the sentinels of this package;",
 		"Without OnError it MUST end at the first.",
-	}, needs: canFail, fails: true},
+	}, needs: canFail, own: true},
 	{name: "SweepOnError", run: sweeping(ruleSweepOnError), waits: true, quotes: []string{
 		"It MUST hand opts.OnError each error that cost it a page or a record,",
 		"else it ends with what OnError returns.",
-	}, needs: canFail, fails: true},
+	}, needs: canFail, own: true},
 	{name: "SweepGoesOn", run: sweeping(ruleSweepGoesOn), waits: true, quotes: []string{
 		"It MUST hand opts.OnError each error that cost it a page or a record, and go on after a nil from it, as far as it knows what comes next: " +
 			"the records of a page that could not be read are in no count of the report, and the sweep has not come to its end.",
 		"If it returns nil the sweep goes on, and does not return that error at its end;",
-	}, needs: canFail, fails: true},
+	}, needs: canFail, own: true},
 	{name: "RaceSweep", run: sweeping(ruleRaceSweep), quotes: []string{
 		"It MUST NOT delete a record that is live, or whose lock is live, at the moment of the deletion, whatever it was when it was found:",
 	}},
@@ -263,28 +263,20 @@ func ruleSweep(p *sweepProbe) {
 }
 
 func ruleSweepLive(p *sweepProbe) {
-	soon := p.soon()
-	for _, name := range []string{"touched", "replaced", "begun long ago"} {
-		rec := expiring(p.record("1"), soon)
-		if name == "begun long ago" {
-			rec = p.record("1")
-			rec.Created = p.now().Add(-365 * 24 * time.Hour)
-		}
-		v := p.save(p.key(name), rec)
-		switch name {
-		case "touched":
-			if err := p.b.Touch(p.ctx, p.key(name), p.later()); err != nil {
-				p.Fatalf("Touch: %v", err)
-			}
-		case "replaced":
-			p.save(p.key(name), replacing(p.record("2"), v))
-		}
-	}
+	suffix, soon := p.inTime(func(suffix string, soon time.Time) error {
+		touched, replaced := p.key("touched"+suffix), p.key("replaced"+suffix)
+		p.save(touched, expiring(p.record("1"), soon))
+		v := p.save(replaced, expiring(p.record("1"), soon))
+		return errors.Join(p.b.Touch(p.ctx, touched, p.later()), second(p.b.Save(p.ctx, replaced, replacing(p.record("2"), v))))
+	})
+	rec := p.record("1")
+	rec.Created = p.now().Add(-365 * 24 * time.Hour)
+	p.save(p.key("begun long ago"), rec)
 	p.save(p.key("created again"), expiring(p.record("1"), p.now().Add(-time.Hour)))
 	p.save(p.key("created again"), p.record("2"))
 	p.wait(soon)
 	before := map[string]session.Record{}
-	for _, name := range []string{"touched", "replaced", "begun long ago", "created again"} {
+	for _, name := range []string{"touched" + suffix, "replaced" + suffix, "begun long ago", "created again"} {
 		before[name] = p.load(p.key(name))
 	}
 	report := p.sweep(p.s, group{prefix: p.prefix}.whole())
