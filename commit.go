@@ -435,6 +435,11 @@ func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 	conflict.Current = nil // not for the caller of Save
 	switch {
 	case conflict.Gone:
+		// It may be there, past its deadline by the clock that the store went
+		// by: then nobody may revive it either.
+		if eerr := s.m.end(ctx, s.key, s.rec.Version); uncertain(eerr) {
+			return eerr
+		}
 		s.unlocked(ctx)
 		return err
 	case s.hold != nil && s.unknown != nil:
