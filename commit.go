@@ -239,7 +239,7 @@ func (s *Session) commit(ctx context.Context) error {
 	}
 	if !s.changed() {
 		expires, stale := s.stale()
-		if stale && !s.m.isIdle(s.idle) {
+		if stale && s.restamps(expires) {
 			if err := s.restamp(ctx); !errors.Is(err, ErrTooLarge) {
 				return err
 			}
@@ -290,15 +290,11 @@ func (s *Session) behind() (time.Time, time.Duration) {
 	}
 	expires := s.m.deadline(now, s.rec.Created)
 	by := expires.Sub(s.rec.Expires)
-	if by < 0 && (s.m.isIdle(s.idle) || by >= -rounding) {
+	if by < 0 && (by >= -rounding || by >= -skew && s.madeBy(now) <= s.m.cfg.IdleTimeout) {
 		by = 0
 	}
 	return expires, by
 }
-
-// rounding is how much later than it was told to a backend may let a record
-// expire.
-const rounding = time.Second
 
 // stale returns the deadline to move the stored one to, and whether that is
 // older than the TouchInterval allows, or too late.
@@ -338,13 +334,17 @@ func (s *Session) touch(ctx context.Context, expires time.Time) error {
 	return nil
 }
 
-// restamp moves the deadline of a session that another IdleTimeout has made:
-// forward or back, and with what tells the new one, so that it is a Save. If
-// somebody else is at work with the session, he moves it.
+// restamps reports whether to move the deadline to expires by restamp.
+func (s *Session) restamps(expires time.Time) bool {
+	return expires.Before(s.rec.Expires) && !s.apart
+}
+
+// restamp brings forward the deadline that a longer timeout has made, which no
+// Touch can. Whoever else is at work with the session does it in our place.
 func (s *Session) restamp(ctx context.Context) error {
 	rec, err := s.record(maps.Clone(s.base), s.rec.Created)
 	if err == nil {
-		rec.Version, rec.KeepLater = s.rec.Version, rec.Expires.After(s.rec.Expires)
+		rec.Version = s.rec.Version
 		rec.Version, err = s.m.save(ctx, s.key, rec)
 	}
 	switch {
@@ -359,7 +359,7 @@ func (s *Session) restamp(ctx context.Context) error {
 		return s.hold.lose(err)
 	case isAny(err, ErrConflict, ErrLocked):
 		return nil
-	default:
+	case !errors.Is(err, ErrTooLarge):
 		s.notMoved(ctx, err)
 	}
 	return err
@@ -494,7 +494,7 @@ func (s *Session) settle(ctx context.Context, kind EventKind, rec Record, values
 	}
 	s.set(func() {
 		s.rec, s.base, s.changes, s.fresh = rec, values, nil, true
-		s.idle = s.m.idle()
+		s.idle, s.apart = s.m.idle(), false
 		s.cleared, s.rotating, s.login, s.unknown, s.failed = false, false, false, nil, false
 	})
 	s.m.event(ctx, Event{Kind: kind, N: size})
@@ -525,6 +525,11 @@ func (s *Session) refused(ctx context.Context, err error) error {
 	conflict.Current = nil // not for the caller of Save
 	switch {
 	case conflict.Gone:
+		// It may be there, past its deadline by the clock that the store went
+		// by: then nobody may revive it either.
+		if eerr := s.m.end(ctx, s.key, s.rec.Version); uncertain(eerr) {
+			return eerr
+		}
 		s.unlocked(ctx)
 		return err
 	case s.unknown != nil:
@@ -616,10 +621,11 @@ func (s *Session) adopt(rec Record) error {
 	if s.mode.get() == LastWrite {
 		// All of this session replaces all of theirs, so the base stays; but
 		// it must not replace what Rotate left behind.
-		if _, err = s.m.split(rec); err == nil {
+		var theirs map[string][]byte
+		if theirs, err = s.m.split(rec); err == nil {
 			rec.Data = nil
-			// The deadline is not made anew of a base that is not the stored one.
-			s.set(func() { s.rec, s.idle = rec, s.m.idle() })
+			idle := s.m.takeIdle(theirs)
+			s.set(func() { s.rec, s.idle, s.apart = rec, idle, true })
 		}
 	} else {
 		err = s.rebase(rec)

@@ -17,7 +17,11 @@ const defaultIdle = 2 * time.Hour
 
 // Config configures a [Manager]. The zero value is a good default.
 type Config struct {
-	// IdleTimeout ends a session that was not used for this long.
+	// IdleTimeout ends a session that was not used for this long. A request
+	// that began in time is use, also when it takes longer than that: see
+	// [Manager.Open]. A shorter one applies at once to the sessions that are
+	// stored, counted from when their deadline was last written; a longer one
+	// to each when it is used next.
 	// Default 2 hours, or AbsoluteTimeout if that is shorter; at least 1
 	// second; [Never] turns it off.
 	IdleTimeout time.Duration
@@ -74,7 +78,11 @@ type Config struct {
 	Header string
 
 	// CommitTimeout bounds the saving of a session by the Handler, which goes
-	// on when the client is gone. Default 5 seconds.
+	// on when the client is gone. Where nothing changed, moving the deadline or
+	// freeing the lock has a tenth of it. If that fails, the responses of the
+	// next 5 seconds wait for it only for sessions that end by then; after a
+	// Save that failed, the error page does not wait for it at all. Default 5
+	// seconds.
 	CommitTimeout time.Duration
 
 	// MaxMerges is how often one Save tries again after a conflict before it

@@ -33,14 +33,8 @@ func (m *core) deadline(now, created time.Time) time.Time {
 // due is when the session ends by the timeouts as configured now.
 func (s *Session) due(now time.Time) time.Time {
 	due, cfg := s.rec.Expires, &s.m.cfg
-	if cfg.IdleTimeout > 0 && !s.m.isIdle(s.idle) {
-		idle := s.idle
-		if idle == 0 && due.After(now.Add(cfg.IdleTimeout+rounding)) {
-			idle = defaultIdle
-		}
-		if idle > 0 {
-			due = earlier(due, due.Add(cfg.IdleTimeout-idle))
-		}
+	if made := s.madeBy(now); made > cfg.IdleTimeout && cfg.IdleTimeout > 0 {
+		due = due.Add(cfg.IdleTimeout - made)
 	}
 	if cfg.AbsoluteTimeout > 0 {
 		due = earlier(due, s.rec.Created.Add(cfg.AbsoluteTimeout))
@@ -48,14 +42,46 @@ func (s *Session) due(now time.Time) time.Time {
 	return due
 }
 
-// With a session is stored, as idleName, how many seconds lay between its last
-// use and Expires, unless it was the default. The deadline alone cannot tell
-// when that use was, and a shorter IdleTimeout is to apply at once. A deadline
-// that is moved by the same timeout leaves it true, so that this costs no write.
+const (
+	// rounding is how much later than it was told to a backend may let a
+	// record expire.
+	rounding = time.Second
+	// skew is how far ahead the clock of the machine that made a deadline may
+	// have been, before the deadline is taken for that of a longer timeout.
+	skew = 5 * time.Minute
+)
 
-// encodeIdle returns it as it is stored, nil if it is the default.
+// madeBy returns the IdleTimeout that has made the deadline, so that the last
+// use is so long before it. It is 0 if that is not known, and may have been
+// that of today; then the deadline is taken as it is.
+func (s *Session) madeBy(now time.Time) time.Duration {
+	if s.idle > 0 {
+		return s.idle
+	}
+	// One of those that are not stored, or the session is older than this.
+	left, whole := s.rec.Expires.Sub(now), s.rec.Expires.Sub(s.rec.Created)
+	unused := whole >= defaultIdle && whole <= defaultIdle+rounding
+	switch {
+	case left <= s.m.cfg.IdleTimeout+skew && !(unused && left > s.m.cfg.IdleTimeout+rounding), left > defaultIdle+skew:
+		return 0
+	case left > hourIdle+skew, unused:
+		return defaultIdle
+	}
+	return hourIdle
+}
+
+// hourIdle is, beside the default, a timeout that is not stored.
+const hourIdle = time.Hour
+
+// With a session is stored, as idleName, how many seconds lay between its last
+// use and Expires. The deadline alone cannot tell when that use was, and a
+// shorter IdleTimeout is to apply at once. Moving the deadline leaves it as it
+// is, so that it costs no write. The two most usual timeouts are left out, so
+// that sessions with them are no larger: madeBy tells them by the deadline.
+
+// encodeIdle returns it as it is stored, nil if it is left out.
 func (m *core) encodeIdle(d time.Duration) []byte {
-	if d = d.Truncate(time.Second); d == defaultIdle {
+	if d = d.Truncate(time.Second); d == defaultIdle || d == hourIdle {
 		return nil
 	}
 	data, err := m.cfg.Codec.Marshal(int64(d / time.Second))
@@ -65,8 +91,7 @@ func (m *core) encodeIdle(d time.Duration) []byte {
 	return data
 }
 
-// takeIdle removes it from values and returns it, 0 if it is not there. Then it
-// was the default, or the session is older than this value.
+// takeIdle removes it from values and returns it, 0 if it is not there.
 func (m *core) takeIdle(values map[string][]byte) time.Duration {
 	data, ok := values[idleName]
 	if !ok {
@@ -80,13 +105,8 @@ func (m *core) takeIdle(values map[string][]byte) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// isIdle reports whether d, of takeIdle, is that of the IdleTimeout.
-func (m *core) isIdle(d time.Duration) bool {
-	return d == m.idle() || d == 0 && m.cfg.IdleTimeout == defaultIdle
-}
-
-// idle is the IdleTimeout as encodeIdle stores it.
-func (m *core) idle() time.Duration { return m.cfg.IdleTimeout.Truncate(time.Second) }
+// idle is the IdleTimeout as takeIdle returns it.
+func (m *core) idle() time.Duration { return max(0, m.cfg.IdleTimeout.Truncate(time.Second)) }
 
 // errExpired is that a session was found past its deadline, and is gone now.
 var errExpired = fmt.Errorf("%w: it has expired", ErrNotFound)

@@ -50,6 +50,9 @@ func TestAnotherIdleTimeout(t *testing.T) {
 		{time.Hour, 0, 30 * time.Minute, true, 2 * time.Hour},
 		{0, 12 * time.Hour, 30 * time.Minute, true, 12 * time.Hour},
 		{time.Hour, never, 30 * time.Minute, true, 23*time.Hour + 30*time.Minute},
+		{2 * time.Hour, time.Hour, 30 * time.Minute, true, time.Hour},
+		{time.Hour, time.Minute, 2 * time.Minute, false, 0},
+		{time.Hour, time.Hour, time.Hour - time.Millisecond, true, time.Hour},
 		{0, never, 90 * time.Minute, true, 22*time.Hour + 30*time.Minute},
 	} {
 		for _, mode := range []session.Mode{session.Merge, session.LastWrite, session.Exclusive} {
@@ -91,8 +94,9 @@ func TestAnotherIdleTimeout(t *testing.T) {
 					check(t, err)
 					check(t, quiet.Close(ctx, open(t, quiet, token)))
 					time.Sleep(1)
-					_, err = m.Open(ctx, token)
-					wantErr(t, err, session.ErrNotFound)
+					if _, err = m.Open(ctx, token); !errors.Is(err, session.ErrNotFound) {
+						t.Errorf("%s: %v after that", name, err)
+					}
 				})
 			}
 		}
@@ -154,6 +158,50 @@ func TestIdleIsNoValue(t *testing.T) {
 		check(t, n.Clear())
 		check(t, finish(m, n))
 		b.wantCalls(t)
+	})
+}
+
+// TestAnotherIdleTimeoutWithoutRoom: where what tells it does not fit, the lock
+// is freed all the same.
+func TestAnotherIdleTimeoutWithoutRoom(t *testing.T) {
+	var b leasingStore
+	token := begin(t, newManager(t, &b, session.Config{}), map[string]any{"note": "x"})
+	rec, err := b.Load(ctx, session.DefaultStoreKey(token))
+	check(t, err)
+	m := newManager(t, &b, session.Config{Mode: session.Exclusive, IdleTimeout: 30 * time.Minute, MaxSize: len(rec.Data)})
+	b.took()
+	check(t, finish(m, open(t, m, token)))
+	b.wantCalls(t, "Acquire", "Release")
+}
+
+// TestLastWriteKeepsWhatItDidNotMeanToReplace: a writer that was overtaken, and
+// whose Save then failed, drops its changes; moving the deadline for another
+// IdleTimeout does not bring back what it had read.
+func TestLastWriteKeepsWhatItDidNotMeanToReplace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		other := newManager(t, &b, session.Config{})
+		token := begin(t, other, map[string]any{"note": "x"})
+		m := newManager(t, &b, session.Config{IdleTimeout: 30 * time.Minute, Mode: session.LastWrite})
+		s := open(t, m, token)
+		check(t, counter.Set(s, 1))
+		o := open(t, other, token)
+		check(t, note.Set(o, "y"))
+		check(t, finish(other, o))
+		saves := 0
+		b.before = func(_ context.Context, op string) error {
+			if op == "Save" {
+				if saves++; saves == 2 {
+					return errStore
+				}
+			}
+			return nil
+		}
+		wantErr(t, m.Save(ctx, s), errStore)
+		b.healthy()
+		s.Discard()
+		check(t, finish(m, s))
+		wantValue(t, other, token, "note", "y")
 	})
 }
 

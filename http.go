@@ -333,7 +333,6 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	if x.s != nil && !lock {
 		defer x.mu.Unlock()
 		x.quiet = x.quiet && x.mode == ReadOnly
-		x.s.use.begin(x.ctx, x.s)
 		return x.s, nil
 	}
 	var sent carried

@@ -155,7 +155,15 @@ func (m *Manager) Start() *Session {
 }
 
 // Open returns the session of a token that a client sent. Cost: 1 Load; in
-// mode [Exclusive] 1 Acquire, and while it waits 1 Load for each look.
+// mode [Exclusive] 1 Acquire, and while it waits 1 Load for each look. One
+// that is found past its deadline costs 1 Save more, which ends it before
+// anybody is told so, but not in mode [ReadOnly].
+//
+// A session that is open is in use: shortly before its deadline passes, that is
+// moved. In a handler it is so until the response starts; outside of HTTP until
+// the session is saved, closed or destroyed, or ctx ends, and not at all with a
+// context that cannot end, such as [context.Background]. Cost: nothing, and 1
+// Touch when two thirds of the time that was left have passed.
 //
 // It fails with [ErrNotFound] if there is no live session (a token that
 // cannot be one of ours is refused without a request), with [ErrDecode] if

@@ -109,7 +109,7 @@ func (s *Session) move(ctx context.Context) error {
 	switch {
 	case s.closed || !s.stored() || s.mode.get() == ReadOnly || expires.Sub(due) <= due.Sub(now):
 		return nil
-	case !s.m.isIdle(s.idle) && s.hold == nil && s.moving == nil:
+	case s.restamps(expires) && s.hold == nil && s.moving == nil:
 		return s.restamp(ctx)
 	case expires.After(s.rec.Expires):
 		return s.touch(ctx, expires)

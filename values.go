@@ -36,6 +36,7 @@ type Session struct {
 	base     map[string][]byte // the values as in the store, encoded
 	idle     time.Duration     // how long before rec.Expires it was used, of takeIdle
 	changes  map[string]change
+	apart    bool  // base is not what is stored: mode LastWrite, overtaken
 	cleared  bool  // the changes apply to an empty session, not to base
 	rotating bool  // the next save moves the session to a new ID
 	login    bool  // and restarts the absolute timeout
@@ -433,7 +434,7 @@ func (s *Session) redo(rec Record, base map[string][]byte, trail []byte, idle ti
 	}
 	s.set(func() {
 		if done = s.edits == edits; done {
-			s.rec, s.base, s.changes, s.trail, s.idle = rec, base, changes, trail, idle
+			s.rec, s.base, s.changes, s.trail, s.idle, s.apart = rec, base, changes, trail, idle, false
 		}
 	})
 	return done, nil

@@ -65,7 +65,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			wg.Wait()
 			return errors.Join(err, other.Close(ctx, s))
 		}, session.ErrLockTimeout},
-		{"holder is cancelled", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
+		{"holder is cancelled", session.Lock{TTL: 100 * time.Millisecond, MaxHold: 300 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
 			holding, cancel := context.WithCancel(ctx)
 			if _, err := m.Open(holding, token); err != nil { // and never closed
 				cancel()
@@ -77,7 +77,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			time.Sleep(100 * time.Millisecond) // the timers run out
+			time.Sleep(300 * time.Millisecond) // the timers run out
 			return errors.Join(context.Canceled, other.Close(ctx, s))
 		}, context.Canceled},
 		{"store does not answer", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, _ *session.Manager, token string, l link) error {

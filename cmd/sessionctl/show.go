@@ -23,6 +23,7 @@ const (
 	reservedPrefix = "_session."
 	userValue      = reservedPrefix + "user"
 	movedValue     = reservedPrefix + "moved"
+	idleValue      = reservedPrefix + "idle"
 )
 
 type showFlags struct {
@@ -169,6 +170,8 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 		err := c.Unmarshal(data, &value)
 		text, isText := value.(string)
 		switch name {
+		case idleValue: // says when Expires was written, and nothing that it does not
+			continue
 		case movedValue:
 			v.Kind = "moved"
 			if isText {

@@ -48,7 +48,7 @@ func TestShow(t *testing.T) {
 	f := shopTable(t)
 	secret := "the secret"
 	rich := map[string]any{
-		userValue: "zoe", "text": secret, "bytes": []byte("b"), "yes": true, "n": 12, "f": 1.5, "none": nil,
+		userValue: "zoe", idleValue: 3600, "text": secret, "bytes": []byte("b"), "yes": true, "n": 12, "f": 1.5, "none": nil,
 		"when": time.Unix(1, 0).UTC(), "list": []int{1, 2}, "map": map[string]int{"a": 1}, "odd": map[int]string{1: "x"}, "nan": math.NaN(),
 	}
 	f.put("rich", encoded(t, codec.MessagePack{}, rich), time.Hour, time.Hour, 0)
