@@ -384,3 +384,27 @@ func TestASaveUndoesNoTouch(t *testing.T) {
 		})
 	}
 }
+
+// TestASaveThatIsTooLateEndsTheSession: the store goes by a clock that says
+// expired; a request whose clock is behind must not revive what somebody has
+// been told is gone.
+func TestASaveThatIsTooLateEndsTheSession(t *testing.T) {
+	for _, mode := range []session.Mode{session.Merge, session.Exclusive} {
+		var b leasingStore
+		m := newManager(t, &b, session.Config{Mode: mode})
+		token := begin(t, m, map[string]any{"note": "x"})
+		s := open(t, m, token)
+		check(t, note.Set(s, "y"))
+		refused := false
+		b.before = func(_ context.Context, op string) error {
+			if op == "Save" && !refused {
+				refused = true
+				return &session.ConflictError{Gone: true}
+			}
+			return nil
+		}
+		wantErr(t, finish(m, s), session.ErrNotFound)
+		b.healthy()
+		wantErr(t, b.Touch(ctx, session.DefaultStoreKey(token), time.Now().Add(time.Hour)), session.ErrNotFound)
+	}
+}
