@@ -631,7 +631,7 @@ func (s *Session) adopt(rec Record) error {
 		err = s.rebase(rec)
 	}
 	if errors.Is(err, errMoved) {
-		return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, err)
+		return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errMoved)
 	}
 	return err
 }

@@ -115,13 +115,12 @@ func safe(method string) bool {
 //
 // With another method such a request, and after the 10 seconds any, gets a new
 // session, with which it can log out: [Manager.Destroy] ends the session that
-// has moved. It has no values, and those 10 seconds long everything but Destroy
-// and [Session.Login] fails with ErrNotFound. But if it was a Login that gave the
-// session its new ID, and its first user, and nothing has been saved under that
-// since, the answer to it may have been lost: then the new session has the values
-// from before the Login, and a client can log in again. What it changes without
-// a Login fails with ErrNotFound when it is saved in those 10 seconds. Cost: 1
-// Load more.
+// has moved. It has no values, and for those 10 seconds everything but Destroy
+// and [Session.Login] fails with ErrNotFound. But where a Login gave the session
+// its new ID and its first user, and nothing was saved under that ID since, the
+// answer may have been lost: then, at the cost of 1 Load more, the new session
+// has the values from before the Login, and its client can log in again. In those
+// 10 seconds, saving anything else fails with ErrNotFound.
 func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	x := m.exchange(ctx)
 	if x == nil {
@@ -422,7 +421,7 @@ func (x *exchange) start(m *Manager) *Session {
 // instead returns what a request gets in place of a session that has moved.
 func (x *exchange) instead(ctx context.Context, m *Manager, to *movedError) (*Session, error) {
 	if to.recent() && safe(x.writer.r.Method) {
-		return nil, to
+		return nil, errMoved
 	}
 	s := x.start(m)
 	return s, s.instead(ctx, to)

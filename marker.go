@@ -26,7 +26,8 @@ const (
 // errMoved is that a session lives on under another ID.
 var errMoved = fmt.Errorf("%w: it has a new ID", ErrNotFound)
 
-// movedError is an errMoved that knows what the marker under the old ID says.
+// movedError is an errMoved that knows what the marker under the old ID says. It
+// stays in here.
 type movedError struct {
 	key     string            // of the record under the new ID
 	version Version           // that it began with, "" if that is not known

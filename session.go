@@ -173,6 +173,9 @@ func (m *Manager) Start() *Session {
 // ended, for at most [Lock.MaxHold].
 func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
 	s, err := m.open(ctx, token, nil)
+	if errors.Is(err, errMoved) {
+		err = errMoved // and nothing of what is in the marker
+	}
 	if err != nil {
 		return nil, fmt.Errorf("session: open: %w", err)
 	}

@@ -1,0 +1,101 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// TestAfterARotation: a logout follows it, and a login whose answer was lost
+// costs nothing, on stores whose versions are their own affair.
+func TestAfterARotation(t *testing.T) {
+	eachStore(t, func(t *testing.T, a address) {
+		for _, mode := range []session.Mode{session.Merge, session.Exclusive} {
+			t.Run(fmt.Sprint(mode), func(t *testing.T) {
+				ctx := t.Context()
+				m := a.manager(t, session.Config{Mode: mode})
+				cart := session.Key[string]{Name: "cart"}
+				login := func(token string, changes ...func(*session.Session) error) string {
+					s, err := m.Open(ctx, token)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, change := range append(changes, func(s *session.Session) error { return s.Login("ann") }) {
+						err = errors.Join(err, change(s))
+					}
+					if err := errors.Join(err, m.Save(ctx, s), m.Close(ctx, s)); err != nil {
+						t.Fatal(err)
+					}
+					return s.ID().Token()
+				}
+				post := func(token string, f func(r *http.Request, s *session.Session) error) (status int, sent string) {
+					r := httptest.NewRequestWithContext(ctx, "POST", "/", nil)
+					r.AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
+					w := httptest.NewRecorder()
+					m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						s, err := m.Get(r.Context())
+						if err == nil {
+							err = f(r, s)
+						}
+						if err != nil {
+							m.Error(w, r, err)
+						}
+					})).ServeHTTP(w, r)
+					for _, c := range w.Result().Cookies() {
+						sent = c.Value
+					}
+					return w.Code, sent
+				}
+				gone := func(what, token string) {
+					t.Helper()
+					if _, err := m.Open(ctx, token); !errors.Is(err, session.ErrNotFound) {
+						t.Errorf("%s opens: %v", what, err)
+					}
+				}
+
+				old := a.begin(t)
+				first := login(old, func(s *session.Session) error { return nil })
+				s, err := m.Open(ctx, first) // reading is no use that counts
+				if err := errors.Join(err, m.Close(ctx, s)); err != nil {
+					t.Fatal(err)
+				}
+				var kept []string
+				status, second := post(old, func(_ *http.Request, s *session.Session) error {
+					kept = s.Names()
+					return s.Login("ann")
+				})
+				if status != http.StatusOK || second == "" || len(kept) == 0 {
+					t.Fatalf("the second login: %d, token %q, values %v", status, second, kept)
+				}
+				logout := func(r *http.Request, s *session.Session) error { return m.Destroy(r.Context(), s) }
+				if status, _ := post(old, logout); status != http.StatusOK {
+					t.Errorf("logout under the old ID: %d", status)
+				}
+				gone("the first login", first)
+				if status, _ := post(old, func(_ *http.Request, s *session.Session) error { _, err := cart.Get(s); return err }); status != http.StatusConflict {
+					t.Errorf("after the logout the old ID gets %d", status)
+				}
+
+				// A request that has the session while it gets new IDs.
+				merge, err := m.With(session.Route{Mode: session.Merge})
+				if err != nil {
+					t.Fatal(err)
+				}
+				slow, err := merge.Open(ctx, second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				third := login(login(second))
+				third = login(third, func(s *session.Session) error { return cart.Set(s, "tea") })
+				if err := merge.Destroy(ctx, slow); err != nil {
+					t.Fatal(err)
+				}
+				gone("what followed", third)
+			})
+		}
+	})
+}
