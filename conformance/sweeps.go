@@ -931,9 +931,12 @@ func ruleRaceSweep(p *sweepProbe) {
 	const rounds = 12
 	for round := range rounds {
 		opts := group{prefix: p.prefix}.whole()
-		found := make(chan struct{}, rounds)
+		found := make(chan struct{}, 1)
 		opts.BeforeBatch = func(context.Context, int) error {
-			found <- struct{}{}
+			select {
+			case found <- struct{}{}:
+			default:
+			}
 			return nil
 		}
 		var keys []string
