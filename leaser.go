@@ -15,7 +15,7 @@ import (
 // The Version that Acquire returns is the holder's alone, whichever client of
 // the store others use, so the version check of Save is also the fence: a holder whose lock was taken over has a
 // Version that is no longer stored. Where it has more in it than tells whose
-// lock it is, Extend and Release may ignore that.
+// lock it is, that may be ignored.
 //
 // What [Backend] demands of every method applies here too. In addition, while
 // a lock is live:

@@ -275,10 +275,6 @@ func ruleHolderBytes(p *leaseProbe) {
 		if errors.Is(p.l.Extend(p.ctx, key, other, long), session.ErrConflict) {
 			refused++
 		}
-		if err := second(p.b.Save(p.ctx, key, replacing(p.record("2"), other))); !errors.Is(err, session.ErrLocked) && !errors.Is(err, session.ErrConflict) {
-			p.Errorf("Save with version %s, under a lock with %s: got error %v, want ErrLocked", show(other), show(holder.Version), err)
-			return
-		}
 	}
 	if refused < min(8, len(holder.Version)) {
 		p.Errorf("Extend takes versions of which one byte differs from the holder's, but for %d of %d bytes", refused, len(holder.Version))

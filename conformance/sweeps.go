@@ -264,24 +264,24 @@ func ruleSweep(p *sweepProbe) {
 
 func ruleSweepLive(p *sweepProbe) {
 	suffix, soon := p.inTime(func(suffix string, soon time.Time) error {
-		touched, replaced := p.key("touched"+suffix), p.key("replaced"+suffix)
+		touched, replaced := p.key(suffix+"/touched"), p.key(suffix+"/replaced")
 		p.save(touched, expiring(p.record("1"), soon))
 		v := p.save(replaced, expiring(p.record("1"), soon))
 		return errors.Join(p.b.Touch(p.ctx, touched, p.later()), second(p.b.Save(p.ctx, replaced, replacing(p.record("2"), v))))
 	})
 	rec := p.record("1")
 	rec.Created = p.now().Add(-365 * 24 * time.Hour)
-	p.save(p.key("begun long ago"), rec)
-	p.save(p.key("created again"), expiring(p.record("1"), p.now().Add(-time.Hour)))
-	p.save(p.key("created again"), p.record("2"))
+	p.save(p.key(suffix+"/begun long ago"), rec)
+	p.save(p.key(suffix+"/created again"), expiring(p.record("1"), p.now().Add(-time.Hour)))
+	p.save(p.key(suffix+"/created again"), p.record("2"))
 	p.wait(soon)
 	before := map[string]session.Record{}
-	for _, name := range []string{"touched" + suffix, "replaced" + suffix, "begun long ago", "created again"} {
-		before[name] = p.load(p.key(name))
+	for _, name := range []string{"/touched", "/replaced", "/begun long ago", "/created again"} {
+		before[name] = p.load(p.key(suffix + name))
 	}
-	report := p.sweep(p.s, group{prefix: p.prefix}.whole())
+	report := p.sweep(p.s, group{prefix: p.key(suffix + "/")}.whole())
 	for name, rec := range before {
-		p.unchanged(p.key(name), rec, "a sweep of a live record that was "+name)
+		p.unchanged(p.key(suffix+name), rec, "a sweep of a live record that was "+name[1:])
 	}
 	if report.Deleted != 0 {
 		p.Errorf("a sweep of live records says that it has deleted %d", report.Deleted)
@@ -929,8 +929,16 @@ func ruleSweepLeaseOver(p *sweepProbe) {
 
 func ruleRaceSweep(p *sweepProbe) {
 	const rounds = 12
-	opts := group{prefix: p.prefix}.whole()
-	for range rounds {
+	for round := range rounds {
+		opts := group{prefix: p.prefix}.whole()
+		found := make(chan struct{}, 1)
+		opts.BeforeBatch = func(context.Context, int) error {
+			select {
+			case found <- struct{}{}:
+			default:
+			}
+			return nil
+		}
 		var keys []string
 		for range 6 {
 			key := p.freshKey()
@@ -947,6 +955,9 @@ func ruleRaceSweep(p *sweepProbe) {
 		}()
 		go func() {
 			defer wg.Done()
+			if round%4 > 0 { // or at once
+				soon(found)
+			}
 			for _, key := range keys {
 				if _, err := p.b.Save(p.ctx, key, p.record("new")); err != nil {
 					p.Errorf("creating a record over one that has expired: %v", err)
