@@ -560,7 +560,7 @@ func checkKept(t *testing.T, c coder, seed uint64, anys bool) bool {
 
 // TestGeneratedTypes: whatever the type, a value is kept or refused.
 func TestGeneratedTypes(t *testing.T) {
-	const n = 4000
+	const n = 1500
 	for _, c := range coders {
 		for _, anys := range []bool{false, true} {
 			held := 0

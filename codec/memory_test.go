@@ -36,7 +36,7 @@ type (
 // TestMemory: whatever the data, and whatever it is to become, decoding takes
 // no more than is stated.
 func TestMemory(t *testing.T) {
-	const n = 64 << 10
+	const n = 32 << 10
 	var msgpack, json [][]byte
 	for _, e := range []string{"\xc0", "\x01", "\xff", "\x80", "\x90", "\x91\xc0", "\xa0", "\xa1a", "\xc4\x00", "\xca\x00\x00\x00\x00",
 		"\x81\xa0\xc0", "\x81\xa1a\x01", "\x81\xff\xff", "\x82\xa0\xc0\xc0\xc0", "\x91\x91\x81\xa0\x90", "\x81\xa1P\x80", "\x81\xa1N\x01", "\x81\xa1B\xc0",
