@@ -45,8 +45,12 @@ func (s *memStore) Load(ctx context.Context, key string) (session.Record, error)
 
 func (s *memStore) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
 	v, err := s.Backend.Save(ctx, key, rec)
-	if err == nil && rec.Version == "" {
+	switch {
+	case err != nil:
+	case rec.Version == "":
 		s.created.Add(1)
+	case rec.Expired(time.Now()): // which ends it
+		s.deleted.Add(1)
 	}
 	return v, err
 }

@@ -27,17 +27,22 @@ import (
 // hides some, and begins a line of its own.
 const hostile = "\x1b[2J\x1b]0;owned\a\x00\b\x7f\u009b31m\u0085\u202e\u2066\u200b\u2060\ufeff\u00ad\u2028\u2029\u061c\U000e0041\ufe0f\r\nFORGED\tx\xff\x9b"
 
-// disarmed reports what of a text could still do harm.
+// disarmed reports what of a text could still do harm, which hostile is in.
 func disarmed(text string) error {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "FORGED") {
+			return fmt.Errorf("a line of its own in %q", text)
+		}
+	}
+	return seen(text)
+}
+
+// seen reports what of a text is not seen.
+func seen(text string) error {
 	for i, r := range text {
 		_, n := utf8.DecodeRuneInString(text[i:])
 		if r == utf8.RuneError && n == 1 || !visible(r) && r != '\n' && r != '\t' {
 			return fmt.Errorf("%q at %d of %q", r, i, text[max(0, i-20):min(len(text), i+20)])
-		}
-	}
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "FORGED") {
-			return fmt.Errorf("a line of its own in %q", text)
 		}
 	}
 	return nil

@@ -124,6 +124,7 @@ func goodTable() map[string]answer {
 			"BillingModeSummary":   object{"BillingMode": "PAY_PER_REQUEST"},
 		}}),
 		"DescribeTimeToLive": says(object{"TimeToLiveDescription": object{"AttributeName": "expires", "TimeToLiveStatus": "ENABLED"}}),
+		"Scan":               says(object{"Items": []any{}, "Count": 0, "ScannedCount": 0}),
 		"UpdateItem":         refuses(400, "ConditionalCheckFailedException", "The conditional request failed"),
 		"DeleteItem":         refuses(400, "ConditionalCheckFailedException", "The conditional request failed"),
 	}
