@@ -179,7 +179,8 @@ func logError(r *http.Request, err error) {
 // left reports whether err is only that r's client, or the whole server, has
 // gone away. A context that ended for another reason has another cause.
 func left(r *http.Request, err error) bool {
-	return errors.Is(err, context.Canceled) && context.Cause(r.Context()) == context.Canceled
+	cause := context.Cause(r.Context())
+	return errors.Is(err, context.Canceled) && errors.Is(cause, context.Canceled) && !errors.Is(cause, ErrLockLost)
 }
 
 // Status returns the HTTP status for an error of this package: 409 for

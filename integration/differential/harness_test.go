@@ -285,7 +285,7 @@ func (c *client) do(r *http.Request) {
 
 // send notes the head of the response.
 func (c *client) send(r *http.Request) *http.Response {
-	resp, err := c.http.Do(r) //nolint:bodyclose // rest does, or the caller
+	resp, err := c.http.Do(r)
 	if err != nil {
 		c.note("no response") // why differs from run to run
 		return nil
@@ -353,7 +353,7 @@ func transcript(t *testing.T, b behaviour, f framework, proto string, v variant)
 	if b.server != nil {
 		b.server(srv.Config)
 	}
-	transport := &http.Transport{DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // our own server
+	transport := &http.Transport{DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	switch proto {
 	case "HTTP/2":
 		srv.EnableHTTP2 = true
