@@ -15,7 +15,7 @@ FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 BENCH ?= .
 
-.PHONY: help demo test lint fuzz bench compare cover tidy clean
+.PHONY: help demo test lint linter fuzz bench compare cover tidy clean
 
 help: ## Say what there is to make
 	@echo "Targets:"
@@ -36,6 +36,8 @@ lint: $(GOLANGCI) ## Check format and style, and look for mistakes
 	unformatted=$$(gofmt -l .) || failed=1; \
 	if [ -n "$$unformatted" ]; then echo "not formatted with gofmt:"; echo "$$unformatted"; failed=1; fi; \
 	exit $$failed
+
+linter: $(GOLANGCI)
 
 fuzz: ## Run every fuzz target for FUZZTIME=30s
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh

@@ -67,9 +67,7 @@ func newTable(t testing.TB, c dynamodb.Config) dynamodb.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := b.CreateTable(ctx, dynamodb.TableOptions{}); err != nil {
+	if err := b.CreateTable(t.Context(), dynamodb.TableOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return c

@@ -42,4 +42,4 @@ for dir in "$@"; do
 done
 
 # shellcheck disable=SC2086
-exec go run scripts/gotest.go -flags "-race -count=1 ${GOTESTFLAGS:-}" "$@"
+exec go run scripts/gotest.go -flags "-race -count=1 -timeout=30m ${GOTESTFLAGS:-}" "$@"
