@@ -93,20 +93,22 @@ func end(ctx context.Context, s store, key string) (at string, absent bool, err 
 			try++
 			continue
 		case errors.Is(err, session.ErrLocked), errors.As(err, &conflict):
-			err = s.Delete(ctx, at) // nobody can keep it alive for ever
+			err = nil // nobody can keep it alive for ever
 		}
-		if err == nil {
-			err = forget(ctx, s, trail)
+		if err == nil { // Redis keeps what has ended for a minute
+			err = forget(ctx, s, append([]string{at}, trail...))
 		}
 		return at, false, err
 	}
 }
 
-// forget deletes what old IDs have left of a session that has ended.
-func forget(ctx context.Context, s store, trail []string) error {
-	var errs []error
-	for _, key := range trail {
-		errs = append(errs, s.Delete(ctx, key))
+// forget deletes what is left of a session that has ended. Where that fails the
+// rest stays, so that whoever tries again finds the way.
+func forget(ctx context.Context, s store, keys []string) error {
+	for _, key := range keys {
+		if err := s.Delete(ctx, key); err != nil {
+			return err
+		}
 	}
-	return errors.Join(errs...)
+	return nil
 }

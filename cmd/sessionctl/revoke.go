@@ -48,7 +48,7 @@ not write. It counts them, revokes what it has found, and exits with 1.
 
 The KEY, or the token, of a session that got a new ID since, as by a login, ends
 the session under its new one. Reading costs 1 read unit for each 4 KB, ending 1
-write unit for each KB. It exits with 1 if anything failed; then run it again.`,
+write unit for each KB, and one more. It exits with 1 if anything failed; then run it again.`,
 		Example: `  sessionctl revoke kGx4w9sXl8bKzQZ1aJ0m3Yt6uRfEoNvC
   sessionctl revoke --user ann --dry-run
   sessionctl list --json --limit 0 --key-prefix test- | jq -r .key | sessionctl revoke - --yes`,
