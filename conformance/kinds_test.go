@@ -895,3 +895,27 @@ func TestHangs(t *testing.T) {
 		t.Errorf("passed: %v, hung: %v, log: %s", ok, res.hung.Load(), log)
 	}
 }
+
+// A store that takes its time is right all the same: what a rule compares does
+// not change as a second ends.
+func TestSlow(t *testing.T) {
+	t.Parallel()
+	var loads atomic.Int64
+	backend := kindBackend(func(h *hooked) {
+		load := h.load
+		h.load = func(ctx context.Context, key string) (session.Record, error) {
+			if strings.HasSuffix(key, "sound lock") && loads.Add(1) == 3 {
+				time.Sleep(1100 * time.Millisecond)
+			}
+			return load(ctx, key)
+		}
+	})
+	i := slices.IndexFunc(leaserRules, func(r backendRule) bool { return r.name == "RaceLockTouch" })
+	res := &results{spell: spell}
+	ok, log := run(t, func(t testing.TB) {
+		leaserRules[i].test(t, backend, backend.clients(t, backend.New(t)), patience, res)
+	})
+	if why := res.unexplained(); !ok || why != "" || loads.Load() < 3 {
+		t.Errorf("passed: %v, %s%s", ok, why, log)
+	}
+}
