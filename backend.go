@@ -24,8 +24,9 @@ type Record struct {
 	// Version is set by the backend on Load, and names the state that a Save
 	// replaces.
 	Version Version
-	// LockedUntil is when the lease of the record's lock runs out, zero if the
-	// record is free. Set by a backend that is a [Leaser], ignored by Save.
+	// LockedUntil is when the lease of the record's lock runs out; zero, or
+	// past, if the record is free. Set by a backend that is a [Leaser], ignored
+	// by Save.
 	LockedUntil time.Time
 }
 
@@ -36,11 +37,17 @@ func (r Record) Expired(now time.Time) bool { return !now.Before(r.Expires) }
 // conformance has a test for every MUST below; run it against your own.
 //
 // Every method MUST be safe for concurrent use, and its effect MUST be
-// linearizable per key and durable, as far as the store is, when it returns.
-// It MUST neither keep nor change the caller's slices, and what it returns
-// MUST NOT alias what it keeps. Once ctx is done it MUST return promptly, and
-// a call that starts with a done ctx MUST fail with an error that wraps the
-// ctx's error, and change nothing.
+// linearizable per key and durable, as far as the store is, when it returns: a
+// Load that begins after a write has returned MUST NOT answer with what was
+// there before, whichever client of the store wrote. It MUST neither keep nor
+// change the caller's slices, and what it returns MUST NOT alias what it keeps,
+// nor what it returns to another call. It MUST NOT leave behind a goroutine for
+// each call.
+//
+// Once ctx is done it MUST return promptly, whatever other calls wait for, and
+// if it fails because of that, then with an error that wraps ctx.Err(); to wrap
+// the cause of ctx is not enough. And a call that starts with a done ctx MUST
+// fail with an error that wraps the ctx's error, and change nothing.
 //
 // A failure of the store MUST be returned as an error that is none of the
 // sentinels of this package; above all it is never [ErrNotFound]. A retry
@@ -58,10 +65,13 @@ func (r Record) Expired(now time.Time) bool { return !now.Before(r.Expires) }
 // then draws another key.
 //
 // Keys are non-empty strings of at most 512 bytes of UTF-8; a backend MUST
-// keep any two of them apart, byte by byte.
+// keep any two of them apart, byte by byte. A Version that is handed in may be
+// any string: one that this backend never made MUST be treated as one that is
+// no longer stored, whatever its bytes and its length.
 //
-// A backend MAY round Created to the millisecond and MAY round Expires up to
-// the next second. It MUST keep a record until its Expires; after that it may
+// Times are moments of the years 1970 to 9999, given in any time zone, and MUST
+// be kept as that. A backend MAY round Created to the millisecond and MAY round
+// Expires up to the next second. It MUST keep a record until its Expires; after that it may
 // drop it at any time, and until it does Load may still return it: the
 // [Manager] decides on reading, so that every backend behaves alike. On
 // writing the backend decides, because only there is no time between the
@@ -77,9 +87,10 @@ type Backend interface {
 	// With a zero rec.Version it creates: it MUST fail with a
 	// [*ConflictError] if a live record exists. Otherwise it replaces, and
 	// MUST fail with a *ConflictError unless the stored version is still
-	// rec.Version. A Save that fails with a conflict MUST write nothing, and
-	// carries the current record where the store hands it over in the same
-	// request.
+	// rec.Version, byte by byte. A Save that fails with a conflict MUST write
+	// nothing, and carries the current record where the store hands it over in
+	// the same request. It may come from a second read, but MUST be one state of
+	// the record, whole.
 	//
 	// A replacing Save MUST NOT create: where the record was deleted, or its
 	// Expires has passed, it fails with a *ConflictError that is also
@@ -87,26 +98,27 @@ type Backend interface {
 	//
 	// Expires may be earlier than before, unless rec.KeepLater is set: then
 	// the later of the two MUST stay, as another request may have moved it by
-	// Touch since. A zero Expires MUST be refused with an error.
+	// Touch since; also where the one that is given has passed. A zero Expires MUST be refused with an error.
 	//
-	// A Save whose Expires has passed ends the record: it is dead at once, and
-	// for ever. It MUST end one, of that version, whose deadline has passed
-	// already, or fail as for a record that is gone. Either way, a Save or Touch
-	// that arrives after that MUST NOT be applied, however long it was on its
-	// way and whatever the clock of its sender.
+	// A Save after which Expires has passed ends the record: it is dead at once,
+	// and for ever. It MUST end one, of that version, whose deadline has passed
+	// already, or fail as for a record that is gone. Either way, a Save of that
+	// version or a Touch that arrives after that MUST NOT be applied, however
+	// long it was on its way and whatever the clock of its sender.
 	//
 	// A record that the store cannot hold MUST be refused with [ErrTooLarge];
-	// what was stored before stays.
+	// what was stored before stays, with its Expires and its lock.
 	Save(ctx context.Context, key string, rec Record) (Version, error)
 
-	// Touch moves Expires forward; it MUST NOT change data or version. An
-	// earlier Expires than the stored one MUST be a no-op that returns nil.
+	// Touch moves Expires forward; it MUST NOT change data, Created or version.
+	// An Expires that is not later than the stored one MUST be a no-op that
+	// returns nil.
 	// If there is no record, or its Expires has passed, it MUST fail with
 	// [ErrNotFound] and revive nothing.
 	Touch(ctx context.Context, key string, expires time.Time) error
 
-	// Delete removes the record, whatever its version. An absent record MUST
-	// NOT be an error. Once it has returned, no Save with an older version
+	// Delete removes the record, whatever its version, and whatever of it this
+	// client has seen. An absent record MUST NOT be an error. Once it has returned, no Save with an older version
 	// and no Touch may bring the record back.
 	Delete(ctx context.Context, key string) error
 }

@@ -63,8 +63,8 @@ func isAny(err error, sentinels ...error) bool {
 // ConflictError is how a [Backend] refuses a Save. errors.Is finds
 // [ErrConflict] in it, and [ErrNotFound] as well if Gone.
 type ConflictError struct {
-	// Current is the record that is stored now, if the store handed it over
-	// in the same request; nil if it is not known or there is none.
+	// Current is the record that is stored now, if the backend has it at hand;
+	// nil if it is not known or there is none.
 	Current *Record
 	// Gone is set if the store said that there is no record, or one that has
 	// expired.

@@ -9,10 +9,13 @@ import (
 // one, mode [Exclusive] costs no more requests than reading and writing do.
 //
 // A lock has a lease: it holds until the ttl of Acquire or Extend has passed
-// by the store's clock, or by that of the machines where the store has none.
-// The Version that Acquire returns is the holder's alone, so the version
-// check of Save is also the fence: a holder whose lock was taken over has a
-// Version that is no longer stored.
+// by the store's clock, or by that of the machines where the store has none. A
+// ttl need not be whole seconds; a Leaser or Locker MAY round it up to the next
+// millisecond.
+// The Version that Acquire returns is the holder's alone, whichever client of
+// the store others use, so the version check of Save is also the fence: a holder whose lock was taken over has a
+// Version that is no longer stored. Where it has more in it than tells whose
+// lock it is, Extend and Release may ignore that.
 //
 // What [Backend] demands of every method applies here too. In addition, while
 // a lock is live:
@@ -45,7 +48,8 @@ type Leaser interface {
 
 	// Extend renews the lease: it then runs for ttl from now; v MUST stay
 	// valid. It MUST fail with [ErrConflict] if v is not that of a lock which
-	// is still held, also if its lease ran out and nobody took over.
+	// is still held, also if its lease ran out and nobody took over. A ttl that
+	// is not positive MUST be refused with an error, and change nothing.
 	Extend(ctx context.Context, key string, v Version, ttl time.Duration) error
 
 	// Release unlocks without writing data. A non-zero expires is moved as by
@@ -64,14 +68,16 @@ type Locker interface {
 	// Acquire takes the lock called key for ttl. It MUST NOT wait: while
 	// another holder's lock is live it fails with a [*LockedError]. A ttl that
 	// is not positive MUST be refused with an error. Of several at once, at
-	// most one MUST succeed; after ttl without Extend the lock MUST be free.
+	// most one MUST succeed; after ttl without Extend the lock MUST be free. The
+	// lock MUST be that Lease's alone, whichever client of the store others use.
 	Acquire(ctx context.Context, key string, ttl time.Duration) (Lease, error)
 }
 
 // Lease is a lock that is held.
 type Lease interface {
 	// Extend renews the lease for ttl from now. It MUST fail with
-	// [ErrConflict] if the lock was lost, and MUST NOT take it back.
+	// [ErrConflict] if the lock was lost, and MUST NOT take it back. A ttl that
+	// is not positive MUST be refused with an error, and change nothing.
 	Extend(ctx context.Context, ttl time.Duration) error
 
 	// Release unlocks. It MUST be nil if the lock was lost already, and MUST

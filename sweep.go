@@ -28,8 +28,10 @@ type Sweeper interface {
 	// It MUST call opts.BeforeBatch before the first deletion of each batch,
 	// leave the batch alone after [SkipBatch], and end after any other error,
 	// with that error. It MUST hand opts.OnError each error that cost it a
-	// page or a record, and go on after a nil from it. Without OnError it MUST
-	// end at the first.
+	// page or a record, and go on after a nil from it, as far as it knows what
+	// comes next: the records of a page that could not be read are in no count
+	// of the report, and the sweep has not come to its end. Without OnError it
+	// MUST end at the first.
 	//
 	// Options that it cannot follow MUST be refused with an error that wraps
 	// [errors.ErrUnsupported], before anything is deleted. Workers, Segments
@@ -84,8 +86,9 @@ type SweepOptions struct {
 	// BatchSize is how many records make a batch. Default 25.
 	BatchSize int
 
-	// BeforeBatch is called before a batch of n records is deleted. It may
-	// take its time, which delays the batch; it may return [SkipBatch], which
+	// BeforeBatch is called before a batch of n records is deleted, which were
+	// found to be expired; those that are known to be locked may be left out. It
+	// may take its time, which delays the batch; it may return [SkipBatch], which
 	// leaves it alone, or another error, which ends the sweep. It is called by
 	// several goroutines at once.
 	BeforeBatch func(ctx context.Context, n int) error
@@ -113,7 +116,7 @@ type SweepOptions struct {
 // SweepReport is what a sweep has done. After a Resume it counts from the
 // beginning of the sweep, Elapsed apart.
 type SweepReport struct {
-	Scanned int64 // records looked at
+	Scanned int64 // records looked at; with an index of deadlines these may be the expired ones alone
 	Expired int64 // of these, found to be past Expires and Grace, and ours to delete
 	Deleted int64 // of these, deleted; with DryRun those that would be
 	Kept    int64 // of these, not deleted, as they are locked, or were renewed or deleted since they were found

@@ -20,13 +20,29 @@
 //
 // Each rule of the contract is a subtest with a name, such as SaveStale. One
 // that fails prints the sentence of the contract that does not hold. Rules are
-// made not to overlap: one fault fails one rule, where that is possible. Run
-// them with -race; some rules rely on it.
+// made not to overlap: one fault fails one rule, where that is possible, and
+// some that look for much at once beside it. A rule that has to be left out, as
+// a race means nothing where one call after the other fails already, says so;
+// if no other rule fails, that is a failure of its own. Run them with -race;
+// some rules rely on it.
+//
+// Four rules run at a time, each with a backend of its own from New, and
+// besides them those that wait for a deadline or a lease to pass. Most of these
+// share one backend, with some dozens of calls under way at once when they
+// begin; those that make a store fail, or keep requests back, have their own.
+// So there are up to 10 backends in use, and twice as many with Reopen. A
+// database that allows a number of connections in all has to be shared out: with
+// 97 of them, a pool of 4 in each. With Advance, nothing waits, and there are 4.
+//
+// A call that has not returned after 15 seconds hangs. It ends the run, with
+// its name.
 //
 // Some of the contract cannot be tested from outside, and is up to the tests
 // of the backend. That a retry inside it after a lost response is not reported
 // as a conflict, nor as the lock of another holder: that needs a proxy which
-// drops the response to a request that was carried out. That a sweep leaves
+// drops the response to a request that was carried out; without Hold, neither
+// is what a request does that arrives late (the rules whose names begin with
+// Late). That a sweep leaves
 // alone what the backend did not write, keeps to its budget and goes on from a
 // page that failed: only the backend knows the store. A Sweeper whose Load
 // hides expired records is measured by its own reports.
@@ -38,8 +54,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -49,9 +65,11 @@ import (
 // Backend tells the suite how to get at the backend under test, and what it
 // can do. Only New is needed.
 type Backend struct {
-	// New returns the backend. It is called once at first and once for each
-	// rule, also at the same time. All may use one store: the keys of a rule
-	// begin with 16 random characters, and are less than 200.
+	// New returns the backend. It is called once at first, and then for each
+	// rule but those that only wait, which share the first one. Up to 10 of what
+	// it returned are in use at the same time, each with up to 8 calls under way,
+	// or some dozens where rules share it. All may use one store: the keys of a
+	// rule begin with 16 random characters, and are at most 900.
 	New func(t testing.TB) session.Backend
 
 	// WantsLeaser says that the backend has to be a [session.Leaser]. The rules
@@ -76,10 +94,21 @@ type Backend struct {
 	// and leases wait, for about 2 seconds, all at once.
 	Advance func(t testing.TB, b session.Backend, d time.Duration)
 
-	// Fail makes the store of b fail or hang until restore is called. Nil if
-	// that cannot be done: then there is no subtest StoreFailure, and the
-	// MUST that is about failures of the store is not tested.
+	// Fail makes the store of b fail or hang until restore is called, and no
+	// store of another result of New. Nil if that cannot be done: then there is
+	// no subtest StoreFailure, and the MUST that is about failures of the store
+	// is not tested. A store behind a network can have a proxy between; a table
+	// of an SQL database that is b's alone can be renamed, and renamed back.
 	Fail func(t testing.TB, b session.Backend) (restore func())
+
+	// Hold keeps back the next request with which b writes: its sender gets no
+	// answer to that attempt, as if it were lost on its way. What b sends after
+	// that arrives as usual. deliver lets the request arrive, and returns when
+	// the store has answered it; it does nothing where there was none, and may
+	// be called again. Nil if that cannot be done: then there are no subtests
+	// whose names begin with Late, and what the contract says of requests that
+	// arrive late is not tested.
+	Hold func(t testing.TB, b session.Backend) (deliver func())
 
 	// MaxData is the largest Data, in bytes, that the store holds under a key
 	// of 512 bytes, and can lock. The suite saves that much, and twice that much is to be
@@ -94,23 +123,34 @@ type Backend struct {
 
 // TestBackend tests a backend against the contract of [session.Backend], and
 // of [session.Leaser] and [session.Sweeper] if it is one; one subtest for each
-// rule. It returns when
-// all are done: after about 2 seconds and some thousand requests, or sooner if
-// Advance is there.
+// rule. It returns when all are done: after a few seconds and some thousand
+// requests, or sooner if Advance is there. A call that hangs ends it, by name.
 func TestBackend(t *testing.T, backend Backend) {
 	t.Helper()
 	if backend.New == nil {
 		t.Fatal("conformance: Backend.New is nil")
 	}
+	first := backend.New(t)
+	clients := backend.clients(t, first)
 	var tests []subtest
-	for _, rule := range rulesFor(backend, backend.New(t)) {
-		tests = append(tests, subtest{rule.name, rule.waits && backend.Advance == nil, func(t *testing.T) {
+	for _, rule := range rulesFor(backend, first) {
+		waits := rule.waits && backend.Advance == nil
+		tests = append(tests, subtest{rule.name, waits, rule.alone, func(t *testing.T, res *results) {
 			t.Helper()
-			rule.test(t, backend, patience)
+			if waits && !rule.own {
+				rule.test(t, backend, clients, patience, res)
+			} else {
+				rule.test(t, backend, backend.clients(t, backend.New(t)), patience, res)
+			}
 		}})
 	}
 	runAll(t, tests)
 }
+
+var (
+	allBackendRules = slices.Concat(backendRules, versionRules, readRules, pairRules, endRules, lateRules)
+	allLeaserRules  = slices.Concat(leaserRules, leaserPairRules, endLeaserRules, lateLeaserRules)
+)
 
 // rulesFor returns the rules that apply to b.
 func rulesFor(backend Backend, b session.Backend) []backendRule {
@@ -121,9 +161,9 @@ func rulesFor(backend Backend, b session.Backend) []backendRule {
 		applies bool
 		rules   []backendRule
 	}{
-		{true, backendRules},
+		{true, allBackendRules},
 		{backend.WantsLeaser, []backendRule{wantsLeaser}},
-		{isLeaser, leaserRules},
+		{isLeaser, allLeaserRules},
 		{backend.WantsSweeper, []backendRule{wantsSweeper}},
 		{isSweeper, sweeperRules},
 		{isSweeper && isLeaser, sweptLockRules},
@@ -135,51 +175,6 @@ func rulesFor(backend Backend, b session.Backend) []backendRule {
 	return slices.DeleteFunc(rules, func(r backendRule) bool { return r.needs != nil && !r.needs(backend) })
 }
 
-// patience is how long a call may take before it counts as one that hangs.
-const patience = 10 * time.Second
-
-// subtest is one rule that is about to be tested.
-type subtest struct {
-	name  string
-	waits bool // mostly, so that it may run besides any number of others
-	test  func(*testing.T)
-}
-
-// runAll runs subtests at the same time and returns when all are done.
-func runAll(t *testing.T, tests []subtest) {
-	t.Helper()
-	// With t.Parallel only GOMAXPROCS rules would wait at the same time, and
-	// all would begin after the caller has closed what they use.
-	var wg sync.WaitGroup
-	run := func(tests <-chan subtest) {
-		defer wg.Done()
-		for test := range tests {
-			t.Run(test.name, test.test)
-		}
-	}
-	queue := make(chan subtest, len(tests))
-	for _, test := range tests {
-		if !test.waits {
-			queue <- test
-			continue
-		}
-		waiting := make(chan subtest, 1)
-		waiting <- test
-		close(waiting)
-		wg.Add(1)
-		go run(waiting)
-	}
-	for range workers {
-		wg.Add(1)
-		go run(queue)
-	}
-	close(queue)
-	wg.Wait()
-}
-
-// workers is how many rules run at a time, besides those that wait.
-const workers = 4
-
 // A backendRule is one rule of the contract of session.Backend, session.Leaser
 // or session.Sweeper.
 type backendRule struct {
@@ -189,25 +184,39 @@ type backendRule struct {
 	quotes []string
 	needs  func(Backend) bool // nil: nothing
 	waits  bool               // for records to expire or leases to run out
+	own    bool               // needs clients of its own, as it makes their store fail or keeps back what they send
+	alone  bool               // is a race that needs the machine for itself
+	wide   bool               // looks at so much that it fails beside other rules
 	run    func(*probe)
 }
 
+// clients are two clients of one store; the same if it has only one.
+type clients struct{ b, other session.Backend }
+
+func (b Backend) clients(t testing.TB, first session.Backend) clients {
+	t.Helper()
+	c := clients{first, first}
+	if b.Reopen != nil {
+		c.other = b.Reopen(t, first)
+	}
+	return c
+}
+
 // test runs the rule. A call that does not return within patience hangs.
-func (r backendRule) test(t testing.TB, backend Backend, patience time.Duration) {
+func (r backendRule) test(t testing.TB, backend Backend, c clients, patience time.Duration, res *results) {
 	t.Helper()
 	t.Cleanup(func() { logQuotes(t, r.quotes) })
-	b := backend.New(t)
-	p := &probe{scene: newScene(t, patience), backend: backend, b: b, other: b}
-	if backend.Reopen != nil {
-		p.other = backend.Reopen(t, b)
-	}
-	if backend.Advance != nil {
-		p.advance = func(d time.Duration) { backend.Advance(t, b, d) }
-	}
-	if backend.Fail != nil {
-		p.fail = func() func() { return backend.Fail(t, b) }
-	}
-	r.run(p)
+	guarded(t, res, func(g *guard) {
+		s := newScene(g, r.name, patience, res)
+		p := &probe{scene: s, backend: backend, raw: c, b: watched{c.b, s.watch}, other: watched{c.other, s.watch}}
+		if backend.Advance != nil {
+			p.advance = func(d time.Duration) { backend.Advance(g, c.b, d) }
+		}
+		if backend.Fail != nil {
+			p.fail = func() func() { return backend.Fail(g, c.b) }
+		}
+		r.run(p)
+	})
 }
 
 func logQuotes(t testing.TB, quotes []string) {
@@ -221,16 +230,34 @@ func logQuotes(t testing.TB, quotes []string) {
 // scene is what a rule needs, whatever it is about.
 type scene struct {
 	testing.TB
+	rule     string
 	ctx      context.Context
 	prefix   string
 	patience time.Duration
+	watch    watch
+	results  *results
+	begun    time.Time
 	advanced time.Duration
 	advance  func(d time.Duration)   // nil if time cannot be moved
 	fail     func() (restore func()) // nil if the store cannot be made to fail
 }
 
-func newScene(t testing.TB, patience time.Duration) *scene {
-	return &scene{TB: t, ctx: context.Background(), prefix: rand.Text()[:16], patience: patience}
+func newScene(g *guard, rule string, patience time.Duration, res *results) *scene {
+	return &scene{
+		TB: g, rule: rule, ctx: context.Background(), prefix: rand.Text()[:16], patience: patience,
+		// More than a rule that looks for calls which hang waits itself.
+		watch:   watch{g, max(patience*3/2, time.Second)},
+		results: res, begun: time.Now(),
+	}
+}
+
+// leaveOut notes that the rule cannot be tested, because of what another rule
+// has to say.
+func (s *scene) leaveOut(why string) {
+	s.Logf("left out: %s; see the other rules", why)
+	s.results.mu.Lock()
+	defer s.results.mu.Unlock()
+	s.results.leftOut = append(s.results.leftOut, s.rule+": "+why)
 }
 
 func (s *scene) key(name string) string { return s.prefix + name }
@@ -254,6 +281,16 @@ func (s *scene) wait(deadline time.Time) {
 	s.advanced += d
 }
 
+// waitWithin waits for d, or until a moment before deadline.
+func (s *scene) waitWithin(d time.Duration, deadline time.Time) {
+	const before = 50 * time.Millisecond
+	next := s.now().Add(d)
+	if last := deadline.Add(-before); next.After(last) && s.now().Before(last) {
+		next = last
+	}
+	s.wait(next)
+}
+
 // ends reports whether f returns before patience ends.
 func (s *scene) ends(f func()) bool {
 	done := make(chan struct{})
@@ -272,23 +309,44 @@ func (s *scene) ends(f func()) bool {
 type probe struct {
 	*scene
 	backend  Backend
-	b, other session.Backend // two clients of one store; the same if it has only one
+	raw      clients
+	b, other session.Backend // the clients, watched
 }
 
 // soon and later are deadlines in whole seconds, which no backend rounds.
 // Rules can afford to wait for soon.
 func (p *probe) soon() time.Time {
-	life := 2 * time.Second
+	life := 3 * time.Second
 	if p.advance != nil {
 		life = time.Hour
 	}
 	return p.now().Truncate(time.Second).Add(life)
 }
 
-func (p *probe) later() time.Time { return p.now().Truncate(time.Second).Add(24 * time.Hour) }
+// inTime does what has to be done before a deadline for which rules can wait,
+// and returns that. On a machine that is so busy that it came too late, f is
+// called again, with another suffix for its keys and more time.
+func (p *probe) inTime(f func(suffix string, soon time.Time) error) (suffix string, soon time.Time) {
+	p.Helper()
+	for more := time.Duration(0); ; more = 2*more + 2*time.Second {
+		suffix, soon = fmt.Sprint(" ", more), p.soon().Add(more)
+		err := f(suffix, soon)
+		if err == nil && p.now().Before(soon) {
+			return suffix, soon
+		}
+		if p.now().Before(soon) || more > p.patience {
+			p.Fatal(err)
+		}
+	}
+}
 
+// later is the same each time, so that rules may ask again.
+func (p *probe) later() time.Time { return p.begun.Truncate(time.Second).Add(24 * time.Hour) }
+
+// record is one that began a while ago: a backend that takes the time of the
+// call for Created shows.
 func (p *probe) record(data string) session.Record {
-	return session.Record{Data: []byte(data), Created: p.now(), Expires: p.later()}
+	return session.Record{Data: []byte(data), Created: p.begun.Add(-time.Hour), Expires: p.later()}
 }
 
 func expiring(rec session.Record, expires time.Time) session.Record {

@@ -23,10 +23,10 @@ func TestEveryMustHasARule(t *testing.T) {
 		untested map[string]string
 		musts    int // at least
 	}{
-		{"Backend", backend, "", quotesOf(backendRules, backendQuotes), untested, 20},
+		{"Backend", backend, "", quotesOf(allBackendRules, backendQuotes), untested, 20},
 		{
 			"Leaser", contract(t, "../leaser.go", "Leaser"), backend,
-			quotesOf(append(leaserRules, wantsLeaser), backendQuotes), untestedLeaser, 15,
+			quotesOf(append(allLeaserRules, wantsLeaser), backendQuotes), untestedLeaser, 15,
 		},
 		{
 			"Sweeper", contract(t, "../sweep.go", ""), backend,

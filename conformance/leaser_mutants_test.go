@@ -78,6 +78,7 @@ var leaserMutants = []mutant{
 	{"extend does nothing", "Extend"},
 	{"extend changes the version", "Extend"},
 	{"extend only lengthens", "Extend"},
+	{"extend takes any ttl", "ExtendTTL"},
 	{"extend takes any version", "ExtendLost"},
 	{"extend locks what is free", "ExtendLost"},
 	{"extend of absent is not found", "ExtendLost"},
@@ -114,7 +115,7 @@ var leaserMutants = []mutant{
 
 func TestLeaserMutants(t *testing.T) {
 	t.Parallel()
-	testMutants(t, leaserMutants, func(t *testing.T, bug string) map[string]string { return failures(t, modelLeaser(bug), bug) })
+	testMutants(t, leaserMutants, func(t *testing.T, m mutant) map[string]string { return failures(t, modelLeaser(m.bug), m) })
 }
 
 func modelLeaser(bug string) Backend {
@@ -439,6 +440,10 @@ func (m *leaser) write(key string, next *leased, rec session.Record) session.Ver
 	if m.bug != "save keeps LockedUntil" {
 		rec.LockedUntil = time.Time{}
 	}
+	if r := m.records[key]; r != nil && rec.Version != "" && rec.KeepLater && r.rec.Expires.After(rec.Expires) {
+		rec.Expires = r.rec.Expires
+	}
+	rec.KeepLater = false
 	rec.Data = bytes.Clone(rec.Data)
 	rec.Version = m.version()
 	next.rec = rec
@@ -627,6 +632,9 @@ func (m *leaser) Extend(ctx context.Context, key string, v session.Version, ttl 
 		return err
 	}
 	defer m.mu.Unlock()
+	if ttl <= 0 && m.bug != "extend takes any ttl" {
+		return errors.New("model: no ttl")
+	}
 	r, err := m.lockOf(key, v)
 	ofHolder := strings.Contains(string(v), ".")
 	switch {
@@ -746,4 +754,10 @@ func (m *leaser) Release(ctx context.Context, key string, v session.Version, exp
 		r.rec.Expires = expires
 	}
 	return nil
+}
+
+func (m *leaser) isDown() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.down
 }

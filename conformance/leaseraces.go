@@ -19,7 +19,7 @@ func (p *leaseProbe) soundLocks() bool {
 		return false
 	}
 	if !p.locksSoundly() {
-		p.Log("left out, because the backend fails already without concurrency; see the other rules")
+		p.leaveOut("the backend fails already without concurrency")
 		return false
 	}
 	return true
@@ -109,11 +109,24 @@ func (p *leaseProbe) race(n int, f func(i int, l session.Leaser)) {
 	p.probe.race(n, func(i int, b session.Backend) { f(i, b.(session.Leaser)) })
 }
 
+// progress is for those who wait for each other. However long a busy machine
+// takes for all of them, they are stuck only if none gets on.
+type progress struct{ last atomic.Int64 }
+
+func newProgress() *progress {
+	p := new(progress)
+	p.made()
+	return p
+}
+
+func (p *progress) made()       { p.last.Store(time.Now().UnixNano()) }
+func (p *progress) stuck() bool { return time.Since(time.Unix(0, p.last.Load())) > patience }
+
 // await acquires as soon as it can, until giveUp.
-func (p *leaseProbe) await(l session.Leaser, key string, ttl time.Duration, giveUp time.Time) (session.Record, error) {
+func (p *leaseProbe) await(l session.Leaser, key string, ttl time.Duration, giveUp func() bool) (session.Record, error) {
 	for {
 		rec, err := l.Acquire(p.ctx, key, ttl)
-		if !errors.Is(err, session.ErrLocked) || time.Now().After(giveUp) {
+		if !errors.Is(err, session.ErrLocked) || giveUp() {
 			return rec, err
 		}
 		time.Sleep(time.Duration(1+rand.IntN(1000)) * time.Microsecond)
@@ -150,15 +163,16 @@ func ruleRaceAcquire(p *leaseProbe) {
 
 	key := p.key("again and again")
 	p.save(key, p.record("1"))
-	giveUp := time.Now().Add(p.patience)
+	progress := newProgress()
 	var holders atomic.Int64
 	p.race(contenders, func(_ int, l session.Leaser) {
 		for range cycles {
-			rec, err := p.await(l, key, long, giveUp)
+			rec, err := p.await(l, key, long, progress.stuck)
 			if err != nil {
 				p.Errorf("Acquire: %v", err)
 				return
 			}
+			progress.made()
 			if n := holders.Add(1); n > 1 {
 				p.Errorf("%d have the lock at the same time", n)
 			}
@@ -200,9 +214,10 @@ func ruleRaceLock(p *leaseProbe) {
 		var mu sync.Mutex
 		seen := map[session.Version]bool{p.save(key, p.record("0")): true}
 		saved := 0
-		giveUp := time.Now().Add(p.patience / 2)
+		over := time.Now().Add(p.patience / 2)
+		giveUp := func() bool { return time.Now().After(over) }
 		p.race(c.contenders, func(_ int, l session.Leaser) {
-			for tries := 0; tries < c.tries && time.Now().Before(giveUp); {
+			for tries := 0; tries < c.tries && !giveUp(); {
 				rec, err := p.await(l, key, c.ttl, giveUp)
 				if err != nil {
 					return
@@ -308,7 +323,7 @@ func ruleRaceTakeover(p *leaseProbe) {
 	err := p.l.Extend(p.ctx, key, holder.Version, long)
 	p.wait(p.now().Add(p.brief()))
 	if err != nil || !p.held(key) {
-		p.Log("left out, because Extend fails already without concurrency; see the other rules")
+		p.leaveOut("Extend fails already without concurrency")
 		return
 	}
 	const rounds, ttl = 20, 10 * time.Millisecond

@@ -36,7 +36,7 @@ var leaserRules = []backendRule{
 	}},
 	{name: "AcquiredData", run: leasing(ruleAcquiredData), quotes: []string{
 		"What Backend demands of every method applies here too.",
-		"and what it returns MUST NOT alias what it keeps.",
+		"and what it returns MUST NOT alias what it keeps,",
 	}},
 	{name: "LockedSave", run: leasing(ruleLockedSave), quotes: []string{
 		"Save with any Version but the holder's MUST fail with a *LockedError and write nothing.",
@@ -55,10 +55,10 @@ var leaserRules = []backendRule{
 	}},
 	{name: "LockedExpired", run: leasing(ruleLockedExpired), waits: true, quotes: []string{
 		"A replacing Save MUST NOT create: where the record was deleted, or its Expires has passed,",
-		"then the record is dead at once, and for ever.",
+		"it is dead at once, and for ever.",
 	}},
 	{name: "LockedUntil", run: leasing(ruleLockedUntil), quotes: []string{
-		"LockedUntil is when the lease of the record's lock runs out,",
+		"LockedUntil is when the lease of the record's lock runs out;",
 		"it holds until the ttl of Acquire or Extend has passed",
 	}},
 	{name: "LockedUntilIgnored", run: leasing(ruleLockedUntilIgnored), quotes: []string{
@@ -72,7 +72,7 @@ var leaserRules = []backendRule{
 	}},
 	{name: "LockClients", run: leasing(ruleLockClients), quotes: []string{
 		"The Version that Acquire returns is the holder's alone,",
-		"its effect MUST be linearizable per key and durable, as far as the store is, when it returns.",
+		"its effect MUST be linearizable per key and durable, as far as the store is, when it returns:",
 	}, needs: func(b Backend) bool { return b.Reopen != nil }},
 	{name: "HolderSave", run: leasing(ruleHolderSave), quotes: []string{
 		"The holder's Save MUST write and unlock.",
@@ -81,12 +81,14 @@ var leaserRules = []backendRule{
 		"A deleted record's lock is gone with it: the holder's Save MUST then fail with ErrConflict.",
 	}},
 	{name: "HolderVersion", run: leasing(ruleHolderVersion), quotes: []string{
-		"The Version that Acquire returns is the holder's alone,",
+		"The Version that Acquire returns is the holder's alone, whichever client of the store others use,",
 	}},
 	{name: "LeaseHolds", run: leasing(ruleLeaseHolds), waits: true, quotes: []string{
 		"A lock has a lease: it holds until the ttl of Acquire or Extend has passed",
 	}},
 	{name: "LeaseEnds", run: leasing(ruleLeaseEnds), waits: true, quotes: []string{
+		"zero, or past, if the record is free.",
+		"a Leaser or Locker MAY round it up to the next millisecond.",
 		"After a lease has run out, anybody's Save or Acquire may win,",
 	}},
 	{name: "TakeoverByAcquire", run: leasing(ruleTakeoverByAcquire), waits: true, quotes: takeover},
@@ -96,6 +98,9 @@ var leaserRules = []backendRule{
 	}},
 	{name: "Extend", run: leasing(ruleExtend), waits: true, quotes: []string{
 		"Extend renews the lease: it then runs for ttl from now; v MUST stay valid.",
+	}},
+	{name: "ExtendTTL", run: leasing(ruleExtendTTL), quotes: []string{
+		"A ttl that is not positive MUST be refused with an error, and change nothing.",
 	}},
 	{name: "ExtendLost", run: leasing(ruleExtendLost), quotes: []string{
 		"It MUST fail with ErrConflict if v is not that of a lock which is still held,",
@@ -116,14 +121,14 @@ var leaserRules = []backendRule{
 	{name: "DoneContextAcquire", run: leasing(ruleDoneContextAcquire), quotes: doneContext},
 	{name: "DoneContextExtend", run: leasing(ruleDoneContextExtend), quotes: doneContext},
 	{name: "DoneContextRelease", run: leasing(ruleDoneContextRelease), quotes: doneContext},
-	{name: "ContextEndsLease", run: leasing(ruleContextEndsLease), quotes: []string{
+	{name: "ContextEndsLease", run: leasing(ruleContextEndsLease), own: true, quotes: []string{
 		"What Backend demands of every method applies here too.",
 		"Once ctx is done it MUST return promptly,",
 	}},
 	{name: "StoreFailureLease", run: leasing(ruleStoreFailureLease), quotes: []string{
 		"What Backend demands of every method applies here too.",
 		"A failure of the store MUST be returned as an error that is none of the sentinels of this package;",
-	}, needs: func(b Backend) bool { return b.Fail != nil }},
+	}, needs: canFail, own: true},
 	{name: "RaceAcquire", run: leasing(ruleRaceAcquire), quotes: []string{
 		"Of several at once, at most one MUST succeed.",
 	}},
@@ -158,27 +163,25 @@ type leaseProbe struct {
 func leasing(run func(*leaseProbe)) func(*probe) {
 	return func(p *probe) {
 		p.Helper()
-		l, ok := p.b.(session.Leaser)
-		if !ok {
-			p.Fatalf("New returned a %T that is no session.Leaser, and one that is before", p.b)
+		if _, ok := p.raw.b.(session.Leaser); !ok {
+			p.Fatalf("New returned a %T that is no session.Leaser, and one that is before", p.raw.b)
 		}
-		other, ok := p.other.(session.Leaser)
-		if !ok {
-			p.Fatalf("Reopen returned a %T that is no session.Leaser, of a %T that is", p.other, p.b)
+		if _, ok := p.raw.other.(session.Leaser); !ok {
+			p.Fatalf("Reopen returned a %T that is no session.Leaser, of a %T that is", p.raw.other, p.raw.b)
 		}
-		run(&leaseProbe{p, l, other})
+		run(&leaseProbe{p, p.b.(session.Leaser), p.other.(session.Leaser)})
 	}
 }
 
 // long is a lease that no rule waits for.
 const long = 2 * time.Hour
 
-// brief is a lease that rules can afford to wait for.
+// brief is a lease that rules can afford to wait for. It is no whole seconds.
 func (s *scene) brief() time.Duration {
 	if s.advance != nil {
-		return time.Minute
+		return time.Minute + 300*time.Millisecond
 	}
-	return time.Second
+	return 1300 * time.Millisecond
 }
 
 // locked complains unless err is a *session.LockedError.
@@ -264,8 +267,8 @@ func sameContent(a, b session.Record) bool {
 }
 
 func ruleLeaser(p *probe) {
-	if _, ok := p.b.(session.Leaser); !ok {
-		p.Errorf("WantsLeaser is set, and %T is no session.Leaser", p.b)
+	if _, ok := p.raw.b.(session.Leaser); !ok {
+		p.Errorf("WantsLeaser is set, and %T is no session.Leaser", p.raw.b)
 	}
 }
 
@@ -453,15 +456,18 @@ func ruleLockedDelete(p *leaseProbe) {
 }
 
 func ruleLockedExpired(p *leaseProbe) {
-	key := p.key("a")
-	soon := p.soon()
-	p.save(key, expiring(p.record("1"), soon))
-	holder := p.acquire(key, 12*time.Hour)
+	var holder session.Record
+	suffix, soon := p.inTime(func(suffix string, soon time.Time) (err error) {
+		p.save(p.key(suffix), expiring(p.record("1"), soon))
+		holder, err = p.l.Acquire(p.ctx, p.key(suffix), 12*time.Hour)
+		return err
+	})
+	key := p.key(suffix)
 	p.wait(soon)
 	if p.alive(key) {
 		p.Fatal("a lock keeps a record beyond its Expires")
 	}
-	p.afterLoss(key, holder.Version, "of a record that expired under its lock")
+	p.afterLoss(p.l, key, holder.Version, "of a record that expired under its lock")
 	if p.alive(key) {
 		p.Fatal("the holder has revived a record that expired under its lock")
 	}
@@ -474,12 +480,12 @@ func ruleLockedExpired(p *leaseProbe) {
 
 // afterLoss complains unless all that a holder can do says that its lock is
 // lost.
-func (p *leaseProbe) afterLoss(key string, v session.Version, whose string) {
+func (p *leaseProbe) afterLoss(l session.Leaser, key string, v session.Version, whose string) {
 	p.Helper()
-	_, err := p.b.Save(p.ctx, key, replacing(p.record("by the former holder"), v))
+	_, err := l.Save(p.ctx, key, replacing(p.record("by the former holder"), v))
 	p.lost(err, "Save by the holder "+whose)
-	p.lost(p.l.Extend(p.ctx, key, v, 2*long), "Extend by the holder "+whose)
-	p.lost(p.l.Release(p.ctx, key, v, p.later().Add(time.Hour)), "Release by the holder "+whose)
+	p.lost(l.Extend(p.ctx, key, v, 2*long), "Extend by the holder "+whose)
+	p.lost(l.Release(p.ctx, key, v, p.later().Add(time.Hour)), "Release by the holder "+whose)
 }
 
 func ruleLockedUntil(p *leaseProbe) {
@@ -667,7 +673,7 @@ func ruleHolderAfterDelete(p *leaseProbe) {
 	if err := p.b.Delete(p.ctx, key); err != nil || p.alive(key) {
 		return // rule LockedDelete says so
 	}
-	p.afterLoss(key, holder.Version, "of a record that was deleted")
+	p.afterLoss(p.l, key, holder.Version, "of a record that was deleted")
 	if p.alive(key) {
 		p.Fatal("the holder has brought back a record that was deleted")
 	}
@@ -675,7 +681,7 @@ func ruleHolderAfterDelete(p *leaseProbe) {
 		return // as above
 	}
 	before := p.load(key)
-	p.afterLoss(key, holder.Version, "of a record that was deleted and created anew")
+	p.afterLoss(p.l, key, holder.Version, "of a record that was deleted and created anew")
 	p.unchanged(key, before, "the holder of the record before it")
 }
 
@@ -692,8 +698,8 @@ func ruleHolderVersion(p *leaseProbe) {
 	}
 	for life := range 3 {
 		for range 3 {
-			for range 2 {
-				holder, err := p.l.Acquire(p.ctx, key, long)
+			for i := range 4 {
+				holder, err := []session.Leaser{p.l, p.otherL}[i%2].Acquire(p.ctx, key, long)
 				if err != nil {
 					return // rule Release or HolderSave says so
 				}
@@ -748,7 +754,7 @@ func ruleLeaseHolds(p *leaseProbe) {
 		if saveAtFirst && !save {
 			p.Fatalf("another's Save was no longer refused %v before the lease was over", left)
 		}
-		p.wait(p.now().Add(ttl / 10))
+		p.waitWithin(ttl/10, over)
 	}
 }
 
@@ -761,7 +767,7 @@ func ruleLeaseEnds(p *leaseProbe) {
 	}
 	v := p.load(loaded).Version
 	p.wait(p.now().Add(p.brief()))
-	if until := p.load(acquire).LockedUntil; until.After(p.now()) {
+	if until := p.load(acquire).LockedUntil; until.After(p.now()) { // zero, or past
 		p.Errorf("after the lease, LockedUntil is %v from now", until.Sub(p.now()))
 	}
 	if err := p.try(p.l, acquire, long); err != nil {
@@ -778,49 +784,80 @@ func ruleLeaseEnds(p *leaseProbe) {
 	}
 }
 
-func ruleTakeoverByAcquire(p *leaseProbe) {
-	key := p.key("a")
-	p.save(key, p.record("1"))
-	former := p.acquire(key, p.brief())
+// byWhom is who has a lock and who takes it over: the same client, or two.
+type byWhom struct {
+	who           string
+	former, other session.Leaser
+}
+
+func (p *leaseProbe) byWhom() []byWhom {
+	return []byWhom{{"a client", p.l, p.l}, {"another client", p.l, p.otherL}, {"a third client", p.otherL, p.l}}
+}
+
+// lapsed returns the versions of holders whose leases have run out, and those
+// from before their locks.
+func (p *leaseProbe) lapsed(by []byWhom) (holders, before []session.Version) {
+	p.Helper()
+	for _, c := range by {
+		before = append(before, p.save(p.key(c.who), p.record("1")))
+		holder, err := c.former.Acquire(p.ctx, p.key(c.who), p.brief())
+		if err != nil {
+			p.Fatalf("Acquire: %v", err)
+		}
+		holders = append(holders, holder.Version)
+	}
 	p.wait(p.now().Add(p.brief()))
-	holder, err := p.l.Acquire(p.ctx, key, long)
-	if err != nil || holder.Version == former.Version {
-		return // rule LeaseEnds or HolderVersion says so
+	return holders, before
+}
+
+func ruleTakeoverByAcquire(p *leaseProbe) {
+	by := p.byWhom()
+	formers, _ := p.lapsed(by)
+	for i, c := range by {
+		key, former := p.key(c.who), formers[i]
+		holder, err := c.other.Acquire(p.ctx, key, long)
+		if err != nil || holder.Version == former {
+			return // rule LeaseEnds or HolderVersion says so
+		}
+		if err := second(c.former.Save(p.ctx, key, p.record("creating over it"))); !errors.Is(err, session.ErrLocked) {
+			return // rule LockedSave or LockClients says so
+		}
+		before := p.load(key)
+		p.afterLoss(c.former, key, former, "before, while "+c.who+" has the lock")
+		p.unchanged(key, before, "the former holder")
+		if now := p.load(key).LockedUntil; moved(before.LockedUntil, now) {
+			p.Errorf("the former holder has moved the end of another's lease from %v to %v", before.LockedUntil, now)
+		}
+		if !p.held(key) {
+			p.Fatal("the former holder has ended another's lock")
+		}
+		if _, err := c.other.Save(p.ctx, key, replacing(p.record("2"), holder.Version)); err != nil {
+			p.Fatalf("Save by the holder that took over: %v", err)
+		}
+		before = p.load(key)
+		p.afterLoss(c.former, key, former, "before, when "+c.who+" has saved and unlocked")
+		p.unchanged(key, before, "the former holder")
 	}
-	before := p.load(key)
-	p.afterLoss(key, former.Version, "before, while another has the lock")
-	p.unchanged(key, before, "the former holder")
-	if now := p.load(key).LockedUntil; moved(before.LockedUntil, now) {
-		p.Errorf("the former holder has moved the end of another's lease from %v to %v", before.LockedUntil, now)
-	}
-	if !p.held(key) {
-		p.Fatal("the former holder has ended another's lock")
-	}
-	if _, err := p.b.Save(p.ctx, key, replacing(p.record("2"), holder.Version)); err != nil {
-		p.Fatalf("Save by the holder that took over: %v", err)
-	}
-	before = p.load(key)
-	p.afterLoss(key, former.Version, "before, when another has saved and unlocked")
-	p.unchanged(key, before, "the former holder")
 }
 
 func ruleTakeoverBySave(p *leaseProbe) {
-	key := p.key("a")
-	v := p.save(key, p.record("1"))
-	former := p.acquire(key, p.brief())
-	p.wait(p.now().Add(p.brief()))
-	var conflict *session.ConflictError
-	_, err := p.b.Save(p.ctx, key, p.record("2"))
-	if errors.As(err, &conflict) && conflict.Current != nil && conflict.Current.Version == former.Version {
-		p.Errorf("a conflict carries the version of a holder, %q", former.Version)
+	by := p.byWhom()
+	formers, versions := p.lapsed(by)
+	for i, c := range by {
+		key, former := p.key(c.who), formers[i]
+		var conflict *session.ConflictError
+		_, err := p.b.Save(p.ctx, key, p.record("2"))
+		if errors.As(err, &conflict) && conflict.Current != nil && conflict.Current.Version == former {
+			p.Errorf("a conflict carries the version of a holder, %q", former)
+		}
+		if _, err := c.other.Save(p.ctx, key, replacing(p.record("2"), versions[i])); err != nil {
+			return // rule LeaseEnds says so
+		}
+		before := p.load(key)
+		p.afterLoss(c.former, key, former, "before, when the Save of "+c.who+" has ended the lock")
+		p.unchanged(key, before, "the former holder")
+		p.unlocked(key, "a Save that ended a lock")
 	}
-	if _, err := p.other.Save(p.ctx, key, replacing(p.record("2"), v)); err != nil {
-		return // rule LeaseEnds says so
-	}
-	before := p.load(key)
-	p.afterLoss(key, former.Version, "before, when another's Save has ended the lock")
-	p.unchanged(key, before, "the former holder")
-	p.unlocked(key, "a Save that ended a lock")
 }
 
 func ruleLateSave(p *leaseProbe) {
@@ -888,6 +925,21 @@ func ruleExtend(p *leaseProbe) {
 	}
 	if err := p.try(p.l, shortened, long); err != nil {
 		p.Errorf("Acquire after a lease that was extended to end before: %v", err)
+	}
+}
+
+func ruleExtendTTL(p *leaseProbe) {
+	key := p.key("a")
+	p.save(key, p.record("1"))
+	holder := p.acquire(key, long)
+	before := p.load(key).LockedUntil
+	for _, ttl := range []time.Duration{0, -1, -time.Second, -1 << 63} {
+		if err := p.l.Extend(p.ctx, key, holder.Version, ttl); err == nil {
+			p.Errorf("Extend with a ttl of %v: no error", ttl)
+		}
+	}
+	if after := p.load(key).LockedUntil; moved(before, after) || !p.held(key) {
+		p.Errorf("Extend with a ttl that was refused has moved the end of the lease from %v to %v", before, after)
 	}
 }
 
@@ -1090,8 +1142,8 @@ func ruleDoneContextAcquire(p *leaseProbe) {
 // doneContextsLocked is doneContexts for the holder of a lock.
 func (p *leaseProbe) doneContextsLocked(f func(ctx context.Context, key string, holder session.Record) error) {
 	p.Helper()
-	for _, ctx := range doneContexts(p.ctx) {
-		key := p.key(ctx.Err().Error())
+	for i, ctx := range doneContexts(p.ctx) {
+		key := p.key(fmt.Sprint(i))
 		p.save(key, p.record("1"))
 		before := p.load(key)
 		if err := f(ctx, key, p.acquire(key, long)); !errors.Is(err, ctx.Err()) {
@@ -1126,16 +1178,17 @@ func ruleDoneContextRelease(p *leaseProbe) {
 
 func ruleContextEndsLease(p *leaseProbe) {
 	p.save(p.key("busy"), p.record("1"))
-	p.returnsWhenDone(func(ctx context.Context, key string) []func(i int) {
-		return []func(i int){
-			func(int) {
-				if rec, err := p.l.Acquire(ctx, key, long); err == nil {
-					_ = p.l.Extend(ctx, key, rec.Version, long)
-					_ = p.l.Release(ctx, key, rec.Version, rec.Expires)
+	p.returnsWhenDone(func(ctx context.Context, key string) []func(i int) error {
+		return []func(i int) error{
+			func(int) error {
+				rec, err := p.l.Acquire(ctx, key, long)
+				if err == nil {
+					err = errors.Join(p.l.Extend(ctx, key, rec.Version, long), p.l.Release(ctx, key, rec.Version, rec.Expires))
 				}
+				return err
 			},
-			func(int) { _ = p.l.Extend(ctx, key, "no such version", long) },
-			func(int) { _ = p.l.Release(ctx, key, "no such version", time.Time{}) },
+			func(int) error { return p.l.Extend(ctx, key, "no such version", long) },
+			func(int) error { return p.l.Release(ctx, key, "no such version", time.Time{}) },
 		}
 	})
 }

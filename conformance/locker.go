@@ -17,8 +17,9 @@ import (
 // Locker tells the suite how to get at the locker under test, and what it can
 // do. Only New is needed.
 type Locker struct {
-	// New returns the locker. It is called once for each rule, also at the same
-	// time. All may use one store: the keys of a rule begin with 16 random
+	// New returns the locker. It is called once for each rule; up to 16 of what
+	// it returned are in use at the same time, each with up to 8 calls under
+	// way. All may use one store: the keys of a rule begin with 16 random
 	// characters.
 	New func(t testing.TB) session.Locker
 
@@ -53,9 +54,9 @@ func TestLocker(t *testing.T, locker Locker) {
 		if rule.needs != nil && !rule.needs(locker) {
 			continue
 		}
-		tests = append(tests, subtest{rule.name, rule.waits && locker.Advance == nil, func(t *testing.T) {
+		tests = append(tests, subtest{rule.name, rule.waits && locker.Advance == nil, rule.alone, func(t *testing.T, res *results) {
 			t.Helper()
-			rule.test(t, locker, patience)
+			rule.test(t, locker, patience, res)
 		}})
 	}
 	runAll(t, tests)
@@ -68,6 +69,8 @@ type lockerRule struct {
 	quotes []string
 	needs  func(Locker) bool // nil: nothing
 	waits  bool              // for leases to run out
+	alone  bool              // is a race that needs the machine for itself
+	wide   bool              // looks at so much that it fails beside other rules
 	run    func(*lockProbe)
 }
 
@@ -92,6 +95,9 @@ var lockerRules = []lockerRule{
 	}},
 	{name: "Extend", run: ruleLeaseExtend, waits: true, quotes: []string{
 		"Extend renews the lease for ttl from now.",
+	}},
+	{name: "ExtendTTL", run: ruleLeaseExtendTTL, quotes: []string{
+		"A ttl that is not positive MUST be refused with an error, and change nothing.",
 	}},
 	{name: "ExtendLost", run: ruleLeaseExtendLost, waits: true, quotes: []string{
 		"It MUST fail with ErrConflict if the lock was lost, and MUST NOT take it back.",
@@ -135,24 +141,45 @@ var lockerRules = []lockerRule{
 	{name: "RaceLease", run: ruleLockerRaceLease, quotes: append(concurrent,
 		"and MUST NOT take it back.",
 	)},
+	{name: "PairAcquire", run: ruleLockerPairAcquire, alone: true, wide: true, quotes: []string{
+		"Of several at once, at most one MUST succeed;",
+	}},
+	{name: "PairRelease", run: ruleLockerPairRelease, alone: true, wide: true, quotes: append(concurrent,
+		"and MUST NOT take it back.", "and MUST NOT unlock another holder's.",
+		"The lock MUST be that Lease's alone, whichever client of the store others use.",
+	)},
+	{name: "ManyLocks", run: ruleLockerMany, wide: true, quotes: []string{
+		"Acquire takes the lock called key for ttl.",
+		"a backend MUST keep any two of them apart, byte by byte.",
+	}},
+	{name: "HangingCall", run: ruleLockerHanging, wide: true, quotes: []string{
+		"Once ctx is done it MUST return promptly, whatever other calls wait for,",
+	}, needs: func(l Locker) bool { return l.Fail != nil }},
+	{name: "Goroutines", run: ruleLockerGoroutines, wide: true, quotes: []string{
+		"It MUST NOT leave behind a goroutine for each call.",
+	}},
 }
 
 // test runs the rule. A call that does not return within patience hangs.
-func (r lockerRule) test(t testing.TB, locker Locker, patience time.Duration) {
+func (r lockerRule) test(t testing.TB, locker Locker, patience time.Duration, res *results) {
 	t.Helper()
 	t.Cleanup(func() { logQuotes(t, r.quotes) })
 	l := locker.New(t)
-	p := &lockProbe{scene: newScene(t, patience), l: l, other: l}
+	other := l
 	if locker.Reopen != nil {
-		p.other = locker.Reopen(t, l)
+		other = locker.Reopen(t, l)
 	}
-	if locker.Advance != nil {
-		p.advance = func(d time.Duration) { locker.Advance(t, l, d) }
-	}
-	if locker.Fail != nil {
-		p.fail = func() func() { return locker.Fail(t, l) }
-	}
-	r.run(p)
+	guarded(t, res, func(g *guard) {
+		s := newScene(g, r.name, patience, res)
+		p := &lockProbe{scene: s, l: watchedLocker{l, s.watch}, other: watchedLocker{other, s.watch}}
+		if locker.Advance != nil {
+			p.advance = func(d time.Duration) { locker.Advance(g, l, d) }
+		}
+		if locker.Fail != nil {
+			p.fail = func() func() { return locker.Fail(g, l) }
+		}
+		r.run(p)
+	})
 }
 
 // lockProbe is what a rule about a locker works with.
@@ -266,7 +293,7 @@ func ruleLockerLeaseHolds(p *lockProbe) {
 		if free {
 			p.Fatalf("another got the lock %v before the lease was over", left)
 		}
-		p.wait(p.now().Add(ttl / 10))
+		p.waitWithin(ttl/10, over)
 	}
 }
 
@@ -288,6 +315,35 @@ func (p *lockProbe) lapsed(keys ...string) (leases []session.Lease, ok bool) {
 	}
 	p.wait(p.now().Add(p.brief()))
 	return leases, p.free(p.key("lapsed"))
+}
+
+// taker is who takes over a lock that p.l has lost.
+type taker struct {
+	who string
+	l   session.Locker
+}
+
+// takers are the same client, and another one unless the locks of clients do
+// not meet, of which rule Clients tells.
+func (p *lockProbe) takers() []taker {
+	p.Helper()
+	takers := []taker{{"the same client", p.l}}
+	key := p.freshKey()
+	p.take(p.other, key)
+	if p.try(p.l, key, long) != nil {
+		takers = append(takers, taker{"another client", p.other})
+	}
+	return takers
+}
+
+// take takes what must be possible to take.
+func (p *lockProbe) take(l session.Locker, key string) session.Lease {
+	p.Helper()
+	lease, err := l.Acquire(p.ctx, key, long)
+	if err != nil {
+		p.Fatalf("Acquire: %v", err)
+	}
+	return lease
 }
 
 func ruleLeaseExtend(p *lockProbe) {
@@ -321,6 +377,19 @@ func ruleLeaseExtend(p *lockProbe) {
 	}
 }
 
+func ruleLeaseExtendTTL(p *lockProbe) {
+	key := p.key("a")
+	lease := p.acquire(key, long)
+	for _, ttl := range []time.Duration{0, -1, -time.Second, -1 << 63} {
+		if err := lease.Extend(p.ctx, ttl); err == nil {
+			p.Errorf("Extend with a ttl of %v: no error", ttl)
+		}
+	}
+	if p.stolen(key) {
+		p.Error("Extend with a ttl that was refused has ended the lease")
+	}
+}
+
 func ruleLeaseExtendLost(p *lockProbe) {
 	key := p.key("released")
 	lease := p.acquire(key, long)
@@ -334,15 +403,16 @@ func ruleLeaseExtendLost(p *lockProbe) {
 			p.Error("Extend after Release has locked again")
 		}
 	}
-	taken := p.key("taken")
-	lapsed, ok := p.lapsed(taken)
+	lapsed, ok := p.lapsed(p.key("the same client"), p.key("another client"))
 	if !ok {
 		return
 	}
-	holder := p.acquire(taken, long)
-	p.lost(lapsed[0].Extend(p.ctx, long), "Extend when another has taken over")
-	if err := holder.Extend(p.ctx, long); err != nil {
-		p.Errorf("Extend by the holder that took over: %v", err)
+	for i, t := range p.takers() {
+		holder := p.take(t.l, p.key(t.who))
+		p.lost(lapsed[i].Extend(p.ctx, long), "Extend when "+t.who+" has taken over")
+		if err := holder.Extend(p.ctx, long); err != nil {
+			p.Errorf("Extend by the holder that took over: %v", err)
+		}
 	}
 }
 
@@ -392,29 +462,34 @@ func ruleLeaseReleaseLost(p *lockProbe) {
 }
 
 func ruleLeaseReleaseOthers(p *lockProbe) {
-	released, taken := p.key("released"), p.key("taken")
-	former := p.acquire(released, long)
-	_ = former.Release(p.ctx)
-	if _, err := p.l.Acquire(p.ctx, released, long); err == nil { // or rule Release says so
+	takers := p.takers()
+	for _, t := range takers {
+		released := p.key("released, " + t.who)
+		former := p.acquire(released, long)
 		_ = former.Release(p.ctx)
-		if p.stolen(released) {
-			p.Error("a second Release has ended another's lock")
+		if _, err := t.l.Acquire(p.ctx, released, long); err == nil { // or rule Release says so
+			_ = former.Release(p.ctx)
+			if p.stolen(released) {
+				p.Errorf("a second Release has ended the lock of %s", t.who)
+			}
 		}
 	}
-	lapsed, ok := p.lapsed(taken)
+	lapsed, ok := p.lapsed(p.key("the same client"), p.key("another client"))
 	if !ok {
 		return
 	}
-	p.acquire(taken, long)
-	_ = lapsed[0].Release(p.ctx)
-	if p.stolen(taken) {
-		p.Error("Release by the former holder has ended another's lock")
+	for i, t := range takers {
+		p.take(t.l, p.key(t.who))
+		_ = lapsed[i].Release(p.ctx)
+		if p.stolen(p.key(t.who)) {
+			p.Errorf("Release by the former holder has ended the lock of %s", t.who)
+		}
 	}
 }
 
 func ruleLockerKeys(p *lockProbe) {
 	names := []string{
-		"a", "A", "a ", " a", "a.", "a/", "a/b", "a/../b", "b", "a:", "a:lock", "a.lock", "lock", "{a}", "a*", "a?", "a%", "a_",
+		"a", "A", "a ", " a", "a.", "a/", "a/b", "a/../b", "b", "a:", "a:lock", "a.lock", "lock", "{a}", "a*", "a?", "a%", "a_", "a[b]", "ab", "a\\b", "a\n", "a\r\n", "\ufeffa", "\ufb01", "fi",
 		"\u00e9", "e\u0301", "a\x00", "a\x00b",
 	}
 	for _, end := range []string{"a", "b"} {
@@ -442,8 +517,8 @@ func ruleLockerKeys(p *lockProbe) {
 
 // doneContexts calls f with a context that is done.
 func (p *lockProbe) doneContexts(f func(ctx context.Context, key string) error) {
-	for _, ctx := range doneContexts(p.ctx) {
-		if err := f(ctx, p.key(ctx.Err().Error())); !errors.Is(err, ctx.Err()) {
+	for i, ctx := range doneContexts(p.ctx) {
+		if err := f(ctx, p.key(fmt.Sprint(i))); !errors.Is(err, ctx.Err()) {
 			p.Errorf("with a done context: got error %v, want one that wraps %v", err, ctx.Err())
 		}
 	}
@@ -482,15 +557,16 @@ func ruleLockerDoneRelease(p *lockProbe) {
 
 func ruleLockerContextEnds(p *lockProbe) {
 	holder := p.acquire(p.key("held"), long)
-	p.returnsWhenDone(func(ctx context.Context, key string) []func(i int) {
-		return []func(i int){
-			func(int) {
-				if lease, err := p.l.Acquire(ctx, key, long); err == nil {
-					_ = lease.Extend(ctx, long)
-					_ = lease.Release(ctx)
+	p.returnsWhenDone(func(ctx context.Context, key string) []func(i int) error {
+		return []func(i int) error{
+			func(int) error {
+				lease, err := p.l.Acquire(ctx, key, long)
+				if err == nil {
+					err = errors.Join(lease.Extend(ctx, long), lease.Release(ctx))
 				}
+				return err
 			},
-			func(int) { _ = holder.Extend(ctx, long) },
+			func(int) error { return holder.Extend(ctx, long) },
 		}
 	})
 }
@@ -531,7 +607,7 @@ func ruleLockerClients(p *lockProbe) {
 // need it. If not, other rules say so, and a race would only repeat it.
 func (p *lockProbe) sound() bool {
 	if !p.soundly() {
-		p.Log("left out, because the locker fails already without concurrency; see the other rules")
+		p.leaveOut("the locker fails already without concurrency")
 		return false
 	}
 	return true
@@ -607,12 +683,12 @@ func ruleLockerRace(p *lockProbe) {
 	}
 
 	key := p.key("again and again")
-	giveUp := time.Now().Add(p.patience)
+	progress := newProgress()
 	var holders atomic.Int64
 	p.race(contenders, func(_ int, l session.Locker) {
 		for range cycles {
 			lease, err := l.Acquire(p.ctx, key, long)
-			for errors.Is(err, session.ErrLocked) && time.Now().Before(giveUp) {
+			for errors.Is(err, session.ErrLocked) && !progress.stuck() {
 				time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond)
 				lease, err = l.Acquire(p.ctx, key, long)
 			}
@@ -620,6 +696,7 @@ func ruleLockerRace(p *lockProbe) {
 				p.Errorf("Acquire: %v", err)
 				return
 			}
+			progress.made()
 			if n := holders.Add(1); n > 1 {
 				p.Errorf("%d have the lock at the same time", n)
 			}
@@ -644,7 +721,7 @@ func ruleLockerRaceTakeover(p *lockProbe) {
 	err := lease.Extend(p.ctx, long)
 	p.wait(p.now().Add(p.brief()))
 	if err != nil || p.free(key) {
-		p.Log("left out, because Extend fails already without concurrency; see the other rules")
+		p.leaveOut("Extend fails already without concurrency")
 		return
 	}
 	const rounds, ttl = 20, 10 * time.Millisecond

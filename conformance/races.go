@@ -48,7 +48,7 @@ func ruleClients(p *probe) {
 func (p *probe) sound() bool {
 	ok := p.soundly()
 	if !ok {
-		p.Log("left out, because the backend fails already without concurrency; see the other rules")
+		p.leaveOut("the backend fails already without concurrency")
 	}
 	return ok
 }

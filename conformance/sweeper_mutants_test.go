@@ -81,13 +81,13 @@ var sweeperMutants = []mutant{
 
 func TestSweeperMutants(t *testing.T) {
 	t.Parallel()
-	testMutants(t, sweeperMutants, func(t *testing.T, bug string) map[string]string {
+	testMutants(t, sweeperMutants, func(t *testing.T, m mutant) map[string]string {
 		// The others do not sweep.
 		rules := slices.Concat(sweeperRules, sweptLockRules, []backendRule{wantsSweeper})
-		if bug == "no sweeper" {
+		if m.bug == "no sweeper" {
 			rules = []backendRule{wantsSweeper}
 		}
-		return failuresOf(t, rules, modelSweeper(bug), bug)
+		return failuresOf(t, rules, modelSweeper(m.bug), m)
 	})
 }
 

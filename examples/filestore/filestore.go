@@ -72,8 +72,11 @@ func (s *Store) Save(ctx context.Context, key string, rec session.Record) (v ses
 		case !gone && rec.Version != current.Version:
 			return &session.ConflictError{Current: &current}
 		}
+		if !gone && rec.KeepLater && current.Expires.After(rec.Expires) {
+			rec.Expires = current.Expires
+		}
 		v = session.Version(rand.Text())
-		rec.Version = v
+		rec.Version, rec.KeepLater = v, false
 		return s.write(key, rec)
 	})
 	return v, err

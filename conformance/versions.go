@@ -1,0 +1,144 @@
+package conformance
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// versionRules are about what a Version is, in depth.
+var versionRules = []backendRule{
+	{name: "VersionMany", run: ruleVersionMany, wide: true, quotes: []string{
+		"A backend never gives two states of a key the same Version, not even across a Delete.",
+		"returns the new version, which MUST be one that the key never had.",
+	}},
+	{name: "VersionBytes", run: ruleVersionBytes, wide: true, quotes: []string{
+		"A Version that is handed in may be any string: one that this backend never made MUST be treated as one that is no longer stored, " +
+			"whatever its bytes and its length.",
+		"MUST fail with a *ConflictError unless the stored version is still rec.Version, byte by byte.",
+	}},
+}
+
+func ruleVersionMany(p *probe) {
+	key := p.key("a")
+	rec := p.record("1") // the same each time, and a new state all the same
+	seen := map[session.Version]bool{"": true}
+	clients := []session.Backend{p.b, p.other}
+	p.oftenFor(3*p.results.spell, 100, 70_000, func(i int) bool {
+		b := clients[i/2%2]
+		if i%7 == 6 {
+			if err := b.Delete(p.ctx, key); err != nil {
+				p.Errorf("Delete: %v", err)
+				return false
+			}
+			rec.Version = ""
+		}
+		v, err := b.Save(p.ctx, key, rec)
+		if err != nil {
+			p.Errorf("Save number %d: %v", i, err)
+			return false
+		}
+		if seen[v] {
+			p.Errorf("Save number %d, by two clients in turns, returned version %q, which the key has had", i, v)
+			return false
+		}
+		seen[v], rec.Version = true, v
+		return true
+	})
+}
+
+// others returns versions that are almost v.
+func others(v session.Version) []session.Version {
+	s := string(v)
+	var list []session.Version
+	add := func(other string) {
+		if other != s && other != "" {
+			list = append(list, session.Version(other))
+		}
+	}
+	for _, other := range []string{
+		strings.ToUpper(s), strings.ToLower(s), s + "0", s + " ", s + "\n", s + "\x00", s + "=", " " + s, "0" + s, "+" + s, "\x00" + s,
+		s + s, s[1:], s[:len(s)-1], s[:(len(s)+1)/2], s[len(s)/2:], strings.TrimLeft(s, "0"), strings.Trim(s, "\""), s + ";", s + "/x",
+	} {
+		add(other)
+	}
+	return list
+}
+
+// flips returns versions of which one byte is not that of v.
+func flips(v session.Version) (list []session.Version) {
+	for i := range len(v) {
+		other := []byte(v)
+		other[i] ^= 1
+		list = append(list, session.Version(other))
+	}
+	return list
+}
+
+// digits returns versions that are v to one who ignores some of its bits.
+func digits(v session.Version) (list []session.Version) {
+	s := string(v)
+	for i := range len(s) {
+		for _, bit := range []byte{0x20, 2, 4, 8, 16, 64, 128} { // the first is the other case, of a letter
+			if bit == 0x20 || i == 0 || i == len(s)-1 {
+				other := []byte(s)
+				other[i] ^= bit
+				list = append(list, session.Version(other))
+			}
+		}
+	}
+	for _, c := range []byte("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/-_=.") {
+		if other := s[:len(s)-1] + string(c); other != s {
+			list = append(list, session.Version(other)) // the bits of a digit that a decoder may ignore
+		}
+	}
+	return list
+}
+
+// foreign are versions of other stores.
+var foreign = []session.Version{
+	"x", "0", "1", "-1", "no such version", "\x00", "\xff\x00", "\xff\xfe\xfd", "\u00e9\u2028", "'; --", "*", "%", "null", "W/\"1\"",
+	session.Version(make([]byte, 16)), session.Version(strings.Repeat("v", 300)), session.Version(strings.Repeat("\xff.", 32<<10)),
+}
+
+func ruleVersionBytes(p *probe) {
+	key := p.key("a")
+	v := p.save(key, replacing(p.record("2"), p.save(key, p.record("1"))))
+	before := p.load(key)
+	wrong := slices.Concat(others(v), flips(v), digits(v), foreign)
+	for range 600 { // one that is compared by few of its bits is found among many
+		other := []byte(v)
+		rand.Shuffle(len(other), func(i, j int) { other[i], other[j] = other[j], other[i] })
+		if other[rand.IntN(len(other))] ^= byte(1 + rand.IntN(15)); string(other) != string(v) {
+			wrong = append(wrong, session.Version(other))
+		}
+	}
+	together(len(wrong), func(i int) {
+		if p.Failed() {
+			return
+		}
+		rec := replacing(p.record("3"), wrong[i])
+		rec.Expires = p.later().Add(time.Hour)
+		_, err := p.b.Save(p.ctx, key, rec)
+		p.conflict(err, "replacing version "+show(wrong[i])+", where "+show(v)+" is stored")
+	})
+	if p.Failed() {
+		return
+	}
+	p.unchanged(key, before, "a Save of another version")
+	for _, other := range foreign {
+		_, err := p.b.Save(p.ctx, p.key("absent"), replacing(p.record("3"), other))
+		p.conflict(err, "replacing version "+show(other)+" of a record that never was")
+	}
+}
+
+func show(v session.Version) string {
+	if len(v) > 64 {
+		return fmt.Sprintf("%q... (%d bytes)", string(v[:64]), len(v))
+	}
+	return fmt.Sprintf("%q", string(v))
+}
