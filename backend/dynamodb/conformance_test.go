@@ -1,8 +1,12 @@
 package dynamodb
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/conformance"
@@ -30,16 +34,17 @@ func TestConformance(t *testing.T) {
 				},
 				Reopen: func(t testing.TB, b session.Backend) session.Backend {
 					t.Helper()
-					return newClockedBackend(t, b.(*Backend).client.(*fake), tt.c)
+					return newClockedBackend(t, fakeOf(b), tt.c)
 				},
 				Advance: func(_ testing.TB, b session.Backend, d time.Duration) {
-					b.(*Backend).client.(*fake).ahead.Add(int64(d))
+					fakeOf(b).ahead.Add(int64(d))
 				},
 				Fail: func(_ testing.TB, b session.Backend) func() {
-					f := b.(*Backend).client.(*fake)
+					f := fakeOf(b)
 					f.setDown(true)
 					return func() { f.setDown(false) }
 				},
+				Hold: func(_ testing.TB, b session.Backend) func() { return hold(b) },
 				// All but names, key, numbers, a full history and a lock.
 				WantsLeaser:  true,
 				WantsSweeper: true,
@@ -61,4 +66,38 @@ func (f *fake) setDown(down bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.down = down
+}
+
+// base is the fake behind a client.
+func (f *fake) base() *fake { return f }
+
+func fakeOf(b session.Backend) *fake {
+	return b.(*Backend).client.(interface{ base() *fake }).base()
+}
+
+// keeper is a client that keeps back its next write.
+type keeper struct {
+	*fake
+	once    sync.Once
+	deliver func()
+}
+
+func (h *keeper) hold() {
+	h.once.Do(func() { h.fail(fault{late: func(apply func()) { h.deliver = sync.OnceFunc(apply) }}) })
+}
+
+func (h *keeper) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, o ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	h.hold()
+	return h.fake.UpdateItem(ctx, in, o...)
+}
+
+func (h *keeper) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, o ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
+	h.hold()
+	return h.fake.DeleteItem(ctx, in, o...)
+}
+
+func hold(b session.Backend) (deliver func()) {
+	h := &keeper{fake: fakeOf(b), deliver: func() {}}
+	b.(*Backend).client = h
+	return func() { h.deliver() }
 }

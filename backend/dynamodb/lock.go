@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"strings"
 	"time"
 
@@ -38,7 +39,8 @@ func newLockID() string {
 
 // holding is what the Version of a lock's holder has in front of the history:
 // a letter, the ID of the lock, and eight bytes with the Expires that Acquire
-// found, which saves Release a request. The length of a history is a multiple
+// found, which saves Release a request, and a checksum, as nothing in the item
+// says whether these are right. The length of a history is a multiple
 // of eight, so the two kinds of Version cannot be taken for each other.
 type holding struct {
 	id      string
@@ -52,10 +54,17 @@ const (
 
 // held returns rec as the holder of l gets it.
 func (l lock) held(rec session.Record) session.Record {
-	v := binary.BigEndian.AppendUint64([]byte(holderMark+l.id), uint64(rec.Expires.Unix()))
+	v := binary.BigEndian.AppendUint64([]byte(holderMark+l.id), holding{l.id, rec.Expires.Unix()}.tail())
 	rec.Version = session.Version(v) + rec.Version
 	rec.LockedUntil = l.end()
 	return rec
+}
+
+// tail has the expires in five bytes, and a checksum in three.
+func (h holding) tail() uint64 {
+	sum := fnv.New32a()
+	_, _ = fmt.Fprint(sum, h.id, h.expires) // never fails
+	return uint64(h.expires-minSeconds)<<24 | uint64(sum.Sum32()>>8)
 }
 
 // split takes v apart. The holding has no ID if v is no holder's.
@@ -64,10 +73,12 @@ func split(v session.Version) (holding, history) {
 		return holding{}, history(v)
 	}
 	const idEnd = len(holderMark) + lockIDSize
-	return holding{
-		id:      string(v[len(holderMark):idEnd]),
-		expires: int64(binary.BigEndian.Uint64([]byte(v[idEnd:holdingSize]))),
-	}, history(v[holdingSize:])
+	tail := binary.BigEndian.Uint64([]byte(v[idEnd:holdingSize]))
+	h := holding{id: string(v[len(holderMark):idEnd]), expires: int64(tail>>24) + minSeconds}
+	if h.tail() != tail {
+		return holding{}, history(v)
+	}
+	return h, history(v[holdingSize:])
 }
 
 // Acquire locks the record at key for ttl, counted in whole milliseconds by

@@ -708,6 +708,13 @@ func TestSplit(t *testing.T) {
 		if held, got := split(v); held.id != id || held.expires != expires.Unix() || got != h {
 			t.Errorf("%d tokens: %+v, %q", n, held, got)
 		}
+		for i := range holdingSize { // a version that no Acquire returned is nobody's
+			forged := []byte(v)
+			forged[i] ^= 1
+			if held, got := split(session.Version(forged)); held.id != "" || session.Version(got) != session.Version(forged) {
+				t.Errorf("%d tokens, byte %d changed: %+v, %q", n, i, held, got)
+			}
+		}
 	}
 	for _, v := range []string{"", "L", "L" + id, "L" + id + "12345678", "L" + id + "123456781234567", strings.Repeat("L", 1+16+8+tokens*tokenSize+tokenSize), "M" + id + "1234567812345678"} {
 		if held, h := split(session.Version(v)); held.id != "" || h != history(v) {

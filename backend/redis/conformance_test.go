@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -87,6 +88,7 @@ func TestConformance(t *testing.T) {
 			l.setDown(true)
 			return func() { l.setDown(false) }
 		},
+		Hold:        func(_ testing.TB, b session.Backend) func() { return b.(*rig).link.hold() },
 		WantsLeaser: true,
 		MaxData:     testMaxSize,
 	}
@@ -113,4 +115,25 @@ func TestConformance(t *testing.T) {
 		}
 		conformance.TestBackend(t, suite)
 	})
+}
+
+// hold keeps back the next command, whose sender sees the connection break.
+func (l *link) hold() (deliver func()) {
+	l.set(func() {
+		l.deliver = nil
+		l.lose = func(name string) loss {
+			if !strings.HasPrefix(name, "eval") {
+				return nothing
+			}
+			l.lose = nil
+			return late
+		}
+	})
+	return func() {
+		var deliver func()
+		l.set(func() { deliver, l.deliver = l.deliver, nil })
+		if deliver != nil {
+			deliver()
+		}
+	}
 }
