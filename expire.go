@@ -62,7 +62,7 @@ func (s *Session) madeBy(now time.Time) time.Duration {
 	left, whole := s.rec.Expires.Sub(now), s.rec.Expires.Sub(s.rec.Created)
 	unused := whole >= defaultIdle && whole <= defaultIdle+rounding
 	switch {
-	case left <= s.m.cfg.IdleTimeout+skew && !(unused && left > s.m.cfg.IdleTimeout+rounding), left > defaultIdle+skew:
+	case left <= s.m.cfg.IdleTimeout+skew && (!unused || left <= s.m.cfg.IdleTimeout+rounding), left > defaultIdle+skew:
 		return 0
 	case left > hourIdle+skew, unused:
 		return defaultIdle

@@ -43,7 +43,7 @@ func (s *Session) rotate(ctx context.Context) error {
 		if gone != nil {
 			s.unlock(ctx)
 			s.moved(ctx, mv)
-			return nil
+			return nil //nolint:nilerr // a client that is gone need not be told
 		}
 		// A client that went during the first write did not wait for the
 		// answer: the old ID is all that it has.
@@ -81,10 +81,11 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 	if s.login {
 		created = time.Now()
 	}
-	values, err := s.values(), error(nil)
+	values := s.values()
 	mv.trail = s.trail
 	// There is one first login, and its marker needs no room in the session.
 	if marked && (mv.trail != nil || !s.firstLogin()) {
+		var err error
 		if mv.trail, mv.oldest, err = s.m.leaving(s.trail, s.key, s.markedUntil()); err != nil {
 			return err
 		}

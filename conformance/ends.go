@@ -115,7 +115,7 @@ func ruleEndingSave(p *probe) {
 		for i := range 2 { // the second may have been sent by somebody who came late
 			_, err := p.b.Save(p.ctx, key, replacing(expiring(p.record("end"), past), v))
 			var conflict *session.ConflictError
-			if mayBeGone := gone || i == 1; err != nil && !(mayBeGone && errors.As(err, &conflict)) {
+			if mayBeGone := gone || i == 1; err != nil && (!mayBeGone || !errors.As(err, &conflict)) {
 				p.Errorf("ending %s: %v", what, err)
 			}
 			if p.alive(key) {

@@ -613,7 +613,7 @@ var kinds = []kind{
 	{mutant{"holders count in the client", "HolderVersion"}, func(h *hooked) {
 		lock, save, extend, unlock, s := h.lock, h.save, h.extend, h.unlock, h.shared
 		own := 0
-		real := func(key string, v session.Version) session.Version {
+		translate := func(key string, v session.Version) session.Version {
 			s.Lock()
 			defer s.Unlock()
 			if r, ok := s.names[key+string(v)]; ok {
@@ -635,14 +635,14 @@ var kinds = []kind{
 			return rec, err
 		}
 		h.save = func(ctx context.Context, key string, rec session.Record) (session.Version, error) {
-			rec.Version = real(key, rec.Version)
+			rec.Version = translate(key, rec.Version)
 			return save(ctx, key, rec)
 		}
 		h.extend = func(ctx context.Context, key string, v session.Version, ttl time.Duration) error {
-			return extend(ctx, key, real(key, v), ttl)
+			return extend(ctx, key, translate(key, v), ttl)
 		}
 		h.unlock = func(ctx context.Context, key string, v session.Version, e time.Time) error {
-			return unlock(ctx, key, real(key, v), e)
+			return unlock(ctx, key, translate(key, v), e)
 		}
 	}},
 	{mutant{"takeover by another client leaves the lock", "TakeoverByAcquire"}, func(h *hooked) {

@@ -20,7 +20,7 @@ func ruleLockerPairAcquire(p *lockProbe) {
 	acquire := func(i int, l session.Locker) func(int) {
 		return func(int) { leases[i], errs[i] = l.Acquire(p.ctx, key, long) }
 	}
-	p.pairs(manyPairs, func(int) bool { return true }, acquire(0, p.l), once(acquire(1, p.other)), func(int) bool {
+	p.pairs(func(int) bool { return true }, acquire(0, p.l), once(acquire(1, p.other)), func(int) bool {
 		won := 0
 		if errs[0] != nil {
 			won = 1
@@ -46,7 +46,7 @@ func ruleLockerPairRelease(p *lockProbe) {
 	holder := p.acquire(key, long)
 	var next session.Lease
 	var err error
-	p.pairs(manyPairs, func(int) bool { return true }, func(int) {
+	p.pairs(func(int) bool { return true }, func(int) {
 		_ = holder.Release(p.ctx)
 		next, err = p.other.Acquire(p.ctx, key, long)
 	}, func(round int) bool {

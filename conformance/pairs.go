@@ -51,7 +51,7 @@ var leaserPairRules = []backendRule{
 // the spell is over. As long as second returns true it is called again until
 // first has returned. prepare runs before each time and check after it; the
 // pairs end when one of them returns false.
-func (s *scene) pairs(most int, prepare func(round int) bool, first func(round int), second func(round int) bool, check func(round int) bool) {
+func (s *scene) pairs(prepare func(round int) bool, first func(round int), second func(round int) bool, check func(round int) bool) {
 	var turn, ready, over, done atomic.Int64
 	defer turn.Store(-1)
 	await := func(n *atomic.Int64, reached func(int64) bool) {
@@ -77,12 +77,13 @@ func (s *scene) pairs(most int, prepare func(round int) bool, first func(round i
 			}
 			ready.Store(round)
 			jitter()
-			for second(int(round)-1) && over.Load() < round {
+			for again := true; again; {
+				again = second(int(round)-1) && over.Load() < round
 			}
 			done.Store(round)
 		}
 	}()
-	s.oftenFor(2*s.results.spell, 10, most, func(round int) bool {
+	s.oftenFor(2*s.results.spell, 10, manyPairs, func(round int) bool {
 		if !prepare(round) {
 			return false
 		}
@@ -113,7 +114,7 @@ func rulePairCreate(p *probe) {
 	create := func(i int, b session.Backend) func(int) {
 		return func(round int) { v[i], errs[i] = b.Save(p.ctx, key, p.record(fmt.Sprint(round, i))) }
 	}
-	p.pairs(manyPairs, func(int) bool { return p.b.Delete(p.ctx, key) == nil }, create(0, p.b), once(create(1, p.other)), func(round int) bool {
+	p.pairs(func(int) bool { return p.b.Delete(p.ctx, key) == nil }, create(0, p.b), once(create(1, p.other)), func(round int) bool {
 		return p.oneCreated(key, round, v, errs)
 	})
 }
@@ -160,7 +161,7 @@ func rulePairCreateExpired(p *probe) {
 	create := func(i int, b session.Backend, round int) {
 		v[i], errs[i] = b.Save(p.ctx, key(round), p.record(fmt.Sprint(round, i)))
 	}
-	p.pairs(manyPairs, func(round int) bool {
+	p.pairs(func(round int) bool {
 		if round < n {
 			return true
 		}
@@ -202,7 +203,7 @@ func rulePairSave(p *probe) {
 	save := func(i int, b session.Backend) func(int) {
 		return func(round int) { next[i], errs[i] = b.Save(p.ctx, key, replacing(p.record(fmt.Sprint(round, i)), v)) }
 	}
-	p.pairs(manyPairs, func(int) bool { return true }, save(0, p.b), once(save(1, p.other)), func(round int) bool {
+	p.pairs(func(int) bool { return true }, save(0, p.b), once(save(1, p.other)), func(round int) bool {
 		won := 0
 		if errs[0] != nil {
 			won = 1
@@ -232,7 +233,7 @@ func rulePairTouch(p *probe) {
 	until := p.later()
 	// Every time the deadline to be is a minute further.
 	at := func(round int) time.Time { return until.Add(time.Duration(round+1) * time.Minute) }
-	p.pairs(manyPairs, func(int) bool { return true }, func(round int) {
+	p.pairs(func(int) bool { return true }, func(round int) {
 		rec := replacing(expiring(p.record(fmt.Sprint(round)), at(round).Add(-30*time.Second)), v)
 		rec.KeepLater = true
 		v, saveErr = p.b.Save(p.ctx, key, rec)
@@ -253,7 +254,7 @@ func rulePairTouch(p *probe) {
 	})
 	until = until.Add(manyPairs * time.Minute)
 	var errs [2]error
-	p.pairs(manyPairs, func(int) bool { return true },
+	p.pairs(func(int) bool { return true },
 		func(round int) { errs[0] = p.b.Touch(p.ctx, key, at(round).Add(time.Duration(round%2)*30*time.Second)) },
 		once(func(round int) {
 			errs[1] = p.other.Touch(p.ctx, key, at(round).Add(time.Duration(1-round%2)*30*time.Second))
@@ -275,7 +276,7 @@ func rulePairDelete(p *probe) {
 	key := p.key("a")
 	var v session.Version
 	var err error
-	p.pairs(manyPairs, func(int) bool {
+	p.pairs(func(int) bool {
 		v = p.save(key, p.record("1"))
 		return true
 	}, func(int) { err = p.b.Delete(p.ctx, key) }, func(round int) bool {
@@ -312,7 +313,7 @@ func rulePairAcquire(p *leaseProbe) {
 		}
 		return err == nil
 	}
-	p.pairs(manyPairs, func(int) bool { return true }, acquire(0, p.l), once(acquire(1, p.otherL)), func(round int) bool {
+	p.pairs(func(int) bool { return true }, acquire(0, p.l), once(acquire(1, p.otherL)), func(round int) bool {
 		won := 0
 		if errs[0] != nil {
 			won = 1
@@ -327,7 +328,7 @@ func rulePairAcquire(p *leaseProbe) {
 		return
 	}
 	var saved session.Version
-	p.pairs(manyPairs, func(int) bool { return true }, acquire(0, p.l), once(func(round int) {
+	p.pairs(func(int) bool { return true }, acquire(0, p.l), once(func(round int) {
 		saved, errs[1] = p.other.Save(p.ctx, key, replacing(p.record(fmt.Sprint("saved ", round)), v))
 	}), func(round int) bool {
 		switch {
@@ -355,7 +356,7 @@ func rulePairRelease(p *leaseProbe) {
 	p.save(key, p.record("0"))
 	var holder, next session.Record
 	var err error
-	p.pairs(manyPairs, func(round int) bool {
+	p.pairs(func(round int) bool {
 		if round > 0 {
 			holder = next
 		} else {
@@ -395,7 +396,7 @@ func rulePairRelease(p *leaseProbe) {
 	p.save(key, p.record("0"))
 	at := func(round int) time.Time { return p.later().Add(time.Duration(round+1) * time.Minute) }
 	var touchErr error
-	p.pairs(manyPairs, func(int) bool { holder = p.acquire(key, long); return true }, func(round int) {
+	p.pairs(func(int) bool { holder = p.acquire(key, long); return true }, func(round int) {
 		err = p.l.Release(p.ctx, key, holder.Version, at(round).Add(-30*time.Second))
 	}, func(round int) bool {
 		touchErr = p.other.Touch(p.ctx, key, at(round))
@@ -416,7 +417,7 @@ func rulePairLockDelete(p *leaseProbe) {
 	key := p.key("a")
 	var holder session.Record
 	var err error
-	p.pairs(manyPairs, func(round int) bool {
+	p.pairs(func(round int) bool {
 		p.save(key, p.record("1"))
 		if round%4 > 0 {
 			holder = p.acquire(key, long)

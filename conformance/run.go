@@ -105,7 +105,10 @@ func (s *scene) often(least, most int, f func(i int) bool) {
 
 func (s *scene) oftenFor(spell time.Duration, least, most int, f func(i int) bool) {
 	begun := time.Now()
-	for i := 0; i < most && (i < least || time.Since(begun) < spell) && f(i); i++ {
+	for i := range most {
+		if i >= least && time.Since(begun) >= spell || !f(i) {
+			return
+		}
 	}
 }
 
@@ -203,7 +206,7 @@ type watch struct {
 }
 
 // calls begins the watch over a call; the function that it returns ends it.
-func (w watch) calls(name string, ctx context.Context) (returned func() bool) {
+func (w watch) calls(ctx context.Context, name string) (returned func() bool) {
 	return time.AfterFunc(w.limit, func() {
 		ended := ""
 		if ctx.Err() != nil {
@@ -224,42 +227,42 @@ type watched struct {
 }
 
 func (w watched) Load(ctx context.Context, key string) (session.Record, error) {
-	defer w.calls("Load", ctx)()
+	defer w.calls(ctx, "Load")()
 	return w.Backend.Load(ctx, key)
 }
 
 func (w watched) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
-	defer w.calls("Save", ctx)()
+	defer w.calls(ctx, "Save")()
 	return w.Backend.Save(ctx, key, rec)
 }
 
 func (w watched) Touch(ctx context.Context, key string, expires time.Time) error {
-	defer w.calls("Touch", ctx)()
+	defer w.calls(ctx, "Touch")()
 	return w.Backend.Touch(ctx, key, expires)
 }
 
 func (w watched) Delete(ctx context.Context, key string) error {
-	defer w.calls("Delete", ctx)()
+	defer w.calls(ctx, "Delete")()
 	return w.Backend.Delete(ctx, key)
 }
 
 func (w watched) Acquire(ctx context.Context, key string, ttl time.Duration) (session.Record, error) {
-	defer w.calls("Acquire", ctx)()
+	defer w.calls(ctx, "Acquire")()
 	return w.Backend.(session.Leaser).Acquire(ctx, key, ttl)
 }
 
 func (w watched) Extend(ctx context.Context, key string, v session.Version, ttl time.Duration) error {
-	defer w.calls("Extend", ctx)()
+	defer w.calls(ctx, "Extend")()
 	return w.Backend.(session.Leaser).Extend(ctx, key, v, ttl)
 }
 
 func (w watched) Release(ctx context.Context, key string, v session.Version, expires time.Time) error {
-	defer w.calls("Release", ctx)()
+	defer w.calls(ctx, "Release")()
 	return w.Backend.(session.Leaser).Release(ctx, key, v, expires)
 }
 
 func (w watched) Sweep(ctx context.Context, opts session.SweepOptions) (session.SweepReport, error) {
-	defer w.calls("Sweep", ctx)()
+	defer w.calls(ctx, "Sweep")()
 	return w.Backend.(session.Sweeper).Sweep(ctx, opts)
 }
 
@@ -270,7 +273,7 @@ type watchedLocker struct {
 }
 
 func (w watchedLocker) Acquire(ctx context.Context, key string, ttl time.Duration) (session.Lease, error) {
-	defer w.calls("Acquire", ctx)()
+	defer w.calls(ctx, "Acquire")()
 	lease, err := w.Locker.Acquire(ctx, key, ttl)
 	if lease != nil {
 		lease = watchedLease{lease, w.watch}
@@ -284,11 +287,11 @@ type watchedLease struct {
 }
 
 func (w watchedLease) Extend(ctx context.Context, ttl time.Duration) error {
-	defer w.calls("Lease.Extend", ctx)()
+	defer w.calls(ctx, "Lease.Extend")()
 	return w.Lease.Extend(ctx, ttl)
 }
 
 func (w watchedLease) Release(ctx context.Context) error {
-	defer w.calls("Lease.Release", ctx)()
+	defer w.calls(ctx, "Lease.Release")()
 	return w.Lease.Release(ctx)
 }

@@ -145,7 +145,7 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 			// What stood in the way of a create may be gone already.
 			return "", &session.ConflictError{}
 		case errors.Is(err, session.ErrNotFound) && ends && unsure != nil:
-			return session.Version(next), nil // it has ended, by whomever
+			return session.Version(next), nil //nolint:nilerr // it has ended, by whomever
 		case errors.Is(err, session.ErrNotFound):
 			return "", &session.ConflictError{Gone: true}
 		case unsure != nil && err != nil:

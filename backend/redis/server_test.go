@@ -247,7 +247,7 @@ func (c *linkConn) Write(p []byte) (int, error) {
 		_ = c.Conn.Close()
 		return len(p), nil // the read fails then
 	case late:
-		command, addr := bytes.Clone(p), c.Conn.RemoteAddr()
+		command, addr := bytes.Clone(p), c.RemoteAddr()
 		l.set(func() { l.deliver = func() { deliver(addr, command) } })
 		_ = c.Conn.Close()
 		return len(p), nil

@@ -60,7 +60,7 @@ func New(target string) (*Proxy, error) {
 		}},
 		served: make(chan struct{}),
 	}
-	p.late.init()
+	p.init()
 	p.server = &http.Server{Handler: http.HandlerFunc(p.serve), ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		defer close(p.served)
@@ -74,7 +74,7 @@ func (p *Proxy) URL() string { return p.url }
 
 // Close ends the proxy and every request in it.
 func (p *Proxy) Close() error {
-	p.late.end()
+	p.end()
 	err := p.server.Close()
 	<-p.served
 	p.client.CloseIdleConnections()

@@ -37,7 +37,7 @@ func NewRedis(target string) (*Redis, error) {
 		return nil, err
 	}
 	p := &Redis{target: target, listener: l}
-	p.late.init()
+	p.init()
 	p.wg.Go(func() {
 		for {
 			conn, err := l.Accept()
@@ -55,7 +55,7 @@ func (p *Redis) URL() string { return p.listener.Addr().String() }
 
 // Close ends the proxy and every connection through it.
 func (p *Redis) Close() error {
-	p.late.end()
+	p.end()
 	err := p.listener.Close()
 	p.wg.Wait()
 	return err
