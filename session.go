@@ -271,7 +271,7 @@ func (s *Session) end() {
 // twice.
 func (m *Manager) Save(ctx context.Context, s *Session) error {
 	return m.with(ctx, "save", s, func() error {
-		if s.closed {
+		if s.closed.Load() {
 			return ErrClosed
 		}
 		err := s.outcome(s.save(ctx, limits{}))
@@ -293,10 +293,10 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 	return m.with(ctx, "close", s, func() error {
 		defer s.end()
 		defer s.unlock(ctx)
-		if s.closed {
+		if s.closed.Load() {
 			return nil
 		}
-		s.set(func() { s.discard(); s.closed = true })
+		s.set(func() { s.discard(); s.closed.Store(true) })
 		return s.outcome(s.save(ctx, limits{}))
 	})
 }

@@ -1,0 +1,71 @@
+//go:build go1.25
+
+package session_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// TestPanicDuringAUse: a handler panics while the deadline is being moved, and
+// while a goroutine of its own is saving.
+func TestPanicDuringAUse(t *testing.T) {
+	for _, save := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var b store
+			m := newManager(t, &b, session.Config{IdleTimeout: 9 * time.Second})
+			token := begin(t, m, map[string]any{"note": "x"})
+			b.before = func(ctx context.Context, op string) error {
+				if op == "Touch" || op == "Save" {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			}
+			h := m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				s, err := m.Get(r.Context())
+				check(t, err)
+				if save {
+					check(t, note.Set(s, "y"))
+					go func() {
+						ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+						defer cancel()
+						_ = m.Save(ctx, s)
+					}()
+					time.Sleep(100 * time.Millisecond)
+				} else {
+					time.Sleep(6*time.Second + 100*time.Millisecond)
+				}
+				panic("boom")
+			}))
+			func() {
+				defer func() { _ = recover() }()
+				h.ServeHTTP(httptest.NewRecorder(), request(token))
+			}()
+			time.Sleep(time.Minute)
+		})
+	}
+}
+
+// TestLogoutWhileTheMarkerIsLocked: whoever has opened the marker in mode
+// Exclusive has crashed. The session has its new ID, and ends.
+func TestLogoutWhileTheMarkerIsLocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b leasingStore
+		m := newManager(t, &b, session.Config{Lock: session.Lock{MaxWait: time.Second}})
+		token := begin(t, m, map[string]any{"note": "x"})
+		s := open(t, m, token)
+		now := rotated(t, m, token)
+		_, err := b.Acquire(ctx, session.DefaultStoreKey(token), time.Minute)
+		check(t, err)
+		check(t, m.Destroy(ctx, s))
+		_, err = m.Open(ctx, now)
+		wantErr(t, err, session.ErrNotFound)
+	})
+}
