@@ -4,6 +4,7 @@ package session_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -67,5 +68,43 @@ func TestLogoutWhileTheMarkerIsLocked(t *testing.T) {
 		check(t, m.Destroy(ctx, s))
 		_, err = m.Open(ctx, now)
 		wantErr(t, err, session.ErrNotFound)
+	})
+}
+
+// TestOneWriterHangs in the store, at the head of the line. The others do not
+// wait for it for longer than they would for the store.
+func TestOneWriterHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		m := newManager(t, &b, session.Config{})
+		token := begin(t, m, map[string]any{"counter": 0})
+		hangs, cancel := context.WithCancel(context.WithValue(context.Background(), "hangs", true))
+		s := open(t, m, token)
+		check(t, counter.Update(s, inc))
+		wrote(t, m, token)
+		saves := 0
+		b.before = func(ctx context.Context, op string) error {
+			if ctx.Value("hangs") != nil && op == "Save" {
+				if saves++; saves == 2 {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+			}
+			return nil
+		}
+		done := make(chan error)
+		go func() { done <- m.Save(hangs, s) }()
+		synctest.Wait()
+		start := time.Now()
+		w := serve(t, m, token, func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { check(t, counter.Update(s, inc)) })
+		if w.Code != http.StatusOK {
+			t.Errorf("status %d after %v", w.Code, time.Since(start))
+		}
+		t.Log(time.Since(start))
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		wantValue(t, m, token, "counter", 2)
 	})
 }
