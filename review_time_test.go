@@ -108,3 +108,70 @@ func TestOneWriterHangs(t *testing.T) {
 		wantValue(t, m, token, "counter", 2)
 	})
 }
+
+// TestTouchedMeanwhile: a request that began in time moves the deadline, and its
+// Touch arrives when another one has just found the session past it. It was moved
+// before that one could make an end of it, so it is alive.
+func TestTouchedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &passing{}
+		m := newManager(t, b, session.Config{IdleTimeout: 10 * time.Second})
+		token := begin(t, m, map[string]any{"note": "x"})
+		key := session.DefaultStoreKey(token)
+		found, err := b.Load(ctx, key)
+		check(t, err)
+		check(t, b.Touch(ctx, key, time.Now().Add(15*time.Second)))
+		time.Sleep(10 * time.Second)
+		b.found = found
+		wantValue(t, m, token, "note", "x")
+		wantValue(t, m, token, "note", "x")
+		time.Sleep(20 * time.Second)
+		b.found = found // and where nobody has, it is gone
+		_, err = m.Open(ctx, token)
+		wantErr(t, err, session.ErrNotFound)
+		if b.Len() != 0 {
+			t.Error("it is still there")
+		}
+	})
+}
+
+// TestClockAheadOfTheStores: ours says that a session has expired, and that of
+// the store does not.
+func TestClockAheadOfTheStores(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &passing{}
+		m := newManager(t, b, session.Config{IdleTimeout: 10 * time.Second})
+		token := begin(t, m, map[string]any{"note": "x"})
+		key := session.DefaultStoreKey(token)
+		b.ahead = 2 * time.Second
+		time.Sleep(9 * time.Second)
+		b.took()
+		_, err := m.Open(ctx, token)
+		wantErr(t, err, session.ErrNotFound)
+		b.wantCalls(t, "Load", "Save", "Load", "End")
+		_, err = b.store.Load(ctx, key)
+		wantErr(t, err, session.ErrNotFound)
+	})
+}
+
+// passing hands out a record that has been touched since, once.
+type passing struct {
+	store
+	found session.Record
+	ahead time.Duration // by how much the clock of who reads it is
+}
+
+func (p *passing) Load(ctx context.Context, key string) (session.Record, error) {
+	if rec := p.found; rec.Version != "" {
+		p.found = session.Record{}
+		return rec, nil
+	}
+	rec, err := p.store.Load(ctx, key)
+	rec.Expires = rec.Expires.Add(-p.ahead)
+	return rec, err
+}
+
+func (p *passing) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
+	rec.Expires = rec.Expires.Add(p.ahead)
+	return p.store.Save(ctx, key, rec)
+}
