@@ -143,7 +143,7 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 	}
 	line, key := &s.m.writers, s.key
 	w := s.m.newWait(key)
-	t, werr := line.enter(ctx, key, math.MaxInt, w.deadline, !errors.Is(err, ErrLocked))
+	t, werr := line.enter(ctx, key, math.MaxInt, w.deadline, s.m.cfg.CommitTimeout, !errors.Is(err, ErrLocked))
 	if werr != nil {
 		return lockError(werr, &LockedError{})
 	}
@@ -153,11 +153,11 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 	defer func() {
 		s.turn = nil
 		w.leave()
-		line.leave(key, t.stored)
+		line.leave(key, &t)
 	}()
 	if stored != nil { // so it was not locked a moment ago
 		w = s.m.newWait(key)
-		line.moves(key, true)
+		line.moves(key, &t, true)
 	}
 	if lk := &s.m.cfg.Lock; stored != nil && t.standBack {
 		if err := sleep(ctx, lk.MaxRetry+lk.MinRetry); err != nil {
@@ -188,7 +188,7 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 			}
 			return err
 		}
-		line.moves(key, !errors.Is(err, ErrLocked))
+		line.moves(key, &t, !errors.Is(err, ErrLocked))
 	}
 }
 

@@ -22,7 +22,7 @@ func (s *Session) destroy(ctx context.Context) error {
 	if s.mode.get() == ReadOnly {
 		return ErrReadOnly
 	}
-	s.set(func() { s.closed = true }) // whatever comes of it, nothing of s may be saved any more
+	s.set(func() { s.closed.Store(true) }) // whatever comes of it, nothing of s may be saved any more
 	key, v := s.key, s.rec.Version
 	switch {
 	case s.stored():
@@ -58,18 +58,20 @@ func (s *Session) endAt(ctx context.Context, key string, v Version) error {
 	hops, conflicts := 0, 0
 	for {
 		var current *Record
+		stuck := false
 		if v != "" {
 			err := s.m.end(ctx, key, v)
 			var conflict *ConflictError
 			switch {
 			case errors.Is(err, ErrLocked):
 				rec, err := s.m.outwait(ctx, key, deadline)
-				if errors.Is(err, ErrLockTimeout) {
-					return s.m.delete(ctx, key) // a holder that is stuck must not keep it alive
-				} else if err != nil {
+				stuck = errors.Is(err, ErrLockTimeout)
+				switch {
+				case err == nil:
+					current = &rec
+				case !stuck:
 					return unlessGone(err)
 				}
-				current = &rec
 			case err == nil || !errors.As(err, &conflict) || conflict.Gone:
 				return unlessGone(err)
 			default:
@@ -92,6 +94,8 @@ func (s *Session) endAt(ctx context.Context, key string, v Version) error {
 			key, v = to.key, to.version
 		case err != nil && rec.Version == "": // else it does not decode, and ends all the same
 			return unlessGone(err)
+		case stuck: // a holder that hangs must not keep it alive
+			return s.m.delete(ctx, key)
 		default:
 			v = rec.Version
 		}

@@ -108,6 +108,9 @@ func (m *core) takeIdle(values map[string][]byte) time.Duration {
 // idle is the IdleTimeout as takeIdle returns it.
 func (m *core) idle() time.Duration { return max(0, m.cfg.IdleTimeout.Truncate(time.Second)) }
 
+// late is how long after it was sent a Touch may arrive.
+const late = 30 * time.Second
+
 // errExpired is that a session was found past its deadline, and is gone now.
 var errExpired = fmt.Errorf("%w: it has expired", ErrNotFound)
 
@@ -122,9 +125,17 @@ func (s *Session) conclude(ctx context.Context, rec Record, asked time.Time, loo
 		return rec, asked, errExpired // it never writes, and the visitor gets no other session
 	}
 	now := time.Now()
-	err := s.m.end(ctx, s.key, rec.Version)
+	touched := looks == 0 && s.hold == nil && rec.Expired(asked) && !s.m.over(rec, asked) && asked.Sub(rec.Expires) < late
+	var err error
+	if touched { // perhaps, since we asked; then it is alive
+		err = s.m.endUnlessTouched(ctx, s.key, rec)
+	} else {
+		err = s.m.end(ctx, s.key, rec.Version)
+	}
 	var conflict *ConflictError
 	switch {
+	case err == nil && touched:
+		// Look which of the two it was.
 	case err == nil, errors.Is(err, ErrNotFound):
 		return rec, asked, errExpired
 	case errors.Is(err, ErrLocked) && !s.m.over(rec, asked):

@@ -286,7 +286,7 @@ func (s *Session) acquire(ctx context.Context) (Record, error) {
 // changes to what is stored now.
 func (s *Session) upgrade(ctx context.Context) error {
 	return s.exclusively(ctx, time.Time{}, func() error {
-		if s.hold != nil || s.closed || !s.stored() {
+		if s.hold != nil || s.closed.Load() || !s.stored() {
 			return nil
 		}
 		rec, err := s.acquire(ctx)

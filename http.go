@@ -468,7 +468,7 @@ func (x *exchange) close(ctx context.Context, s *Session) {
 	s.use.end()
 	locked := true
 	s.set(func() {
-		s.closed = true
+		s.closed.Store(true)
 		locked = s.hold != nil || s.saving // or it may come to be
 	})
 	if !locked {
@@ -507,7 +507,7 @@ func (x *exchange) commitAs(ctx context.Context, first bool) error {
 	start := func() { x.started.Store(true) }
 	spared := false
 	// With the session's lock, so that no edit is in between.
-	if s.quickly(idle, func() { spared = !quiet && !s.closed && s.spared(); start() }) {
+	if s.quickly(idle, func() { spared = !quiet && !s.closed.Load() && s.spared(); start() }) {
 		if spared {
 			s.m.event(ctx, Event{Kind: TouchSaved})
 		}
@@ -551,7 +551,7 @@ func (x *exchange) commitAs(ctx context.Context, first bool) error {
 // idle reports whether there is nothing to do for s in the store.
 func (x *exchange) idle(s *Session, quiet bool) bool {
 	switch {
-	case s.closed:
+	case s.closed.Load():
 		return true
 	case s.changed(), s.moving != nil && !x.started.Load():
 		return false

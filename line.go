@@ -12,8 +12,9 @@ import (
 // lines are the requests of this process that wait for a session each, first
 // come, first served. Only the one in front talks to the store.
 type lines struct {
-	mu sync.Mutex
-	m  map[string]*line
+	mu    sync.Mutex
+	m     map[string]*line
+	turns uint64 // how many there were
 }
 
 type line struct {
@@ -21,10 +22,13 @@ type line struct {
 	since   time.Time      // since when this process has had the session, more or less without a break
 	left    time.Time      // when the last one left; zero while somebody is in front
 	moves   bool           // no lock keeps the one in front
+	front   uint64         // the turn of the one in front, 0 if that has still to step there
+	stirred time.Time      // when there was a sign of life from the front
 }
 
 // turn is a request's place at the head of a line.
 type turn struct {
+	n         uint64
 	waited    bool    // others were in front before
 	standBack bool    // let other processes have their turn first
 	stored    *Record // what the one before has stored; then, what this one has
@@ -41,9 +45,11 @@ const (
 )
 
 // enter waits for its turn, behind at most so many others. At the deadline it
-// gives up, unless the line moves; then it waits as long once more. Where it
-// finds nobody, the line moves if the caller says so. The caller must leave.
-func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.Time, moves bool) (turn, error) {
+// gives up, unless the line moves; then it waits as long once more, and whoever
+// is in front without a sign of life for stall loses its turn, as it may hang
+// in the store. Where it finds nobody, the line moves if the caller says so. The
+// caller must leave.
+func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.Time, stall time.Duration, moves bool) (turn, error) {
 	ls.mu.Lock()
 	l, now := ls.m[key], time.Now()
 	if l == nil || !l.left.IsZero() {
@@ -56,9 +62,9 @@ func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.
 			ls.m[key] = l
 		}
 		l.moves = moves
-		standBack := l.step(now)
+		t := ls.step(l, now)
 		ls.mu.Unlock()
-		return turn{standBack: standBack}, nil
+		return t, nil
 	}
 	if len(l.waiting) >= most {
 		ls.mu.Unlock()
@@ -66,24 +72,33 @@ func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.
 	}
 	told := make(chan *Record, 1)
 	l.waiting = append(l.waiting, told)
+	timer := time.NewTimer(l.next(now, deadline, stall))
 	ls.mu.Unlock()
 
-	timer := time.NewTimer(deadline.Sub(now))
 	defer timer.Stop()
+	wait := max(deadline.Sub(now), breather)
 	var err error
 	for err == nil {
 		select {
 		case rec := <-told:
 			ls.mu.Lock()
 			defer ls.mu.Unlock()
-			return turn{waited: true, standBack: l.step(time.Now()), stored: rec}, nil
+			t := ls.step(l, time.Now())
+			t.waited, t.stored = true, rec
+			return t, nil
 		case <-timer.C:
 			ls.mu.Lock()
-			if l.moves {
-				timer.Reset(max(deadline.Sub(now), breather))
-			} else {
+			now := time.Now()
+			switch late := !now.Before(deadline); {
+			case late && !l.moves:
 				err = ErrLockTimeout
+			case late:
+				deadline = now.Add(wait)
 			}
+			if l.moves && now.Sub(l.stirred) >= stall {
+				ls.pass(l, nil)
+			}
+			timer.Reset(l.next(now, deadline, stall))
 			ls.mu.Unlock()
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -96,9 +111,20 @@ func (ls *lines) enter(ctx context.Context, key string, most int, deadline time.
 	}
 	ls.mu.Unlock()
 	if i < 0 { // its turn came meanwhile
-		ls.leave(key, <-told)
+		rec := <-told
+		ls.mu.Lock()
+		ls.pass(l, rec)
+		ls.mu.Unlock()
 	}
 	return turn{}, err
+}
+
+// next returns when to look whether to go on waiting.
+func (l *line) next(now, deadline time.Time, stall time.Duration) time.Duration {
+	if l.moves {
+		deadline = earlier(deadline, l.stirred.Add(stall))
+	}
+	return deadline.Sub(now)
 }
 
 // busy reports whether there is anybody in the line.
@@ -110,31 +136,42 @@ func (ls *lines) busy(key string) bool {
 }
 
 // moves is for the one in front, which tells whether a lock keeps it.
-func (ls *lines) moves(key string, yes bool) {
+func (ls *lines) moves(key string, t *turn, yes bool) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	ls.m[key].moves = yes
+	if l := ls.m[key]; l != nil && l.front == t.n {
+		l.moves, l.stirred = yes, time.Now()
+	}
 }
 
-// step is somebody's step to the front. It reports whether this process has
+// step is somebody's step to the front. It finds out whether this process has
 // had the session for long enough.
-func (l *line) step(now time.Time) (standBack bool) {
+func (ls *lines) step(l *line, now time.Time) turn {
+	ls.turns++
+	l.front, l.stirred = ls.turns, now
 	if !l.left.IsZero() && now.Sub(l.left) >= breather {
 		l.since = now
 	}
 	l.left = time.Time{}
-	if now.Sub(l.since) < patience {
-		return false
+	t := turn{n: l.front, standBack: now.Sub(l.since) >= patience}
+	if t.standBack {
+		l.since = now
 	}
-	l.since = now
-	return true
+	return t
 }
 
-// leave lets the next one step to the front, and tells it what was stored.
-func (ls *lines) leave(key string, stored *Record) {
+// leave ends t, if that has not been lost.
+func (ls *lines) leave(key string, t *turn) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	l := ls.m[key]
+	if l := ls.m[key]; l != nil && l.front == t.n {
+		ls.pass(l, t.stored)
+	}
+}
+
+// pass lets the next one step to the front, and tells it what was stored.
+func (ls *lines) pass(l *line, stored *Record) {
+	l.front, l.stirred = 0, time.Now()
 	if len(l.waiting) == 0 {
 		l.left = time.Now()
 		return
@@ -166,6 +203,7 @@ type wait struct {
 	deadline time.Time
 	pause    time.Duration
 	started  time.Time
+	turn     turn
 	inLine   bool
 }
 
@@ -180,11 +218,11 @@ func (w *wait) enter(ctx context.Context) error {
 		return nil
 	}
 	lk := &w.m.cfg.Lock
-	t, err := w.m.lines.enter(ctx, w.key, w.most, w.deadline, false)
+	t, err := w.m.lines.enter(ctx, w.key, w.most, w.deadline, 0, false)
 	if err != nil {
 		return err
 	}
-	w.inLine = true
+	w.turn, w.inLine = t, true
 	if t.standBack {
 		if err = w.sleep(ctx, lk.MaxRetry+lk.MinRetry); err != nil {
 			w.leave()
@@ -196,7 +234,7 @@ func (w *wait) enter(ctx context.Context) error {
 func (w *wait) leave() {
 	if w.inLine {
 		w.inLine = false
-		w.m.lines.leave(w.key, nil)
+		w.m.lines.leave(w.key, &w.turn)
 	}
 }
 

@@ -199,6 +199,16 @@ func (m *core) end(ctx context.Context, key string, v Version) error {
 	return err
 }
 
+// endUnlessTouched is end for a record that is past its deadline, unless that
+// was moved since the record was read, which its version does not tell.
+func (m *core) endUnlessTouched(ctx context.Context, key string, rec Record) error {
+	ctx, done := m.call(ctx, OpDelete)
+	rec.KeepLater = true
+	_, err := m.backend.Save(ctx, key, rec)
+	done(err)
+	return err
+}
+
 func (m *core) delete(ctx context.Context, key string) error {
 	ctx, done := m.call(ctx, OpDelete)
 	err := m.backend.Delete(ctx, key)

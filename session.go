@@ -157,7 +157,8 @@ func (m *Manager) Start() *Session {
 // Open returns the session of a token that a client sent. Cost: 1 Load; in
 // mode [Exclusive] 1 Acquire, and while it waits 1 Load for each look. One
 // that is found past its deadline costs 1 Save more, which ends it before
-// anybody is told so, but not in mode [ReadOnly].
+// anybody is told so, but not in mode [ReadOnly]; and 1 Load, if it was not 30
+// seconds ago, as another request may have moved the deadline in time.
 //
 // A session that is open is in use: shortly before its deadline passes, that is
 // moved. In a handler it is so until the response starts; outside of HTTP until
@@ -271,7 +272,7 @@ func (s *Session) end() {
 // twice.
 func (m *Manager) Save(ctx context.Context, s *Session) error {
 	return m.with(ctx, "save", s, func() error {
-		if s.closed {
+		if s.closed.Load() {
 			return ErrClosed
 		}
 		err := s.outcome(s.save(ctx, limits{}))
@@ -293,10 +294,10 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 	return m.with(ctx, "close", s, func() error {
 		defer s.end()
 		defer s.unlock(ctx)
-		if s.closed {
+		if s.closed.Load() {
 			return nil
 		}
-		s.set(func() { s.discard(); s.closed = true })
+		s.set(func() { s.discard(); s.closed.Store(true) })
 		return s.outcome(s.save(ctx, limits{}))
 	})
 }

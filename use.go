@@ -107,7 +107,7 @@ func (s *Session) move(ctx context.Context) error {
 	now := time.Now()
 	expires, due := s.m.deadline(now, s.rec.Created), s.due(now)
 	switch {
-	case s.closed || !s.stored() || s.mode.get() == ReadOnly || expires.Sub(due) <= due.Sub(now):
+	case s.closed.Load() || !s.stored() || s.mode.get() == ReadOnly || expires.Sub(due) <= due.Sub(now):
 		return nil
 	case s.restamps(expires) && s.hold == nil && s.moving == nil:
 		return s.restamp(ctx)

@@ -36,20 +36,20 @@ type Session struct {
 	base     map[string][]byte // the values as in the store, encoded
 	idle     time.Duration     // how long before rec.Expires it was used, of takeIdle
 	changes  map[string]change
-	apart    bool  // base is not what is stored: mode LastWrite, overtaken
-	cleared  bool  // the changes apply to an empty session, not to base
-	rotating bool  // the next save moves the session to a new ID
-	login    bool  // and restarts the absolute timeout
-	moving   *move // a rotation whose outcome is not known
-	turn     *turn // at the head of the line, while it saves there
-	unknown  error // why it is not known whether the changes were stored
-	fresh    bool  // the deadline was written, or it was told that it need not be
-	failed   bool  // the store did not save it: the response is not to wait for that again
-	dropped  bool  // the changes are to be discarded when the work is done
-	redoing  bool  // the work is in functions of Updates: edits need not wait
-	edits    int   // how many there were
-	lockless error // why a session of mode Exclusive has no lock
-	closed   bool
+	apart    bool        // base is not what is stored: mode LastWrite, overtaken
+	cleared  bool        // the changes apply to an empty session, not to base
+	rotating bool        // the next save moves the session to a new ID
+	login    bool        // and restarts the absolute timeout
+	moving   *move       // a rotation whose outcome is not known
+	turn     *turn       // at the head of the line, while it saves there
+	unknown  error       // why it is not known whether the changes were stored
+	fresh    bool        // the deadline was written, or it was told that it need not be
+	failed   bool        // the store did not save it: the response is not to wait for that again
+	dropped  bool        // the changes are to be discarded when the work is done
+	redoing  bool        // the work is in functions of Updates: edits need not wait
+	edits    int         // how many there were
+	lockless error       // why a session of mode Exclusive has no lock
+	closed   atomic.Bool // also by the end of the Handler, which does not wait for others' work
 
 	trail  []byte      // the keys of the markers under the IDs that it had, encoded
 	left   *movedError // where the session went in whose place this one is, as the request has its old ID
@@ -146,7 +146,7 @@ func (s *Session) Expires() time.Time {
 func (s *Session) Get(name string, dst any) (bool, error) {
 	s.mu.Lock()
 	data := s.value(name)
-	closed, hidden := s.closed, s.hidden()
+	closed, hidden := s.closed.Load(), s.hidden()
 	s.mu.Unlock()
 	switch {
 	case closed:
@@ -306,7 +306,7 @@ func (s *Session) edit(what, name string, f func() error) error {
 	defer s.mu.Unlock()
 	err := func() error {
 		switch {
-		case s.closed:
+		case s.closed.Load():
 			return ErrClosed
 		case s.mode.get() == ReadOnly && s.lockless != nil:
 			return fmt.Errorf("%w: %w", ErrReadOnly, s.lockless)
