@@ -301,7 +301,7 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 	})
 }
 
-// Destroy deletes the session from the store at once: log out. Pending changes
+// Destroy ends the session in the store at once: log out. Pending changes
 // are dropped, and s can no longer be used; in a handler, the next
 // [Manager.Get] gives a new session. After an error the session may still be
 // there: say so to the user, or call Destroy again.
@@ -312,7 +312,8 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 // mind the lock.
 //
 // Cost: 1 Save that ends the record, and one more for each time that it was
-// changed or got a new ID since; none for a session that was never stored.
+// changed or got a new ID since, with 1 Load where the backend has not said
+// what there is now; nothing for a session that was never stored.
 func (m *Manager) Destroy(ctx context.Context, s *Session) error {
 	s.use.end()
 	return m.with(ctx, "destroy", s, func() error {
