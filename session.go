@@ -159,11 +159,12 @@ func (m *Manager) Start() *Session {
 // that is found past its deadline costs 1 Save more, which ends it before
 // anybody is told so, but not in mode [ReadOnly].
 //
-// A session that is open is in use: shortly before its deadline passes, that is
-// moved. In a handler it is so until the response starts; outside of HTTP until
-// the session is saved, closed or destroyed, or ctx ends, and not at all with a
-// context that cannot end, such as [context.Background]. Cost: nothing, and 1
-// Touch when two thirds of the time that was left have passed.
+// A session that is open is in use: its deadline is moved before it passes, so
+// that a long request keeps its session. In a handler that lasts until the
+// response starts; outside HTTP until the session is saved, closed or
+// destroyed, or ctx ends. It is not done at all with a context that cannot end,
+// such as [context.Background]. Cost: 1 Touch each time that two thirds of what
+// was left have passed, so nothing for a short request.
 //
 // It fails with [ErrNotFound] if there is no live session (a token that
 // cannot be one of ours is refused without a request), with [ErrDecode] if
