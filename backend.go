@@ -76,9 +76,9 @@ func (r Record) Expired(now time.Time) bool { return !now.Before(r.Expires) }
 //
 // Times are moments of the years 1970 to 9999, given in any time zone, and MUST
 // be kept as that. A backend MAY round Created to the millisecond and MAY round
-// Expires up to the next second. It MUST keep a record until its Expires; after that it may
-// drop it at any time, and until it does Load may still return it: the
-// [Manager] decides on reading, so that every backend behaves alike. On
+// Expires up to the next second. It MUST keep a record until its Expires; after
+// that it may drop it at any time, and until it does Load may still return it:
+// the [Manager] decides on reading, so that every backend behaves alike. On
 // writing the backend decides, because only there is no time between the
 // decision and the write.
 type Backend interface {
@@ -103,7 +103,8 @@ type Backend interface {
 	//
 	// Expires may be earlier than before, unless rec.KeepLater is set: then
 	// the later of the two MUST stay, as another request may have moved it by
-	// Touch since; also where the one that is given has passed. A zero Expires MUST be refused with an error.
+	// Touch since; also where the one that is given has passed. A zero Expires
+	// MUST be refused with an error.
 	//
 	// A Save after which Expires has passed ends the record: it is dead at once,
 	// and for ever. It MUST end one, of that version, whose deadline has passed
@@ -123,7 +124,7 @@ type Backend interface {
 	Touch(ctx context.Context, key string, expires time.Time) error
 
 	// Delete removes the record, whatever its version, and whatever of it this
-	// client has seen. An absent record MUST NOT be an error. Once it has returned, no Save with an older version
-	// and no Touch may bring the record back.
+	// client has seen. An absent record MUST NOT be an error. Once it has returned,
+	// no Save with an older version and no Touch may bring the record back.
 	Delete(ctx context.Context, key string) error
 }

@@ -102,7 +102,7 @@ func (s *Session) endAt(ctx context.Context, key string, v Version) error {
 	}
 }
 
-// unlessGone returns err, or nil if it is that there is no session.
+// unlessGone returns err, or nil if it says that there is no session.
 func unlessGone(err error) error {
 	if errors.Is(err, ErrNotFound) {
 		return nil

@@ -22,9 +22,9 @@ var (
 	// What was stored before stays.
 	ErrTooLarge = errors.New("session: too large")
 
-	// ErrEncode: a value has a type that the codec cannot encode, or one that
-	// would not be read back as it was, or the
-	// store cannot hold what the codec made. What was there before stays.
+	// ErrEncode: a value has a type that the codec cannot encode, or would not
+	// be read back as it was, or the store cannot hold what the codec made.
+	// What was there before stays.
 	ErrEncode = errors.New("session: cannot encode")
 
 	// ErrDecode: what is stored is not what the codec or the backend wrote,

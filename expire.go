@@ -73,8 +73,8 @@ func (s *Session) madeBy(now time.Time) time.Duration {
 // hourIdle is, beside the default, a timeout that is not stored.
 const hourIdle = time.Hour
 
-// With a session is stored, as idleName, how many seconds lay between its last
-// use and Expires. The deadline alone cannot tell when that use was, and a
+// A session stores, as idleName, how many seconds lay between its last use and
+// Expires. The deadline alone cannot tell when that use was, and a
 // shorter IdleTimeout is to apply at once. Moving the deadline leaves it as it
 // is, so that it costs no write. The two most usual timeouts are left out, so
 // that sessions with them are no larger: madeBy tells them by the deadline.
@@ -111,11 +111,11 @@ func (m *core) idle() time.Duration { return max(0, m.cfg.IdleTimeout.Truncate(t
 // late is how long after it was sent a Touch may arrive.
 const late = 30 * time.Second
 
-// errExpired is that a session was found past its deadline, and is gone now.
+// errExpired says that a session was found past its deadline, and is gone now.
 var errExpired = fmt.Errorf("%w: it has expired", ErrNotFound)
 
-// conclude is for who has found that rec, as asked for at asked, is past its
-// deadline, before it tells anybody so. A write that is still under way, of a
+// conclude is for a caller that has found that rec, as asked for at asked, is
+// past its deadline, before it tells anybody so. A write that is still under way, of a
 // sender whose clock showed less, must not revive the session after that: so
 // it ends the record, if it is as it was found, and fails with errExpired. If
 // somebody was faster it returns what is there now, for the caller to judge by

@@ -102,8 +102,9 @@ func safe(method string) bool {
 
 // Get returns the session of the request whose context is ctx. The first call
 // reads it: cost 1 Load, or nothing if the request has no token; in mode
-// [Exclusive] as [Manager.Open] says. A visitor whose token is missing,
-// unknown, or expired gets a new session.
+// [Exclusive], and for one that has expired, as [Manager.Open] says. Of several
+// tokens it tries four at most, until one is alive. A visitor whose token is
+// missing, unknown, or expired gets a new session.
 //
 // Its error is the store's, [ErrDecode], [ErrLockTimeout], [ErrClosed] after
 // the Handler has returned, or that the request did not come through

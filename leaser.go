@@ -12,10 +12,11 @@ import (
 // by the store's clock, or by that of the machines where the store has none. A
 // ttl need not be whole seconds; a Leaser or Locker MAY round it up to the next
 // millisecond.
+//
 // The Version that Acquire returns is the holder's alone, whichever client of
-// the store others use, so the version check of Save is also the fence: a holder whose lock was taken over has a
-// Version that is no longer stored. Where it has more in it than tells whose
-// lock it is, that may be ignored.
+// the store others use, so the version check of Save is also the fence: a
+// holder whose lock was taken over has a Version that is no longer stored.
+// Where it has more in it than tells whose lock it is, that may be ignored.
 //
 // What [Backend] demands of every method applies here too. In addition, while
 // a lock is live:

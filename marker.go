@@ -15,15 +15,15 @@ const (
 	// markerLife is how long what is left under an old ID is there at least:
 	// longer than anybody tries to find out who ended it.
 	markerLife = 10 * time.Minute
-	// justMoved is how long requests under the old ID are taken for such that
-	// were on their way. What they change is not saved under yet another ID,
+	// justMoved is how long requests under the old ID are taken to have been on
+	// their way. What they change is not saved under yet another ID,
 	// as its cookie would displace that of the new one.
 	justMoved = 10 * time.Second
 	// maxTrail is how many markers a session leaves behind.
 	maxTrail = 8
 )
 
-// errMoved is that a session lives on under another ID.
+// errMoved says that a session lives on under another ID.
 var errMoved = fmt.Errorf("%w: it has a new ID", ErrNotFound)
 
 // movedError is an errMoved that knows what the marker under the old ID says. It
@@ -155,7 +155,7 @@ func (m *core) unused(ctx context.Context, to *movedError) (bool, error) {
 	return rec.Version == to.version && !m.expired(rec, time.Now()), nil
 }
 
-// hidden reports whether all that is known of the session is that it has moved.
+// hidden reports whether nothing is known of the session but that it has moved.
 // The lock is held.
 func (s *Session) hidden() bool { return s.barred && s.base == nil && !s.login }
 

@@ -160,11 +160,12 @@ func (m *Manager) Start() *Session {
 // anybody is told so, but not in mode [ReadOnly]; and 1 Load, if it was not 30
 // seconds ago, as another request may have moved the deadline in time.
 //
-// A session that is open is in use: shortly before its deadline passes, that is
-// moved. In a handler it is so until the response starts; outside of HTTP until
-// the session is saved, closed or destroyed, or ctx ends, and not at all with a
-// context that cannot end, such as [context.Background]. Cost: nothing, and 1
-// Touch when two thirds of the time that was left have passed.
+// A session that is open is in use: its deadline is moved before it passes, so
+// that a long request keeps its session. In a handler that lasts until the
+// response starts; outside HTTP until the session is saved, closed or
+// destroyed, or ctx ends. It is not done at all with a context that cannot end,
+// such as [context.Background]. Cost: 1 Touch each time that two thirds of what
+// was left have passed, so nothing for a short request.
 //
 // It fails with [ErrNotFound] if there is no live session (a token that
 // cannot be one of ours is refused without a request), with [ErrDecode] if
@@ -302,7 +303,7 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 	})
 }
 
-// Destroy deletes the session from the store at once: log out. Pending changes
+// Destroy ends the session in the store at once: log out. Pending changes
 // are dropped, and s can no longer be used; in a handler, the next
 // [Manager.Get] gives a new session. After an error the session may still be
 // there: say so to the user, or call Destroy again.
@@ -313,7 +314,8 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 // mind the lock.
 //
 // Cost: 1 Save that ends the record, and one more for each time that it was
-// changed or got a new ID since; none for a session that was never stored.
+// changed or got a new ID since, with 1 Load where the backend has not said
+// what there is now; nothing for a session that was never stored.
 func (m *Manager) Destroy(ctx context.Context, s *Session) error {
 	s.use.end()
 	return m.with(ctx, "destroy", s, func() error {

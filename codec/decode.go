@@ -331,17 +331,23 @@ func (d *decoder) mapValue(p *plan, v reflect.Value, n int) error {
 
 func (d *decoder) structMap(p *plan, v reflect.Value, n uint64) error {
 	seen := uint64(0) // the first 64 fields
+	var others nameSet
 	for range n {
 		h := d.head()
 		if h.kind != kindStr {
 			return fmt.Errorf("codec: MessagePack: a field's name is a string, this is %v", h.kind)
 		}
-		if i, ok := p.byName[string(d.take(h.n))]; ok {
-			bit := uint64(1) << i
+		name := d.take(h.n)
+		i, ok := p.byName[string(name)]
+		if bit := uint64(1) << i; ok && bit != 0 {
 			if seen&bit != 0 {
 				return errDuplicate
 			}
 			seen |= bit
+		} else if !others.add(name) {
+			return errDuplicate
+		}
+		if ok {
 			if err := d.field(&p.fields[i], v); err != nil {
 				return err
 			}

@@ -41,8 +41,8 @@
 //   - times are the same instant: the monotonic clock and the zone are not kept;
 //   - NaN is NaN;
 //   - an empty slice or map in a field tagged omitempty is read back nil;
-//   - fields tagged "-" are left out, and so are a [sync.Mutex] and a
-//     [sync.RWMutex] that are not exported;
+//   - fields tagged "-" are left out, and so is who holds a [sync.Mutex] or a
+//     [sync.RWMutex];
 //   - a type with methods to encode and decode it may say what is equal by a
 //     method Equal, Cmp or Compare for its own type;
 //   - what is in an any is read back as the type that Unmarshal says, and is

@@ -389,7 +389,7 @@ func (s *scanner) nested(open byte, depth int) error {
 			if err := s.str(); err != nil {
 				return err
 			}
-			if s.once && !names.add(s.data[start:s.pos]) {
+			if s.once && !names.add(unescaped(s.data[start:s.pos])) {
 				return s.bad("a name is twice in an object")
 			}
 			if !s.next(':') {
@@ -409,8 +409,20 @@ func (s *scanner) nested(open byte, depth int) error {
 	}
 }
 
-// nameSet holds the names of an object, as they are written. A character that
-// is written in another way than Marshal does makes another name.
+// unescaped returns what a string in JSON says: a name may be written in
+// several ways.
+func unescaped(raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1]
+	}
+	var text string
+	if json.Unmarshal(raw, &text) != nil { // str has found it valid
+		return raw
+	}
+	return []byte(text)
+}
+
+// nameSet holds the names of an object or a map.
 type nameSet struct {
 	few  [16][]byte
 	n    int

@@ -90,6 +90,10 @@ type (
 		Name string
 		note string
 	}
+	dash struct {
+		A int `json:"-,"`
+		B int
+	}
 	opted struct {
 		Name  string
 		cache map[string]int `json:"-"`
@@ -255,6 +259,8 @@ func TestKeptOrRefused(t *testing.T) {
 		{mixed{"a", "b"}, refused},
 		{mixed{"a", ""}, kept},
 		{opted{"a", map[string]int{"x": 1}}, kept},
+		{dash{0, 1}, kept},
+		{dash{1, 1}, refusedByMessagePack}, // its library leaves out what encoding/json calls "-"
 		{locked, kept},
 		{onlyHidden{}, refused},
 		{[]onlyHidden{{}}, refused},

@@ -297,6 +297,8 @@ func (b *builder) addFields(p *plan, t reflect.Type, index []int, path []reflect
 		name := options[0]
 		options = options[1:]
 		if name == "-" {
+			// With an option, encoding/json takes it for a name.
+			p.doubtful = p.doubtful || tag != "-"
 			continue
 		}
 		if f.Name == "_msgpack" {
@@ -391,8 +393,7 @@ func leftOut(f reflect.StructField) bool {
 	if tag == "" {
 		tag = f.Tag.Get("json")
 	}
-	name, _, _ := strings.Cut(tag, ",")
-	return name == "-" || f.Name == "_msgpack"
+	return tag == "-" || f.Name == "_msgpack"
 }
 
 // ownMethods reports whether an embedded struct stays one value because it

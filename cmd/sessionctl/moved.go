@@ -11,7 +11,7 @@ import (
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// errWhereMoved is that a session has a new ID, and nobody can tell which.
+// errWhereMoved says that a session has a new ID, and nobody can tell which.
 var errWhereMoved = errors.New("the session has a new ID, and where that is does not decode")
 
 // movedTo returns the key of the record that a session has moved to, if data is
