@@ -33,6 +33,8 @@ type movedError struct {
 	version Version           // that it began with, "" if that is not known
 	at      time.Time         // when the session moved
 	kept    map[string][]byte // the values from before a Login, nil if there are none
+	from    string            // the key of the marker
+	stored  Version           // of the marker
 }
 
 func (e *movedError) Error() string { return errMoved.Error() }
@@ -140,6 +142,35 @@ func (s *Session) instead(ctx context.Context, to *movedError) error {
 		s.base = to.kept
 	}
 	return err
+}
+
+// inherit makes the session, just stored at key as version v with what a Login
+// had left, the one that the marker leads to, and ends the one that the Login
+// has made, which was of no use to anybody: there must be one of them to log
+// out. If this answer is lost as well, the marker is as good for the next try.
+func (s *Session) inherit(ctx context.Context, key string, v Version) error {
+	to := s.left
+	marker, err := s.marker(&move{key: key, rec: Record{Version: v}}, to.kept)
+	if err == nil {
+		marker.Version = to.stored
+		_, err = s.m.save(ctx, to.from, marker)
+		var conflict *ConflictError
+		if errors.As(err, &conflict) && !conflict.Gone { // its lock, which was freed, changes the version
+			rec, now, ferr := s.m.find(ctx, to.from, conflict.Current)
+			if ferr == nil && now != nil && now.key == to.key {
+				marker.Version = rec.Version
+				_, err = s.m.save(ctx, to.from, marker)
+			}
+		}
+	}
+	if err != nil {
+		if !uncertain(err) {
+			s.m.remove(ctx, key)
+		}
+		return err
+	}
+	_ = s.m.end(ctx, to.key, to.version) // if it cannot, that waits for its deadline
+	return nil
 }
 
 // unused reports whether the session is as its Login has made it: so the new ID
