@@ -153,24 +153,45 @@ func (s *Session) inherit(ctx context.Context, key string, v Version) error {
 	marker, err := s.marker(&move{key: key, rec: Record{Version: v}}, to.kept)
 	if err == nil {
 		marker.Version = to.stored
-		_, err = s.m.save(ctx, to.from, marker)
-		var conflict *ConflictError
-		if errors.As(err, &conflict) && !conflict.Gone { // its lock, which was freed, changes the version
-			rec, now, ferr := s.m.find(ctx, to.from, conflict.Current)
-			if ferr == nil && now != nil && now.key == to.key {
-				marker.Version = rec.Version
-				_, err = s.m.save(ctx, to.from, marker)
-			}
-		}
+		err = s.lead(ctx, to, key, marker)
 	}
 	if err != nil {
-		if !uncertain(err) {
+		if isAny(err, ErrConflict, ErrTooLarge, ErrEncode) { // else the marker may lead to it yet
 			s.m.remove(ctx, key)
 		}
 		return err
 	}
 	_ = s.m.end(ctx, to.key, to.version) // if it cannot, that waits for its deadline
 	return nil
+}
+
+// lead replaces the marker that to comes from by one that leads to key. Others
+// may have led it elsewhere meanwhile.
+func (s *Session) lead(ctx context.Context, to *movedError, key string, marker Record) error {
+	var err error
+	for range 3 {
+		if _, err = s.m.save(ctx, to.from, marker); err == nil || ctx.Err() != nil {
+			return err
+		}
+		var conflict *ConflictError
+		switch {
+		case uncertain(err):
+			continue
+		case !errors.As(err, &conflict) || conflict.Gone:
+			return err
+		}
+		rec, now, ferr := s.m.find(ctx, to.from, conflict.Current)
+		switch {
+		case ferr != nil:
+			return ferr
+		case now != nil && now.key == key:
+			return nil // an earlier try was applied
+		case now == nil || now.key != to.key:
+			return err
+		}
+		marker.Version = rec.Version // freeing a lock has changed it
+	}
+	return err
 }
 
 // unused reports whether the session is as its Login has made it: so the new ID
