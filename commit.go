@@ -393,6 +393,11 @@ func (s *Session) create(ctx context.Context) error {
 		return err
 	}
 	rec.Version = v
+	if s.left != nil && s.base != nil {
+		if err := s.inherit(ctx, key, v); err != nil {
+			return err
+		}
+	}
 	s.set(func() { s.token, s.key, s.left, s.barred = &token, key, nil, false })
 	s.settle(ctx, SessionCreated, rec, values)
 	if s.exchange != nil {

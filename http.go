@@ -120,8 +120,9 @@ func safe(method string) bool {
 // and [Session.Login] fails with ErrNotFound. But where a Login gave the session
 // its new ID and its first user, and nothing was saved under that ID since, the
 // answer may have been lost: then, at the cost of 1 Load more, the new session
-// has the values from before the Login, and its client can log in again. In those
-// 10 seconds, saving anything else fails with ErrNotFound.
+// has the values from before the Login, and its client can log in again: at the
+// cost of 2 Saves more, what that Login had made is ended then. In those 10
+// seconds, saving anything else fails with ErrNotFound.
 func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	x := m.exchange(ctx)
 	if x == nil {

@@ -33,6 +33,8 @@ type movedError struct {
 	version Version           // that it began with, "" if that is not known
 	at      time.Time         // when the session moved
 	kept    map[string][]byte // the values from before a Login, nil if there are none
+	from    string            // the key of the marker
+	stored  Version           // of the marker
 }
 
 func (e *movedError) Error() string { return errMoved.Error() }
@@ -138,6 +140,56 @@ func (s *Session) instead(ctx context.Context, to *movedError) error {
 	unused, err := s.m.unused(ctx, to)
 	if unused {
 		s.base = to.kept
+	}
+	return err
+}
+
+// inherit makes the session, just stored at key as version v with what a Login
+// had left, the one that the marker leads to, and ends the one that the Login
+// has made, which was of no use to anybody: there must be one of them to log
+// out. If this answer is lost as well, the marker is as good for the next try.
+func (s *Session) inherit(ctx context.Context, key string, v Version) error {
+	to := s.left
+	marker, err := s.marker(&move{key: key, rec: Record{Version: v}}, to.kept)
+	if err == nil {
+		marker.Version = to.stored
+		err = s.lead(ctx, to, key, marker)
+	}
+	if err != nil {
+		if isAny(err, ErrConflict, ErrTooLarge, ErrEncode) { // else the marker may lead to it yet
+			s.m.remove(ctx, key)
+		}
+		return err
+	}
+	_ = s.m.end(ctx, to.key, to.version) // if it cannot, that waits for its deadline
+	return nil
+}
+
+// lead replaces the marker that to comes from by one that leads to key. Others
+// may have led it elsewhere meanwhile.
+func (s *Session) lead(ctx context.Context, to *movedError, key string, marker Record) error {
+	var err error
+	for range 3 {
+		if _, err = s.m.save(ctx, to.from, marker); err == nil || ctx.Err() != nil {
+			return err
+		}
+		var conflict *ConflictError
+		switch {
+		case uncertain(err):
+			continue
+		case !errors.As(err, &conflict) || conflict.Gone:
+			return err
+		}
+		rec, now, ferr := s.m.find(ctx, to.from, conflict.Current)
+		switch {
+		case ferr != nil:
+			return ferr
+		case now != nil && now.key == key:
+			return nil // an earlier try was applied
+		case now == nil || now.key != to.key:
+			return err
+		}
+		marker.Version = rec.Version // freeing a lock has changed it
 	}
 	return err
 }

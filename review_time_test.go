@@ -78,13 +78,14 @@ func TestOneWriterHangs(t *testing.T) {
 		var b store
 		m := newManager(t, &b, session.Config{})
 		token := begin(t, m, map[string]any{"counter": 0})
-		hangs, cancel := context.WithCancel(context.WithValue(context.Background(), "hangs", true))
+		type hanging struct{}
+		hangs, cancel := context.WithCancel(context.WithValue(context.Background(), hanging{}, true))
 		s := open(t, m, token)
 		check(t, counter.Update(s, inc))
 		wrote(t, m, token)
 		saves := 0
 		b.before = func(ctx context.Context, op string) error {
-			if ctx.Value("hangs") != nil && op == "Save" {
+			if ctx.Value(hanging{}) != nil && op == "Save" {
 				if saves++; saves == 2 {
 					<-ctx.Done()
 					return ctx.Err()

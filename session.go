@@ -230,8 +230,11 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 		return nil, err
 	}
 	var to *movedError
+	if errors.As(decoded, &to) {
+		to.from, to.stored = s.key, rec.Version
+	}
 	switch err := decoded; {
-	case errors.As(err, &to) && !to.recent():
+	case to != nil && !to.recent():
 		m.event(ctx, Event{Kind: TokenUnknown})
 		return nil, err
 	case to != nil:

@@ -91,7 +91,7 @@ type (
 		note string
 	}
 	dash struct {
-		A int `json:"-,"`
+		A int `json:"-,"` //nolint:staticcheck // what it means differs between the codecs
 		B int
 	}
 	opted struct {
