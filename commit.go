@@ -123,6 +123,9 @@ func (s *Session) lineUp() bool {
 
 // inTheWay reports whether err, of a try to save, says that others were.
 func (s *Session) inTheWay(err error) bool {
+	if err == nil {
+		return false // without an allocation
+	}
 	var conflict *ConflictError
 	switch {
 	case errors.Is(err, ErrLocked):

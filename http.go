@@ -397,11 +397,12 @@ func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (*Sess
 	var moved *movedError
 	for _, token := range tokens {
 		s, err := m.open(ctx, token, x)
-		var to *movedError
-		switch {
-		case err == nil:
+		if err == nil {
 			return s, nil
-		case errors.As(err, &to):
+		}
+		to := asMoved(err)
+		switch {
+		case to != nil:
 			moved = cmp.Or(moved, to)
 		case errors.Is(err, ErrNotFound),
 			errors.Is(err, ErrDecode) && m.cfg.Undecodable == ReplaceUndecodable:

@@ -37,6 +37,16 @@ type movedError struct {
 	stored  Version           // of the marker
 }
 
+// asMoved returns the movedError in err, nil if there is none.
+func asMoved(err error) *movedError {
+	if err == nil {
+		return nil // without an allocation
+	}
+	var to *movedError
+	errors.As(err, &to)
+	return to
+}
+
 func (e *movedError) Error() string { return errMoved.Error() }
 func (e *movedError) Unwrap() error { return errMoved }
 

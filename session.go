@@ -229,8 +229,8 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 	case err != nil:
 		return nil, err
 	}
-	var to *movedError
-	if errors.As(decoded, &to) {
+	to := asMoved(decoded)
+	if to != nil {
 		to.from, to.stored = s.key, rec.Version
 	}
 	switch err := decoded; {
