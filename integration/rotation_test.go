@@ -76,6 +76,7 @@ func TestAfterARotation(t *testing.T) {
 					t.Errorf("logout under the old ID: %d", status)
 				}
 				gone("the first login", first)
+				gone("the second login", second)
 				if status, _ := post(old, func(_ *http.Request, s *session.Session) error { _, err := cart.Get(s); return err }); status != http.StatusConflict {
 					t.Errorf("after the logout the old ID gets %d", status)
 				}
@@ -85,11 +86,12 @@ func TestAfterARotation(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				slow, err := merge.Open(ctx, second)
+				busy := login(a.begin(t))
+				slow, err := merge.Open(ctx, busy)
 				if err != nil {
 					t.Fatal(err)
 				}
-				third := login(login(second))
+				third := login(login(busy))
 				third = login(third, func(s *session.Session) error { return cart.Set(s, "tea") })
 				if err := merge.Destroy(ctx, slow); err != nil {
 					t.Fatal(err)
