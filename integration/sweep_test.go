@@ -230,7 +230,8 @@ type rival struct {
 
 // wait returns when as many rows are changed as is the goal.
 func (v *rival) wait(ctx context.Context) {
-	for v.done.Load() < v.goal.Load() && sleepFor(ctx, time.Millisecond) {
+	for waiting := true; waiting && v.done.Load() < v.goal.Load(); {
+		waiting = sleepFor(ctx, time.Millisecond)
 	}
 }
 
