@@ -21,7 +21,7 @@ func oddFiles(t *testing.T) map[string]string {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	if err := syscall.Mkfifo(at("pipe"), 0o600); err != nil {
-		t.Skip(err)
+		t.Skip("the file system has no named pipes:", err)
 	}
 	must := func(err error) {
 		if err != nil {
@@ -101,7 +101,7 @@ func TestPipeOfPrices(t *testing.T) {
 	pipe.Close()
 	substitute := fmt.Sprintf("/dev/fd/%d", r.Fd())
 	if _, err := os.Stat(substitute); err != nil {
-		t.Skip(err)
+		t.Skip("the system does not name open files:", err)
 	}
 	if got := sessionctl(t.Context(), "cost", "--show-prices", "--prices", substitute); got.stdout != prices {
 		t.Errorf("got %+v", got)
@@ -136,7 +136,7 @@ func TestResumeReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(target, path); err != nil {
-		t.Skip(err)
+		t.Skip("the file system has no symbolic links:", err)
 	}
 	if err := c.save(session.SweepReport{Checkpoint: []byte("here")}); err == nil {
 		t.Error("it wrote to a link")
