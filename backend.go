@@ -30,7 +30,7 @@ type Record struct {
 	// replaces.
 	Version Version
 	// LockedUntil is when the lease of the record's lock runs out; zero, or
-	// past, if the record is free. Set by a backend that is a [Leaser], ignored
+	// past, if the record is free. Set by a backend that is a [LockingBackend], ignored
 	// by Save.
 	LockedUntil time.Time
 }

@@ -8,6 +8,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"time"
+
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // exclusively runs f as the only one at work with the store for s; it waits
@@ -256,7 +258,7 @@ func (s *Session) commit(ctx context.Context) error {
 		spared := false
 		s.set(func() { spared = s.spared() })
 		if spared {
-			s.m.event(ctx, Event{Kind: TouchSaved})
+			s.m.event(ctx, observe.Event{Kind: observe.EventTouchSkipped})
 		}
 		return nil
 	}
@@ -372,7 +374,7 @@ func (s *Session) restamp(ctx context.Context) error {
 // any more.
 func (s *Session) notMoved(ctx context.Context, err error) {
 	if !errors.Is(ctx.Err(), context.Canceled) {
-		s.m.event(ctx, Event{Kind: TouchFailed, Err: err})
+		s.m.event(ctx, observe.Event{Kind: observe.EventTouchFailed, Err: err})
 	}
 }
 
@@ -402,7 +404,7 @@ func (s *Session) create(ctx context.Context) error {
 		}
 	}
 	s.set(func() { s.token, s.key, s.left, s.barred = &token, key, nil, false })
-	s.settle(ctx, SessionCreated, rec, values)
+	s.settle(ctx, observe.EventSessionCreated, rec, values)
 	if s.exchange != nil {
 		s.use.begin(s.exchange.ctx, s)
 	}
@@ -448,7 +450,7 @@ func (s *Session) replace(ctx context.Context) error {
 	if rec.Version, err = s.m.save(ctx, s.key, rec); err != nil {
 		return s.refused(ctx, err)
 	}
-	s.settle(ctx, SessionSaved, rec, values)
+	s.settle(ctx, observe.EventSessionSaved, rec, values)
 	if s.turn != nil {
 		s.turn.stored = &Record{Data: rec.Data, Created: rec.Created, Expires: rec.Expires, Version: rec.Version}
 	}
@@ -494,7 +496,7 @@ func putUnlessNil(values map[string][]byte, name string, data []byte) {
 }
 
 // settle takes over what has been stored.
-func (s *Session) settle(ctx context.Context, kind EventKind, rec Record, values map[string][]byte) {
+func (s *Session) settle(ctx context.Context, kind observe.EventKind, rec Record, values map[string][]byte) {
 	size := len(rec.Data)
 	rec.Data = nil
 	if rec.KeepLater && s.rec.Expires.After(rec.Expires) {
@@ -505,13 +507,13 @@ func (s *Session) settle(ctx context.Context, kind EventKind, rec Record, values
 		s.idle, s.apart = s.m.idle(), false
 		s.cleared, s.rotating, s.login, s.unknown, s.failed = false, false, false, nil, false
 	})
-	s.m.event(ctx, Event{Kind: kind, N: size})
+	s.m.event(ctx, observe.Event{Kind: kind, N: size})
 	s.unlocked(ctx)
 }
 
 func (s *Session) merged(ctx context.Context, conflicts int) {
 	if conflicts > 0 {
-		s.m.event(ctx, Event{Kind: Merged, N: conflicts})
+		s.m.event(ctx, observe.Event{Kind: observe.EventMerged, N: conflicts})
 	}
 }
 

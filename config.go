@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session/codec"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // Never, as a timeout, turns that timeout off.
@@ -46,7 +47,7 @@ type Config struct {
 	SafeMode Mode
 
 	// Lock is how mode [Exclusive] locks, and how the others wait for it.
-	Lock Lock
+	Lock LockConfig
 
 	// Codec encodes the values. Default codec.MessagePack{}. Sessions written
 	// with another codec fail with [ErrDecode].
@@ -98,7 +99,7 @@ type Config struct {
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
 	// Observer is told of store calls and events. Default nil: nobody.
-	Observer Observer
+	Observer observe.Observer
 }
 
 // Mode is how concurrent writers of one session get along.
@@ -120,9 +121,9 @@ const (
 	// to when it is saved. Other requests wait, those in mode Merge and
 	// LastWrite with what they want to save. The lock has a lease, which is
 	// renewed until the handler has returned, also when its client has left,
-	// but not for longer than [Lock.MaxHold]; if it is lost, the request's
+	// but not for longer than [LockConfig.MaxHold]; if it is lost, the request's
 	// context is cancelled with the cause [ErrLockLost], and nothing is written
-	// any more. It needs a Backend that is a [Leaser], or a [Lock.Locker].
+	// any more. It needs a Backend that is a [LockingBackend], or a [LockConfig.Locker].
 	//
 	// Saving ends the lock: what a handler changes after its response has
 	// started is merged.

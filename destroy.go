@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 const (
@@ -45,7 +47,7 @@ func (s *Session) destroy(ctx context.Context) error {
 		s.moving = nil
 	}
 	s.set(func() { s.rec.Version, s.left = "", nil })
-	s.m.event(ctx, Event{Kind: SessionDestroyed})
+	s.m.event(ctx, observe.Event{Kind: observe.EventSessionDestroyed})
 	s.unlocked(ctx)
 	return nil
 }

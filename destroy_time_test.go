@@ -43,7 +43,7 @@ func TestLogoutAsLateAsTheSession(t *testing.T) {
 func TestLogoutWhileLocked(t *testing.T) {
 	for _, stuck := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			m := newManager(t, &memory.Backend{}, session.Config{Lock: session.Lock{MaxWait: 3 * time.Second}})
+			m := newManager(t, &memory.Backend{}, session.Config{Lock: session.LockConfig{MaxWait: 3 * time.Second}})
 			exclusive, err := m.With(session.Route{Mode: session.Exclusive})
 			check(t, err)
 			token := begin(t, m, map[string]any{"note": "x"})

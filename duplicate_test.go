@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // TestSeveralTokens of one request: the first that is alive counts.
@@ -55,7 +56,7 @@ func TestSeveralTokens(t *testing.T) {
 					}
 				})).ServeHTTP(w, carrying(header, tt.tokens...))
 				b.wantCalls(t, slices.Repeat([]string{"Load"}, tt.loads)...)
-				if events.saw(session.TokenDuplicate) != tt.duplicate || len(w.Result().Cookies()) != 0 || w.Header().Get(header) != "" {
+				if events.saw(observe.EventTokenDuplicate) != tt.duplicate || len(w.Result().Cookies()) != 0 || w.Header().Get(header) != "" {
 					t.Errorf("events %v, headers %v", events.kinds, w.Header())
 				}
 			})

@@ -42,12 +42,12 @@ var (
 	// Errors with this cause are a [*LockedError].
 	ErrLocked = errors.New("session: locked")
 
-	// ErrLockTimeout: a lock could not be had within [Lock.MaxWait], or too
+	// ErrLockTimeout: a lock could not be had within [LockConfig.MaxWait], or too
 	// many were waiting for it already. Nothing was written.
 	ErrLockTimeout = errors.New("session: no lock in time")
 
 	// ErrLockLost: the lease of a lock ran out while it was held, because it
-	// could not be renewed or was held for [Lock.MaxHold]. It is the cause of
+	// could not be renewed or was held for [LockConfig.MaxHold]. It is the cause of
 	// the request's cancelled context, and nothing is written any more.
 	ErrLockLost = errors.New("session: lock lost")
 
@@ -84,7 +84,7 @@ func (e *ConflictError) Is(target error) bool {
 	return target == ErrConflict || e.Gone && target == ErrNotFound
 }
 
-// LockedError is how a [Leaser] or [Locker] refuses what a live lock forbids.
+// LockedError is how a [LockingBackend] or [Locker] refuses what a live lock forbids.
 // errors.Is finds [ErrLocked] in it.
 type LockedError struct {
 	// Until is when the lease runs out, unless it is renewed; zero if that is

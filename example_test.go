@@ -226,27 +226,6 @@ func ExampleKey_Take() {
 	//  false <nil>
 }
 
-// An Observer counts, logs or traces.
-func ExampleObserver() {
-	manager, _ := session.New(&memory.Backend{}, session.Config{Observer: printer{}})
-	s := manager.Start()
-	_ = s.Set("x", 1)
-	_ = manager.Save(context.Background(), s)
-	_, _ = manager.Open(context.Background(), "not-a-token")
-	// Output:
-	// Save <nil>
-	// SessionCreated
-	// TokenMalformed
-}
-
-type printer struct{}
-
-func (printer) Call(ctx context.Context, op session.Op) (context.Context, func(error)) {
-	return ctx, func(err error) { fmt.Println(op, err) }
-}
-
-func (printer) Event(_ context.Context, e session.Event) { fmt.Println(e.Kind) }
-
 // A route that does something outside the session that must not happen twice
 // at once, locks it. Its GET requests do not.
 func ExampleManager_With_exclusive() {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // A hold is a lock that a session has: its lease, and the place at the head of
@@ -44,10 +46,10 @@ func (h *hold) take(ctx context.Context) (Record, error) {
 	rec, err := h.acquire(ctx)
 	waited := time.Since(h.wait.started)
 	if err != nil {
-		h.m.event(ctx, Event{Kind: LockFailed, Err: err, Wait: waited})
+		h.m.event(ctx, observe.Event{Kind: observe.EventLockFailed, Err: err, Wait: waited})
 		return Record{}, err
 	}
-	h.m.event(ctx, Event{Kind: LockAcquired, Wait: waited})
+	h.m.event(ctx, observe.Event{Kind: observe.EventLockAcquired, Wait: waited})
 	held = true
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -198,7 +200,7 @@ func (h *hold) lose(cause error) error {
 	h.mu.Unlock()
 	if first {
 		h.cancel(err)
-		h.m.event(h.ctx, Event{Kind: LockLost, Err: err})
+		h.m.event(h.ctx, observe.Event{Kind: observe.EventLockLost, Err: err})
 	}
 	return err
 }
@@ -345,7 +347,7 @@ func (s *Session) letGo() {
 }
 
 // unlocked does what is left to do when the record was written or is gone: a
-// Leaser's lock went with it.
+// LockingBackend's lock went with it.
 func (s *Session) unlocked(ctx context.Context) {
 	if s.m.leaser == nil {
 		s.unlock(ctx)

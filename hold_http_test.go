@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // A Get that panics, recovered inside of the Handler.
@@ -102,7 +103,7 @@ func TestReleaseFailsOnce(t *testing.T) {
 func TestStress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b memory.Backend
-		cfg := session.Config{Lock: session.Lock{TTL: time.Second, MaxWait: 3 * time.Second, MaxWaiters: 5}}
+		cfg := session.Config{Lock: session.LockConfig{TTL: time.Second, MaxWait: 3 * time.Second, MaxWaiters: 5}}
 		ms := []*session.Manager{newManager(t, &b, cfg), newManager(t, &b, cfg)}
 		token := begin(t, ms[0], map[string]any{"counter": 0})
 		var want, inside, fails atomic.Int64
@@ -185,14 +186,14 @@ func TestLoginWaitsForTheLock(t *testing.T) {
 }
 
 type panicOn struct {
-	session.EventKind
+	observe.EventKind
 	once *bool
 }
 
-func (p panicOn) Call(ctx context.Context, _ session.Op) (context.Context, func(error)) {
+func (p panicOn) Call(ctx context.Context, _ observe.Op) (context.Context, func(error)) {
 	return ctx, nil
 }
-func (p panicOn) Event(_ context.Context, e session.Event) {
+func (p panicOn) Event(_ context.Context, e observe.Event) {
 	if e.Kind == p.EventKind && !*p.once {
 		*p.once = true
 		panic("observer")
@@ -203,7 +204,7 @@ func TestObserverPanicsOnLockAcquired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		life, stop := context.WithCancel(ctx)
 		defer func() { stop(); time.Sleep(time.Minute) }()
-		m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive, Observer: panicOn{session.LockAcquired, new(bool)}})
+		m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive, Observer: panicOn{observe.EventLockAcquired, new(bool)}})
 		token := begin(t, m, map[string]any{"note": "x"})
 		func() {
 			defer func() { _ = recover() }()

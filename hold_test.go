@@ -17,6 +17,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/memory"
 	"github.com/seed-a7bee19b/session/lock"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 func request(token string) *http.Request {
@@ -85,7 +86,7 @@ func TestUnknownThenReload(t *testing.T) {
 func TestFailedDestroyLeaksTheLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
-		m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: time.Second}})
+		m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: time.Second}})
 		token := begin(t, m, map[string]any{"note": "x"})
 		life, stop := context.WithCancel(ctx)
 		defer func() { stop(); time.Sleep(time.Minute) }()
@@ -128,7 +129,7 @@ func TestRenewalCrossesSave(t *testing.T) {
 		for _, change := range []bool{true, false} {
 			b := &slowAnswer{Backend: &memory.Backend{}}
 			var ev events
-			m := newManager(t, b, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: 3 * time.Second}, Observer: &ev})
+			m := newManager(t, b, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: 3 * time.Second}, Observer: &ev})
 			token := begin(t, m, map[string]any{"note": "x"})
 			b.d = 20 * time.Millisecond
 			w := httptest.NewRecorder()
@@ -147,7 +148,7 @@ func TestRenewalCrossesSave(t *testing.T) {
 			if w.Code != 200 {
 				t.Errorf("change %v: status %d", change, w.Code)
 			}
-			if ev.saw(session.LockLost) {
+			if ev.saw(observe.EventLockLost) {
 				t.Errorf("change %v: LockLost event", change)
 			}
 		}
@@ -161,7 +162,7 @@ func TestLockerFormerHolderWrites(t *testing.T) {
 		var l lock.Local
 		token := begin(t, newManager(t, plain{&b}, session.Config{}), map[string]any{"counter": 0})
 		clocked := &slowSave{Backend: &b}
-		cfg := session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: time.Second, Locker: pausedLocker{&l}}}
+		cfg := session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: time.Second, Locker: pausedLocker{&l}}}
 		m := newManager(t, plain{clocked}, cfg)
 		holder := open(t, m, token)
 		v, _ := counter.Get(holder)
@@ -202,7 +203,7 @@ func (noExtend) Extend(context.Context, time.Duration) error { return errStore }
 // A Get after a failed upgrade returns the session, without the lock.
 func TestSecondGetAfterFailedUpgrade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, &memory.Backend{}, session.Config{Lock: session.Lock{MaxWait: time.Second}})
+		m := newManager(t, &memory.Backend{}, session.Config{Lock: session.LockConfig{MaxWait: time.Second}})
 		locking, _ := m.With(session.Route{Mode: session.Exclusive})
 		token := begin(t, m, map[string]any{"note": "x"})
 		holder := open(t, locking, token)
@@ -223,7 +224,7 @@ func TestSecondGetAfterFailedUpgrade(t *testing.T) {
 // A Get under way when the Handler returns.
 func TestGetUnderWayWhenHandlerReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: time.Second}})
+		m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: time.Second}})
 		token := begin(t, m, map[string]any{"note": "x"})
 		holder := open(t, m, token)
 		life, stop := context.WithCancel(ctx)
@@ -254,7 +255,7 @@ func TestGetUnderWayWhenHandlerReturns(t *testing.T) {
 // The lock of an inner Handler, after it has returned.
 func TestInnerHandlerReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, &memory.Backend{}, session.Config{Lock: session.Lock{TTL: time.Second}})
+		m := newManager(t, &memory.Backend{}, session.Config{Lock: session.LockConfig{TTL: time.Second}})
 		locking, _ := m.With(session.Route{Mode: session.Exclusive})
 		token := begin(t, m, map[string]any{"note": "x"})
 		w := serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
@@ -276,7 +277,7 @@ func TestInnerHandlerReturned(t *testing.T) {
 // Get with a context of its own that ends before the request.
 func TestShortGetContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: time.Second}})
+		m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: time.Second}})
 		token := begin(t, m, map[string]any{"note": "x"})
 		w := httptest.NewRecorder()
 		m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -297,7 +298,7 @@ func TestShortGetContext(t *testing.T) {
 func TestContextAfterUpgrade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
-		m := newManager(t, &b, session.Config{Lock: session.Lock{TTL: time.Second}})
+		m := newManager(t, &b, session.Config{Lock: session.LockConfig{TTL: time.Second}})
 		locking, _ := m.With(session.Route{Mode: session.Exclusive})
 		token := begin(t, m, map[string]any{"note": "x"})
 		b.failing("Extend", &session.ConflictError{})
@@ -324,7 +325,7 @@ func TestContextAfterUpgrade(t *testing.T) {
 // Two routes one after the other in one request.
 func TestSecondInnerHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, &memory.Backend{}, session.Config{Lock: session.Lock{TTL: time.Second}})
+		m := newManager(t, &memory.Backend{}, session.Config{Lock: session.LockConfig{TTL: time.Second}})
 		locking, _ := m.With(session.Route{Mode: session.Exclusive})
 		token := begin(t, m, map[string]any{"note": "x"})
 		serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
@@ -419,7 +420,7 @@ func (s *hangOnce) Extend(ctx context.Context, key string, v session.Version, tt
 func TestOneExtendHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &hangOnce{Backend: &memory.Backend{}}
-		m := newManager(t, b, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: 6 * time.Second}})
+		m := newManager(t, b, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: 6 * time.Second}})
 		s := open(t, m, begin(t, m, map[string]any{"note": "x"}))
 		time.Sleep(20 * time.Second)
 		if err := context.Cause(s.Context()); err != nil {
@@ -434,7 +435,7 @@ func TestRenewalOutlivesClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &hangOnce{Backend: &memory.Backend{}}
 		var running atomic.Int64
-		m := newManager(t, b, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: 6 * time.Second}, Observer: callCounter{&running}})
+		m := newManager(t, b, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: 6 * time.Second}, Observer: callCounter{&running}})
 		s := open(t, m, begin(t, m, map[string]any{"note": "x"}))
 		time.Sleep(2500 * time.Millisecond)
 		check(t, finish(m, s))
@@ -447,18 +448,18 @@ func TestRenewalOutlivesClose(t *testing.T) {
 
 type callCounter struct{ n *atomic.Int64 }
 
-func (c callCounter) Call(ctx context.Context, op session.Op) (context.Context, func(error)) {
+func (c callCounter) Call(ctx context.Context, op observe.Op) (context.Context, func(error)) {
 	c.n.Add(1)
 	return ctx, func(error) { c.n.Add(-1) }
 }
-func (callCounter) Event(context.Context, session.Event) {}
+func (callCounter) Event(context.Context, observe.Event) {}
 
 // Lost lock and Login in a handler.
 func TestLockLostAndLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
 		var got error
-		m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: 3 * time.Second},
+		m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: 3 * time.Second},
 			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) { got = err; w.WriteHeader(session.Status(err)) }})
 		token := begin(t, m, map[string]any{"note": "x"})
 		b.failing("Extend", &session.ConflictError{})
@@ -569,7 +570,7 @@ func TestMarkerExpired(t *testing.T) {
 // With a Locker, a holder whose session was deleted keeps the Locker's lease.
 func TestLockerGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, plain{&memory.Backend{}}, session.Config{Lock: session.Lock{Locker: &lock.Local{}}})
+		m := newManager(t, plain{&memory.Backend{}}, session.Config{Lock: session.LockConfig{Locker: &lock.Local{}}})
 		locking, _ := m.With(session.Route{Mode: session.Exclusive})
 		token := begin(t, m, map[string]any{"note": "x"})
 		holder := open(t, locking, token)

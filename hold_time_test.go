@@ -63,7 +63,7 @@ func TestLockOutlivesTheClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				eachLockerHere(t, session.Config{Lock: session.Lock{TTL: 300 * time.Millisecond}}, func(m *session.Manager) {
+				eachLockerHere(t, session.Config{Lock: session.LockConfig{TTL: 300 * time.Millisecond}}, func(m *session.Manager) {
 					token := begin(t, m, map[string]any{"counter": 0})
 					left, leave := context.WithCancel(ctx)
 					done := make(chan struct{})
@@ -90,7 +90,7 @@ func TestLockOutlivesTheClient(t *testing.T) {
 // TestMaxHold: a body drips in for longer than a lock may be held.
 func TestMaxHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		lk := session.Lock{TTL: 300 * time.Millisecond, MaxHold: 1050 * time.Millisecond}
+		lk := session.LockConfig{TTL: 300 * time.Millisecond, MaxHold: 1050 * time.Millisecond}
 		eachLockerHere(t, session.Config{Lock: lk}, func(m *session.Manager) {
 			token := begin(t, m, map[string]any{"note": "x"})
 			start := time.Now()
@@ -148,7 +148,7 @@ func TestHoldLeavesNothingBehind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var b leasingStore
-				m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: time.Second}})
+				m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: time.Second}})
 				token := begin(t, m, map[string]any{"note": "x"})
 				gone, leave := context.WithCancel(ctx)
 				func() {
@@ -175,7 +175,7 @@ func TestHoldLeavesNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
 		var extended atomic.Bool
-		m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: time.Second}})
+		m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: time.Second}})
 		token := begin(t, m, map[string]any{"note": "x"})
 		life, stop := context.WithCancel(ctx)
 		saved := make(chan error)

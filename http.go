@@ -16,6 +16,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-a7bee19b/session/internal/printable"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // Handler returns next with sessions: its handlers get theirs with
@@ -28,12 +31,12 @@ import (
 // not its status, not the headers that describe it, and its Write fails with
 // the error.
 // What changes after that is saved when next returns, if the client already
-// has its token; a failure then is an [Event] only, so call [Manager.Save] in
+// has its token; a failure then is an [observe.Event] only, so call [Manager.Save] in
 // handlers that stream. If next panics, nothing more is saved. Then the
 // session is closed, also for goroutines that next has left behind.
 //
 // Saving does not end when the client goes away; it has [Config.CommitTimeout],
-// and [Lock.MaxWait] more to wait for its turn, while another holder's lock is
+// and [LockConfig.MaxWait] more to wait for its turn, while another holder's lock is
 // live or other requests save the session. As a context that has ended does not
 // say that nobody waits for the answer, a new session is stored, and its token
 // sent, all the same; and a Login of a session without a user, which then stays
@@ -175,7 +178,7 @@ func logError(r *http.Request, err error) {
 	if srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ErrorLog != nil {
 		logger = srv.ErrorLog
 	}
-	logger.Printf("%s %s: %s", printable(r.Method), r.URL.EscapedPath(), printable(err.Error()))
+	logger.Printf("%s %s: %s", printable.Text(r.Method), r.URL.EscapedPath(), printable.Text(err.Error()))
 }
 
 // left reports whether err is only that r's client, or the whole server, has
@@ -352,10 +355,10 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	defer x.openingDone()
 
 	if sent.malformed {
-		x.m.event(ctx, Event{Kind: TokenMalformed})
+		x.m.event(ctx, observe.Event{Kind: observe.EventTokenMalformed})
 	}
 	if sent.values > 0 {
-		x.m.event(ctx, Event{Kind: TokenDuplicate, N: sent.values})
+		x.m.event(ctx, observe.Event{Kind: observe.EventTokenDuplicate, N: sent.values})
 	}
 	var err error
 	if s != nil {
@@ -512,7 +515,7 @@ func (x *exchange) commitAs(ctx context.Context, first bool) error {
 	// With the session's lock, so that no edit is in between.
 	if s.quickly(idle, func() { spared = !quiet && !s.closed.Load() && s.spared(); start() }) {
 		if spared {
-			s.m.event(ctx, Event{Kind: TouchSaved})
+			s.m.event(ctx, observe.Event{Kind: observe.EventTouchSkipped})
 		}
 		return nil
 	}
@@ -660,7 +663,7 @@ func (w *responseWriter) start() error {
 		return nil
 	}
 	w.err = err
-	w.x.m.event(w.r.Context(), Event{Kind: CommitFailed, Err: err})
+	w.x.m.event(w.r.Context(), observe.Event{Kind: observe.EventCommitFailed, Err: err})
 	w.x.discard()
 	w.x.clean(h, w.outer)
 	w.x.announce(h) // what an earlier Save has stored is as it is
@@ -690,7 +693,7 @@ func (w *responseWriter) finish() {
 		return
 	}
 	if err := w.x.commit(w.r.Context()); err != nil {
-		w.x.m.event(w.r.Context(), Event{Kind: LateFailed, Err: err})
+		w.x.m.event(w.r.Context(), observe.Event{Kind: observe.EventLateFailed, Err: err})
 		if w.x.m.cfg.Observer == nil && !left(w.r, err) {
 			logError(w.r, fmt.Errorf("session: what changed after the response had started is not saved: %w", err))
 		}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // serve runs one request with the given token through m's Handler.
@@ -168,7 +169,7 @@ func TestFailedSaveIsACleanError(t *testing.T) {
 				strings.HasPrefix(got.Get("Content-Type"), "text/x-page") || got.Get("Content-Length") == "4" {
 				t.Errorf("headers of the page are left: %v", got)
 			}
-			if !events.saw(session.CommitFailed) {
+			if !events.saw(observe.EventCommitFailed) {
 				t.Error("no event")
 			}
 			if b.Len() != 0 {
@@ -428,7 +429,7 @@ func TestStreaming(t *testing.T) {
 		check(t, note.Set(s, "x"))
 		b.failing("Save", errStore)
 	})
-	if !events.saw(session.LateFailed) {
+	if !events.saw(observe.EventLateFailed) {
 		t.Error("no event about what could not be saved")
 	}
 	b.healthy()
@@ -538,7 +539,7 @@ func TestFailedTouchIsNoErrorPage(t *testing.T) {
 	time.Sleep(5 * time.Millisecond)
 	w := serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) { _, _ = io.WriteString(w, "page") })
 	b.wantCalls(t, "Load", "Touch")
-	if w.Body.String() != "page" || !events.saw(session.TouchFailed) {
+	if w.Body.String() != "page" || !events.saw(observe.EventTouchFailed) {
 		t.Errorf("body %q, events %v", w.Body, events.kinds)
 	}
 	wantErr(t, finish(m, open(t, m, token)), errStore) // outside HTTP it is returned
@@ -723,24 +724,24 @@ func TestServerSentEvents(t *testing.T) {
 // events is an Observer that remembers.
 type events struct {
 	mu    sync.Mutex
-	kinds []session.EventKind
-	ops   []session.Op
+	kinds []observe.EventKind
+	ops   []observe.Op
 }
 
-func (e *events) Call(ctx context.Context, op session.Op) (context.Context, func(error)) {
+func (e *events) Call(ctx context.Context, op observe.Op) (context.Context, func(error)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ops = append(e.ops, op)
 	return ctx, nil
 }
 
-func (e *events) Event(_ context.Context, ev session.Event) {
+func (e *events) Event(_ context.Context, ev observe.Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.kinds = append(e.kinds, ev.Kind)
 }
 
-func (e *events) saw(kind session.EventKind) bool {
+func (e *events) saw(kind observe.EventKind) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, k := range e.kinds {

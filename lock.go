@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// Lock configures mode [Exclusive], and how the other modes wait while a
+// LockConfig configures mode [Exclusive], and how the other modes wait while a
 // session is locked. The zero value is a good default.
-type Lock struct {
+type LockConfig struct {
 	// Locker locks in place of the Backend. It is needed only if the Backend
-	// is no [Leaser], and costs two requests for each lock. It keeps out only
+	// is no [LockingBackend], and costs two requests for each lock. It keeps out only
 	// those who lock: what a request in another mode saves meanwhile makes the
 	// holder's Save fail with [ErrConflict]. So lock wherever there are writes.
 	Locker Locker
@@ -52,7 +52,7 @@ type Lock struct {
 }
 
 // TimeoutPolicy is what becomes of a request that got no lock within
-// [Lock.MaxWait].
+// [LockConfig.MaxWait].
 type TimeoutPolicy int
 
 const (
@@ -67,7 +67,7 @@ const (
 	MergeOnTimeout
 )
 
-func (l Lock) withDefaults() (Lock, error) {
+func (l LockConfig) withDefaults() (LockConfig, error) {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("session: Lock: "+format, args...)) }
 	duration := func(name string, d *time.Duration, def time.Duration) {

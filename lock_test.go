@@ -17,14 +17,14 @@ import (
 	"github.com/seed-a7bee19b/session/lock"
 )
 
-// plain hides that the memory backend is a Leaser.
+// plain hides that the memory backend is a LockingBackend.
 type plain struct{ session.Backend }
 
 // lockers are the two ways to lock.
-var lockers = map[string]func() (session.Backend, session.Lock){
-	"Leaser": func() (session.Backend, session.Lock) { return &memory.Backend{}, session.Lock{} },
-	"Locker": func() (session.Backend, session.Lock) {
-		return plain{&memory.Backend{}}, session.Lock{Locker: &lock.Local{}}
+var lockers = map[string]func() (session.Backend, session.LockConfig){
+	"LockingBackend": func() (session.Backend, session.LockConfig) { return &memory.Backend{}, session.LockConfig{} },
+	"Locker": func() (session.Backend, session.LockConfig) {
+		return plain{&memory.Backend{}}, session.LockConfig{Locker: &lock.Local{}}
 	},
 }
 
@@ -56,7 +56,7 @@ func TestExclusiveNeedsLocks(t *testing.T) {
 }
 
 func TestLockConfigIsChecked(t *testing.T) {
-	for want, l := range map[string]session.Lock{
+	for want, l := range map[string]session.LockConfig{
 		"":              {MaxRetry: time.Millisecond},
 		"TTL":           {TTL: time.Millisecond},
 		"MaxWait":       {MaxWait: -1},
@@ -72,7 +72,7 @@ func TestLockConfigIsChecked(t *testing.T) {
 			t.Errorf("%+v: %v", l, err)
 		}
 	}
-	newManager(t, &memory.Backend{}, session.Config{Lock: session.Lock{TTL: time.Minute}}) // the default of MaxHold gives way
+	newManager(t, &memory.Backend{}, session.Config{Lock: session.LockConfig{TTL: time.Minute}}) // the default of MaxHold gives way
 }
 
 func TestExclusiveCountsEachOnce(t *testing.T) {
@@ -132,7 +132,7 @@ func TestWhatALockCosts(t *testing.T) {
 
 // TestLockIsFreed: however a session ends, the next one has the lock at once.
 func TestLockIsFreed(t *testing.T) {
-	eachLocker(t, session.Config{Lock: session.Lock{MaxWait: time.Nanosecond}}, func(t *testing.T, m *session.Manager) {
+	eachLocker(t, session.Config{Lock: session.LockConfig{MaxWait: time.Nanosecond}}, func(t *testing.T, m *session.Manager) {
 		token := begin(t, m, map[string]any{"note": "x"})
 		ends := map[string]func(s *session.Session){
 			"Close":             func(s *session.Session) { check(t, finish(m, s)) },
@@ -210,7 +210,7 @@ func TestOthersWaitForTheLock(t *testing.T) {
 }
 
 func TestDestroyUnderALock(t *testing.T) {
-	m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive, Lock: session.Lock{MaxWait: 20 * time.Millisecond}})
+	m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{MaxWait: 20 * time.Millisecond}})
 	merge, err := m.With(session.Route{Mode: session.Merge})
 	check(t, err)
 	token := begin(t, m, map[string]any{"note": "x"})
@@ -275,7 +275,7 @@ func TestUpgrade(t *testing.T) {
 }
 
 func TestTooManyWaiters(t *testing.T) {
-	eachLocker(t, session.Config{Lock: session.Lock{MaxWaiters: 3}}, func(t *testing.T, m *session.Manager) {
+	eachLocker(t, session.Config{Lock: session.LockConfig{MaxWaiters: 3}}, func(t *testing.T, m *session.Manager) {
 		token := begin(t, m, map[string]any{"note": "x"})
 		holder := open(t, m, token)
 		results := make(chan error)
@@ -298,7 +298,7 @@ func TestTooManyWaiters(t *testing.T) {
 	})
 }
 
-// leasingStore is a store that is a Leaser too.
+// leasingStore is a store that is a LockingBackend too.
 type leasingStore struct{ store }
 
 func (s *leasingStore) Acquire(c context.Context, key string, ttl time.Duration) (rec session.Record, err error) {

@@ -12,11 +12,12 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 func TestLeaseIsRenewedWhileTheHandlerRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		eachLockerHere(t, session.Config{Lock: session.Lock{TTL: time.Second, MaxWait: time.Minute}}, func(m *session.Manager) {
+		eachLockerHere(t, session.Config{Lock: session.LockConfig{TTL: time.Second, MaxWait: time.Minute}}, func(m *session.Manager) {
 			token := begin(t, m, map[string]any{"counter": 0})
 			holder := open(t, m, token)
 			waited := make(chan time.Duration)
@@ -40,7 +41,7 @@ func TestLeaseIsRenewedWhileTheHandlerRuns(t *testing.T) {
 // its process was killed.
 func TestCrashedHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		eachLockerHere(t, session.Config{Lock: session.Lock{TTL: 5 * time.Second, MaxHold: 5 * time.Second}}, func(m *session.Manager) {
+		eachLockerHere(t, session.Config{Lock: session.LockConfig{TTL: 5 * time.Second, MaxHold: 5 * time.Second}}, func(m *session.Manager) {
 			token := begin(t, m, map[string]any{"note": "intact"})
 			open(t, m, token)
 			start := time.Now()
@@ -60,7 +61,7 @@ func TestLockLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
 		var events events
-		cfg := session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: 3 * time.Second}, Observer: &events}
+		cfg := session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: 3 * time.Second}, Observer: &events}
 		m := newManager(t, &b, cfg)
 		next := newManager(t, &b.Backend, cfg)
 		token := begin(t, m, map[string]any{"note": "x"})
@@ -81,7 +82,7 @@ func TestLockLost(t *testing.T) {
 		check(t, note.Set(s, "fresh"))
 		check(t, finish(next, s))
 		wantValue(t, m, token, "note", "fresh")
-		if !events.saw(session.LockLost) {
+		if !events.saw(observe.EventLockLost) {
 			t.Error("no event")
 		}
 	})
@@ -94,7 +95,7 @@ func TestPausedHolder(t *testing.T) {
 		var b memory.Backend
 		token := begin(t, newManager(t, &b, session.Config{}), map[string]any{"note": "x"})
 		clocked := &slowSave{Backend: &b}
-		m := newManager(t, clocked, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: time.Second}})
+		m := newManager(t, clocked, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: time.Second}})
 		holder := open(t, m, token)
 		check(t, note.Set(holder, "stale"))
 		intruder := newManager(t, &b, session.Config{Mode: session.Exclusive})
@@ -131,7 +132,7 @@ func (s *slowSave) Extend(context.Context, string, session.Version, time.Duratio
 func TestLockLostInAHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
-		m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: 3 * time.Second}})
+		m := newManager(t, &b, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: 3 * time.Second}})
 		token := begin(t, m, map[string]any{"note": "x"})
 		b.failing("Extend", &session.ConflictError{})
 		w := serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
@@ -152,7 +153,7 @@ func TestNoLockInTime(t *testing.T) {
 		session.FailOnTimeout: http.StatusServiceUnavailable, session.ReadOnlyOnTimeout: http.StatusOK, session.MergeOnTimeout: http.StatusOK,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			eachLockerHere(t, session.Config{Lock: session.Lock{MaxWait: 2 * time.Second, OnTimeout: policy}}, func(m *session.Manager) {
+			eachLockerHere(t, session.Config{Lock: session.LockConfig{MaxWait: 2 * time.Second, OnTimeout: policy}}, func(m *session.Manager) {
 				token := begin(t, m, map[string]any{"note": "x"})
 				holder := open(t, m, token)
 				start := time.Now()
@@ -222,7 +223,7 @@ func TestWaitsForLocksEnd(t *testing.T) {
 func TestMergeWriterGivesUpInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b memory.Backend
-		m := newManager(t, &b, session.Config{Lock: session.Lock{MaxWait: 3 * time.Second}})
+		m := newManager(t, &b, session.Config{Lock: session.LockConfig{MaxWait: 3 * time.Second}})
 		locking, err := m.With(session.Route{Mode: session.Exclusive})
 		check(t, err)
 		token := begin(t, m, map[string]any{"note": "x"})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // losing makes the nth call of op from now on reach the store, and loses the
@@ -262,7 +263,7 @@ func TestRequestInFlightDuringLogin(t *testing.T) {
 		wantErr(t, err, session.ErrNotFound)
 		m.Error(w, r, err)
 	})).ServeHTTP(w, r)
-	if w.Code != http.StatusConflict || len(w.Result().Cookies()) != 0 || !events.saw(session.TokenMoved) {
+	if w.Code != http.StatusConflict || len(w.Result().Cookies()) != 0 || !events.saw(observe.EventTokenMoved) {
 		t.Errorf("status %d, cookies %v", w.Code, w.Result().Cookies())
 	}
 }
@@ -357,7 +358,7 @@ func TestCallbacksMayRead(t *testing.T) {
 // end with their own contexts.
 func TestWaitingForAnotherGoroutine(t *testing.T) {
 	var b store
-	m := newManager(t, &b, session.Config{CommitTimeout: 50 * time.Millisecond, Lock: session.Lock{MaxWait: time.Millisecond}})
+	m := newManager(t, &b, session.Config{CommitTimeout: 50 * time.Millisecond, Lock: session.LockConfig{MaxWait: time.Millisecond}})
 	s := open(t, m, begin(t, m, map[string]any{"note": "x"}))
 	check(t, note.Set(s, "y"))
 	inStore := make(chan struct{})

@@ -86,7 +86,7 @@ func TestManyWritersOfOneSession(t *testing.T) {
 					var b store
 					var managers []*session.Manager
 					for range processes {
-						managers = append(managers, newManager(t, &b, session.Config{Mode: tt.mode, Lock: session.Lock{MaxWaiters: 3}}))
+						managers = append(managers, newManager(t, &b, session.Config{Mode: tt.mode, Lock: session.LockConfig{MaxWaiters: 3}}))
 					}
 					m := managers[0]
 					token := begin(t, m, map[string]any{"counter": 0})
@@ -128,7 +128,7 @@ func TestManyWritersUnderALock(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var b leasingStore
-				m := newManager(t, &b, session.Config{Lock: session.Lock{MaxWait: wait, MaxWaiters: 3}})
+				m := newManager(t, &b, session.Config{Lock: session.LockConfig{MaxWait: wait, MaxWaiters: 3}})
 				locking, err := m.With(session.Route{Mode: session.Exclusive})
 				check(t, err)
 				if !tt.process {
@@ -194,7 +194,7 @@ func TestHandlersThatSaveTheSameSession(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var b store
 			m := newManager(t, &b, session.Config{
-				CommitTimeout: time.Second, Lock: session.Lock{MaxWait: 6 * time.Second},
+				CommitTimeout: time.Second, Lock: session.LockConfig{MaxWait: 6 * time.Second},
 				ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) { w.WriteHeader(session.Status(err)) },
 			})
 			token := begin(t, m, map[string]any{"counter": 0})
@@ -230,7 +230,7 @@ func TestManyWritersAmongHolders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 200
 		var b leasingStore
-		m := newManager(t, &b, session.Config{Lock: session.Lock{MaxWait: time.Minute}})
+		m := newManager(t, &b, session.Config{Lock: session.LockConfig{MaxWait: time.Minute}})
 		locking, err := m.With(session.Route{Mode: session.Exclusive})
 		check(t, err)
 		token := begin(t, m, map[string]any{"counter": 0})

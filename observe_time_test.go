@@ -11,16 +11,23 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/observe"
 )
+
+// silent is an Observer that does not care for outcomes or requests.
+type silent struct{}
+
+func (silent) Call(ctx context.Context, _ observe.Op) (context.Context, func(error)) { return ctx, nil }
+func (silent) Event(context.Context, observe.Event)                                  {}
 
 // touches notes the events that are about deadlines.
 type touches struct {
 	silent
-	got []session.EventKind
+	got []observe.EventKind
 }
 
-func (o *touches) Event(_ context.Context, e session.Event) {
-	if e.Kind == session.TouchSaved || e.Kind == session.TouchFailed {
+func (o *touches) Event(_ context.Context, e observe.Event) {
+	if e.Kind == observe.EventTouchSkipped || e.Kind == observe.EventTouchFailed {
 		o.got = append(o.got, e.Kind)
 	}
 }
@@ -29,7 +36,7 @@ func (o *touches) Event(_ context.Context, e session.Event) {
 // the TouchInterval, is told once.
 func TestTouchesSaved(t *testing.T) {
 	const interval = time.Minute
-	saved := []session.EventKind{session.TouchSaved}
+	saved := []observe.EventKind{observe.EventTouchSkipped}
 	type handler = func(http.ResponseWriter, *http.Request, *session.Session)
 	read := func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _, _ = note.Get(s) }
 	tests := []struct {
@@ -38,7 +45,7 @@ func TestTouchesSaved(t *testing.T) {
 		cfg   session.Config
 		f     handler // in a request
 		do    func(t *testing.T, m *session.Manager, token string)
-		want  []session.EventKind
+		want  []observe.EventKind
 	}{
 		{name: "read", after: interval - 1, f: read, want: saved},
 		{name: "read in the same moment", f: read},

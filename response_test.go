@@ -18,6 +18,8 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/observe"
+	sessionslog "github.com/seed-a7bee19b/session/observe/slog"
 )
 
 // cookied returns a request with these cookies.
@@ -310,9 +312,9 @@ func (h rawHandler) Handle(_ context.Context, r slog.Record) error {
 func TestLogsCannotBeForged(t *testing.T) {
 	const evil = "x\r\n2026/01/01 GET /admin: granted\x1b[2J\u202e\u2028\x00\xff"
 	var lines, structured bytes.Buffer
-	logs, err := session.NewLogObserver(slog.New(rawHandler{slog.DiscardHandler, &structured}), session.LogConfig{})
+	logs, err := sessionslog.New(slog.New(rawHandler{slog.DiscardHandler, &structured}), sessionslog.Config{})
 	check(t, err)
-	for _, observer := range []session.Observer{nil, logs} {
+	for _, observer := range []observe.Observer{nil, logs} {
 		var b store
 		m := newManager(t, &b, session.Config{Observer: observer})
 		b.failing("Load", errors.New("store: "+evil))

@@ -59,7 +59,7 @@ func TestPanicDuringAUse(t *testing.T) {
 func TestLogoutWhileTheMarkerIsLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
-		m := newManager(t, &b, session.Config{Lock: session.Lock{MaxWait: time.Second}})
+		m := newManager(t, &b, session.Config{Lock: session.LockConfig{MaxWait: time.Second}})
 		token := begin(t, m, map[string]any{"note": "x"})
 		s := open(t, m, token)
 		now := rotated(t, m, token)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // A move is a rotation under way: the record under the new ID is stored, and
@@ -221,7 +223,7 @@ func (s *Session) moved(ctx context.Context, mv *move) {
 	}
 	s.moving = nil
 	s.set(func() { s.token, s.key, s.trail = &mv.token, mv.key, mv.trail })
-	s.settle(ctx, SessionRotated, mv.rec, mv.values)
+	s.settle(ctx, observe.EventSessionRotated, mv.rec, mv.values)
 	s.set(func() { s.changes, s.rotating, s.login = later, again, again })
 	if mv.oldest != "" {
 		s.m.remove(ctx, mv.oldest)

@@ -169,7 +169,7 @@ func (s *lateStore) Save(ctx context.Context, key string, rec session.Record) (s
 func TestLateMarker(t *testing.T) {
 	for _, soon := range []bool{true, false} {
 		b := &lateStore{}
-		m := newManager(t, b, session.Config{Lock: session.Lock{MaxWait: 50 * time.Millisecond}})
+		m := newManager(t, b, session.Config{Lock: session.LockConfig{MaxWait: 50 * time.Millisecond}})
 		token := begin(t, m, map[string]any{"note": "cart", "counter": 1})
 		b.saves = 0
 		b.save = func(n int) error {
@@ -214,7 +214,7 @@ func TestLockTimeoutAfterAnUnknownSave(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &lateStore{}
-			m := newManager(t, b, session.Config{Lock: session.Lock{MaxWait: 20 * time.Millisecond}})
+			m := newManager(t, b, session.Config{Lock: session.LockConfig{MaxWait: 20 * time.Millisecond}})
 			token := begin(t, m, map[string]any{"counter": 0})
 			s := open(t, m, token)
 			check(t, change(s))

@@ -48,6 +48,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // Manager gives out sessions that live in a [Backend]. It is safe for
@@ -62,12 +64,12 @@ type Manager struct {
 // core is what all the views that [Manager.With] makes of a Manager share.
 type core struct {
 	backend Backend
-	leaser  Leaser       // the backend, if it locks; nil if not
-	cfg     Config       // with every default filled in
-	lines   lines        // of those who want locks
-	writers lines        // of those who save and are in the way of each other
-	locking atomic.Bool  // there is a Manager with mode Exclusive
-	rests   atomic.Int64 // until when no deadline is moved; Unix nanoseconds
+	leaser  LockingBackend // the backend, if it locks; nil if not
+	cfg     Config         // with every default filled in
+	lines   lines          // of those who want locks
+	writers lines          // of those who save and are in the way of each other
+	locking atomic.Bool    // there is a Manager with mode Exclusive
+	rests   atomic.Int64   // until when no deadline is moved; Unix nanoseconds
 }
 
 // New returns a Manager over backend. It checks the whole configuration and
@@ -87,7 +89,7 @@ func New(backend Backend, cfg Config) (*Manager, error) {
 	}
 	m := &Manager{core: &core{backend: backend, cfg: cfg}, mode: cfg.Mode, safeMode: cfg.SafeMode}
 	if cfg.Lock.Locker == nil {
-		m.leaser, _ = backend.(Leaser)
+		m.leaser, _ = backend.(LockingBackend)
 	}
 	if err := m.canLock(cfg.Mode, cfg.SafeMode); err != nil {
 		return nil, err
@@ -102,7 +104,7 @@ func (m *core) canLock(modes ...Mode) error {
 	}
 	m.locking.Store(true)
 	if m.leaser == nil && m.cfg.Lock.Locker == nil {
-		return fmt.Errorf("session: mode Exclusive needs a Backend that is a Leaser, which %T is not, or a Lock.Locker", m.backend)
+		return fmt.Errorf("session: mode Exclusive needs a Backend that is a LockingBackend, which %T is not, or a Lock.Locker", m.backend)
 	}
 	return nil
 }
@@ -172,7 +174,7 @@ func (m *Manager) Start() *Session {
 // what is stored is not a session, and with the store's error otherwise. In
 // mode Exclusive it can fail with [ErrLockTimeout], and the session must be
 // saved, closed or destroyed: until then it holds its lock, also when ctx has
-// ended, for at most [Lock.MaxHold].
+// ended, for at most [LockConfig.MaxHold].
 func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
 	s, err := m.open(ctx, token, nil)
 	if errors.Is(err, errMoved) {
@@ -187,7 +189,7 @@ func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
 // open is Open in the exchange x, which may be nil.
 func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Session, err error) {
 	if !validToken(token) {
-		m.event(ctx, Event{Kind: TokenMalformed})
+		m.event(ctx, observe.Event{Kind: observe.EventTokenMalformed})
 		return nil, ErrNotFound
 	}
 	s := &Session{m: m.core, token: &token, key: m.cfg.StoreKey(token), ctx: ctx, exchange: x}
@@ -221,10 +223,10 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 	switch {
 	case errors.Is(err, errExpired):
 		s.unlocked(ctx) // the lock has gone with the record
-		m.event(ctx, Event{Kind: SessionExpired})
+		m.event(ctx, observe.Event{Kind: observe.EventSessionExpired})
 		return nil, ErrNotFound
 	case errors.Is(err, ErrNotFound):
-		m.event(ctx, Event{Kind: TokenUnknown})
+		m.event(ctx, observe.Event{Kind: observe.EventTokenUnknown})
 		return nil, ErrNotFound
 	case err != nil:
 		return nil, err
@@ -235,13 +237,13 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 	}
 	switch err := decoded; {
 	case to != nil && !to.recent():
-		m.event(ctx, Event{Kind: TokenUnknown})
+		m.event(ctx, observe.Event{Kind: observe.EventTokenUnknown})
 		return nil, err
 	case to != nil:
-		m.event(ctx, Event{Kind: TokenMoved})
+		m.event(ctx, observe.Event{Kind: observe.EventTokenMoved})
 		return nil, err
 	case err != nil:
-		m.event(ctx, Event{Kind: Undecodable, Err: err})
+		m.event(ctx, observe.Event{Kind: observe.EventUndecodable, Err: err})
 		return nil, err
 	}
 	opened = true
@@ -313,7 +315,7 @@ func (m *Manager) Close(ctx context.Context, s *Session) error {
 //
 // It ends the session whatever others have made of it since s was opened, also
 // under another ID; not any other session of the same user. While another
-// holder's lock is live it waits, at most for [Lock.MaxWait], and then does not
+// holder's lock is live it waits, at most for [LockConfig.MaxWait], and then does not
 // mind the lock.
 //
 // Cost: 1 Save that ends the record, and one more for each time that it was

@@ -227,7 +227,7 @@ func TestWaitsOfTheHandlerAreBounded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var b store
-				m := newManager(t, &b, session.Config{CommitTimeout: 3 * time.Second, Lock: session.Lock{MaxWait: 6 * time.Second}})
+				m := newManager(t, &b, session.Config{CommitTimeout: 3 * time.Second, Lock: session.LockConfig{MaxWait: 6 * time.Second}})
 				token := begin(t, m, map[string]any{"note": "x"})
 				start := time.Now()
 				w := serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {

@@ -26,7 +26,7 @@ func TestARequestThatBeganInTimeCountsAsUse(t *testing.T) {
 	set := func(t *testing.T, _ *session.Manager, _ http.ResponseWriter, _ *http.Request, s *session.Session) {
 		check(t, note.Set(s, "late"))
 	}
-	locker := session.Lock{Locker: &lock.Local{}}
+	locker := session.LockConfig{Locker: &lock.Local{}}
 	for _, tt := range []struct {
 		name string
 		cfg  session.Config
@@ -39,8 +39,8 @@ func TestARequestThatBeganInTimeCountsAsUse(t *testing.T) {
 		{name: "write", work: 65 * time.Second, f: set, note: "late"},
 		{name: "begun a moment before the deadline", idle: idle - 10*time.Millisecond, work: 65 * time.Second, f: set, note: "late"},
 		{name: "LastWrite", cfg: session.Config{Mode: session.LastWrite}, work: 65 * time.Second, f: set, note: "late"},
-		{name: "Exclusive", cfg: session.Config{Mode: session.Exclusive, Lock: session.Lock{MaxHold: time.Hour}}, work: 65 * time.Second, f: set, note: "late"},
-		{name: "Locker", cfg: session.Config{Mode: session.Exclusive, Lock: session.Lock{MaxHold: time.Hour, Locker: locker.Locker}}, work: 65 * time.Second, f: set, note: "late"},
+		{name: "Exclusive", cfg: session.Config{Mode: session.Exclusive, Lock: session.LockConfig{MaxHold: time.Hour}}, work: 65 * time.Second, f: set, note: "late"},
+		{name: "Locker", cfg: session.Config{Mode: session.Exclusive, Lock: session.LockConfig{MaxHold: time.Hour, Locker: locker.Locker}}, work: 65 * time.Second, f: set, note: "late"},
 		{name: "seldom touched", cfg: session.Config{TouchInterval: idle - 1}, work: 65 * time.Second, f: set, note: "late"},
 		{name: "a change before the work", work: 1, f: func(t *testing.T, m *session.Manager, w http.ResponseWriter, r *http.Request, s *session.Session) {
 			set(t, m, w, r, s)

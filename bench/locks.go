@@ -113,12 +113,12 @@ func lockings(ctx context.Context, redisAddr string, commands func() int64, p *p
 		return nil, stop, err
 	}
 	const fast, slow = 2 * time.Millisecond, 10 * time.Millisecond
-	onRedis := session.Lock{MaxWait: time.Minute, MinRetry: fast, MaxRetry: slow}
+	onRedis := session.LockConfig{MaxWait: time.Minute, MinRetry: fast, MaxRetry: slow}
 	withSession := "reads and saves the session in the same requests"
 	lockOnly := "the lock only"
 	return []locking{
 		{"session on DynamoDB", modOurs, "mode Exclusive, defaults: looks every 10 to 50 ms", withSession, func() (func(context.Context, time.Duration) error, error) {
-			m, err := session.New(db, session.Config{Mode: session.Exclusive, Lock: session.Lock{MaxWait: time.Minute}})
+			m, err := session.New(db, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{MaxWait: time.Minute}})
 			return section(m, dynamoToken), err
 		}, requests},
 		{"session on Redis", modOurs, "mode Exclusive, MinRetry 2 ms, MaxRetry 10 ms as its documentation says", withSession, func() (func(context.Context, time.Duration) error, error) {

@@ -15,7 +15,7 @@ import (
 
 // BenchmarkBackend measures the calls of a backend, one sub-benchmark each,
 // with a small record of 60 bytes and a typical one of 700. For a
-// [session.Leaser] there are also the two ways to lock and unlock a record. It
+// [session.LockingBackend] there are also the two ways to lock and unlock a record. It
 // uses [Backend.New] only, which may return one store each time.
 func BenchmarkBackend(b *testing.B, backend Backend) {
 	for _, size := range []struct {
@@ -24,7 +24,7 @@ func BenchmarkBackend(b *testing.B, backend Backend) {
 	}{{"small", 60}, {"typical", 700}} {
 		data := []byte(strings.Repeat("x", size.bytes))
 		for _, bench := range backendBenchmarks {
-			if _, ok := backend.New(b).(session.Leaser); bench.locks && !ok {
+			if _, ok := backend.New(b).(session.LockingBackend); bench.locks && !ok {
 				continue
 			}
 			b.Run(bench.name+"/"+size.name, func(b *testing.B) {
@@ -39,7 +39,7 @@ func BenchmarkBackend(b *testing.B, backend Backend) {
 var backendBenchmarks = []struct {
 	name string
 	run  func(*testing.B, session.Backend, session.Record)
-	// locks says that it is for a session.Leaser.
+	// locks says that it is for a session.LockingBackend.
 	locks bool
 }{
 	{name: "Load", run: benchmarkLoad},
@@ -166,22 +166,22 @@ func benchmarkDelete(b *testing.B, backend session.Backend, rec session.Record) 
 }
 
 func benchmarkAcquireSave(b *testing.B, backend session.Backend, rec session.Record) {
-	benchmarkAcquire(b, backend, rec, func(l session.Leaser, key string, held session.Record) error {
+	benchmarkAcquire(b, backend, rec, func(l session.LockingBackend, key string, held session.Record) error {
 		return second(l.Save(context.Background(), key, replacing(rec, held.Version)))
 	})
 }
 
 func benchmarkAcquireRelease(b *testing.B, backend session.Backend, rec session.Record) {
-	benchmarkAcquire(b, backend, rec, func(l session.Leaser, key string, held session.Record) error {
+	benchmarkAcquire(b, backend, rec, func(l session.LockingBackend, key string, held session.Record) error {
 		return l.Release(context.Background(), key, held.Version, time.Time{})
 	})
 }
 
 // benchmarkAcquire locks a record, of which nobody else has the lock, and has
 // unlock end that.
-func benchmarkAcquire(b *testing.B, backend session.Backend, rec session.Record, unlock func(l session.Leaser, key string, held session.Record) error) {
+func benchmarkAcquire(b *testing.B, backend session.Backend, rec session.Record, unlock func(l session.LockingBackend, key string, held session.Record) error) {
 	keys, _ := create(b, backend, rec, benchmarkKeys)
-	l := backend.(session.Leaser)
+	l := backend.(session.LockingBackend)
 	for i := range b.N {
 		key := keys[i%len(keys)]
 		held, err := l.Acquire(context.Background(), key, time.Minute)

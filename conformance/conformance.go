@@ -1,5 +1,5 @@
 // Package conformance tests implementations of [session.Backend],
-// [session.Leaser], [session.Sweeper], [session.Locker] and [session.Codec]
+// [session.LockingBackend], [admin.Sweeper], [session.Locker] and [session.Codec]
 // against their contracts, the comments in package session.
 //
 // For a backend of one's own, this is the whole test:
@@ -60,6 +60,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // Backend tells the suite how to get at the backend under test, and what it
@@ -72,13 +73,13 @@ type Backend struct {
 	// rule begin with 16 random characters, and are at most 900.
 	New func(t testing.TB) session.Backend
 
-	// WantsLeaser says that the backend has to be a [session.Leaser]. The rules
-	// of Leaser run for any backend that is one. With WantsLeaser, one that
+	// WantsLeaser says that the backend has to be a [session.LockingBackend]. The rules
+	// of LockingBackend run for any backend that is one. With WantsLeaser, one that
 	// is not, or is not any more, fails.
 	WantsLeaser bool
 
 	// WantsSweeper says likewise that the backend has to be a
-	// [session.Sweeper]. Rules about it sweep keys of their own; on a store
+	// [admin.Sweeper]. Rules about it sweep keys of their own; on a store
 	// that is shared, each sweep may read all of it.
 	WantsSweeper bool
 
@@ -122,7 +123,7 @@ type Backend struct {
 }
 
 // TestBackend tests a backend against the contract of [session.Backend], and
-// of [session.Leaser] and [session.Sweeper] if it is one; one subtest for each
+// of [session.LockingBackend] and [admin.Sweeper] if it is one; one subtest for each
 // rule. It returns when all are done: after a few seconds and some thousand
 // requests, or sooner if Advance is there. A call that hangs ends it, by name.
 func TestBackend(t *testing.T, backend Backend) {
@@ -154,8 +155,8 @@ var (
 
 // rulesFor returns the rules that apply to b.
 func rulesFor(backend Backend, b session.Backend) []backendRule {
-	_, isLeaser := b.(session.Leaser)
-	_, isSweeper := b.(session.Sweeper)
+	_, isLeaser := b.(session.LockingBackend)
+	_, isSweeper := b.(admin.Sweeper)
 	var rules []backendRule
 	for _, set := range []struct {
 		applies bool
@@ -175,8 +176,8 @@ func rulesFor(backend Backend, b session.Backend) []backendRule {
 	return slices.DeleteFunc(rules, func(r backendRule) bool { return r.needs != nil && !r.needs(backend) })
 }
 
-// A backendRule is one rule of the contract of session.Backend, session.Leaser
-// or session.Sweeper.
+// A backendRule is one rule of the contract of session.Backend, session.LockingBackend
+// or admin.Sweeper.
 type backendRule struct {
 	name string
 	// quotes are the parts of the contract that the rule checks, word for

@@ -25,7 +25,7 @@ func TestEveryMustHasARule(t *testing.T) {
 	}{
 		{"Backend", backend, "", quotesOf(allBackendRules, backendQuotes), untested, 20},
 		{
-			"Leaser", contract(t, "../leaser.go", "Leaser"), backend,
+			"LockingBackend", contract(t, "../leaser.go", "LockingBackend"), backend,
 			quotesOf(append(allLeaserRules, wantsLeaser), backendQuotes), untestedLeaser, 15,
 		},
 		{

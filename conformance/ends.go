@@ -199,7 +199,7 @@ func ruleLockedTooLarge(p *leaseProbe) {
 
 // ruleLockedReads is ReadAfterWrite for locks.
 func ruleLockedReads(p *leaseProbe) {
-	clients := []session.Leaser{p.l, p.otherL}
+	clients := []session.LockingBackend{p.l, p.otherL}
 	for i, first := range clients {
 		for j, then := range clients {
 			key := p.key(fmt.Sprint(i, j))

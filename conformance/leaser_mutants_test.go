@@ -14,10 +14,10 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// leaserMutants are Leasers that are broken in one way each, and the one rule
+// leaserMutants are LockingBackends that are broken in one way each, and the one rule
 // that has to say so. All others have to pass, those about a Backend too.
 var leaserMutants = []mutant{
-	{"no leaser", "Leaser"},
+	{"no leaser", "LockingBackend"},
 	{"acquire returns no data", "Acquire"},
 	{"acquire returns the end of the lease as expires", "Acquire"},
 	{"acquire waits", "AcquireLocked"},

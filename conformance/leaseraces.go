@@ -13,7 +13,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// soundLocks is sound for a Leaser.
+// soundLocks is sound for a LockingBackend.
 func (p *leaseProbe) soundLocks() bool {
 	if !p.sound() {
 		return false
@@ -30,7 +30,7 @@ func (p *leaseProbe) locksSoundly() bool {
 	save := func(b session.Backend, data string, v session.Version) (session.Version, error) {
 		return b.Save(p.ctx, key, replacing(p.record(data), v))
 	}
-	acquire := func(l session.Leaser, ttl time.Duration) (session.Version, error) {
+	acquire := func(l session.LockingBackend, ttl time.Duration) (session.Version, error) {
 		ctx, cancel := context.WithTimeout(p.ctx, p.patience)
 		defer cancel()
 		rec, err := l.Acquire(ctx, key, ttl)
@@ -104,9 +104,9 @@ func (p *leaseProbe) locksSoundly() bool {
 		is(second(acquire(p.l, long)), session.ErrNotFound) && !p.alive(key)
 }
 
-// race is the one of probe, for Leasers.
-func (p *leaseProbe) race(n int, f func(i int, l session.Leaser)) {
-	p.probe.race(n, func(i int, b session.Backend) { f(i, b.(session.Leaser)) })
+// race is the one of probe, for LockingBackends.
+func (p *leaseProbe) race(n int, f func(i int, l session.LockingBackend)) {
+	p.probe.race(n, func(i int, b session.Backend) { f(i, b.(session.LockingBackend)) })
 }
 
 // progress is for those who wait for each other. However long a busy machine
@@ -123,7 +123,7 @@ func (p *progress) made()       { p.last.Store(time.Now().UnixNano()) }
 func (p *progress) stuck() bool { return time.Since(time.Unix(0, p.last.Load())) > patience }
 
 // await acquires as soon as it can, until giveUp.
-func (p *leaseProbe) await(l session.Leaser, key string, ttl time.Duration, giveUp func() bool) (session.Record, error) {
+func (p *leaseProbe) await(l session.LockingBackend, key string, ttl time.Duration, giveUp func() bool) (session.Record, error) {
 	for {
 		rec, err := l.Acquire(p.ctx, key, ttl)
 		if !errors.Is(err, session.ErrLocked) || giveUp() {
@@ -142,7 +142,7 @@ func ruleRaceAcquire(p *leaseProbe) {
 		key := p.key(fmt.Sprint(round))
 		p.save(key, p.record("1"))
 		var errs [contenders]error
-		p.race(contenders, func(i int, l session.Leaser) { errs[i] = second(l.Acquire(p.ctx, key, long)) })
+		p.race(contenders, func(i int, l session.LockingBackend) { errs[i] = second(l.Acquire(p.ctx, key, long)) })
 		won := -1
 		for i, err := range errs {
 			switch {
@@ -165,7 +165,7 @@ func ruleRaceAcquire(p *leaseProbe) {
 	p.save(key, p.record("1"))
 	progress := newProgress()
 	var holders atomic.Int64
-	p.race(contenders, func(_ int, l session.Leaser) {
+	p.race(contenders, func(_ int, l session.LockingBackend) {
 		for range cycles {
 			rec, err := p.await(l, key, long, progress.stuck)
 			if err != nil {
@@ -216,7 +216,7 @@ func ruleRaceLock(p *leaseProbe) {
 		saved := 0
 		over := time.Now().Add(p.patience / 2)
 		giveUp := func() bool { return time.Now().After(over) }
-		p.race(c.contenders, func(_ int, l session.Leaser) {
+		p.race(c.contenders, func(_ int, l session.LockingBackend) {
 			for tries := 0; tries < c.tries && !giveUp(); {
 				rec, err := p.await(l, key, c.ttl, giveUp)
 				if err != nil {
@@ -260,7 +260,7 @@ func ruleRaceLockedSave(p *leaseProbe) {
 	p.save(key, p.record("0"))
 	var saved atomic.Int64
 	done := make(chan struct{})
-	p.race(1+writers, func(i int, l session.Leaser) {
+	p.race(1+writers, func(i int, l session.LockingBackend) {
 		if i > 0 { // does not lock
 			for {
 				select {
@@ -336,7 +336,7 @@ func ruleRaceTakeover(p *leaseProbe) {
 		var formerErr, holderErr error
 		var holder session.Record
 		answered := make(chan struct{})
-		p.race(2, func(i int, l session.Leaser) {
+		p.race(2, func(i int, l session.LockingBackend) {
 			if i == 0 {
 				defer close(answered)
 				time.Sleep(time.Until(ends) - rand.N(3*time.Millisecond))
@@ -391,7 +391,7 @@ func ruleRaceLockTouch(p *leaseProbe) {
 		latest int64 // of the Touches that returned, in seconds after until
 	)
 	done := make(chan struct{})
-	p.race(1+touchers, func(i int, l session.Leaser) {
+	p.race(1+touchers, func(i int, l session.LockingBackend) {
 		if i > 0 {
 			for n := 1; ; n++ {
 				select {
@@ -447,7 +447,7 @@ func ruleRaceLockDelete(p *leaseProbe) {
 			holder = p.acquire(key, long)
 		}
 		acted := make(chan struct{}, 2*workers*tries)
-		p.race(1+workers, func(i int, l session.Leaser) {
+		p.race(1+workers, func(i int, l session.LockingBackend) {
 			if i == 0 {
 				if round%4 > 1 { // or at once
 					soon(acted)

@@ -12,12 +12,12 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// wantsLeaser is the rule for a backend that has to be a Leaser.
-var wantsLeaser = backendRule{name: "Leaser", run: ruleLeaser, quotes: []string{
-	"Leaser is a Backend that locks a record in the request that reads it.",
+// wantsLeaser is the rule for a backend that has to be a LockingBackend.
+var wantsLeaser = backendRule{name: "LockingBackend", run: ruleLeaser, quotes: []string{
+	"LockingBackend is a Backend that locks a record in the request that reads it.",
 }}
 
-// leaserRules are the rules of session.Leaser, for a backend that is one.
+// leaserRules are the rules of session.LockingBackend, for a backend that is one.
 var leaserRules = []backendRule{
 	{name: "Acquire", run: leasing(ruleAcquire), quotes: []string{
 		"Acquire is Load and lock in one step.",
@@ -62,7 +62,7 @@ var leaserRules = []backendRule{
 		"it holds until the ttl of Acquire or Extend has passed",
 	}},
 	{name: "LockedUntilIgnored", run: leasing(ruleLockedUntilIgnored), quotes: []string{
-		"Set by a backend that is a Leaser, ignored by Save.",
+		"Set by a backend that is a LockingBackend, ignored by Save.",
 	}},
 	{name: "LockKeys", run: leasing(ruleLockKeys), quotes: []string{
 		"a backend MUST keep any two of them apart, byte by byte.",
@@ -88,7 +88,7 @@ var leaserRules = []backendRule{
 	}},
 	{name: "LeaseEnds", run: leasing(ruleLeaseEnds), waits: true, quotes: []string{
 		"zero, or past, if the record is free.",
-		"a Leaser or Locker MAY round it up to the next millisecond.",
+		"a LockingBackend or Locker MAY round it up to the next millisecond.",
 		"After a lease has run out, anybody's Save or Acquire may win,",
 	}},
 	{name: "TakeoverByAcquire", run: leasing(ruleTakeoverByAcquire), waits: true, quotes: takeover},
@@ -153,23 +153,23 @@ var takeover = []string{
 	"and MUST end the lock: the former holder's Save, Extend and Release then fail with ErrConflict.",
 }
 
-// leaseProbe is what a rule about a Leaser works with: the two clients of
+// leaseProbe is what a rule about a LockingBackend works with: the two clients of
 // probe, once more.
 type leaseProbe struct {
 	*probe
-	l, otherL session.Leaser
+	l, otherL session.LockingBackend
 }
 
 func leasing(run func(*leaseProbe)) func(*probe) {
 	return func(p *probe) {
 		p.Helper()
-		if _, ok := p.raw.b.(session.Leaser); !ok {
-			p.Fatalf("New returned a %T that is no session.Leaser, and one that is before", p.raw.b)
+		if _, ok := p.raw.b.(session.LockingBackend); !ok {
+			p.Fatalf("New returned a %T that is no session.LockingBackend, and one that is before", p.raw.b)
 		}
-		if _, ok := p.raw.other.(session.Leaser); !ok {
-			p.Fatalf("Reopen returned a %T that is no session.Leaser, of a %T that is", p.raw.other, p.raw.b)
+		if _, ok := p.raw.other.(session.LockingBackend); !ok {
+			p.Fatalf("Reopen returned a %T that is no session.LockingBackend, of a %T that is", p.raw.other, p.raw.b)
 		}
-		run(&leaseProbe{p, p.b.(session.Leaser), p.other.(session.Leaser)})
+		run(&leaseProbe{p, p.b.(session.LockingBackend), p.other.(session.LockingBackend)})
 	}
 }
 
@@ -221,7 +221,7 @@ func (p *leaseProbe) acquire(key string, ttl time.Duration) session.Record {
 }
 
 // try is an Acquire that may be refused.
-func (p *leaseProbe) try(l session.Leaser, key string, ttl time.Duration) error {
+func (p *leaseProbe) try(l session.LockingBackend, key string, ttl time.Duration) error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.patience)
 	defer cancel()
 	return second(l.Acquire(ctx, key, ttl))
@@ -267,8 +267,8 @@ func sameContent(a, b session.Record) bool {
 }
 
 func ruleLeaser(p *probe) {
-	if _, ok := p.raw.b.(session.Leaser); !ok {
-		p.Errorf("WantsLeaser is set, and %T is no session.Leaser", p.raw.b)
+	if _, ok := p.raw.b.(session.LockingBackend); !ok {
+		p.Errorf("WantsLeaser is set, and %T is no session.LockingBackend", p.raw.b)
 	}
 }
 
@@ -480,7 +480,7 @@ func ruleLockedExpired(p *leaseProbe) {
 
 // afterLoss complains unless all that a holder can do says that its lock is
 // lost.
-func (p *leaseProbe) afterLoss(l session.Leaser, key string, v session.Version, whose string) {
+func (p *leaseProbe) afterLoss(l session.LockingBackend, key string, v session.Version, whose string) {
 	p.Helper()
 	_, err := l.Save(p.ctx, key, replacing(p.record("by the former holder"), v))
 	p.lost(err, "Save by the holder "+whose)
@@ -598,7 +598,7 @@ func ruleLockLarge(p *leaseProbe) {
 
 // ruleLockClients is about two clients taking turns. Nothing is concurrent here.
 func ruleLockClients(p *leaseProbe) {
-	for name, c := range map[string]struct{ first, second session.Leaser }{
+	for name, c := range map[string]struct{ first, second session.LockingBackend }{
 		"a": {p.l, p.otherL}, "b": {p.otherL, p.l},
 	} {
 		lock := func(key string) (session.Version, session.Record) {
@@ -614,7 +614,7 @@ func ruleLockClients(p *leaseProbe) {
 		if err := p.try(c.second, key, long); err == nil {
 			p.Fatal("Acquire of a record that another client has locked: no error")
 		}
-		refused := func(l session.Leaser, who string) bool {
+		refused := func(l session.LockingBackend, who string) bool {
 			key := p.key(name + "save" + who)
 			v, _ := lock(key)
 			_, err := l.Save(p.ctx, key, replacing(p.record("2"), v))
@@ -699,7 +699,7 @@ func ruleHolderVersion(p *leaseProbe) {
 	for life := range 3 {
 		for range 3 {
 			for i := range 4 {
-				holder, err := []session.Leaser{p.l, p.otherL}[i%2].Acquire(p.ctx, key, long)
+				holder, err := []session.LockingBackend{p.l, p.otherL}[i%2].Acquire(p.ctx, key, long)
 				if err != nil {
 					return // rule Release or HolderSave says so
 				}
@@ -787,7 +787,7 @@ func ruleLeaseEnds(p *leaseProbe) {
 // byWhom is who has a lock and who takes it over: the same client, or two.
 type byWhom struct {
 	who           string
-	former, other session.Leaser
+	former, other session.LockingBackend
 }
 
 func (p *leaseProbe) byWhom() []byWhom {

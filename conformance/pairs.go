@@ -303,7 +303,7 @@ func rulePairAcquire(p *leaseProbe) {
 	v := p.save(key, p.record("0"))
 	var recs [2]session.Record
 	var errs [2]error
-	acquire := func(i int, l session.Leaser) func(int) {
+	acquire := func(i int, l session.LockingBackend) func(int) {
 		return func(int) { recs[i], errs[i] = l.Acquire(p.ctx, key, long) }
 	}
 	unlock := func(holder session.Version, round int) bool {

@@ -450,7 +450,7 @@ func ruleHangingCall(p *probe) {
 			func(ctx context.Context) error { return p.b.Touch(ctx, key, p.later().Add(time.Hour)) },
 			func(ctx context.Context) error { return p.b.Delete(ctx, key) },
 		}
-		if l, ok := p.raw.b.(session.Leaser); ok {
+		if l, ok := p.raw.b.(session.LockingBackend); ok {
 			list = append(list,
 				func(ctx context.Context) error { return second(l.Acquire(ctx, key, long)) },
 				func(ctx context.Context) error { return l.Extend(ctx, key, v, long) },
@@ -511,7 +511,7 @@ func ruleGoroutines(p *probe) {
 		v, _ := p.b.Save(ctx, key, p.record("1"))
 		_, _ = p.b.Save(ctx, key, replacing(p.record("2"), "no such version"))
 		_ = p.b.Touch(ctx, key, p.later().Add(time.Hour))
-		if l, ok := p.raw.b.(session.Leaser); ok {
+		if l, ok := p.raw.b.(session.LockingBackend); ok {
 			rec, _ := l.Acquire(ctx, key, time.Minute)
 			_ = l.Extend(ctx, key, rec.Version, time.Minute)
 			_ = l.Release(ctx, key, rec.Version, time.Time{})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // patience is how long a call may take before it counts as one that hangs.
@@ -219,7 +220,7 @@ func (w watch) calls(ctx context.Context, name string) (returned func() bool) {
 	}).Stop
 }
 
-// watched is a backend whose calls are watched. It has the methods of Leaser
+// watched is a backend whose calls are watched. It has the methods of LockingBackend
 // and Sweeper whatever the backend is; see leasing and sweeping.
 type watched struct {
 	session.Backend
@@ -248,22 +249,22 @@ func (w watched) Delete(ctx context.Context, key string) error {
 
 func (w watched) Acquire(ctx context.Context, key string, ttl time.Duration) (session.Record, error) {
 	defer w.calls(ctx, "Acquire")()
-	return w.Backend.(session.Leaser).Acquire(ctx, key, ttl)
+	return w.Backend.(session.LockingBackend).Acquire(ctx, key, ttl)
 }
 
 func (w watched) Extend(ctx context.Context, key string, v session.Version, ttl time.Duration) error {
 	defer w.calls(ctx, "Extend")()
-	return w.Backend.(session.Leaser).Extend(ctx, key, v, ttl)
+	return w.Backend.(session.LockingBackend).Extend(ctx, key, v, ttl)
 }
 
 func (w watched) Release(ctx context.Context, key string, v session.Version, expires time.Time) error {
 	defer w.calls(ctx, "Release")()
-	return w.Backend.(session.Leaser).Release(ctx, key, v, expires)
+	return w.Backend.(session.LockingBackend).Release(ctx, key, v, expires)
 }
 
-func (w watched) Sweep(ctx context.Context, opts session.SweepOptions) (session.SweepReport, error) {
+func (w watched) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
 	defer w.calls(ctx, "Sweep")()
-	return w.Backend.(session.Sweeper).Sweep(ctx, opts)
+	return w.Backend.(admin.Sweeper).Sweep(ctx, opts)
 }
 
 // watchedLocker is a locker whose calls are watched, those of its leases too.

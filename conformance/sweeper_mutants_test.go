@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // sweeperMutants are Sweepers that are broken in one way each, and the one
@@ -172,10 +173,10 @@ func (m *sweeper) drop() {
 type checkpoint struct {
 	Prefix string
 	After  string // the last key that is done
-	Report session.SweepReport
+	Report admin.SweepReport
 }
 
-func (m *sweeper) Sweep(ctx context.Context, opts session.SweepOptions) (session.SweepReport, error) {
+func (m *sweeper) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
 	m.drop()
 	if m.bug == "takes any options" {
 		opts.BatchSize, opts.Workers = max(opts.BatchSize, 0), max(opts.Workers, 0)
@@ -186,7 +187,7 @@ func (m *sweeper) Sweep(ctx context.Context, opts session.SweepOptions) (session
 	grace := opts.Grace
 	opts, err := opts.Complete()
 	if err != nil {
-		return session.SweepReport{}, err
+		return admin.SweepReport{}, err
 	}
 	if m.bug == "no default of grace" {
 		opts.Grace = max(grace, 1)
@@ -196,7 +197,7 @@ func (m *sweeper) Sweep(ctx context.Context, opts session.SweepOptions) (session
 	}
 	w := &modelSweep{m: m, opts: opts, begun: time.Now()}
 	if err := w.prepare(ctx); err != nil {
-		return session.SweepReport{}, err
+		return admin.SweepReport{}, err
 	}
 	err = w.run(ctx)
 	if m.bug == "sweep that is ended is complete" && w.report.Expired > 0 && ctx.Err() != nil {
@@ -209,7 +210,7 @@ func (m *sweeper) Sweep(ctx context.Context, opts session.SweepOptions) (session
 		w.report.Elapsed = time.Since(w.begun)
 	}
 	if err != nil && m.bug == "failed sweep has no report" {
-		return session.SweepReport{Checkpoint: w.report.Checkpoint}, err
+		return admin.SweepReport{Checkpoint: w.report.Checkpoint}, err
 	}
 	if err != nil && m.bug == "failed sweep reports what it found" && w.report.Deleted > 0 {
 		w.report.Deleted = w.report.Expired
@@ -220,11 +221,11 @@ func (m *sweeper) Sweep(ctx context.Context, opts session.SweepOptions) (session
 // modelSweep is one call of Sweep.
 type modelSweep struct {
 	m      *sweeper
-	opts   session.SweepOptions
+	opts   admin.SweepOptions
 	begun  time.Time
 	after  string     // the last key that was done before
 	mu     sync.Mutex // report, and OnError
-	report session.SweepReport
+	report admin.SweepReport
 }
 
 // prepare refuses what the model cannot do.
@@ -350,7 +351,7 @@ func (w *modelSweep) run(ctx context.Context) error {
 				err := before(ctx, n)
 				first = cmp.Or(first, err)
 				if err != nil {
-					return session.SkipBatch
+					return admin.SkipBatch
 				}
 				return nil
 			}
@@ -446,7 +447,7 @@ func (w *modelSweep) batch(ctx context.Context, i int, keys []string) error {
 			at = context.Background()
 		}
 		switch err := w.opts.BeforeBatch(at, len(keys)); {
-		case errors.Is(err, session.SkipBatch):
+		case errors.Is(err, admin.SkipBatch):
 			switch m.bug {
 			case "skip skips no record":
 				w.count(&w.report.Skipped, len(keys))

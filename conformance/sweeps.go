@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // wantsSweeper is the rule for a backend that has to be a Sweeper.
@@ -17,7 +18,7 @@ var wantsSweeper = backendRule{name: "Sweeper", run: ruleSweeper, quotes: []stri
 	"Sweeper is a Backend that deletes its expired records on demand,",
 }}
 
-// sweeperRules are the rules of session.Sweeper, for a backend that is one.
+// sweeperRules are the rules of admin.Sweeper, for a backend that is one.
 var sweeperRules = []backendRule{
 	{name: "Sweep", run: sweeping(ruleSweep), waits: true, quotes: []string{
 		"Sweep deletes the records whose Expires is at least opts.Grace past.",
@@ -107,7 +108,7 @@ var sweeperRules = []backendRule{
 	}},
 }
 
-// sweptLockRules are for a backend that is a Sweeper and a Leaser.
+// sweptLockRules are for a backend that is a Sweeper and a LockingBackend.
 var sweptLockRules = []backendRule{
 	{name: "SweepLocked", run: sweeping(ruleSweepLocked), waits: true, quotes: []string{
 		"It MUST NOT delete a record that is live, or whose lock is live, at the moment of the deletion,",
@@ -123,19 +124,19 @@ func canFail(b Backend) bool { return b.Fail != nil }
 // probe, once more.
 type sweepProbe struct {
 	*probe
-	s, otherS session.Sweeper
+	s, otherS admin.Sweeper
 }
 
 func sweeping(run func(*sweepProbe)) func(*probe) {
 	return func(p *probe) {
 		p.Helper()
-		if _, ok := p.raw.b.(session.Sweeper); !ok {
-			p.Fatalf("New returned a %T that is no session.Sweeper, and one that is before", p.raw.b)
+		if _, ok := p.raw.b.(admin.Sweeper); !ok {
+			p.Fatalf("New returned a %T that is no admin.Sweeper, and one that is before", p.raw.b)
 		}
-		if _, ok := p.raw.other.(session.Sweeper); !ok {
-			p.Fatalf("Reopen returned a %T that is no session.Sweeper, of a %T that is", p.raw.other, p.raw.b)
+		if _, ok := p.raw.other.(admin.Sweeper); !ok {
+			p.Fatalf("Reopen returned a %T that is no admin.Sweeper, of a %T that is", p.raw.other, p.raw.b)
 		}
-		run(&sweepProbe{p, p.b.(session.Sweeper), p.other.(session.Sweeper)})
+		run(&sweepProbe{p, p.b.(admin.Sweeper), p.other.(admin.Sweeper)})
 	}
 }
 
@@ -173,20 +174,20 @@ func (p *sweepProbe) expiredPair(n int) (swept, control group) {
 }
 
 // whole is a sweep of a group for as long as it takes.
-func (g group) whole() session.SweepOptions {
-	return session.SweepOptions{KeyPrefix: g.prefix, Grace: 1, Segments: 2, Workers: 2}
+func (g group) whole() admin.SweepOptions {
+	return admin.SweepOptions{KeyPrefix: g.prefix, Grace: 1, Segments: 2, Workers: 2}
 }
 
 // oneByOne makes what happens in a sweep follow an order, as far as the
 // backend knows of one.
-func (g group) oneByOne(batch int) session.SweepOptions {
+func (g group) oneByOne(batch int) admin.SweepOptions {
 	opts := g.whole()
 	opts.BatchSize, opts.Workers, opts.Segments = batch, 1, 1
 	return opts
 }
 
 // sweep is a Sweep that must succeed.
-func (p *sweepProbe) sweep(s session.Sweeper, opts session.SweepOptions) session.SweepReport {
+func (p *sweepProbe) sweep(s admin.Sweeper, opts admin.SweepOptions) admin.SweepReport {
 	p.Helper()
 	report, err := s.Sweep(p.ctx, opts)
 	if err != nil {
@@ -233,8 +234,8 @@ func (p *sweepProbe) intact(g, control group, after string) {
 }
 
 func ruleSweeper(p *probe) {
-	if _, ok := p.raw.b.(session.Sweeper); !ok {
-		p.Errorf("WantsSweeper is set, and %T is no session.Sweeper", p.raw.b)
+	if _, ok := p.raw.b.(admin.Sweeper); !ok {
+		p.Errorf("WantsSweeper is set, and %T is no admin.Sweeper", p.raw.b)
 	}
 }
 
@@ -246,7 +247,7 @@ func ruleSweep(p *sweepProbe) {
 	for i := range 4 {
 		g.keys = append(g.keys, p.key(fmt.Sprint("group 0/dead ", i)))
 	}
-	for i, s := range []session.Sweeper{p.otherS, p.s} {
+	for i, s := range []admin.Sweeper{p.otherS, p.s} {
 		opts := g.whole()
 		opts.BatchSize = 5
 		report := p.sweep(s, opts)
@@ -513,7 +514,7 @@ func ruleSweepSkip(p *sweepProbe) {
 				return nil
 			}
 			skipped.Add(int64(n))
-			return session.SkipBatch
+			return admin.SkipBatch
 		}
 		report, err := p.s.Sweep(p.ctx, opts)
 		if err != nil {
@@ -616,7 +617,7 @@ func ruleSweepReport(p *sweepProbe) {
 
 // consistent looks at the report of a sweep of n records, of which least were
 // to be deleted, and that has come to its end.
-func (p *sweepProbe) consistent(r session.SweepReport, n, least int) {
+func (p *sweepProbe) consistent(r admin.SweepReport, n, least int) {
 	p.Helper()
 	if sum := r.Deleted + r.Kept + r.Skipped + r.Failed; r.Expired != sum {
 		p.Errorf("Deleted, Kept, Skipped and Failed are %d together, and Expired is %d", sum, r.Expired)
@@ -638,9 +639,9 @@ func ruleSweepProgress(p *sweepProbe) {
 	opts := g.whole()
 	opts.BatchSize = 3
 	var mu sync.Mutex // in case that it is needed, after all
-	var last session.SweepReport
+	var last admin.SweepReport
 	var calls, running atomic.Int64
-	opts.OnProgress = func(r session.SweepReport) {
+	opts.OnProgress = func(r admin.SweepReport) {
 		if running.Add(1) > 1 {
 			p.Error("OnProgress was called by two goroutines at once")
 		}
@@ -697,11 +698,11 @@ func ruleSweepOptions(p *sweepProbe) {
 	g, control := p.expiredPair(8)
 	for _, c := range []struct {
 		name string
-		opts session.SweepOptions
+		opts admin.SweepOptions
 	}{
-		{"Grace", session.SweepOptions{Grace: -time.Nanosecond}},
-		{"BatchSize", session.SweepOptions{Grace: 1, BatchSize: -1}},
-		{"Workers", session.SweepOptions{Grace: 1, Workers: -1}},
+		{"Grace", admin.SweepOptions{Grace: -time.Nanosecond}},
+		{"BatchSize", admin.SweepOptions{Grace: 1, BatchSize: -1}},
+		{"Workers", admin.SweepOptions{Grace: 1, Workers: -1}},
 	} {
 		c.opts.KeyPrefix = g.prefix
 		if _, err := p.s.Sweep(p.ctx, c.opts); err == nil {
@@ -714,12 +715,12 @@ func ruleSweepOptions(p *sweepProbe) {
 func ruleSweepUnsupported(p *sweepProbe) {
 	cases := []struct {
 		name string
-		set  func(*session.SweepOptions)
+		set  func(*admin.SweepOptions)
 	}{
-		{"ReadUnits", func(o *session.SweepOptions) { o.ReadUnits = 1e6 }},
-		{"WriteUnits", func(o *session.SweepOptions) { o.WriteUnits = 1e6 }},
-		{"Foreign", func(o *session.SweepOptions) { o.Foreign = true }},
-		{"Resume", func(o *session.SweepOptions) { o.Resume = []byte("no checkpoint") }},
+		{"ReadUnits", func(o *admin.SweepOptions) { o.ReadUnits = 1e6 }},
+		{"WriteUnits", func(o *admin.SweepOptions) { o.WriteUnits = 1e6 }},
+		{"Foreign", func(o *admin.SweepOptions) { o.Foreign = true }},
+		{"Resume", func(o *admin.SweepOptions) { o.Resume = []byte("no checkpoint") }},
 	}
 	const n = 6
 	groups, control := p.expired(n, len(cases))
@@ -789,7 +790,7 @@ func ruleContextEndsSweep(p *sweepProbe) {
 
 func ruleStoreFailureSweep(p *sweepProbe) {
 	g, control := p.expiredPair(8)
-	var report session.SweepReport
+	var report admin.SweepReport
 	p.failures(func(ctx context.Context) []namedCall {
 		return []namedCall{{"Sweep", func() (err error) { report, err = p.s.Sweep(ctx, g.whole()); return err }}}
 	})
@@ -876,7 +877,7 @@ func (p *sweepProbe) lock(ttl time.Duration, keys ...string) bool {
 	soon := p.soon()
 	for _, key := range keys {
 		p.save(key, expiring(p.record("1"), soon))
-		switch _, err := p.b.(session.Leaser).Acquire(p.ctx, key, ttl); {
+		switch _, err := p.b.(session.LockingBackend).Acquire(p.ctx, key, ttl); {
 		case errors.Is(err, session.ErrNotFound):
 			return false
 		case err != nil:

@@ -18,6 +18,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 	"github.com/seed-a7bee19b/session/codec"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // estimate is what sessionctl cost says of a month.
@@ -70,14 +71,14 @@ type callCounter struct {
 	calls map[string]int
 }
 
-func (c *callCounter) Call(ctx context.Context, op session.Op) (context.Context, func(error)) {
+func (c *callCounter) Call(ctx context.Context, op observe.Op) (context.Context, func(error)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls[op.String()]++
 	return ctx, nil
 }
 
-func (c *callCounter) Event(context.Context, session.Event) {}
+func (c *callCounter) Event(context.Context, observe.Event) {}
 
 // shopper is one session of the script.
 type shopper struct {

@@ -86,7 +86,7 @@ func TestTenContendersInOneProcess(t *testing.T) {
 		const contenders, rounds, hold = 10, 5, 5 * time.Millisecond
 		token := a.begin(t)
 		at, l := a.through(t)
-		m := at.manager(t, session.Config{Mode: session.Exclusive, Lock: session.Lock{MaxWait: time.Minute}})
+		m := at.manager(t, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{MaxWait: time.Minute}})
 		if err := lockOnce(t.Context(), m, token, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,7 @@ func (w *worker) wait() error {
 	var gaveUp atomic.Int32
 	for range w.From {
 		m, err := session.New(w.backend, session.Config{
-			Mode: session.Exclusive, Lock: session.Lock{MaxWait: w.MaxWait, MaxWaiters: w.Count},
+			Mode: session.Exclusive, Lock: session.LockConfig{MaxWait: w.MaxWait, MaxWaiters: w.Count},
 		})
 		if err != nil {
 			return err
@@ -183,7 +183,7 @@ func TestTwoHundredWaiters(t *testing.T) {
 			t.Parallel()
 			a := dynamoStore.room(t)
 			token := a.begin(t)
-			holder := a.manager(t, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: 6 * wait}})
+			holder := a.manager(t, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: 6 * wait}})
 			s := mustOpen(t, holder, token)
 			at, l := a.through(t)
 			p := start(t, job{Kind: "wait", Name: "waiters", At: at, Token: token, From: processes, Count: waiters, MaxWait: wait})
@@ -273,7 +273,7 @@ func BenchmarkLockedContenders(b *testing.B) {
 			a := s.room(b)
 			token := a.begin(b)
 			run(b, a, func(a address) func() (time.Duration, error) {
-				m := a.manager(b, session.Config{Mode: session.Exclusive, Lock: session.Lock{MaxWait: time.Minute}})
+				m := a.manager(b, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{MaxWait: time.Minute}})
 				return func() (time.Duration, error) {
 					return contend(contenders, hold, func() error { return lockOnce(b.Context(), m, token, hold) })
 				}

@@ -30,7 +30,7 @@ func now() int64 {
 // A chronicler calls a backend at random, and writes down what happens.
 type chronicler struct {
 	client int
-	b      session.Leaser
+	b      session.LockingBackend
 	rng    *rand.Rand
 	known  map[string]*known
 	n      int // of data and locks so far
@@ -44,7 +44,7 @@ type known struct {
 	lock            string
 }
 
-func newChronicler(client int, b session.Leaser, seed uint64) *chronicler {
+func newChronicler(client int, b session.LockingBackend, seed uint64) *chronicler {
 	return &chronicler{client: client, b: b, rng: rand.New(rand.NewPCG(seed, uint64(client))), known: map[string]*known{}}
 }
 
@@ -287,7 +287,7 @@ func (l *losses) during(o op) bool {
 }
 
 // chronicle has goroutines call b at random.
-func chronicle(ctx context.Context, b session.Leaser, seed uint64) []op {
+func chronicle(ctx context.Context, b session.LockingBackend, seed uint64) []op {
 	const clients, calls = 5, 40
 	var wg sync.WaitGroup
 	all := make([]*chronicler, clients)
@@ -308,7 +308,7 @@ func chronicle(ctx context.Context, b session.Leaser, seed uint64) []op {
 func TestHistoriesOfMemory(t *testing.T) {
 	seed := seed(t)
 	for i := range uint64(5) {
-		for _, complaint := range judge(chronicle(t.Context(), &slow{Leaser: &memory.Backend{}}, seed+i)) {
+		for _, complaint := range judge(chronicle(t.Context(), &slow{LockingBackend: &memory.Backend{}}, seed+i)) {
 			t.Error(complaint)
 		}
 	}
@@ -349,7 +349,7 @@ func TestHistoriesOfMutants(t *testing.T) {
 			for i := range uint64(50) {
 				s := &toy{}
 				mutate(s)
-				if complaints := judge(chronicle(t.Context(), &slow{Leaser: s}, seed+i)); len(complaints) > 0 {
+				if complaints := judge(chronicle(t.Context(), &slow{LockingBackend: s}, seed+i)); len(complaints) > 0 {
 					t.Logf("rejected in round %d", i)
 					return
 				}
@@ -361,7 +361,7 @@ func TestHistoriesOfMutants(t *testing.T) {
 		t.Parallel()
 		seed := seed(t)
 		for i := range uint64(3) {
-			for _, complaint := range judge(chronicle(t.Context(), &slow{Leaser: &toy{}}, seed+i)) {
+			for _, complaint := range judge(chronicle(t.Context(), &slow{LockingBackend: &toy{}}, seed+i)) {
 				t.Error(complaint)
 			}
 		}
@@ -370,36 +370,36 @@ func TestHistoriesOfMutants(t *testing.T) {
 
 // slow makes calls take a while before and after they are done, so that they
 // overlap.
-type slow struct{ session.Leaser }
+type slow struct{ session.LockingBackend }
 
 func (s *slow) pause() { time.Sleep(rand.N(time.Millisecond)) }
 
 func (s *slow) Load(ctx context.Context, key string) (session.Record, error) {
 	s.pause()
 	defer s.pause()
-	return s.Leaser.Load(ctx, key)
+	return s.LockingBackend.Load(ctx, key)
 }
 
 func (s *slow) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
 	s.pause()
 	defer s.pause()
-	return s.Leaser.Save(ctx, key, rec)
+	return s.LockingBackend.Save(ctx, key, rec)
 }
 
 func (s *slow) Acquire(ctx context.Context, key string, ttl time.Duration) (session.Record, error) {
 	s.pause()
 	defer s.pause()
-	return s.Leaser.Acquire(ctx, key, ttl)
+	return s.LockingBackend.Acquire(ctx, key, ttl)
 }
 
 func (s *slow) Extend(ctx context.Context, key string, v session.Version, ttl time.Duration) error {
 	s.pause()
 	defer s.pause()
-	return s.Leaser.Extend(ctx, key, v, ttl)
+	return s.LockingBackend.Extend(ctx, key, v, ttl)
 }
 
 func (s *slow) Release(ctx context.Context, key string, v session.Version, expires time.Time) error {
 	s.pause()
 	defer s.pause()
-	return s.Leaser.Release(ctx, key, v, expires)
+	return s.LockingBackend.Release(ctx, key, v, expires)
 }

@@ -164,7 +164,7 @@ func TestKilledHolder(t *testing.T) {
 			}
 			each(t, func(t *testing.T, a address) {
 				token := a.begin(t)
-				m := a.manager(t, session.Config{Mode: tt.mode, Lock: session.Lock{TTL: ttl, MaxWait: time.Minute}})
+				m := a.manager(t, session.Config{Mode: tt.mode, Lock: session.LockConfig{TTL: ttl, MaxWait: time.Minute}})
 				p := start(t, job{Kind: "hold", Name: "holder", At: a, Token: token, Mode: int(session.Exclusive), TTL: ttl, MaxWait: time.Minute})
 				p.wait("holding")
 				time.Sleep(ttl / 2) // it has renewed its lease
@@ -258,7 +258,7 @@ func TestPausedHolder(t *testing.T) {
 			t.Parallel()
 			eachLock(t, func(t *testing.T, a address) {
 				token := a.begin(t)
-				m := a.manager(t, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: 10 * time.Second, MaxWait: time.Minute}})
+				m := a.manager(t, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: 10 * time.Second, MaxWait: time.Minute}})
 				p := start(t, job{Kind: "hold", Name: "holder", At: a, Token: token, Mode: int(session.Exclusive), TTL: ttl, MaxWait: time.Minute})
 				p.wait("holding")
 				p.signal(syscall.SIGSTOP)
@@ -301,8 +301,8 @@ func TestDelayedSave(t *testing.T) {
 		token := a.begin(t)
 		slow, l := a.through(t)
 		const ttl = 300 * time.Millisecond
-		holder := slow.manager(t, session.Config{Mode: session.Exclusive, Lock: session.Lock{TTL: ttl}})
-		other := a.manager(t, session.Config{Mode: session.Exclusive, Lock: session.Lock{MaxWait: time.Minute}})
+		holder := slow.manager(t, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: ttl}})
+		other := a.manager(t, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{MaxWait: time.Minute}})
 
 		s := mustOpen(t, holder, token)
 		if err := visits.Set(s, 100); err != nil {

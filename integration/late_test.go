@@ -84,7 +84,7 @@ func TestLateCreate(t *testing.T) {
 // when somebody has ended it, because it had expired, or because its user
 // logged out. It must not bring it back.
 func TestLateAfterTheEnd(t *testing.T) {
-	end := func(t *testing.T, b session.Leaser, key string) {
+	end := func(t *testing.T, b session.LockingBackend, key string) {
 		t.Helper()
 		rec, err := b.Load(t.Context(), key)
 		if errors.Is(err, session.ErrNotFound) {
@@ -101,17 +101,17 @@ func TestLateAfterTheEnd(t *testing.T) {
 	ends := []struct {
 		name  string
 		waits bool // until it has expired
-		end   func(t *testing.T, b session.Leaser, key string)
+		end   func(t *testing.T, b session.LockingBackend, key string)
 	}{
 		{"ended", false, end},
 		{"expired and ended", true, end},
-		{"expired, and looked for", true, func(t *testing.T, b session.Leaser, key string) {
+		{"expired, and looked for", true, func(t *testing.T, b session.LockingBackend, key string) {
 			t.Helper()
 			if _, err := b.Acquire(t.Context(), key, time.Minute); !errors.Is(err, session.ErrNotFound) {
 				t.Errorf("Acquire: %v", err)
 			}
 		}},
-		{"deleted", false, func(t *testing.T, b session.Leaser, key string) {
+		{"deleted", false, func(t *testing.T, b session.LockingBackend, key string) {
 			t.Helper()
 			if err := b.Delete(t.Context(), key); err != nil {
 				t.Error(err)
@@ -122,29 +122,29 @@ func TestLateAfterTheEnd(t *testing.T) {
 	calls := []struct {
 		name  string
 		holds bool
-		do    func(ctx context.Context, b session.Leaser, key string, rec session.Record) error
+		do    func(ctx context.Context, b session.LockingBackend, key string, rec session.Record) error
 	}{
-		{"Save", false, func(ctx context.Context, b session.Leaser, key string, rec session.Record) error {
+		{"Save", false, func(ctx context.Context, b session.LockingBackend, key string, rec session.Record) error {
 			_, err := b.Save(ctx, key, replacing(record("late"), rec.Version))
 			return err
 		}},
-		{"Save that keeps", false, func(ctx context.Context, b session.Leaser, key string, rec session.Record) error {
+		{"Save that keeps", false, func(ctx context.Context, b session.LockingBackend, key string, rec session.Record) error {
 			next := replacing(record("late"), rec.Version)
 			next.KeepLater = true
 			_, err := b.Save(ctx, key, next)
 			return err
 		}},
-		{"Touch", false, func(ctx context.Context, b session.Leaser, key string, _ session.Record) error {
+		{"Touch", false, func(ctx context.Context, b session.LockingBackend, key string, _ session.Record) error {
 			return b.Touch(ctx, key, later)
 		}},
-		{"Acquire", false, func(ctx context.Context, b session.Leaser, key string, _ session.Record) error {
+		{"Acquire", false, func(ctx context.Context, b session.LockingBackend, key string, _ session.Record) error {
 			_, err := b.Acquire(ctx, key, time.Minute)
 			return err
 		}},
-		{"Extend", true, func(ctx context.Context, b session.Leaser, key string, rec session.Record) error {
+		{"Extend", true, func(ctx context.Context, b session.LockingBackend, key string, rec session.Record) error {
 			return b.Extend(ctx, key, rec.Version, time.Minute)
 		}},
-		{"Release", true, func(ctx context.Context, b session.Leaser, key string, rec session.Record) error {
+		{"Release", true, func(ctx context.Context, b session.LockingBackend, key string, rec session.Record) error {
 			return b.Release(ctx, key, rec.Version, later)
 		}},
 	}
@@ -199,7 +199,7 @@ func TestLateAfterTheEnd(t *testing.T) {
 	})
 }
 
-func acquire(t testing.TB, b session.Leaser, key string, ttl time.Duration) session.Record {
+func acquire(t testing.TB, b session.LockingBackend, key string, ttl time.Duration) session.Record {
 	t.Helper()
 	rec, err := b.Acquire(t.Context(), key, ttl)
 	if err != nil {

@@ -22,11 +22,11 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	const times = 10
 	ends := []struct {
 		name string
-		lock session.Lock
+		lock session.LockConfig
 		run  func(ctx context.Context, m, other *session.Manager, token string, l link) error
 		want error
 	}{
-		{"waiter is cancelled", session.Lock{}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
+		{"waiter is cancelled", session.LockConfig{}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
 			s, err := other.Open(ctx, token)
 			if err != nil {
 				return err
@@ -47,7 +47,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			wg.Wait()
 			return errors.Join(err, other.Close(ctx, s))
 		}, context.Canceled},
-		{"waiter gives up", session.Lock{MaxWait: 30 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
+		{"waiter gives up", session.LockConfig{MaxWait: 30 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
 			s, err := other.Open(ctx, token)
 			if err != nil {
 				return err
@@ -65,7 +65,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			wg.Wait()
 			return errors.Join(err, other.Close(ctx, s))
 		}, session.ErrLockTimeout},
-		{"holder is cancelled", session.Lock{TTL: 100 * time.Millisecond, MaxHold: 300 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
+		{"holder is cancelled", session.LockConfig{TTL: 100 * time.Millisecond, MaxHold: 300 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
 			holding, cancel := context.WithCancel(ctx)
 			if _, err := m.Open(holding, token); err != nil { // and never closed
 				cancel()
@@ -80,7 +80,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			time.Sleep(300 * time.Millisecond) // the timers run out
 			return errors.Join(context.Canceled, other.Close(ctx, s))
 		}, context.Canceled},
-		{"store does not answer", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, _ *session.Manager, token string, l link) error {
+		{"store does not answer", session.LockConfig{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, _ *session.Manager, token string, l link) error {
 			s, err := m.Open(ctx, token)
 			if err != nil {
 				return err
@@ -90,7 +90,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			l.SetRule(nil)
 			return errors.Join(visits.Set(s, 1), m.Save(ctx, s), m.Close(ctx, s))
 		}, session.ErrLockLost},
-		{"lock is broken", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
+		{"lock is broken", session.LockConfig{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
 			s, err := m.Open(ctx, token)
 			if err != nil {
 				return err
@@ -110,7 +110,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			<-s.Context().Done() // a renewal tells it
 			return errors.Join(visits.Set(s, 1), m.Save(ctx, s), m.Close(ctx, s))
 		}, session.ErrLockLost},
-		{"handler's client goes away", session.Lock{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, _ *session.Manager, token string, _ link) error {
+		{"handler's client goes away", session.LockConfig{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, _ *session.Manager, token string, _ link) error {
 			r, cancel := context.WithCancel(ctx)
 			h := m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				if _, err := m.Get(r.Context()); err == nil {
@@ -123,7 +123,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			h.ServeHTTP(httptest.NewRecorder(), req)
 			return r.Err()
 		}, context.Canceled},
-		{"session is saved", session.Lock{}, func(ctx context.Context, m, _ *session.Manager, token string, _ link) error {
+		{"session is saved", session.LockConfig{}, func(ctx context.Context, m, _ *session.Manager, token string, _ link) error {
 			return lockOnce(ctx, m, token, 0)
 		}, nil},
 	}
@@ -144,7 +144,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 						lock.MaxWait = time.Minute
 					}
 					m := at.manager(t, session.Config{Mode: session.Exclusive, Lock: lock})
-					other := at.manager(t, session.Config{Mode: session.Exclusive, Lock: session.Lock{MaxWait: time.Minute}})
+					other := at.manager(t, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{MaxWait: time.Minute}})
 					if err := tt.run(t.Context(), m, other, token, l); !errors.Is(err, tt.want) {
 						t.Errorf("got error %v, want %v", err, tt.want)
 					}

@@ -28,6 +28,7 @@ import (
 	"github.com/seed-a7bee19b/session/backend/redis"
 	"github.com/seed-a7bee19b/session/integration/proxy"
 	sessionotel "github.com/seed-a7bee19b/session/observe/otel"
+	sessionslog "github.com/seed-a7bee19b/session/observe/slog"
 )
 
 // meter has what an Observer has counted.
@@ -141,7 +142,7 @@ func TestMetricsAgreeWithTheProxy(t *testing.T) {
 				t.Fatal(err)
 			}
 			manager, err := session.New(backend, session.Config{
-				Observer: observer, Lock: session.Lock{TTL: time.Minute, MaxWait: time.Minute},
+				Observer: observer, Lock: session.LockConfig{TTL: time.Minute, MaxWait: time.Minute},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -287,7 +288,7 @@ func mixed(ctx context.Context, m *session.Manager, text string) error {
 // the call has succeeded.
 func TestLogIsQuiet(t *testing.T) {
 	var b bytes.Buffer
-	o, err := session.NewLogObserver(slog.New(slog.NewTextHandler(&b, nil)), session.LogConfig{Slow: session.Never})
+	o, err := sessionslog.New(slog.New(slog.NewTextHandler(&b, nil)), sessionslog.Config{Slow: session.Never})
 	if err != nil {
 		t.Fatal(err)
 	}

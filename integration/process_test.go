@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // The tests with locks need processes: they can be killed, and stopped. Each
@@ -182,7 +183,7 @@ func (p *process) signal(sig syscall.Signal) {
 type worker struct {
 	job
 	ctx     context.Context
-	backend session.Leaser
+	backend session.LockingBackend
 	m       *session.Manager
 	in      *bufio.Scanner
 
@@ -216,7 +217,7 @@ func work() int {
 	if err == nil {
 		w.m, err = session.New(w.backend, session.Config{
 			Mode: session.Mode(w.Mode), MaxMerges: 1000, Observer: w,
-			Lock: session.Lock{TTL: w.TTL, MaxWait: w.MaxWait, Locker: locker},
+			Lock: session.LockConfig{TTL: w.TTL, MaxWait: w.MaxWait, Locker: locker},
 		})
 	}
 	if err == nil {
@@ -247,9 +248,9 @@ func (w *worker) hear() string {
 	return w.in.Text()
 }
 
-// Call implements [session.Observer]: it tells of Saves that met a lock.
-func (w *worker) Call(ctx context.Context, op session.Op) (context.Context, func(error)) {
-	if op != session.OpSave || w.Kind != "write" {
+// Call implements [observe.Observer]: it tells of Saves that met a lock.
+func (w *worker) Call(ctx context.Context, op observe.Op) (context.Context, func(error)) {
+	if op != observe.OpSave || w.Kind != "write" {
 		return ctx, nil
 	}
 	return ctx, func(err error) {
@@ -259,9 +260,9 @@ func (w *worker) Call(ctx context.Context, op session.Op) (context.Context, func
 	}
 }
 
-// Event implements [session.Observer]: it tells how long a lock took.
-func (w *worker) Event(_ context.Context, e session.Event) {
-	if e.Kind == session.LockAcquired && w.Kind == "count" {
+// Event implements [observe.Observer]: it tells how long a lock took.
+func (w *worker) Event(_ context.Context, e observe.Event) {
+	if e.Kind == observe.EventLockAcquired && w.Kind == "count" {
 		w.tell(event{Kind: "locked", Name: w.Name, Waits: e.Wait})
 	}
 }

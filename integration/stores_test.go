@@ -28,7 +28,7 @@ type store struct {
 	// link starts a proxy in front of an engine.
 	link func(target string) (link, error)
 	// connect returns the backend at an address, in any process.
-	connect func(a address) (session.Leaser, error)
+	connect func(a address) (session.LockingBackend, error)
 	// writes is the operation of the proxy that Acquire and Save are.
 	writes string
 	// busy is the fault that says "not now".
@@ -79,7 +79,7 @@ var dynamoStore = &store{
 		return address{Store: "DynamoDB", URL: local.Endpoint, Room: newTable(t, dynamodb.Config{}).Table}
 	},
 	link: func(target string) (link, error) { return proxy.New(target) },
-	connect: func(a address) (session.Leaser, error) {
+	connect: func(a address) (session.LockingBackend, error) {
 		cfg := awsConfig(a.URL)
 		cfg.HTTPClient = keptOpen
 		return dynamodb.New(cfg, dynamodb.Config{
@@ -99,7 +99,7 @@ var redisStore = &store{
 		return address{Store: "Redis", URL: server.Endpoint, Room: "test-" + rand.Text() + ":"}
 	},
 	link: func(target string) (link, error) { return proxy.NewRedis(target) },
-	connect: func(a address) (session.Leaser, error) {
+	connect: func(a address) (session.LockingBackend, error) {
 		return redis.New(clients.at(a), redis.Config{Prefix: a.Room})
 	},
 	writes:   "EVALSHA",
@@ -246,7 +246,7 @@ func (a address) locker() (session.Locker, error) {
 	return lock.New(clients.at(address{URL: a.Locks, Attempts: a.Attempts}), lock.Config{Prefix: a.Room + ":"})
 }
 
-func (a address) backend(t testing.TB) session.Leaser {
+func (a address) backend(t testing.TB) session.LockingBackend {
 	t.Helper()
 	b, err := a.store().connect(a)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 )
 
@@ -55,7 +55,7 @@ func sweepInParallel(ctx context.Context, c dynamodb.Config, _ time.Time) (int, 
 	if err != nil {
 		return 0, 0, err
 	}
-	r, err := backend.Sweep(ctx, session.SweepOptions{})
+	r, err := backend.Sweep(ctx, admin.SweepOptions{})
 	return int(r.Deleted), r.ReadUnits + r.WriteUnits, err
 }
 

@@ -23,7 +23,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
@@ -206,9 +206,9 @@ func (w *worker) sweep() error {
 		return err
 	}
 	var writeErr error
-	_, err = backend.Sweep(w.ctx, session.SweepOptions{
+	_, err = backend.Sweep(w.ctx, admin.SweepOptions{
 		Segments: sweptSegments,
-		OnProgress: func(r session.SweepReport) {
+		OnProgress: func(r admin.SweepReport) {
 			// Whoever is killed while he writes leaves the one before.
 			next := w.File + ".next"
 			writeErr = errors.Join(writeErr, os.WriteFile(next, r.Checkpoint, 0o600), os.Rename(next, w.File))
@@ -337,13 +337,9 @@ func TestSweepWhileOthersWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := session.New(backend, session.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	began = time.Now()
-	r, err := m.Sweep(t.Context(), session.SweepOptions{
-		Resume: checkpoint, OnProgress: func(r session.SweepReport) { progress(r.Deleted) },
+	r, err := admin.Sweep(t.Context(), backend, admin.SweepOptions{
+		Resume: checkpoint, OnProgress: func(r admin.SweepReport) { progress(r.Deleted) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -400,11 +396,11 @@ func TestSweepBudget(t *testing.T) {
 		name     string
 		op       string
 		rows     int
-		opts     session.SweepOptions
+		opts     admin.SweepOptions
 		expected float64 // units per second
 	}{
-		{"reads", "Scan", 6000, session.SweepOptions{ReadUnits: 50, DryRun: true}, 50},
-		{"writes", "DeleteItem", 1200, session.SweepOptions{ReadUnits: 100, WriteUnits: 50}, 50},
+		{"reads", "Scan", 6000, admin.SweepOptions{ReadUnits: 50, DryRun: true}, 50},
+		{"writes", "DeleteItem", 1200, admin.SweepOptions{ReadUnits: 100, WriteUnits: 50}, 50},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -441,15 +437,15 @@ func TestSweepOptions(t *testing.T) {
 	now := time.Now()
 	for _, tt := range []struct {
 		name    string
-		opts    session.SweepOptions
+		opts    admin.SweepOptions
 		deleted int64
 		foreign int64
 		left    int
 	}{
-		{"default", session.SweepOptions{}, 100, 10, 120},
-		{"foreign", session.SweepOptions{Foreign: true}, 110, 0, 110},
-		{"prefix", session.SweepOptions{KeyPrefix: "php-1", Foreign: true}, 1, 0, 219},
-		{"dry run", session.SweepOptions{DryRun: true}, 100, 10, 220},
+		{"default", admin.SweepOptions{}, 100, 10, 120},
+		{"foreign", admin.SweepOptions{Foreign: true}, 110, 0, 110},
+		{"prefix", admin.SweepOptions{KeyPrefix: "php-1", Foreign: true}, 1, 0, 219},
+		{"dry run", admin.SweepOptions{DryRun: true}, 100, 10, 220},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, rows := newSweptTable(t), sweepTable(200, 10)

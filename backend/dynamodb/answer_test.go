@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // Something in front of DynamoDB answers in its place, and every call takes
@@ -85,7 +86,7 @@ func TestImpostors(t *testing.T) {
 			return err
 		}},
 		{"Sweep", false, false, func(ctx context.Context, b *Backend) error {
-			_, err := b.Sweep(ctx, session.SweepOptions{})
+			_, err := b.Sweep(ctx, admin.SweepOptions{})
 			return err
 		}},
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // Client has the calls of [*dynamodb.Client] that sessions need.
@@ -126,7 +127,7 @@ type Config struct {
 	// is billed like one that succeeded, but neither DynamoDB nor DynamoDB
 	// Local says how much; nor is it known of one whose response was lost. The
 	// Err of a failed condition is without the stored item.
-	OnRequest func(ctx context.Context, r session.Request)
+	OnRequest func(ctx context.Context, r observe.Request)
 }
 
 // Backend keeps sessions in a DynamoDB table. It is safe for concurrent use,
@@ -161,7 +162,7 @@ type Backend struct {
 	returnsItems atomic.Bool
 }
 
-var _ session.Leaser = (*Backend)(nil)
+var _ session.LockingBackend = (*Backend)(nil)
 
 // expression holds what does not change between two requests of a kind. The
 // SDK only reads it.

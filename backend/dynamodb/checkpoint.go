@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 const checkpointVersion = 1
 
-// checkpoint is what session.SweepReport.Checkpoint holds, as JSON: what the
+// checkpoint is what admin.SweepReport.Checkpoint holds, as JSON: what the
 // sweep was asked to do, and how far it is.
 type checkpoint struct {
 	Version int           `json:"version"`
@@ -34,7 +34,7 @@ type progress struct {
 	Done  bool   `json:"done,omitempty"`
 }
 
-// tally has the counters of a session.SweepReport.
+// tally has the counters of a admin.SweepReport.
 type tally struct {
 	Scanned    int64   `json:"scanned"`
 	Expired    int64   `json:"expired"`
@@ -61,8 +61,8 @@ func (t *tally) add(u tally) {
 	t.WriteUnits += u.WriteUnits
 }
 
-func (t *tally) report() session.SweepReport {
-	return session.SweepReport{
+func (t *tally) report() admin.SweepReport {
+	return admin.SweepReport{
 		Scanned: t.Scanned, Expired: t.Expired, Deleted: t.Deleted, Kept: t.Kept, Skipped: t.Skipped, Failed: t.Failed,
 		Foreign: t.Foreign, Retried: t.Retried, ReadUnits: t.ReadUnits, WriteUnits: t.WriteUnits,
 	}
@@ -154,7 +154,7 @@ func (c *checkpoint) check() error {
 
 // begin returns the checkpoint of a sweep that is to do what opts says, and
 // has done nothing yet or what opts.Resume says.
-func (b *Backend) begin(opts session.SweepOptions) (*checkpoint, error) {
+func (b *Backend) begin(opts admin.SweepOptions) (*checkpoint, error) {
 	now := b.now()
 	fresh := &checkpoint{
 		Version: checkpointVersion, Table: b.c.Table, Key: b.c.KeyAttribute,
@@ -191,7 +191,7 @@ func (c *checkpoint) continues(fresh *checkpoint, now time.Time) error {
 		return differs("SweepOptions.Foreign", c.Foreign, fresh.Foreign)
 	case c.DryRun != fresh.DryRun:
 		return differs("SweepOptions.DryRun", c.DryRun, fresh.DryRun)
-	case c.Grace != fresh.Grace && fresh.Grace != session.DefaultSweepGrace: // which may be there because none was given
+	case c.Grace != fresh.Grace && fresh.Grace != admin.DefaultSweepGrace: // which may be there because none was given
 		return differs("SweepOptions.Grace", c.Grace, fresh.Grace)
 	case time.Unix(c.Cutoff, 0).Add(c.Grace).After(now): // what is within its grace would go
 		return errors.New("dynamodb: the sweep to be resumed was begun in the future, by the clock of this machine")

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 func TestCheckpointFormat(t *testing.T) {
@@ -35,7 +35,7 @@ func TestResumeRefuses(t *testing.T) {
 	f := expiredItems(30)
 	b := newBackend(t, f, Config{})
 	ctx, cancel := context.WithCancel(t.Context())
-	r, err := b.Sweep(ctx, session.SweepOptions{
+	r, err := b.Sweep(ctx, admin.SweepOptions{
 		Grace: time.Minute, Segments: 2,
 		BeforeBatch: func(ctx context.Context, _ int) error { cancel(); return ctx.Err() },
 	})
@@ -63,35 +63,35 @@ func TestResumeRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		c     Config
-		opts  session.SweepOptions
+		opts  admin.SweepOptions
 		words string
 	}{
 		{name: "table", c: Config{Table: "other"}, words: `Config.Table sessions, and not with other`},
 		{name: "key", c: Config{KeyAttribute: "sid"}, words: "Config.KeyAttribute id, and not with sid"},
-		{name: "prefix", opts: session.SweepOptions{KeyPrefix: "secret"}, words: "another SweepOptions.KeyPrefix"},
-		{name: "foreign", opts: session.SweepOptions{Foreign: true}, words: "SweepOptions.Foreign false, and not with true"},
-		{name: "dry run", opts: session.SweepOptions{DryRun: true}, words: "SweepOptions.DryRun false, and not with true"},
-		{name: "grace", opts: session.SweepOptions{Grace: time.Hour}, words: "SweepOptions.Grace 1m0s, and not with 1h0m0s"},
-		{name: "future", opts: session.SweepOptions{Resume: edit("cutoff", time.Now().Add(time.Minute).Unix())}, words: "in the future"},
-		{name: "version", opts: session.SweepOptions{Resume: edit("version", 2)}, words: "version is 2, not 1"},
-		{name: "no version", opts: session.SweepOptions{Resume: edit("version", nil)}, words: "version is 0, not 1"},
-		{name: "unknown field", opts: session.SweepOptions{Resume: edit("more", 1)}, words: `unknown field "more"`},
-		{name: "cutoff", opts: session.SweepOptions{Resume: edit("cutoff", 1e15)}, words: "cutoff"},
-		{name: "no grace", opts: session.SweepOptions{Resume: edit("grace", nil)}, words: "grace"},
-		{name: "no segments", opts: session.SweepOptions{Resume: edit("segments", nil)}, words: "0 segments"},
-		{name: "segment", opts: session.SweepOptions{Resume: edit("segments", []progress{{After: "k", Done: true}})}, words: "segment 0"},
-		{name: "long key", opts: session.SweepOptions{Resume: edit("segments", []progress{{}, {After: strings.Repeat("k", 2049)}})}, words: "segment 1"},
-		{name: "done", opts: session.SweepOptions{Resume: edit("segments", []progress{{Done: true}, {Done: true}})}, words: "nothing is left to do"},
-		{name: "one done", opts: session.SweepOptions{Resume: edit("segments", []progress{{Done: true}})}, words: "nothing is left to do"},
-		{name: "within its grace", opts: session.SweepOptions{Resume: edit("cutoff", time.Now().Unix())}, words: "in the future"},
-		{name: "counter that ends", opts: session.SweepOptions{Resume: edit("tally", tally{Scanned: 1 << 62})}, words: "larger than any"},
-		{name: "units that end", opts: session.SweepOptions{Resume: edit("tally", tally{WriteUnits: 1.7e308})}, words: "larger than any"},
-		{name: "counter", opts: session.SweepOptions{Resume: edit("tally", tally{Kept: -1})}, words: "negative"},
-		{name: "units", opts: session.SweepOptions{Resume: edit("tally", tally{ReadUnits: -1})}, words: "negative"},
-		{name: "half", opts: session.SweepOptions{Resume: r.Checkpoint[:len(r.Checkpoint)-1]}, words: "not a checkpoint"},
-		{name: "twice", opts: session.SweepOptions{Resume: append(r.Checkpoint[:len(r.Checkpoint):len(r.Checkpoint)], r.Checkpoint...)}, words: "not a checkpoint"},
-		{name: "text", opts: session.SweepOptions{Resume: []byte("Resume me")}, words: "not a checkpoint"},
-		{name: "null", opts: session.SweepOptions{Resume: []byte("null")}, words: "version is 0"},
+		{name: "prefix", opts: admin.SweepOptions{KeyPrefix: "secret"}, words: "another SweepOptions.KeyPrefix"},
+		{name: "foreign", opts: admin.SweepOptions{Foreign: true}, words: "SweepOptions.Foreign false, and not with true"},
+		{name: "dry run", opts: admin.SweepOptions{DryRun: true}, words: "SweepOptions.DryRun false, and not with true"},
+		{name: "grace", opts: admin.SweepOptions{Grace: time.Hour}, words: "SweepOptions.Grace 1m0s, and not with 1h0m0s"},
+		{name: "future", opts: admin.SweepOptions{Resume: edit("cutoff", time.Now().Add(time.Minute).Unix())}, words: "in the future"},
+		{name: "version", opts: admin.SweepOptions{Resume: edit("version", 2)}, words: "version is 2, not 1"},
+		{name: "no version", opts: admin.SweepOptions{Resume: edit("version", nil)}, words: "version is 0, not 1"},
+		{name: "unknown field", opts: admin.SweepOptions{Resume: edit("more", 1)}, words: `unknown field "more"`},
+		{name: "cutoff", opts: admin.SweepOptions{Resume: edit("cutoff", 1e15)}, words: "cutoff"},
+		{name: "no grace", opts: admin.SweepOptions{Resume: edit("grace", nil)}, words: "grace"},
+		{name: "no segments", opts: admin.SweepOptions{Resume: edit("segments", nil)}, words: "0 segments"},
+		{name: "segment", opts: admin.SweepOptions{Resume: edit("segments", []progress{{After: "k", Done: true}})}, words: "segment 0"},
+		{name: "long key", opts: admin.SweepOptions{Resume: edit("segments", []progress{{}, {After: strings.Repeat("k", 2049)}})}, words: "segment 1"},
+		{name: "done", opts: admin.SweepOptions{Resume: edit("segments", []progress{{Done: true}, {Done: true}})}, words: "nothing is left to do"},
+		{name: "one done", opts: admin.SweepOptions{Resume: edit("segments", []progress{{Done: true}})}, words: "nothing is left to do"},
+		{name: "within its grace", opts: admin.SweepOptions{Resume: edit("cutoff", time.Now().Unix())}, words: "in the future"},
+		{name: "counter that ends", opts: admin.SweepOptions{Resume: edit("tally", tally{Scanned: 1 << 62})}, words: "larger than any"},
+		{name: "units that end", opts: admin.SweepOptions{Resume: edit("tally", tally{WriteUnits: 1.7e308})}, words: "larger than any"},
+		{name: "counter", opts: admin.SweepOptions{Resume: edit("tally", tally{Kept: -1})}, words: "negative"},
+		{name: "units", opts: admin.SweepOptions{Resume: edit("tally", tally{ReadUnits: -1})}, words: "negative"},
+		{name: "half", opts: admin.SweepOptions{Resume: r.Checkpoint[:len(r.Checkpoint)-1]}, words: "not a checkpoint"},
+		{name: "twice", opts: admin.SweepOptions{Resume: append(r.Checkpoint[:len(r.Checkpoint):len(r.Checkpoint)], r.Checkpoint...)}, words: "not a checkpoint"},
+		{name: "text", opts: admin.SweepOptions{Resume: []byte("Resume me")}, words: "not a checkpoint"},
+		{name: "null", opts: admin.SweepOptions{Resume: []byte("null")}, words: "version is 0"},
 	} {
 		if tt.opts.Resume == nil {
 			tt.opts.Resume = r.Checkpoint
@@ -105,12 +105,8 @@ func TestResumeRefuses(t *testing.T) {
 		t.Error("something was sent")
 	}
 
-	// Through a Manager, which fills in the defaults.
-	m, err := session.New(b, session.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err = m.Sweep(t.Context(), session.SweepOptions{Resume: r.Checkpoint})
+	// Through admin.Sweep, which fills in the defaults.
+	r, err = admin.Sweep(t.Context(), b, admin.SweepOptions{Resume: r.Checkpoint})
 	if err != nil || r.Checkpoint != nil || len(f.items) > 0 {
 		t.Errorf("%v, %+v", err, r)
 	}
@@ -119,7 +115,7 @@ func TestResumeRefuses(t *testing.T) {
 // Whatever is taken for a checkpoint can be written again, and means the same.
 func FuzzCheckpoint(f *testing.F) {
 	b := newBackend(f, newFake(), Config{})
-	fresh, err := b.begin(session.SweepOptions{Grace: time.Minute, Segments: 3, Foreign: true})
+	fresh, err := b.begin(admin.SweepOptions{Grace: time.Minute, Segments: 3, Foreign: true})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -142,7 +138,7 @@ func FuzzCheckpoint(f *testing.F) {
 			t.Fatalf("%+v became %+v: %v", c, again, err)
 		}
 		// One from the future must not decide what expires.
-		resumed, err := b.begin(session.SweepOptions{
+		resumed, err := b.begin(admin.SweepOptions{
 			Grace: c.Grace, KeyPrefix: c.Prefix, Foreign: c.Foreign, DryRun: c.DryRun, Resume: text,
 		})
 		if err != nil {

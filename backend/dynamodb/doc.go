@@ -65,7 +65,7 @@
 // before its request is sent. Choose it longer than the difference of the
 // clocks and the pauses of a process together, and so that a renewal, which
 // begins when a third has passed, survives an attempt that hangs for
-// AttemptTimeout: with the default of 2 s, the default of session.Lock, 5 s,
+// AttemptTimeout: with the default of 2 s, the default of session.LockConfig, 5 s,
 // survives one, and 10 s three.
 //
 // An Acquire that finds a lock is billed like a write of the item, so ask Load
@@ -153,10 +153,10 @@
 //	locking                     true is Mode Exclusive of the session.Manager.
 //	                            Not needed against lost updates: every Save is
 //	                            conditional
-//	max_lock_wait_time          MaxWait of session.Lock, same default 10 s
-//	min_lock_retry_microtime    MinRetry of session.Lock, same default 10 ms
-//	max_lock_retry_microtime    MaxRetry of session.Lock, same default 50 ms
-//	batch_config                session.SweepOptions, for a sweep; TTL needs none:
+//	max_lock_wait_time          MaxWait of session.LockConfig, same default 10 s
+//	min_lock_retry_microtime    MinRetry of session.LockConfig, same default 10 ms
+//	max_lock_retry_microtime    MaxRetry of session.LockConfig, same default 50 ms
+//	batch_config                admin.SweepOptions, for a sweep; TTL needs none:
 //	    batch_size              BatchSize, same default 25
 //	    pool_size               Workers
 //	    before                  BeforeBatch, which can delay and skip a batch

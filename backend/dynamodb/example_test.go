@@ -14,7 +14,9 @@ import (
 	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // loadConfig stands for config.LoadDefaultConfig of the SDK's package config,
@@ -158,7 +160,7 @@ func ExampleBackend_Sweep() {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		log.Fatal(err)
 	}
-	report, err := backend.Sweep(ctx, session.SweepOptions{
+	report, err := backend.Sweep(ctx, admin.SweepOptions{
 		ReadUnits:  100, // per second
 		WriteUnits: 50,
 		OnError: func(err error) error {
@@ -208,7 +210,7 @@ func ExampleConfig_onRequest() {
 		log.Fatal(err)
 	}
 	_, err = dynamodb.New(cfg, dynamodb.Config{
-		OnRequest: func(_ context.Context, r session.Request) {
+		OnRequest: func(_ context.Context, r observe.Request) {
 			log.Printf("%s #%d: %v, %.1f RCU, %.1f WCU, %v", r.Name, r.Attempt, r.Duration, r.ReadUnits, r.WriteUnits, r.Err)
 		},
 	})

@@ -68,7 +68,7 @@ type ListReport struct {
 
 const (
 	maxSegments = 1_000_000 // of DynamoDB
-	maxWorkers  = 10_000    // of session.SweepOptions
+	maxWorkers  = 10_000    // of admin.SweepOptions
 )
 
 func (o *ListOptions) complete() error {

@@ -13,16 +13,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // requests collects what OnRequest is told.
 type requests struct {
 	mu  sync.Mutex
-	all []session.Request
+	all []observe.Request
 	ctx []context.Context
 }
 
-func (r *requests) on(ctx context.Context, req session.Request) {
+func (r *requests) on(ctx context.Context, req observe.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all, r.ctx = append(r.all, req), append(r.ctx, ctx)

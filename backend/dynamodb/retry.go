@@ -18,7 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // operation is the name of a request, as in the API and in IAM.
@@ -134,8 +134,8 @@ func (b *Backend) attempt(ctx context.Context, op operation, n int, timeout time
 }
 
 // request is what Config.OnRequest is told.
-func (b *Backend) request(op operation, n int, took time.Duration, consumed *types.ConsumedCapacity, err error) session.Request {
-	r := session.Request{Name: string(op), Table: b.c.Table, Attempt: n, Duration: took, Err: err}
+func (b *Backend) request(op operation, n int, took time.Duration, consumed *types.ConsumedCapacity, err error) observe.Request {
+	r := observe.Request{Name: string(op), Table: b.c.Table, Attempt: n, Duration: took, Err: err}
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
 		r.Refused = true

@@ -12,13 +12,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
-var _ session.Sweeper = (*Backend)(nil)
+var _ admin.Sweeper = (*Backend)(nil)
 
 // Sweep deletes the sessions that have expired at least opts.Grace ago, as
-// [session.Sweeper] says. TTL does the same at no cost, days late; a sweep is
+// [admin.Sweeper] says. TTL does the same at no cost, days late; a sweep is
 // for a table without TTL, or when the room is needed now.
 //
 // It scans the table in parallel segments, and deletes what it finds by one
@@ -51,24 +51,24 @@ var _ session.Sweeper = (*Backend)(nil)
 // that time, and with the Segments that it was begun with. It reads again only
 // the pages that were not finished. Reads are eventually consistent: a session
 // that was stored a moment ago, already expired, may wait for the next sweep.
-func (b *Backend) Sweep(ctx context.Context, opts session.SweepOptions) (session.SweepReport, error) {
+func (b *Backend) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
 	opts, err := opts.Complete()
 	if err != nil {
-		return session.SweepReport{}, err
+		return admin.SweepReport{}, err
 	}
 	if !utf8.ValidString(opts.KeyPrefix) {
-		return session.SweepReport{}, errors.New("dynamodb: SweepOptions.KeyPrefix is not UTF-8")
+		return admin.SweepReport{}, errors.New("dynamodb: SweepOptions.KeyPrefix is not UTF-8")
 	}
 	client, err := b.scanClient()
 	if err != nil {
-		return session.SweepReport{}, err
+		return admin.SweepReport{}, err
 	}
 	from, err := b.begin(opts)
 	if err != nil {
-		return session.SweepReport{}, err
+		return admin.SweepReport{}, err
 	}
 	if err := b.ended(ctx, opScan); err != nil {
-		return session.SweepReport{}, err
+		return admin.SweepReport{}, err
 	}
 
 	s := &sweep{
@@ -99,7 +99,7 @@ func (b *Backend) Sweep(ctx context.Context, opts session.SweepOptions) (session
 // sweep is one that is going on.
 type sweep struct {
 	*job
-	opts    session.SweepOptions
+	opts    admin.SweepOptions
 	from    *checkpoint
 	began   time.Time
 	batches chan batch
@@ -332,7 +332,7 @@ func (s *sweep) work(batch batch) {
 	if s.opts.BeforeBatch != nil && !s.ended() {
 		err := s.opts.BeforeBatch(s.stop, len(batch.records))
 		switch {
-		case errors.Is(err, session.SkipBatch):
+		case errors.Is(err, admin.SkipBatch):
 			s.settle(batch.page, skipped, len(batch.records))
 			return
 		case err != nil:
@@ -468,7 +468,7 @@ func (s *sweep) counters() tally {
 	return t
 }
 
-func (s *sweep) report() session.SweepReport {
+func (s *sweep) report() admin.SweepReport {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.counters()

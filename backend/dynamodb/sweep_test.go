@@ -16,7 +16,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 func bytesOf(s string) types.AttributeValue { return &types.AttributeValueMemberB{Value: []byte(s)} }
@@ -37,7 +37,7 @@ func sweepable(now time.Time) (gone, foreign, stay map[string]item) {
 	}
 	gone = byKey(
 		own("a-expired", old),
-		own("a-expired at the cutoff", time.Unix(now.Add(-session.DefaultSweepGrace).Unix(), 0)),
+		own("a-expired at the cutoff", time.Unix(now.Add(-admin.DefaultSweepGrace).Unix(), 0)),
 		lockedTo(own("a-lock is over", old), now.Add(-time.Second)),
 		with(own("a-text", old), "data", text("data")),
 		with(own("a-more attributes", old), "tag", text("x")),
@@ -89,41 +89,41 @@ func TestSweepKinds(t *testing.T) {
 	gone, foreign, stay := sweepable(now)
 	for _, tt := range []struct {
 		name string
-		opts session.SweepOptions
+		opts admin.SweepOptions
 		left map[string]item
-		want session.SweepReport
+		want admin.SweepReport
 	}{
 		{
 			name: "default", left: merged(foreign, stay),
-			want: session.SweepReport{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
+			want: admin.SweepReport{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
 		},
 		{
-			name: "foreign too", opts: session.SweepOptions{Foreign: true}, left: stay,
-			want: session.SweepReport{Expired: 15, Deleted: 12, Kept: 3},
+			name: "foreign too", opts: admin.SweepOptions{Foreign: true}, left: stay,
+			want: admin.SweepReport{Expired: 15, Deleted: 12, Kept: 3},
 		},
 		{
-			name: "prefix", opts: session.SweepOptions{KeyPrefix: "b-"}, left: merged(prefixed(gone, "a-", true), foreign, stay),
-			want: session.SweepReport{Expired: 1, Deleted: 1, Foreign: 1},
+			name: "prefix", opts: admin.SweepOptions{KeyPrefix: "b-"}, left: merged(prefixed(gone, "a-", true), foreign, stay),
+			want: admin.SweepReport{Expired: 1, Deleted: 1, Foreign: 1},
 		},
 		{
-			name: "foreign prefix", opts: session.SweepOptions{KeyPrefix: "b-", Foreign: true},
+			name: "foreign prefix", opts: admin.SweepOptions{KeyPrefix: "b-", Foreign: true},
 			left: merged(prefixed(merged(gone, foreign), "a-", true), stay),
-			want: session.SweepReport{Expired: 2, Deleted: 2},
+			want: admin.SweepReport{Expired: 2, Deleted: 2},
 		},
 		{
-			name: "dry run", opts: session.SweepOptions{DryRun: true}, left: merged(gone, foreign, stay),
-			want: session.SweepReport{Expired: 8, Deleted: 8, Foreign: 7},
+			name: "dry run", opts: admin.SweepOptions{DryRun: true}, left: merged(gone, foreign, stay),
+			want: admin.SweepReport{Expired: 8, Deleted: 8, Foreign: 7},
 		},
 		{
-			name: "long grace", opts: session.SweepOptions{Grace: 2 * time.Hour}, left: merged(gone, foreign, stay),
+			name: "long grace", opts: admin.SweepOptions{Grace: 2 * time.Hour}, left: merged(gone, foreign, stay),
 		},
 		{
-			name: "one of each", opts: session.SweepOptions{Segments: 1, Workers: 1, BatchSize: 1}, left: merged(foreign, stay),
-			want: session.SweepReport{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
+			name: "one of each", opts: admin.SweepOptions{Segments: 1, Workers: 1, BatchSize: 1}, left: merged(foreign, stay),
+			want: admin.SweepReport{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
 		},
 		{
-			name: "many of each", opts: session.SweepOptions{Segments: 500, Workers: 100, BatchSize: 1000}, left: merged(foreign, stay),
-			want: session.SweepReport{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
+			name: "many of each", opts: admin.SweepOptions{Segments: 500, Workers: 100, BatchSize: 1000}, left: merged(foreign, stay),
+			want: admin.SweepReport{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -131,9 +131,9 @@ func TestSweepKinds(t *testing.T) {
 			f.items = merged(gone, foreign, stay)
 			b := newBackend(t, f, quick(Config{}))
 			b.now = func() time.Time { return now }
-			var last session.SweepReport
+			var last admin.SweepReport
 			calls := 0
-			tt.opts.OnProgress = func(r session.SweepReport) { last, calls = r, calls+1 }
+			tt.opts.OnProgress = func(r admin.SweepReport) { last, calls = r, calls+1 }
 			got, err := b.Sweep(t.Context(), tt.opts)
 			if err != nil {
 				t.Fatal(err)
@@ -172,7 +172,7 @@ func expiredItems(n int) *fake {
 	return f
 }
 
-func checkSum(t *testing.T, r session.SweepReport) {
+func checkSum(t *testing.T, r admin.SweepReport) {
 	t.Helper()
 	if r.Expired != r.Deleted+r.Kept+r.Skipped+r.Failed {
 		t.Errorf("the parts are not the whole in %+v", r)
@@ -186,7 +186,7 @@ func checkSum(t *testing.T, r session.SweepReport) {
 func TestSweepBefore1970(t *testing.T) {
 	f := newFake()
 	f.put(own("k", time.Unix(-1, 0)))
-	if r, err := newBackend(t, f, Config{}).Sweep(t.Context(), session.SweepOptions{}); err != nil || r.Deleted != 1 {
+	if r, err := newBackend(t, f, Config{}).Sweep(t.Context(), admin.SweepOptions{}); err != nil || r.Deleted != 1 {
 		t.Errorf("%v, %+v", err, r)
 	}
 }
@@ -196,7 +196,7 @@ func TestSweepRaces(t *testing.T) {
 	soon := time.Now().Add(time.Hour)
 	for _, tt := range []struct {
 		name  string
-		opts  session.SweepOptions
+		opts  admin.SweepOptions
 		it    item
 		after func(f *fake, it item)
 		kept  bool
@@ -206,19 +206,19 @@ func TestSweepRaces(t *testing.T) {
 		{name: "replaced by others", after: func(f *fake, _ item) { f.put(php("k", time.Unix(1, 0))) }, kept: true},
 		{name: "deleted", after: func(f *fake, _ item) { f.remove("k") }, kept: false},
 		{
-			name: "foreign renewed", opts: session.SweepOptions{Foreign: true}, it: php("k", time.Unix(1, 0)),
+			name: "foreign renewed", opts: admin.SweepOptions{Foreign: true}, it: php("k", time.Unix(1, 0)),
 			after: func(f *fake, it item) { f.put(with(it, "expires", number(soon.Unix()))) }, kept: true,
 		},
 		{
-			name: "foreign locked", opts: session.SweepOptions{Foreign: true}, it: php("k", time.Unix(1, 0)),
+			name: "foreign locked", opts: admin.SweepOptions{Foreign: true}, it: php("k", time.Unix(1, 0)),
 			after: func(f *fake, it item) { f.put(with(it, "lock", number(1))) }, kept: true,
 		},
 		{
-			name: "foreign is for ever", opts: session.SweepOptions{Foreign: true}, it: php("k", time.Unix(1, 0)),
+			name: "foreign is for ever", opts: admin.SweepOptions{Foreign: true}, it: php("k", time.Unix(1, 0)),
 			after: func(f *fake, it item) { f.put(with(it, "expires", number(0))) }, kept: true,
 		},
 		{
-			name: "foreign has become ours", opts: session.SweepOptions{Foreign: true}, it: php("k", time.Unix(1, 0)),
+			name: "foreign has become ours", opts: admin.SweepOptions{Foreign: true}, it: php("k", time.Unix(1, 0)),
 			after: func(f *fake, _ item) { f.put(own("k", time.Unix(1, 0))) }, kept: true,
 		},
 	} {
@@ -259,25 +259,25 @@ func TestSweepFaults(t *testing.T) {
 		rule    func(string) fault
 		onError bool // there is one, and it returns nil
 		err     error
-		want    session.SweepReport // the counters that can be known
+		want    admin.SweepReport // the counters that can be known
 	}{
-		{name: "none", want: session.SweepReport{Scanned: 300, Expired: 300, Deleted: 300}},
-		{name: "throttles", rule: every(3, "DeleteItem", fault{lost: errThrottle}), want: session.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: 149}},
-		{name: "throttled pages", rule: every(2, "Scan", fault{lost: errThrottle}), want: session.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
-		{name: "lost responses", rule: every(3, "DeleteItem", fault{after: errReset}), want: session.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
-		{name: "lost pages", rule: every(2, "Scan", fault{after: errReset}), want: session.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
-		{name: "server errors", rule: every(3, "DeleteItem", fault{lost: errInternal}), want: session.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
-		{name: "failures go on", rule: every(3, "DeleteItem", denied), onError: true, want: session.SweepReport{Scanned: 300, Expired: 300, Deleted: 200, Failed: 100}},
-		{name: "a failure ends it", rule: every(100, "DeleteItem", denied), err: denied.lost, want: session.SweepReport{Scanned: -1, Expired: -1, Deleted: -1}},
-		{name: "throttled for ever", rule: every(1, "DeleteItem", fault{lost: errThrottle}), err: errThrottle, want: session.SweepReport{Scanned: -1, Expired: -1, Retried: -1}},
-		{name: "pages fail", rule: every(5, "Scan", denied), err: denied.lost, want: session.SweepReport{Scanned: -1, Expired: -1, Deleted: -1}},
-		{name: "no page at all", rule: every(1, "Scan", denied), onError: true, want: session.SweepReport{}},
+		{name: "none", want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300}},
+		{name: "throttles", rule: every(3, "DeleteItem", fault{lost: errThrottle}), want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: 149}},
+		{name: "throttled pages", rule: every(2, "Scan", fault{lost: errThrottle}), want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
+		{name: "lost responses", rule: every(3, "DeleteItem", fault{after: errReset}), want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
+		{name: "lost pages", rule: every(2, "Scan", fault{after: errReset}), want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
+		{name: "server errors", rule: every(3, "DeleteItem", fault{lost: errInternal}), want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
+		{name: "failures go on", rule: every(3, "DeleteItem", denied), onError: true, want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 200, Failed: 100}},
+		{name: "a failure ends it", rule: every(100, "DeleteItem", denied), err: denied.lost, want: admin.SweepReport{Scanned: -1, Expired: -1, Deleted: -1}},
+		{name: "throttled for ever", rule: every(1, "DeleteItem", fault{lost: errThrottle}), err: errThrottle, want: admin.SweepReport{Scanned: -1, Expired: -1, Retried: -1}},
+		{name: "pages fail", rule: every(5, "Scan", denied), err: denied.lost, want: admin.SweepReport{Scanned: -1, Expired: -1, Deleted: -1}},
+		{name: "no page at all", rule: every(1, "Scan", denied), onError: true, want: admin.SweepReport{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := expiredItems(300)
 			f.rule = tt.rule
 			// One at a time, so that no retry is the nth request again.
-			opts := session.SweepOptions{Workers: 1, Segments: 1}
+			opts := admin.SweepOptions{Workers: 1, Segments: 1}
 			if tt.onError {
 				opts.Workers, opts.Segments = 4, 3
 			}
@@ -339,11 +339,11 @@ func TestSweepBeforeBatch(t *testing.T) {
 		name string
 		hook func(call int) error
 		err  error
-		want session.SweepReport
+		want admin.SweepReport
 	}{
-		{name: "nothing", hook: func(int) error { return nil }, want: session.SweepReport{Expired: 100, Deleted: 100}},
-		{name: "skips all", hook: func(int) error { return session.SkipBatch }, want: session.SweepReport{Expired: 100, Skipped: 100}},
-		{name: "skips all, in words", hook: func(int) error { return fmt.Errorf("busy: %w", session.SkipBatch) }, want: session.SweepReport{Expired: 100, Skipped: 100}},
+		{name: "nothing", hook: func(int) error { return nil }, want: admin.SweepReport{Expired: 100, Deleted: 100}},
+		{name: "skips all", hook: func(int) error { return admin.SkipBatch }, want: admin.SweepReport{Expired: 100, Skipped: 100}},
+		{name: "skips all, in words", hook: func(int) error { return fmt.Errorf("busy: %w", admin.SkipBatch) }, want: admin.SweepReport{Expired: 100, Skipped: 100}},
 		{name: "ends at once", hook: func(int) error { return errMine }, err: errMine},
 		{
 			name: "ends later", hook: func(call int) error {
@@ -358,7 +358,7 @@ func TestSweepBeforeBatch(t *testing.T) {
 			f := expiredItems(100)
 			var mu sync.Mutex
 			calls, records := 0, 0
-			r, err := newBackend(t, f, Config{}).Sweep(t.Context(), session.SweepOptions{
+			r, err := newBackend(t, f, Config{}).Sweep(t.Context(), admin.SweepOptions{
 				BatchSize: 4, Workers: 3, Segments: 2,
 				BeforeBatch: func(ctx context.Context, n int) error {
 					mu.Lock()
@@ -396,7 +396,7 @@ func TestSweepOnErrorEnds(t *testing.T) {
 		}
 		return fault{}
 	}
-	r, err := newBackend(t, f, quick(Config{})).Sweep(t.Context(), session.SweepOptions{OnError: func(error) error { return errMine }})
+	r, err := newBackend(t, f, quick(Config{})).Sweep(t.Context(), admin.SweepOptions{OnError: func(error) error { return errMine }})
 	if err != errMine || r.Deleted > 0 || r.Checkpoint == nil || len(f.items) != 100 {
 		t.Errorf("%v, %+v", err, r)
 	}
@@ -442,8 +442,8 @@ func TestSweepResume(t *testing.T) {
 			const n = 1000
 			f := expiredItems(n)
 			b := newBackend(t, f, quick(Config{}))
-			opts := session.SweepOptions{Workers: 4, Segments: 5, DryRun: tt.dryRun}
-			var r session.SweepReport
+			opts := admin.SweepOptions{Workers: 4, Segments: 5, DryRun: tt.dryRun}
+			var r admin.SweepReport
 			runs, scans := 0, 0
 			for runs == 0 || opts.Resume != nil {
 				if runs++; runs > 100 {
@@ -487,7 +487,7 @@ func TestSweepResume(t *testing.T) {
 
 func TestSweepRefuses(t *testing.T) {
 	f := expiredItems(1)
-	refuses := func(name string, b *Backend, opts session.SweepOptions, words string, is error) {
+	refuses := func(name string, b *Backend, opts admin.SweepOptions, words string, is error) {
 		t.Helper()
 		_, err := b.Sweep(t.Context(), opts)
 		if err == nil || !strings.Contains(err.Error(), words) || is != nil && !errors.Is(err, is) || f.count() > 0 {
@@ -495,14 +495,14 @@ func TestSweepRefuses(t *testing.T) {
 		}
 	}
 	b := newBackend(t, f, Config{})
-	refuses("no Scan", newBackend(t, struct{ Client }{f}, Config{}), session.SweepOptions{}, "ScanClient", errors.ErrUnsupported)
-	refuses("invalid", b, session.SweepOptions{Grace: -1}, "Grace", nil)
-	refuses("prefix", b, session.SweepOptions{KeyPrefix: "\xff"}, "KeyPrefix", nil)
-	refuses("empty Resume", b, session.SweepOptions{Resume: []byte{}}, "not a checkpoint", nil)
+	refuses("no Scan", newBackend(t, struct{ Client }{f}, Config{}), admin.SweepOptions{}, "ScanClient", errors.ErrUnsupported)
+	refuses("invalid", b, admin.SweepOptions{Grace: -1}, "Grace", nil)
+	refuses("prefix", b, admin.SweepOptions{KeyPrefix: "\xff"}, "KeyPrefix", nil)
+	refuses("empty Resume", b, admin.SweepOptions{Resume: []byte{}}, "not a checkpoint", nil)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := b.Sweep(ctx, session.SweepOptions{}); !errors.Is(err, context.Canceled) || f.count() > 0 {
+	if _, err := b.Sweep(ctx, admin.SweepOptions{}); !errors.Is(err, context.Canceled) || f.count() > 0 {
 		t.Errorf("cancelled before: %v", err)
 	}
 }
@@ -510,13 +510,13 @@ func TestSweepRefuses(t *testing.T) {
 // No answer without its price, if there is a budget.
 func TestSweepUnbilled(t *testing.T) {
 	for _, tt := range []struct {
-		opts    session.SweepOptions
+		opts    admin.SweepOptions
 		refused string // the operation whose answer is not good enough
 	}{
-		{session.SweepOptions{}, ""},
-		{session.SweepOptions{ReadUnits: math.Inf(1), WriteUnits: math.Inf(1)}, ""},
-		{session.SweepOptions{ReadUnits: 1e9}, "Scan"},
-		{session.SweepOptions{WriteUnits: 1e9}, "DeleteItem"},
+		{admin.SweepOptions{}, ""},
+		{admin.SweepOptions{ReadUnits: math.Inf(1), WriteUnits: math.Inf(1)}, ""},
+		{admin.SweepOptions{ReadUnits: 1e9}, "Scan"},
+		{admin.SweepOptions{WriteUnits: 1e9}, "DeleteItem"},
 	} {
 		f := expiredItems(10)
 		f.unbilled = true

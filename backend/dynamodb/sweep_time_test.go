@@ -16,7 +16,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // bills is a client that notes when what was billed, and takes some time to
@@ -111,7 +111,7 @@ func TestSweepBudget(t *testing.T) {
 				f.fail(tt.faults...)
 				c := &bills{fake: f, latency: tt.latency}
 				began := time.Now()
-				r, err := newBackend(t, c, Config{}).Sweep(t.Context(), session.SweepOptions{
+				r, err := newBackend(t, c, Config{}).Sweep(t.Context(), admin.SweepOptions{
 					ReadUnits: tt.reads, WriteUnits: tt.writes, DryRun: tt.dry,
 				})
 				if err != nil || int(r.Deleted) != tt.items {
@@ -160,7 +160,7 @@ func TestSweepBudgetOfRefusals(t *testing.T) {
 			f.put(lockedTo(with(it, "data", bytesOf(string(make([]byte, 2500)))), time.Now().Add(time.Hour*1000)))
 		}
 		began := time.Now()
-		r, err := newBackend(t, f, Config{}).Sweep(t.Context(), session.SweepOptions{WriteUnits: 100})
+		r, err := newBackend(t, f, Config{}).Sweep(t.Context(), admin.SweepOptions{WriteUnits: 100})
 		if err != nil || r.Kept != 1000 || r.WriteUnits != 0 {
 			t.Fatalf("%v, %+v", err, r)
 		}
@@ -190,15 +190,15 @@ func TestSweepEnds(t *testing.T) {
 	throttled := func(string) fault { return fault{lost: errThrottle} }
 	for _, tt := range []struct {
 		name string
-		opts session.SweepOptions
+		opts admin.SweepOptions
 		rule func(string) fault
 	}{
-		{name: "waiting for read units", opts: session.SweepOptions{ReadUnits: 1e-9}},
-		{name: "waiting for write units", opts: session.SweepOptions{WriteUnits: 1e-300}},
+		{name: "waiting for read units", opts: admin.SweepOptions{ReadUnits: 1e-9}},
+		{name: "waiting for write units", opts: admin.SweepOptions{WriteUnits: 1e-300}},
 		{name: "in the back-off", rule: throttled},
 		{name: "in a request", rule: func(string) fault { return fault{hang: true} }},
 		{name: "in a deletion", rule: func(op string) fault { return fault{hang: op == "DeleteItem"} }},
-		{name: "in BeforeBatch", opts: session.SweepOptions{BeforeBatch: func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() }}},
+		{name: "in BeforeBatch", opts: admin.SweepOptions{BeforeBatch: func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() }}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -230,7 +230,7 @@ func TestSweepPatience(t *testing.T) {
 			return fault{}
 		}
 		var problem error
-		r, err := newBackend(t, f, Config{}).Sweep(t.Context(), session.SweepOptions{OnError: func(err error) error { problem = err; return nil }})
+		r, err := newBackend(t, f, Config{}).Sweep(t.Context(), admin.SweepOptions{OnError: func(err error) error { problem = err; return nil }})
 		if err != nil || !errors.Is(problem, errThrottle) || r.Failed != 1 || r.Retried != 9 {
 			t.Errorf("%v, %v, %+v", err, problem, r)
 		}
@@ -243,7 +243,7 @@ func TestSweepHooksDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := expiredItems(1000)
 		began := time.Now()
-		r, err := newBackend(t, f, Config{}).Sweep(t.Context(), session.SweepOptions{
+		r, err := newBackend(t, f, Config{}).Sweep(t.Context(), admin.SweepOptions{
 			Workers: 4, Segments: 2, BatchSize: 10,
 			BeforeBatch: func(context.Context, int) error {
 				f.mu.Lock()
@@ -270,14 +270,14 @@ func TestSweepHooksDelay(t *testing.T) {
 func TestSweepProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := expiredItems(100)
-		var reports []session.SweepReport
-		r, err := newBackend(t, f, Config{}).Sweep(t.Context(), session.SweepOptions{
-			WriteUnits: 10, OnProgress: func(r session.SweepReport) { reports = append(reports, r) },
+		var reports []admin.SweepReport
+		r, err := newBackend(t, f, Config{}).Sweep(t.Context(), admin.SweepOptions{
+			WriteUnits: 10, OnProgress: func(r admin.SweepReport) { reports = append(reports, r) },
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var last session.SweepReport
+		var last admin.SweepReport
 		for i, p := range reports {
 			if p.Elapsed-last.Elapsed > time.Second || p.Deleted < last.Deleted || p.ReadUnits < last.ReadUnits {
 				t.Errorf("%+v after %+v", p, last)
@@ -336,7 +336,7 @@ func TestSweepEndsWithoutOnError(t *testing.T) {
 					}
 					return fault{lost: errThrottle, then: end}
 				}
-				opts := session.SweepOptions{OnError: func(err error) error { t.Errorf("OnError is asked about %v", err); return nil }}
+				opts := admin.SweepOptions{OnError: func(err error) error { t.Errorf("OnError is asked about %v", err); return nil }}
 				b := newBackend(t, f, Config{BackoffBase: time.Hour, MaxBackoff: time.Hour})
 				r, err := b.Sweep(ctx, opts)
 				if !errors.Is(err, tt.err) || r.Failed != 0 || r.Checkpoint == nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-var _ session.Leaser = (*Backend)(nil)
+var _ session.LockingBackend = (*Backend)(nil)
 
 // lease is a lock of a record. The zero lease is none.
 type lease struct {
@@ -43,7 +43,7 @@ func (b *Backend) isHolder(v session.Version, e *entry, l lease) bool {
 	return l.token != 0 && v == b.holder(e, l)
 }
 
-// Acquire implements [session.Leaser].
+// Acquire implements [session.LockingBackend].
 func (b *Backend) Acquire(ctx context.Context, key string, ttl time.Duration) (session.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return session.Record{}, err
@@ -73,7 +73,7 @@ func (b *Backend) Acquire(ctx context.Context, key string, ttl time.Duration) (s
 	return rec, nil
 }
 
-// Extend implements [session.Leaser].
+// Extend implements [session.LockingBackend].
 func (b *Backend) Extend(ctx context.Context, key string, v session.Version, ttl time.Duration) error {
 	if ttl <= 0 {
 		return errTTL
@@ -88,7 +88,7 @@ func (b *Backend) Extend(ctx context.Context, key string, v session.Version, ttl
 	})
 }
 
-// Release implements [session.Leaser].
+// Release implements [session.LockingBackend].
 func (b *Backend) Release(ctx context.Context, key string, v session.Version, expires time.Time) error {
 	return b.held(ctx, key, v, func(s *shard, e *entry, _ lease, _ int64) error {
 		delete(s.leases, e.key)

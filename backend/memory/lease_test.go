@@ -13,7 +13,7 @@ import (
 	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
-var _ session.Leaser = (*memory.Backend)(nil)
+var _ session.LockingBackend = (*memory.Backend)(nil)
 
 func acquire(t testing.TB, b *memory.Backend, key string, ttl time.Duration) session.Record {
 	t.Helper()

@@ -7,16 +7,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
-var _ session.Sweeper = (*Backend)(nil)
+var _ admin.Sweeper = (*Backend)(nil)
 
 // sweepHold is how many records are looked at, or deleted, while a shard is
 // locked: tens of microseconds, which is what a sweep may delay a request.
 const sweepHold = 512
 
-// Sweep implements [session.Sweeper]. It looks at every record, a few hundred
+// Sweep implements [admin.Sweeper]. It looks at every record, a few hundred
 // at a time, in the caller's goroutine; requests go on meanwhile. Each write
 // reclaims a few expired records anyway: a sweep is for when writes are few,
 // and for code that is to behave alike with every backend.
@@ -24,16 +24,16 @@ const sweepHold = 512
 // ReadUnits, WriteUnits and Resume are refused; Workers and Segments mean
 // nothing. Nothing can fail, so OnError is not called, and nothing here is
 // foreign. A record that has expired under a live lock counts as Kept.
-func (b *Backend) Sweep(ctx context.Context, opts session.SweepOptions) (session.SweepReport, error) {
+func (b *Backend) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
 	opts, err := opts.Complete()
 	if err != nil {
-		return session.SweepReport{}, err
+		return admin.SweepReport{}, err
 	}
 	switch {
 	case opts.ReadUnits != 0 || opts.WriteUnits != 0:
-		return session.SweepReport{}, fmt.Errorf("memory: Sweep: there are no ReadUnits and WriteUnits here: %w", errors.ErrUnsupported)
+		return admin.SweepReport{}, fmt.Errorf("memory: Sweep: there are no ReadUnits and WriteUnits here: %w", errors.ErrUnsupported)
 	case len(opts.Resume) > 0:
-		return session.SweepReport{}, fmt.Errorf("memory: Sweep: there is nothing to resume: %w", errors.ErrUnsupported)
+		return admin.SweepReport{}, fmt.Errorf("memory: Sweep: there is nothing to resume: %w", errors.ErrUnsupported)
 	}
 	now := time.Now()
 	w := &sweep{b: b, opts: opts, begun: now, told: now, until: now.Add(-opts.Grace).UnixMilli()}
@@ -48,8 +48,8 @@ func (b *Backend) Sweep(ctx context.Context, opts session.SweepOptions) (session
 // sweep is one call of Sweep.
 type sweep struct {
 	b      *Backend
-	opts   session.SweepOptions
-	report session.SweepReport
+	opts   admin.SweepOptions
+	report admin.SweepReport
 	begun  time.Time
 	told   time.Time // when OnProgress was called last
 	until  int64     // Unix milliseconds: what has expired later is left alone
@@ -130,7 +130,7 @@ func (w *sweep) flush(ctx context.Context) error {
 	}
 	if before := w.opts.BeforeBatch; before != nil {
 		switch err := before(ctx, len(batch)); {
-		case errors.Is(err, session.SkipBatch):
+		case errors.Is(err, admin.SkipBatch):
 			w.report.Skipped += int64(len(batch))
 			return nil
 		case err != nil:

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
@@ -28,36 +28,36 @@ func TestSweep(t *testing.T) {
 	stop := errors.New("stop")
 	for _, tt := range []struct {
 		name string
-		opts session.SweepOptions
-		want session.SweepReport
+		opts admin.SweepOptions
+		want admin.SweepReport
 		left int
 		err  error
 	}{
 		{
 			name: "all",
-			want: session.SweepReport{Scanned: 2*n + 2, Expired: n + 1, Deleted: n, Kept: 1}, left: n + 2,
+			want: admin.SweepReport{Scanned: 2*n + 2, Expired: n + 1, Deleted: n, Kept: 1}, left: n + 2,
 		},
 		{
-			name: "prefix", opts: session.SweepOptions{KeyPrefix: "old1"},
-			want: session.SweepReport{Scanned: 1111, Expired: 1111, Deleted: 1111}, left: 2*n + 2 - 1111,
+			name: "prefix", opts: admin.SweepOptions{KeyPrefix: "old1"},
+			want: admin.SweepReport{Scanned: 1111, Expired: 1111, Deleted: 1111}, left: 2*n + 2 - 1111,
 		},
 		{
-			name: "dry run", opts: session.SweepOptions{DryRun: true},
-			want: session.SweepReport{Scanned: 2*n + 2, Expired: n + 1, Deleted: n, Kept: 1}, left: 2*n + 2,
+			name: "dry run", opts: admin.SweepOptions{DryRun: true},
+			want: admin.SweepReport{Scanned: 2*n + 2, Expired: n + 1, Deleted: n, Kept: 1}, left: 2*n + 2,
 		},
 		{
-			name: "not long enough ago", opts: session.SweepOptions{Grace: time.Hour + time.Second},
-			want: session.SweepReport{Scanned: 2*n + 2}, left: 2*n + 2,
+			name: "not long enough ago", opts: admin.SweepOptions{Grace: time.Hour + time.Second},
+			want: admin.SweepReport{Scanned: 2*n + 2}, left: 2*n + 2,
 		},
 		{
-			name: "skip", opts: session.SweepOptions{
+			name: "skip", opts: admin.SweepOptions{
 				BatchSize:   1000,
-				BeforeBatch: func(context.Context, int) error { return fmt.Errorf("not now: %w", session.SkipBatch) },
+				BeforeBatch: func(context.Context, int) error { return fmt.Errorf("not now: %w", admin.SkipBatch) },
 			},
-			want: session.SweepReport{Scanned: 2*n + 2, Expired: n + 1, Skipped: n, Kept: 1}, left: 2*n + 2,
+			want: admin.SweepReport{Scanned: 2*n + 2, Expired: n + 1, Skipped: n, Kept: 1}, left: 2*n + 2,
 		},
 		{
-			name: "stop", opts: session.SweepOptions{
+			name: "stop", opts: admin.SweepOptions{
 				KeyPrefix: "old", BatchSize: n / 2, BeforeBatch: func() func(context.Context, int) error {
 					calls := 0
 					return func(context.Context, int) error {
@@ -68,16 +68,16 @@ func TestSweep(t *testing.T) {
 					}
 				}(),
 			},
-			want: session.SweepReport{Scanned: n, Expired: n, Deleted: n / 2}, left: n/2 + n + 2, err: stop,
+			want: admin.SweepReport{Scanned: n, Expired: n, Deleted: n / 2}, left: n/2 + n + 2, err: stop,
 		},
 		{
-			name: "budget for reading", opts: session.SweepOptions{ReadUnits: 1}, left: 2*n + 2, err: errors.ErrUnsupported,
+			name: "budget for reading", opts: admin.SweepOptions{ReadUnits: 1}, left: 2*n + 2, err: errors.ErrUnsupported,
 		},
 		{
-			name: "budget for writing", opts: session.SweepOptions{WriteUnits: 1}, left: 2*n + 2, err: errors.ErrUnsupported,
+			name: "budget for writing", opts: admin.SweepOptions{WriteUnits: 1}, left: 2*n + 2, err: errors.ErrUnsupported,
 		},
 		{
-			name: "resume", opts: session.SweepOptions{Resume: []byte{1}}, left: 2*n + 2, err: errors.ErrUnsupported,
+			name: "resume", opts: admin.SweepOptions{Resume: []byte{1}}, left: 2*n + 2, err: errors.ErrUnsupported,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,8 +90,8 @@ func TestSweep(t *testing.T) {
 				save(t, &b, "lock over", record("x", 2*time.Hour))
 				acquire(t, &b, "lock over", time.Minute)
 				time.Sleep(time.Hour + time.Minute)
-				var told session.SweepReport
-				tt.opts.OnProgress = func(r session.SweepReport) { told = r }
+				var told admin.SweepReport
+				tt.opts.OnProgress = func(r admin.SweepReport) { told = r }
 				report, err := b.Sweep(context.Background(), tt.opts)
 				if !errors.Is(err, tt.err) || tt.err == nil && err != nil {
 					t.Errorf("got error %v, want %v", err, tt.err)
@@ -119,7 +119,7 @@ func TestSweepLooksAgain(t *testing.T) {
 			save(t, &b, key, record("old", time.Minute))
 		}
 		time.Sleep(time.Hour)
-		report, err := b.Sweep(ctx, session.SweepOptions{BeforeBatch: func(_ context.Context, n int) error {
+		report, err := b.Sweep(ctx, admin.SweepOptions{BeforeBatch: func(_ context.Context, n int) error {
 			save(t, &b, "renewed", record("new", time.Hour)) // no shard is locked
 			return b.Delete(ctx, "deleted")
 		}})
@@ -142,11 +142,11 @@ func TestSweepProgress(t *testing.T) {
 		var b memory.Backend
 		fill(t, &b, "old", 100, time.Minute)
 		time.Sleep(time.Hour)
-		var told []session.SweepReport
-		report, err := b.Sweep(context.Background(), session.SweepOptions{
+		var told []admin.SweepReport
+		report, err := b.Sweep(context.Background(), admin.SweepOptions{
 			BatchSize:   10,
 			BeforeBatch: func(context.Context, int) error { time.Sleep(time.Second); return nil },
-			OnProgress:  func(r session.SweepReport) { told = append(told, r) },
+			OnProgress:  func(r admin.SweepReport) { told = append(told, r) },
 		})
 		if err != nil || report.Deleted != 100 || report.Elapsed != 10*time.Second {
 			t.Errorf("%v, %+v", err, report)
@@ -174,7 +174,7 @@ func TestSweepAmongWrites(t *testing.T) {
 	}
 	fill(t, &b, "live", 5000, time.Hour)
 	for range 20 {
-		if _, err := b.Sweep(ctx, session.SweepOptions{Grace: 1, BatchSize: 7}); err != nil {
+		if _, err := b.Sweep(ctx, admin.SweepOptions{Grace: 1, BatchSize: 7}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -191,7 +191,7 @@ func BenchmarkSweepMillion(b *testing.B) {
 	var backend memory.Backend
 	fill(b, &backend, "", 1_000_000, time.Hour)
 	for b.Loop() {
-		if _, err := backend.Sweep(context.Background(), session.SweepOptions{}); err != nil {
+		if _, err := backend.Sweep(context.Background(), admin.SweepOptions{}); err != nil {
 			b.Fatal(err)
 		}
 	}

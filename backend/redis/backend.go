@@ -44,7 +44,7 @@ type Backend struct {
 	hmget  bool // the client asks the master, also for what only reads
 }
 
-var _ session.Leaser = (*Backend)(nil)
+var _ session.LockingBackend = (*Backend)(nil)
 
 // New returns a Backend that uses client, typically a [*redis.Client], also
 // one made by redis.NewFailoverClient, or a [*redis.ClusterClient]. It sends

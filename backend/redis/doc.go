@@ -48,7 +48,7 @@
 //
 // # Sweeping
 //
-// There is nothing to sweep, so Backend is no [session.Sweeper]: every session
+// There is nothing to sweep, so Backend is no [admin.Sweeper]: every session
 // has a time to live, and Redis removes it soon after the minute, whether
 // anybody asks for it or not. One that stays was made to, with PERSIST, or was
 // not written by this package: [Backend.List] shows these, with an Expires long

@@ -49,7 +49,7 @@ func mustSave(t *testing.T, b session.Backend, key, data string, v session.Versi
 	return v
 }
 
-func mustAcquire(t *testing.T, b session.Leaser, key string, ttl time.Duration) session.Record {
+func mustAcquire(t *testing.T, b session.LockingBackend, key string, ttl time.Duration) session.Record {
 	t.Helper()
 	rec, err := b.Acquire(t.Context(), key, ttl)
 	if err != nil {

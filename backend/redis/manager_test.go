@@ -74,7 +74,7 @@ func newManager(t *testing.T, b session.Backend) *session.Manager {
 	t.Helper()
 	m, err := session.New(b, session.Config{
 		Mode: session.Exclusive,
-		Lock: session.Lock{MinRetry: 2 * time.Millisecond, MaxRetry: 10 * time.Millisecond},
+		Lock: session.LockConfig{MinRetry: 2 * time.Millisecond, MaxRetry: 10 * time.Millisecond},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/cmd/sessionctl/cost"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 type benchFlags struct {
@@ -201,7 +202,7 @@ func (b *bench) key(token string) string {
 }
 
 // request counts what is asked of DynamoDB.
-func (b *bench) request(_ context.Context, r session.Request) {
+func (b *bench) request(_ context.Context, r observe.Request) {
 	if !b.measuring.Load() {
 		return
 	}
@@ -220,18 +221,18 @@ func (b *bench) request(_ context.Context, r session.Request) {
 	}
 }
 
-// Call and Event make it a session.Observer.
-func (b *bench) Call(ctx context.Context, _ session.Op) (context.Context, func(error)) {
+// Call and Event make it a observe.Observer.
+func (b *bench) Call(ctx context.Context, _ observe.Op) (context.Context, func(error)) {
 	return ctx, nil
 }
 
 // Event counts conflicts and waits.
-func (b *bench) Event(_ context.Context, e session.Event) {
+func (b *bench) Event(_ context.Context, e observe.Event) {
 	switch {
 	case !b.measuring.Load():
-	case e.Kind == session.Merged:
+	case e.Kind == observe.EventMerged:
 		b.conflicts.Add(int64(e.N))
-	case e.Kind == session.LockAcquired && e.Wait > 10*time.Millisecond:
+	case e.Kind == observe.EventLockAcquired && e.Wait > 10*time.Millisecond:
 		b.waits.Add(1)
 	}
 }

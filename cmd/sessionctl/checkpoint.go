@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // checkpoint is the file of --resume. It belongs to one table.
@@ -83,7 +83,7 @@ func tryFolder(path string) error {
 }
 
 // save replaces the file, so that there is always a whole one.
-func (c *checkpoint) save(r session.SweepReport) error {
+func (c *checkpoint) save(r admin.SweepReport) error {
 	c.Saved = time.Now()
 	if c.path == "" || r.Checkpoint == nil {
 		return nil

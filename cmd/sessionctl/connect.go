@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 	"github.com/seed-a7bee19b/session/backend/redis"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // globals are the flags of all commands.
@@ -39,7 +39,7 @@ type globals struct {
 
 	// observe, if a command sets it before open, is told of every request to
 	// DynamoDB.
-	observe func(context.Context, session.Request)
+	observe func(context.Context, observe.Request)
 
 	groups []flagGroup
 }

@@ -16,14 +16,14 @@ import (
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // dynamoDB examines a table. It ends early where the rest means nothing. Its
 // error is that of wrong usage.
 func (d *doctor) dynamoDB(ctx context.Context) error {
-	d.observe = func(_ context.Context, r session.Request) {
+	d.observe = func(_ context.Context, r observe.Request) {
 		d.result.Requests++
 	}
 	s, err := d.openDynamoDB(ctx)

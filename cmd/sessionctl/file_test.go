@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // oddFiles are what is no file of its own, by what is said of it.
@@ -138,7 +138,7 @@ func TestResumeReplaced(t *testing.T) {
 	if err := os.Symlink(target, path); err != nil {
 		t.Skip("the file system has no symbolic links:", err)
 	}
-	if err := c.save(session.SweepReport{Checkpoint: []byte("here")}); err == nil {
+	if err := c.save(admin.SweepReport{Checkpoint: []byte("here")}); err == nil {
 		t.Error("it wrote to a link")
 	}
 	if _, err := os.Lstat(target); err == nil {

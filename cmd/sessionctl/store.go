@@ -10,7 +10,7 @@ import (
 
 // store is what the commands need of a backend.
 type store interface {
-	session.Leaser
+	session.LockingBackend
 
 	// String says where the sessions are, as in `table "sessions" in eu-west-1`.
 	String() string

@@ -14,13 +14,13 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 )
 
 // sweepFlags are what the options of a sweep do not have.
 type sweepFlags struct {
-	session.SweepOptions
+	admin.SweepOptions
 	resume     string
 	batchDelay time.Duration
 	maxErrors  int
@@ -75,12 +75,12 @@ It needs the permissions of "sessionctl iam sweeper".`,
 	numberVar(fs, &f.ReadUnits, "read-units", 0, "read `units` per second to use at most (default: no limit)")
 	numberVar(fs, &f.WriteUnits, "write-units", 0, "write `units` per second to use at most (default: no limit)")
 	fs.StringVar(&f.resume, "resume", "", "note in `FILE` how far it is, and go on from there")
-	fs.DurationVar(&f.Grace, "grace", session.DefaultSweepGrace, "how `long` ago a session must have expired")
+	fs.DurationVar(&f.Grace, "grace", admin.DefaultSweepGrace, "how `long` ago a session must have expired")
 	fs.StringVar(&f.KeyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
 	fs.BoolVar(&f.Foreign, "foreign", false, "also what expired and the session package did not write,\nas the sessions of the PHP session handler")
-	fs.IntVar(&f.Segments, "segments", session.DefaultSweepSegments, "into how many `parts` to divide the table for reading")
-	fs.IntVar(&f.Workers, "workers", session.DefaultSweepWorkers, "how many `requests` at once")
-	fs.IntVar(&f.BatchSize, "batch-size", session.DefaultSweepBatchSize, "how many `sessions` make a batch")
+	fs.IntVar(&f.Segments, "segments", admin.DefaultSweepSegments, "into how many `parts` to divide the table for reading")
+	fs.IntVar(&f.Workers, "workers", admin.DefaultSweepWorkers, "how many `requests` at once")
+	fs.IntVar(&f.BatchSize, "batch-size", admin.DefaultSweepBatchSize, "how many `sessions` make a batch")
 	fs.DurationVar(&f.batchDelay, "batch-delay", 0, "`wait` before each batch is deleted")
 	fs.IntVar(&f.maxErrors, "max-errors", 0, "pass over up to `N` errors, each of which leaves a session or a page of them\nto the next sweep")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing if all goes well")
@@ -123,7 +123,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	if err != nil {
 		return err
 	}
-	sweeper, ok := any(s.Backend).(session.Sweeper)
+	sweeper, ok := any(s.Backend).(admin.Sweeper)
 	if !ok {
 		return errors.New("this backend cannot sweep")
 	}
@@ -150,9 +150,9 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 		first   error
 		meter   = a.newSweepMeter(s, table, f, point)
 		saveErr error
-		save    = func(r session.SweepReport) { saveErr = point.save(r) } // only the last one matters
+		save    = func(r admin.SweepReport) { saveErr = point.save(r) } // only the last one matters
 	)
-	opts.OnProgress = func(r session.SweepReport) {
+	opts.OnProgress = func(r admin.SweepReport) {
 		if time.Since(point.Saved) >= time.Second {
 			save(r)
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // sweepMeter shows how far a sweep is: a bar on a terminal, and lines
@@ -22,8 +22,8 @@ type sweepMeter struct {
 
 	resumed      bool // and nothing was told yet
 	begun, shown time.Time
-	last         session.SweepReport // what was shown
-	read, write  float64             // units per second, of late
+	last         admin.SweepReport // what was shown
+	read, write  float64           // units per second, of late
 }
 
 const lineEvery = 5 * time.Second
@@ -61,7 +61,7 @@ func aboutHow(total int64) string {
 	return fmt.Sprintf(", about %s items", count(total))
 }
 
-func (m *sweepMeter) show(r session.SweepReport) {
+func (m *sweepMeter) show(r admin.SweepReport) {
 	if m.quiet {
 		return
 	}

@@ -9,20 +9,20 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // cost counts the store calls of one request. It travels in the request's
 // context, where the observer finds it.
 type cost struct {
 	mu    sync.Mutex // a request may use its session from several goroutines
-	calls map[session.Op]int
+	calls map[observe.Op]int
 }
 
 type costKey struct{}
 
 func withCost(ctx context.Context) (context.Context, *cost) {
-	c := &cost{calls: make(map[session.Op]int)}
+	c := &cost{calls: make(map[observe.Op]int)}
 	return context.WithValue(ctx, costKey{}, c), c
 }
 
@@ -44,11 +44,11 @@ func (c *cost) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// observer is a session.Observer that keeps the accounts of every request,
+// observer is a observe.Observer that keeps the accounts of every request,
 // and logs what a handler does not get to know.
 type observer struct{ log *slog.Logger }
 
-func (observer) Call(ctx context.Context, op session.Op) (context.Context, func(error)) {
+func (observer) Call(ctx context.Context, op observe.Op) (context.Context, func(error)) {
 	if c, ok := ctx.Value(costKey{}).(*cost); ok {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -57,9 +57,9 @@ func (observer) Call(ctx context.Context, op session.Op) (context.Context, func(
 	return ctx, nil
 }
 
-func (o observer) Event(ctx context.Context, e session.Event) {
+func (o observer) Event(ctx context.Context, e observe.Event) {
 	switch e.Kind {
-	case session.TouchFailed, session.LateFailed:
+	case observe.EventTouchFailed, observe.EventLateFailed:
 		o.log.WarnContext(ctx, "session", "event", e.Kind, "err", e.Err)
 	default:
 		o.log.DebugContext(ctx, "session", "event", e.Kind, "err", e.Err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/observe"
 	sessionotel "github.com/seed-a7bee19b/session/observe/otel"
 )
 
@@ -40,14 +41,14 @@ func exported(t *testing.T) map[string][]string {
 	check(t, err)
 	check(t, m.Close(ctx, x))
 	// What such a backend and a good day do not bring.
-	for k := session.EventKind(1); !strings.HasPrefix(k.String(), "EventKind("); k++ {
-		o.Event(ctx, session.Event{Kind: k, Err: errStore})
+	for k := observe.EventKind(1); !strings.HasPrefix(k.String(), "EventKind("); k++ {
+		o.Event(ctx, observe.Event{Kind: k, Err: errStore})
 	}
-	for op := session.OpLoad; !strings.HasPrefix(op.String(), "Op("); op++ {
+	for op := observe.OpLoad; !strings.HasPrefix(op.String(), "Op("); op++ {
 		_, done := o.Call(ctx, op)
 		done(errStore)
 	}
-	o.Request(ctx, session.Request{Name: "UpdateItem", Table: "sessions", Attempt: 2, ReadUnits: 1, WriteUnits: 1, Err: errStore})
+	o.Request(ctx, observe.Request{Name: "UpdateItem", Table: "sessions", Attempt: 2, ReadUnits: 1, WriteUnits: 1, Err: errStore})
 
 	families, err := registry.Gather()
 	check(t, err)

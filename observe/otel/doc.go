@@ -13,7 +13,7 @@
 // # Spans
 //
 // A call of the store is a span of kind INTERNAL, called "session.Load",
-// "session.Save" and so on after the [session.Op]. The backend gets its
+// "session.Save" and so on after the [observe.Op]. The backend gets its
 // context, so what the AWS SDK or the Redis client traces goes under it. Its
 // attribute session.outcome is as with the metrics. Only "error" makes it a
 // failed span, with error.type and the text of the error, which has no key.

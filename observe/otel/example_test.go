@@ -14,7 +14,9 @@ import (
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/observe"
 	sessionotel "github.com/seed-a7bee19b/session/observe/otel"
+	sessionslog "github.com/seed-a7bee19b/session/observe/slog"
 )
 
 // loadConfig stands for config.LoadDefaultConfig of the AWS SDK.
@@ -84,11 +86,11 @@ func ExampleNew_withLog() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	logs, err := session.NewLogObserver(slog.Default(), session.LogConfig{})
+	logs, err := sessionslog.New(slog.Default(), sessionslog.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	manager, err := session.New(&memory.Backend{}, session.Config{Observer: session.Observers{traces, logs}})
+	manager, err := session.New(&memory.Backend{}, session.Config{Observer: observe.Observers{traces, logs}})
 	if err != nil {
 		log.Fatal(err)
 	}

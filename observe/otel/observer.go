@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 // ScopeName is the name of the instrumentation scope.
@@ -48,7 +49,7 @@ type Config struct {
 	Active func(context.Context) (int64, error)
 }
 
-// Observer is a [session.Observer] for OpenTelemetry. Make it with [New].
+// Observer is a [observe.Observer] for OpenTelemetry. Make it with [New].
 type Observer struct {
 	tracer     trace.Tracer
 	attributes []attribute.KeyValue
@@ -72,7 +73,7 @@ type instruments struct {
 	commitFailures  metric.Int64Counter
 
 	// events has the counters of the events that need no more than one.
-	events map[session.EventKind]counter
+	events map[observe.EventKind]counter
 	// waits are the ordinary outcomes of waiting for a lock.
 	waits [failed][]metric.RecordOption
 	// fixed has the attributes of the Config.
@@ -87,14 +88,14 @@ type counter struct {
 
 // operations are the calls whose spans and attributes are made in advance. One
 // of a later version of session works too, and costs a bit more.
-var operations = [...]session.Op{
-	session.OpLoad, session.OpSave, session.OpTouch, session.OpDelete,
-	session.OpAcquire, session.OpExtend, session.OpRelease, session.OpSweep,
+var operations = [...]observe.Op{
+	observe.OpLoad, observe.OpSave, observe.OpTouch, observe.OpDelete,
+	observe.OpAcquire, observe.OpExtend, observe.OpRelease, observe.OpSweep,
 }
 
 // call is an operation of the store.
 type call struct {
-	op       session.Op
+	op       observe.Op
 	span     string
 	start    []trace.SpanStartOption
 	ordinary [failed][]metric.RecordOption
@@ -217,20 +218,20 @@ func (o *Observer) instrument(m metric.Meter, active func(context.Context) (int6
 	simple := func(name, unit, description string) counter {
 		return counter{count(name, unit, description), o.add()}
 	}
-	o.events = map[session.EventKind]counter{
-		session.TokenMalformed:   {refusals, o.add(reasonKey.String("malformed"))},
-		session.TokenUnknown:     {refusals, o.add(reasonKey.String("unknown"))},
-		session.TokenMoved:       {refusals, o.add(reasonKey.String("moved"))},
-		session.SessionExpired:   simple("session.expirations", "{session}", "Sessions that were found past their deadline."),
-		session.Undecodable:      simple("session.decode.failures", "{session}", "Stored sessions that do not decode."),
-		session.SessionCreated:   simple("session.creations", "{session}", "New sessions that were stored."),
-		session.SessionRotated:   simple("session.rotations", "{session}", "Sessions that got a new ID."),
-		session.SessionDestroyed: simple("session.destructions", "{session}", "Sessions that were destroyed."),
-		session.Merged:           simple("session.merges", "{save}", "Saves that succeeded after a conflict."),
-		session.TouchSaved:       simple("session.touch.savings", "{write}", "Writes of a deadline that the touch interval has saved."),
-		session.TouchFailed:      simple("session.touch.failures", "{write}", "Deadlines that could not be moved."),
-		session.LockLost:         simple("session.lock.losses", "{lock}", "Locks that were lost under their holder."),
-		session.TokenDuplicate:   simple("session.token.duplicates", "{request}", "Requests with several tokens that are not alike."),
+	o.events = map[observe.EventKind]counter{
+		observe.EventTokenMalformed:   {refusals, o.add(reasonKey.String("malformed"))},
+		observe.EventTokenUnknown:     {refusals, o.add(reasonKey.String("unknown"))},
+		observe.EventTokenMoved:       {refusals, o.add(reasonKey.String("moved"))},
+		observe.EventSessionExpired:   simple("session.expirations", "{session}", "Sessions that were found past their deadline."),
+		observe.EventUndecodable:      simple("session.decode.failures", "{session}", "Stored sessions that do not decode."),
+		observe.EventSessionCreated:   simple("session.creations", "{session}", "New sessions that were stored."),
+		observe.EventSessionRotated:   simple("session.rotations", "{session}", "Sessions that got a new ID."),
+		observe.EventSessionDestroyed: simple("session.destructions", "{session}", "Sessions that were destroyed."),
+		observe.EventMerged:           simple("session.merges", "{save}", "Saves that succeeded after a conflict."),
+		observe.EventTouchSkipped:     simple("session.touch.savings", "{write}", "Writes of a deadline that the touch interval has saved."),
+		observe.EventTouchFailed:      simple("session.touch.failures", "{write}", "Deadlines that could not be moved."),
+		observe.EventLockLost:         simple("session.lock.losses", "{lock}", "Locks that were lost under their holder."),
+		observe.EventTokenDuplicate:   simple("session.token.duplicates", "{request}", "Requests with several tokens that are not alike."),
 	}
 	for outcome := range o.waits {
 		o.waits[outcome] = o.record(outcomes[outcome])
@@ -273,7 +274,7 @@ func (o *Observer) add(attrs ...attribute.KeyValue) []metric.AddOption {
 	return []metric.AddOption{o.set(attrs...)}
 }
 
-func (o *Observer) newCall(op session.Op) call {
+func (o *Observer) newCall(op observe.Op) call {
 	c := call{
 		op:    op,
 		span:  "session." + op.String(),
@@ -286,16 +287,16 @@ func (o *Observer) newCall(op session.Op) call {
 }
 
 // call returns what was made in advance for op.
-func (o *Observer) call(op session.Op) *call {
-	if i := int(op - session.OpLoad); i >= 0 && i < len(o.calls) && o.calls[i].op == op {
+func (o *Observer) call(op observe.Op) *call {
+	if i := int(op - observe.OpLoad); i >= 0 && i < len(o.calls) && o.calls[i].op == op {
 		return &o.calls[i]
 	}
 	c := o.newCall(op)
 	return &c
 }
 
-// Call implements [session.Observer].
-func (o *Observer) Call(ctx context.Context, op session.Op) (_ context.Context, done func(error)) {
+// Call implements [observe.Observer].
+func (o *Observer) Call(ctx context.Context, op observe.Op) (_ context.Context, done func(error)) {
 	c := o.call(op)
 	began := time.Now()
 	ctx, span := o.tracer.Start(ctx, c.span, c.start...)
@@ -360,7 +361,7 @@ func (o *Observer) request(t target) *request {
 }
 
 // Request counts a request of the backend. It is for dynamodb.Config.OnRequest.
-func (o *Observer) Request(ctx context.Context, r session.Request) {
+func (o *Observer) Request(ctx context.Context, r observe.Request) {
 	known := o.request(target{r.Name, r.Table})
 	opts := known.success
 	if r.Err != nil {
@@ -378,23 +379,23 @@ func (o *Observer) Request(ctx context.Context, r session.Request) {
 	}
 }
 
-// Event implements [session.Observer].
-func (o *Observer) Event(ctx context.Context, e session.Event) {
+// Event implements [observe.Observer].
+func (o *Observer) Event(ctx context.Context, e observe.Event) {
 	if c, ok := o.events[e.Kind]; ok {
 		c.Add(ctx, 1, c.opts...)
 	}
 	switch e.Kind {
-	case session.SessionCreated, session.SessionSaved, session.SessionRotated:
+	case observe.EventSessionCreated, observe.EventSessionSaved, observe.EventSessionRotated:
 		o.payload.Record(ctx, int64(e.N), o.fixed...)
-	case session.LockAcquired, session.LockFailed:
+	case observe.EventLockAcquired, observe.EventLockFailed:
 		outcome := judge(e.Err)
 		opts := o.waits[min(outcome, canceled)]
 		if outcome == locked || outcome == failed { // there was none in time
 			opts = o.record(outcomes[failed], errorType(e.Err))
 		}
 		o.lockWait.Record(ctx, e.Wait.Seconds(), opts...)
-	case session.CommitFailed, session.LateFailed:
-		o.commitFailures.Add(ctx, 1, o.add(lateKey.Bool(e.Kind == session.LateFailed), errorType(e.Err))...)
+	case observe.EventCommitFailed, observe.EventLateFailed:
+		o.commitFailures.Add(ctx, 1, o.add(lateKey.Bool(e.Kind == observe.EventLateFailed), errorType(e.Err))...)
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/observe"
 	sessionotel "github.com/seed-a7bee19b/session/observe/otel"
 )
 
@@ -174,7 +175,7 @@ func TestOutcomes(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSight(t, sessionotel.Config{Attributes: []attribute.KeyValue{attribute.String("site", "shop")}})
-			_, done := s.Call(ctx, session.OpSave)
+			_, done := s.Call(ctx, observe.OpSave)
 			done(tt.err)
 			outcome, kind, isError := strings.Cut(tt.want, " ")
 
@@ -206,51 +207,51 @@ func TestEvents(t *testing.T) {
 	const size = "session.payload.size{}"
 	noLock := fmt.Errorf("%w: %w", session.ErrLockTimeout, session.ErrLocked)
 	tests := []struct {
-		event session.Event
+		event observe.Event
 		want  map[string]string
 	}{
-		{session.Event{Kind: session.TokenMalformed}, map[string]string{"session.token.refusals{session.reason=malformed}": "1"}},
-		{session.Event{Kind: session.TokenUnknown}, map[string]string{"session.token.refusals{session.reason=unknown}": "1"}},
-		{session.Event{Kind: session.TokenMoved}, map[string]string{"session.token.refusals{session.reason=moved}": "1"}},
-		{session.Event{Kind: session.SessionExpired}, map[string]string{"session.expirations{}": "1"}},
-		{session.Event{Kind: session.Undecodable, Err: errStore}, map[string]string{"session.decode.failures{}": "1"}},
-		{session.Event{Kind: session.SessionCreated, N: 700}, map[string]string{"session.creations{}": "1", size: "1 700"}},
-		{session.Event{Kind: session.SessionSaved, N: 700}, map[string]string{size: "1 700"}},
-		{session.Event{Kind: session.SessionRotated, N: 700}, map[string]string{"session.rotations{}": "1", size: "1 700"}},
-		{session.Event{Kind: session.SessionDestroyed}, map[string]string{"session.destructions{}": "1"}},
-		{session.Event{Kind: session.Merged, N: 3}, map[string]string{"session.merges{}": "1"}},
-		{session.Event{Kind: session.TouchSaved}, map[string]string{"session.touch.savings{}": "1"}},
-		{session.Event{Kind: session.TouchFailed, Err: errStore}, map[string]string{"session.touch.failures{}": "1"}},
+		{observe.Event{Kind: observe.EventTokenMalformed}, map[string]string{"session.token.refusals{session.reason=malformed}": "1"}},
+		{observe.Event{Kind: observe.EventTokenUnknown}, map[string]string{"session.token.refusals{session.reason=unknown}": "1"}},
+		{observe.Event{Kind: observe.EventTokenMoved}, map[string]string{"session.token.refusals{session.reason=moved}": "1"}},
+		{observe.Event{Kind: observe.EventSessionExpired}, map[string]string{"session.expirations{}": "1"}},
+		{observe.Event{Kind: observe.EventUndecodable, Err: errStore}, map[string]string{"session.decode.failures{}": "1"}},
+		{observe.Event{Kind: observe.EventSessionCreated, N: 700}, map[string]string{"session.creations{}": "1", size: "1 700"}},
+		{observe.Event{Kind: observe.EventSessionSaved, N: 700}, map[string]string{size: "1 700"}},
+		{observe.Event{Kind: observe.EventSessionRotated, N: 700}, map[string]string{"session.rotations{}": "1", size: "1 700"}},
+		{observe.Event{Kind: observe.EventSessionDestroyed}, map[string]string{"session.destructions{}": "1"}},
+		{observe.Event{Kind: observe.EventMerged, N: 3}, map[string]string{"session.merges{}": "1"}},
+		{observe.Event{Kind: observe.EventTouchSkipped}, map[string]string{"session.touch.savings{}": "1"}},
+		{observe.Event{Kind: observe.EventTouchFailed, Err: errStore}, map[string]string{"session.touch.failures{}": "1"}},
 		{
-			session.Event{Kind: session.CommitFailed, Err: fmt.Errorf("%w: %w", session.ErrLockLost, &session.ConflictError{Gone: true})},
+			observe.Event{Kind: observe.EventCommitFailed, Err: fmt.Errorf("%w: %w", session.ErrLockLost, &session.ConflictError{Gone: true})},
 			map[string]string{"session.commit.failures{error.type=lock_lost,session.late=false}": "1"},
 		},
 		{
-			session.Event{Kind: session.LateFailed, Err: session.ErrTooLate},
+			observe.Event{Kind: observe.EventLateFailed, Err: session.ErrTooLate},
 			map[string]string{"session.commit.failures{error.type=too_late,session.late=true}": "1"},
 		},
-		{session.Event{Kind: session.LockAcquired, Wait: time.Second}, map[string]string{"session.lock.wait{session.outcome=ok}": "1 1"}},
+		{observe.Event{Kind: observe.EventLockAcquired, Wait: time.Second}, map[string]string{"session.lock.wait{session.outcome=ok}": "1 1"}},
 		{
-			session.Event{Kind: session.LockFailed, Wait: time.Second, Err: noLock},
+			observe.Event{Kind: observe.EventLockFailed, Wait: time.Second, Err: noLock},
 			map[string]string{"session.lock.wait{error.type=lock_timeout,session.outcome=error}": "1 1"},
 		},
 		{
-			session.Event{Kind: session.LockFailed, Wait: time.Second, Err: errStore},
+			observe.Event{Kind: observe.EventLockFailed, Wait: time.Second, Err: errStore},
 			map[string]string{"session.lock.wait{error.type=_OTHER,session.outcome=error}": "1 1"},
 		},
 		{
-			session.Event{Kind: session.LockFailed, Wait: time.Second, Err: session.ErrNotFound},
+			observe.Event{Kind: observe.EventLockFailed, Wait: time.Second, Err: session.ErrNotFound},
 			map[string]string{"session.lock.wait{session.outcome=not_found}": "1 1"},
 		},
 		{
-			session.Event{Kind: session.LockFailed, Wait: time.Second, Err: context.Canceled},
+			observe.Event{Kind: observe.EventLockFailed, Wait: time.Second, Err: context.Canceled},
 			map[string]string{"session.lock.wait{session.outcome=canceled}": "1 1"},
 		},
-		{session.Event{Kind: session.LockLost, Err: errStore}, map[string]string{"session.lock.losses{}": "1"}},
-		{session.Event{Kind: session.TokenDuplicate, N: 2}, map[string]string{"session.token.duplicates{}": "1"}},
-		{session.Event{Kind: 99, N: 3}, map[string]string{}}, // of a later version
+		{observe.Event{Kind: observe.EventLockLost, Err: errStore}, map[string]string{"session.lock.losses{}": "1"}},
+		{observe.Event{Kind: observe.EventTokenDuplicate, N: 2}, map[string]string{"session.token.duplicates{}": "1"}},
+		{observe.Event{Kind: 99, N: 3}, map[string]string{}}, // of a later version
 	}
-	seen := map[session.EventKind]bool{}
+	seen := map[observe.EventKind]bool{}
 	for _, tt := range tests {
 		t.Run(fmt.Sprint(tt.event.Kind, " ", tt.event.Err), func(t *testing.T) {
 			s := newSight(t, sessionotel.Config{})
@@ -259,7 +260,7 @@ func TestEvents(t *testing.T) {
 			seen[tt.event.Kind] = true
 		})
 	}
-	for k := session.EventKind(1); !strings.HasPrefix(k.String(), "EventKind("); k++ {
+	for k := observe.EventKind(1); !strings.HasPrefix(k.String(), "EventKind("); k++ {
 		if !seen[k] {
 			t.Errorf("%v is not tested, and so perhaps not counted", k)
 		}
@@ -282,7 +283,7 @@ func wantValues(t *testing.T, got, want map[string]string) {
 
 func TestRequests(t *testing.T) {
 	s := newSight(t, sessionotel.Config{})
-	for _, r := range []session.Request{
+	for _, r := range []observe.Request{
 		{Name: "GetItem", Table: "sessions", Attempt: 1, Duration: time.Second, Err: &apiError{"InternalServerError"}},
 		{Name: "GetItem", Table: "sessions", Attempt: 2, Duration: time.Second, ReadUnits: 0.5},
 		{Name: "GetItem", Table: "sessions", Attempt: 1, Duration: 2 * time.Second, ReadUnits: 1},
@@ -414,7 +415,7 @@ func TestActiveFails(t *testing.T) {
 		Active:        func(context.Context) (int64, error) { return 7, errStore },
 	})
 	check(t, err)
-	o.Event(ctx, session.Event{Kind: session.SessionDestroyed})
+	o.Event(ctx, observe.Event{Kind: observe.EventSessionDestroyed})
 	var rm metricdata.ResourceMetrics
 	if err := reader.Collect(ctx, &rm); !errors.Is(err, errStore) {
 		t.Errorf("got error %v", err)
@@ -432,11 +433,11 @@ func TestActiveFails(t *testing.T) {
 func TestCanceledContextCounts(t *testing.T) {
 	s := newSight(t, sessionotel.Config{})
 	ctx, cancel := context.WithCancel(ctx)
-	_, done := s.Call(ctx, session.OpLoad)
+	_, done := s.Call(ctx, observe.OpLoad)
 	cancel()
 	done(ctx.Err())
-	s.Event(ctx, session.Event{Kind: session.LockLost, Err: errStore})
-	s.Request(ctx, session.Request{Name: "GetItem", Err: ctx.Err()})
+	s.Event(ctx, observe.Event{Kind: observe.EventLockLost, Err: errStore})
+	s.Request(ctx, observe.Request{Name: "GetItem", Err: ctx.Err()})
 	if got := s.values(t); len(got) != 3 {
 		t.Errorf("got %v", got)
 	}
@@ -445,14 +446,14 @@ func TestCanceledContextCounts(t *testing.T) {
 // TestLaterOperation: an Op that this package does not know yet.
 func TestLaterOperation(t *testing.T) {
 	s := newSight(t, sessionotel.Config{})
-	for _, op := range []session.Op{0, 99} {
+	for _, op := range []observe.Op{0, 99} {
 		_, done := s.Call(ctx, op)
 		done(nil)
 	}
 	if got := s.values(t); len(got) != 2 {
 		t.Errorf("got %v", got)
 	}
-	if got := s.spans.Ended(); got[1].Name() != "session.Op(99)" {
+	if got := s.spans.Ended(); got[1].Name() != "observe.Op(99)" {
 		t.Errorf("got %v", got)
 	}
 }
@@ -516,6 +517,6 @@ func BenchmarkBackendRequest(b *testing.B) {
 	s := newSight(b, sessionotel.Config{})
 	b.ReportAllocs()
 	for b.Loop() {
-		s.Request(ctx, session.Request{Name: "GetItem", Table: "sessions", Attempt: 1, Duration: time.Millisecond, ReadUnits: 1})
+		s.Request(ctx, observe.Request{Name: "GetItem", Table: "sessions", Attempt: 1, Duration: time.Millisecond, ReadUnits: 1})
 	}
 }

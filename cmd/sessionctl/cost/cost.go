@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // Month is how long a month is to whoever makes the bill.
@@ -30,7 +31,7 @@ const (
 	DefaultAbsolute   = 24 * time.Hour
 	DefaultTTLDelay   = 48 * time.Hour
 	DefaultPeak       = 4.0
-	DefaultSweepGrace = session.DefaultSweepGrace
+	DefaultSweepGrace = admin.DefaultSweepGrace
 )
 
 // Mix is how requests of the application divide. Its fields are weights, so
@@ -127,7 +128,7 @@ type Settings struct {
 }
 
 // Call is how often the store is asked for one thing in a month, and what it
-// charges. What is a method of session.Backend or session.Leaser, or Sweep;
+// charges. What is a method of session.Backend or session.LockingBackend, or Sweep;
 // Request is what DynamoDB calls it.
 type Call struct {
 	What       string  `json:"call"`

@@ -1,19 +1,24 @@
-package session
+// Package admin has what operators do with a store of sessions: sweep expired
+// ones, and list what is there.
+package admin
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
-// Sweeper is a [Backend] that deletes its expired records on demand, for a
+// Sweeper is a [session.Backend] that deletes its expired records on demand, for a
 // store that does not do it by itself, or not soon enough. What Backend says
 // about contexts and failures applies to Sweep. An expired record is as good
 // as none for every other method, so a sweep changes nothing but the room
 // that the store takes.
 type Sweeper interface {
-	Backend
+	session.Backend
 
 	// Sweep deletes the records whose Expires is at least opts.Grace past.
 	//
@@ -43,7 +48,7 @@ type Sweeper interface {
 
 // SkipBatch is what [SweepOptions.BeforeBatch] returns to leave the records of
 // a batch alone.
-var SkipBatch = errors.New("session: skip this batch") //nolint:revive,errname,staticcheck // a signal, like fs.SkipDir
+var SkipBatch = errors.New("admin: skip this batch") //nolint:revive,errname,staticcheck // a signal, like fs.SkipDir
 
 // The defaults of [SweepOptions].
 const (
@@ -106,6 +111,10 @@ type SweepOptions struct {
 	// at once, and the sweep waits for it.
 	OnProgress func(SweepReport)
 
+	// Observer is told of the sweep, as a call of [observe.OpSweep]. Default
+	// nil: nobody.
+	Observer observe.Observer
+
 	// Resume is the Checkpoint of a sweep that did not come to its end. The
 	// sweep then goes on from there, with the options that it was begun with
 	// as far as they decide what is deleted; others in these options are an
@@ -144,9 +153,9 @@ type SweepReport struct {
 func (o SweepOptions) Complete() (SweepOptions, error) {
 	switch {
 	case o.Grace < 0:
-		return o, fmt.Errorf("session: SweepOptions.Grace %v is negative", o.Grace)
+		return o, fmt.Errorf("admin: SweepOptions.Grace %v is negative", o.Grace)
 	case !(o.ReadUnits >= 0) || !(o.WriteUnits >= 0): // NaN too
-		return o, fmt.Errorf("session: SweepOptions.ReadUnits %v and WriteUnits %v must not be negative", o.ReadUnits, o.WriteUnits)
+		return o, fmt.Errorf("admin: SweepOptions.ReadUnits %v and WriteUnits %v must not be negative", o.ReadUnits, o.WriteUnits)
 	}
 	for _, n := range []struct {
 		field string
@@ -159,7 +168,7 @@ func (o SweepOptions) Complete() (SweepOptions, error) {
 		{"BatchSize", &o.BatchSize, DefaultSweepBatchSize, 10_000},
 	} {
 		if *n.value < 0 || *n.value > n.most {
-			return o, fmt.Errorf("session: SweepOptions.%s %d is not between 0 (default) and %d", n.field, *n.value, n.most)
+			return o, fmt.Errorf("admin: SweepOptions.%s %d is not between 0 (default) and %d", n.field, *n.value, n.most)
 		}
 		if *n.value == 0 {
 			*n.value = n.def
@@ -172,16 +181,24 @@ func (o SweepOptions) Complete() (SweepOptions, error) {
 }
 
 // Sweep deletes expired sessions from the store; see [Sweeper]. It fails with
-// an error that wraps [errors.ErrUnsupported] if the backend cannot. Run it
-// from one place, now and then; several at once do no harm, but cost more.
-func (m *Manager) Sweep(ctx context.Context, opts SweepOptions) (SweepReport, error) {
+// an error that wraps [errors.ErrUnsupported] if b is no Sweeper. Run it from
+// one place, now and then; several at once do no harm, but cost more.
+func Sweep(ctx context.Context, b session.Backend, opts SweepOptions) (SweepReport, error) {
 	opts, err := opts.Complete()
 	if err != nil {
 		return SweepReport{}, err
 	}
-	sweeper, ok := m.backend.(Sweeper)
+	sweeper, ok := b.(Sweeper)
 	if !ok {
-		return SweepReport{}, fmt.Errorf("session: a %T cannot sweep: %w", m.backend, errors.ErrUnsupported)
+		return SweepReport{}, fmt.Errorf("admin: a %T cannot sweep: %w", b, errors.ErrUnsupported)
 	}
-	return m.sweep(ctx, sweeper, opts)
+	if opts.Observer == nil {
+		return sweeper.Sweep(ctx, opts)
+	}
+	ctx, done := opts.Observer.Call(ctx, observe.OpSweep)
+	report, err := sweeper.Sweep(ctx, opts)
+	if done != nil {
+		done(err)
+	}
+	return report, err
 }

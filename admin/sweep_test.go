@@ -1,4 +1,4 @@
-package session_test
+package admin_test
 
 import (
 	"context"
@@ -12,42 +12,46 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
+var errStore = errors.New("store is down")
+
 func TestSweepOptions(t *testing.T) {
-	full := session.SweepOptions{
-		Grace: session.DefaultSweepGrace, Segments: session.DefaultSweepSegments,
-		Workers: session.DefaultSweepWorkers, BatchSize: session.DefaultSweepBatchSize,
+	full := admin.SweepOptions{
+		Grace: admin.DefaultSweepGrace, Segments: admin.DefaultSweepSegments,
+		Workers: admin.DefaultSweepWorkers, BatchSize: admin.DefaultSweepBatchSize,
 	}
-	own := session.SweepOptions{
+	own := admin.SweepOptions{
 		Grace: 1, DryRun: true, KeyPrefix: "a", Foreign: true, ReadUnits: 0.5, WriteUnits: 1e6,
 		Segments: 1_000_000, Workers: 10_000, BatchSize: 10_000, Resume: []byte{1},
 	}
 	for _, tt := range []struct {
 		name string
-		opts session.SweepOptions
-		want session.SweepOptions
+		opts admin.SweepOptions
+		want admin.SweepOptions
 		err  string // part of it; "" for none
 	}{
 		{name: "zero", want: full},
 		{name: "complete", opts: full, want: full},
 		{name: "all set", opts: own, want: own},
-		{name: "grace", opts: session.SweepOptions{Grace: -1}, err: "Grace -1ns"},
-		{name: "read units", opts: session.SweepOptions{ReadUnits: -1}, err: "ReadUnits -1"},
-		{name: "write units", opts: session.SweepOptions{WriteUnits: -0.1}, err: "WriteUnits -0.1"},
-		{name: "units are no number", opts: session.SweepOptions{ReadUnits: math.NaN()}, err: "ReadUnits NaN"},
-		{name: "negative segments", opts: session.SweepOptions{Segments: -1}, err: "Segments -1"},
-		{name: "segments", opts: session.SweepOptions{Segments: 1_000_001}, err: "Segments 1000001"},
-		{name: "negative workers", opts: session.SweepOptions{Workers: -1}, err: "Workers -1"},
-		{name: "workers", opts: session.SweepOptions{Workers: 10_001}, err: "Workers 10001"},
-		{name: "negative batch", opts: session.SweepOptions{BatchSize: -1}, err: "BatchSize -1"},
-		{name: "batch", opts: session.SweepOptions{BatchSize: 10_001}, err: "BatchSize 10001"},
+		{name: "grace", opts: admin.SweepOptions{Grace: -1}, err: "Grace -1ns"},
+		{name: "read units", opts: admin.SweepOptions{ReadUnits: -1}, err: "ReadUnits -1"},
+		{name: "write units", opts: admin.SweepOptions{WriteUnits: -0.1}, err: "WriteUnits -0.1"},
+		{name: "units are no number", opts: admin.SweepOptions{ReadUnits: math.NaN()}, err: "ReadUnits NaN"},
+		{name: "negative segments", opts: admin.SweepOptions{Segments: -1}, err: "Segments -1"},
+		{name: "segments", opts: admin.SweepOptions{Segments: 1_000_001}, err: "Segments 1000001"},
+		{name: "negative workers", opts: admin.SweepOptions{Workers: -1}, err: "Workers -1"},
+		{name: "workers", opts: admin.SweepOptions{Workers: 10_001}, err: "Workers 10001"},
+		{name: "negative batch", opts: admin.SweepOptions{BatchSize: -1}, err: "BatchSize -1"},
+		{name: "batch", opts: admin.SweepOptions{BatchSize: 10_001}, err: "BatchSize 10001"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := tt.opts.Complete()
 			b := &sweeper{}
-			_, swept := newManager(t, b, session.Config{}).Sweep(context.Background(), tt.opts)
+			_, swept := admin.Sweep(t.Context(), b, tt.opts)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), "SweepOptions") || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("Complete: got error %v, want one about %q", err, tt.err)
@@ -71,13 +75,13 @@ func TestSweepOptions(t *testing.T) {
 type sweeper struct {
 	memory.Backend
 	calls  int
-	opts   session.SweepOptions
-	report session.SweepReport
+	opts   admin.SweepOptions
+	report admin.SweepReport
 	err    error
 	seen   any // in the context
 }
 
-func (s *sweeper) Sweep(ctx context.Context, opts session.SweepOptions) (session.SweepReport, error) {
+func (s *sweeper) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
 	s.calls++
 	s.opts, s.seen = opts, ctx.Value(sweepObserver{})
 	return s.report, s.err
@@ -86,29 +90,28 @@ func (s *sweeper) Sweep(ctx context.Context, opts session.SweepOptions) (session
 // sweepObserver puts itself into the context of each call.
 type sweepObserver struct{ log *[]string }
 
-func (o sweepObserver) Call(ctx context.Context, op session.Op) (context.Context, func(error)) {
+func (o sweepObserver) Call(ctx context.Context, op observe.Op) (context.Context, func(error)) {
 	ctx = context.WithValue(ctx, sweepObserver{}, op)
 	return ctx, func(err error) { *o.log = append(*o.log, fmt.Sprint(op, " ", err)) }
 }
 
-func (o sweepObserver) Event(_ context.Context, e session.Event) {
+func (o sweepObserver) Event(_ context.Context, e observe.Event) {
 	*o.log = append(*o.log, e.Kind.String())
 }
 
-// A Manager hands on what the backend says, also when it fails.
+// Sweep hands on what the backend says, also when it fails.
 func TestSweep(t *testing.T) {
 	for _, err := range []error{nil, errStore} {
 		var calls []string
-		b := &sweeper{report: session.SweepReport{Scanned: 3, Deleted: 2, Checkpoint: []byte("here")}, err: err}
-		m := newManager(t, b, session.Config{Observer: sweepObserver{&calls}})
-		report, got := m.Sweep(context.Background(), session.SweepOptions{})
+		b := &sweeper{report: admin.SweepReport{Scanned: 3, Deleted: 2, Checkpoint: []byte("here")}, err: err}
+		report, got := admin.Sweep(t.Context(), b, admin.SweepOptions{Observer: sweepObserver{&calls}})
 		if !errors.Is(got, err) || !reflect.DeepEqual(report, b.report) {
 			t.Errorf("got %+v, %v; want %+v, %v", report, got, b.report, err)
 		}
 		if want := []string{fmt.Sprint("Sweep ", err)}; !reflect.DeepEqual(calls, want) {
 			t.Errorf("the Observer saw %q, want %q", calls, want)
 		}
-		if b.seen != session.OpSweep {
+		if b.seen != observe.OpSweep {
 			t.Error("the backend was not given the context of the Observer")
 		}
 	}
@@ -117,24 +120,22 @@ func TestSweep(t *testing.T) {
 func TestSweepUnsupported(t *testing.T) {
 	var calls []string
 	plain := struct{ session.Backend }{&memory.Backend{}}
-	m := newManager(t, plain, session.Config{Observer: sweepObserver{&calls}})
-	report, err := m.Sweep(context.Background(), session.SweepOptions{})
-	wantErr(t, err, errors.ErrUnsupported)
-	if !reflect.DeepEqual(report, session.SweepReport{}) || calls != nil {
+	report, err := admin.Sweep(t.Context(), plain, admin.SweepOptions{Observer: sweepObserver{&calls}})
+	if !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("error %v, want ErrUnsupported", err)
+	}
+	if !reflect.DeepEqual(report, admin.SweepReport{}) || calls != nil {
 		t.Errorf("got %+v, and the Observer saw %q", report, calls)
 	}
 }
 
 // A sweep that is polite: small batches, a moment for the others between them,
 // and errors that do not end it.
-func ExampleManager_Sweep() {
-	manager, err := session.New(&memory.Backend{}, session.Config{})
-	if err != nil {
-		log.Fatal(err)
-	}
+func ExampleSweep() {
+	backend := &memory.Backend{}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
-	report, err := manager.Sweep(ctx, session.SweepOptions{
+	report, err := admin.Sweep(ctx, backend, admin.SweepOptions{
 		BatchSize: 100,
 		BeforeBatch: func(ctx context.Context, n int) error {
 			select {

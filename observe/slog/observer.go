@@ -1,4 +1,5 @@
-package session
+// Package sessionslog logs what a session.Manager does, with log/slog.
+package sessionslog
 
 import (
 	"context"
@@ -6,15 +7,16 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"strconv"
-	"strings"
+	"slices"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/internal/printable"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
-// LogConfig configures a [LogObserver]. The zero value is a good default.
-type LogConfig struct {
+// Config configures a [Observer]. The zero value is a good default.
+type Config struct {
 	// Slow is how long a call of the store, one of its requests, or the wait
 	// for a lock may take before it is logged at level Warn. Default 1 second;
 	// [Never] turns that off. A Sweep is never slow.
@@ -26,11 +28,11 @@ type LogConfig struct {
 
 	// Levels replaces the level of the events that are in it, whatever their
 	// cause: SessionRotated and SessionDestroyed at Info make a trail of who
-	// came and went. See [LogObserver] for the defaults.
-	Levels map[EventKind]slog.Level
+	// came and went. See [Observer] for the defaults.
+	Levels map[observe.EventKind]slog.Level
 }
 
-// LogObserver is an [Observer] that writes to a log. What it writes has the
+// Observer is an [Observer] that writes to a log. What it writes has the
 // names of operations, sizes, durations and the texts of errors: no ID, no key
 // and nothing of what is in a session. The text of an error is quoted if it has
 // line ends, or anything else that is not printed.
@@ -48,40 +50,40 @@ type LogConfig struct {
 //
 // What the logger does not take costs no allocation; a call has one, to know
 // how it ends, unless the logger does not take errors either.
-type LogObserver struct {
+type Observer struct {
 	log *slog.Logger
-	cfg LogConfig
+	cfg Config
 }
 
-// NewLogObserver returns a [LogObserver] that writes to l.
-func NewLogObserver(l *slog.Logger, cfg LogConfig) (*LogObserver, error) {
+// New returns a [Observer] that writes to l.
+func New(l *slog.Logger, cfg Config) (*Observer, error) {
 	switch {
 	case l == nil:
-		return nil, errors.New("session: NewLogObserver needs a Logger")
-	case cfg.Slow < 0 && cfg.Slow != Never:
-		return nil, fmt.Errorf("session: LogConfig.Slow is %v; it must not be negative, other than Never", cfg.Slow)
+		return nil, errors.New("sessionslog: New needs a Logger")
+	case cfg.Slow < 0 && cfg.Slow != session.Never:
+		return nil, fmt.Errorf("sessionslog: Config.Slow is %v; it must not be negative, other than session.Never", cfg.Slow)
 	case cfg.Slow == 0:
 		cfg.Slow = time.Second
 	}
 	for kind := range cfg.Levels {
-		if !kind.known() {
-			return nil, fmt.Errorf("session: LogConfig.Levels has an unknown EventKind %d", int(kind))
+		if !known(kind) {
+			return nil, fmt.Errorf("sessionslog: Config.Levels has an unknown observe.EventKind %d", int(kind))
 		}
 	}
 	cfg.Levels = maps.Clone(cfg.Levels)
-	return &LogObserver{log: l, cfg: cfg}, nil
+	return &Observer{log: l, cfg: cfg}, nil
 }
 
 // Call implements [Observer].
-func (o *LogObserver) Call(ctx context.Context, op Op) (_ context.Context, done func(error)) {
+func (o *Observer) Call(ctx context.Context, op observe.Op) (_ context.Context, done func(error)) {
 	if !o.log.Enabled(ctx, slog.LevelError) { // nor is any other
 		return ctx, nil
 	}
 	began := time.Now()
 	return ctx, func(err error) {
 		took := time.Since(began)
-		failed := err != nil && !isAny(err, ErrNotFound, ErrConflict, ErrLocked, context.Canceled)
-		level, text := o.judge(failed, slog.LevelError, op != OpSweep && o.slow(took), &callTexts)
+		failed := err != nil && !isAny(err, session.ErrNotFound, session.ErrConflict, session.ErrLocked, context.Canceled)
+		level, text := o.judge(failed, slog.LevelError, op != observe.OpSweep && o.slow(took), &callTexts)
 		if text == "" || !o.log.Enabled(ctx, level) {
 			return
 		}
@@ -93,7 +95,7 @@ func (o *LogObserver) Call(ctx context.Context, op Op) (_ context.Context, done 
 
 // Request logs a request of the backend. It is for Configs that take a
 // function for them, such as that of the DynamoDB backend.
-func (o *LogObserver) Request(ctx context.Context, r Request) {
+func (o *Observer) Request(ctx context.Context, r observe.Request) {
 	failed := r.Err != nil && !r.Refused && !errors.Is(r.Err, context.Canceled)
 	level, text := o.judge(failed, slog.LevelWarn, o.slow(r.Duration), &requestTexts)
 	if text == "" || !o.log.Enabled(ctx, level) {
@@ -113,7 +115,7 @@ func (o *LogObserver) Request(ctx context.Context, r Request) {
 	o.log.LogAttrs(ctx, level, text, withError(attrs, r.Err)...)
 }
 
-func (o *LogObserver) slow(d time.Duration) bool { return o.cfg.Slow != Never && d > o.cfg.Slow }
+func (o *Observer) slow(d time.Duration) bool { return o.cfg.Slow != session.Never && d > o.cfg.Slow }
 
 // callTexts and requestTexts are for what failed, was slow, and was neither.
 var (
@@ -122,7 +124,7 @@ var (
 )
 
 // judge returns how to log a call or a request; no text: not at all.
-func (o *LogObserver) judge(failed bool, failure slog.Level, slow bool, texts *[3]string) (slog.Level, string) {
+func (o *Observer) judge(failed bool, failure slog.Level, slow bool, texts *[3]string) (slog.Level, string) {
 	switch {
 	case failed:
 		return failure, texts[0]
@@ -136,30 +138,30 @@ func (o *LogObserver) judge(failed bool, failure slog.Level, slow bool, texts *[
 
 // eventTexts has what is logged for each kind, and what its N is called.
 var eventTexts = [...]struct{ text, n string }{
-	TokenMalformed:   {"session: the token of a request is malformed", ""},
-	TokenUnknown:     {"session: a token has no session", ""},
-	TokenMoved:       {"session: a token's session got a new ID a moment ago", ""},
-	SessionExpired:   {"session: expired", ""},
-	Undecodable:      {"session: what is stored does not decode", ""},
-	SessionCreated:   {"session: created", "bytes"},
-	SessionSaved:     {"session: saved", "bytes"},
-	SessionRotated:   {"session: got a new ID", "bytes"},
-	SessionDestroyed: {"session: destroyed", ""},
-	Merged:           {"session: merged", "conflicts"},
-	TouchSaved:       {"session: its deadline need not be moved yet", ""},
-	TouchFailed:      {"session: its deadline could not be moved", ""},
-	CommitFailed:     {"session: could not be saved, and the client got an error", ""},
-	LateFailed:       {"session: what changed after the response had started is not saved", ""},
-	LockAcquired:     {"session: locked", ""},
-	LockFailed:       {"session: no lock", ""},
-	LockLost:         {"session: lost its lock", ""},
-	TokenDuplicate:   {"session: a request has several tokens", "tokens"},
+	observe.EventTokenMalformed:   {"session: the token of a request is malformed", ""},
+	observe.EventTokenUnknown:     {"session: a token has no session", ""},
+	observe.EventTokenMoved:       {"session: a token's session got a new ID a moment ago", ""},
+	observe.EventSessionExpired:   {"session: expired", ""},
+	observe.EventUndecodable:      {"session: what is stored does not decode", ""},
+	observe.EventSessionCreated:   {"session: created", "bytes"},
+	observe.EventSessionSaved:     {"session: saved", "bytes"},
+	observe.EventSessionRotated:   {"session: got a new ID", "bytes"},
+	observe.EventSessionDestroyed: {"session: destroyed", ""},
+	observe.EventMerged:           {"session: merged", "conflicts"},
+	observe.EventTouchSkipped:     {"session: its deadline need not be moved yet", ""},
+	observe.EventTouchFailed:      {"session: its deadline could not be moved", ""},
+	observe.EventCommitFailed:     {"session: could not be saved, and the client got an error", ""},
+	observe.EventLateFailed:       {"session: what changed after the response had started is not saved", ""},
+	observe.EventLockAcquired:     {"session: locked", ""},
+	observe.EventLockFailed:       {"session: no lock", ""},
+	observe.EventLockLost:         {"session: lost its lock", ""},
+	observe.EventTokenDuplicate:   {"session: a request has several tokens", "tokens"},
 }
 
-func (k EventKind) known() bool { return k > 0 && int(k) < len(eventTexts) }
+func known(k observe.EventKind) bool { return k > 0 && int(k) < len(eventTexts) }
 
 // Event implements [Observer].
-func (o *LogObserver) Event(ctx context.Context, e Event) {
+func (o *Observer) Event(ctx context.Context, e observe.Event) {
 	level, ok := o.cfg.Levels[e.Kind]
 	if !ok {
 		level = o.level(e)
@@ -170,37 +172,37 @@ func (o *LogObserver) Event(ctx context.Context, e Event) {
 	attrs := make([]slog.Attr, 0, 4)
 	attrs = append(attrs, slog.String("event", e.Kind.String()))
 	text := "session: " + e.Kind.String()
-	if e.Kind.known() {
+	if known(e.Kind) {
 		t := eventTexts[e.Kind]
 		text = t.text
 		if t.n != "" {
 			attrs = append(attrs, slog.Int(t.n, e.N))
 		}
 	}
-	if e.Kind == LockAcquired || e.Kind == LockFailed {
+	if e.Kind == observe.EventLockAcquired || e.Kind == observe.EventLockFailed {
 		attrs = append(attrs, slog.Duration("wait", e.Wait))
 	}
 	o.log.LogAttrs(ctx, level, text, withError(attrs, e.Err)...)
 }
 
-func (o *LogObserver) level(e Event) slog.Level {
+func (o *Observer) level(e observe.Event) slog.Level {
 	switch e.Kind {
-	case TokenMalformed, TokenDuplicate:
+	case observe.EventTokenMalformed, observe.EventTokenDuplicate:
 		return slog.LevelInfo
-	case TouchFailed:
+	case observe.EventTouchFailed:
 		return slog.LevelWarn
-	case Undecodable, LockLost:
+	case observe.EventUndecodable, observe.EventLockLost:
 		return slog.LevelError
-	case CommitFailed:
+	case observe.EventCommitFailed:
 		return failureLevel(e.Err)
-	case LateFailed: // the client believes that it is saved
+	case observe.EventLateFailed: // the client believes that it is saved
 		return max(slog.LevelWarn, failureLevel(e.Err))
-	case LockFailed:
-		if isAny(e.Err, ErrNotFound, context.Canceled) { // there is nothing to lock, or nobody to lock it for
+	case observe.EventLockFailed:
+		if isAny(e.Err, session.ErrNotFound, context.Canceled) { // there is nothing to lock, or nobody to lock it for
 			return slog.LevelDebug
 		}
 		return slog.LevelWarn // if the store failed, its call says so
-	case LockAcquired:
+	case observe.EventLockAcquired:
 		if o.slow(e.Wait) {
 			return slog.LevelWarn
 		}
@@ -211,11 +213,11 @@ func (o *LogObserver) level(e Event) slog.Level {
 // failureLevel is the level of an error that a request ended with.
 func failureLevel(err error) slog.Level {
 	switch {
-	case isAny(err, ErrLockTimeout, ErrLockLost): // whatever came of it
+	case isAny(err, session.ErrLockTimeout, session.ErrLockLost): // whatever came of it
 		return slog.LevelWarn
-	case isAny(err, ErrNotFound, context.Canceled):
+	case isAny(err, session.ErrNotFound, context.Canceled):
 		return slog.LevelInfo
-	case isAny(err, ErrConflict, ErrLocked):
+	case isAny(err, session.ErrConflict, session.ErrLocked):
 		return slog.LevelWarn
 	}
 	return slog.LevelError
@@ -227,15 +229,10 @@ func withError(attrs []slog.Attr, err error) []slog.Attr {
 	if err == nil {
 		return attrs
 	}
-	return append(attrs, slog.String("error", printable(err.Error())))
+	return append(attrs, slog.String("error", printable.Text(err.Error())))
 }
 
-// printable returns s, quoted if it has what a log must not take from others:
-// line ends, and whatever changes how the rest is shown.
-func printable(s string) string {
-	hidden := func(r rune) bool { return !unicode.IsPrint(r) }
-	if utf8.ValidString(s) && !strings.ContainsFunc(s, hidden) {
-		return s
-	}
-	return strconv.Quote(s)
+// isAny reports whether err is one of the sentinels.
+func isAny(err error, sentinels ...error) bool {
+	return slices.ContainsFunc(sentinels, func(sentinel error) bool { return errors.Is(err, sentinel) })
 }

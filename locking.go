@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// Leaser is a [Backend] that locks a record in the request that reads it. With
+// LockingBackend is a [Backend] that locks a record in the request that reads it. With
 // one, mode [Exclusive] costs no more requests than reading and writing do.
 //
 // A lock has a lease: it holds until the ttl of Acquire or Extend has passed
 // by the store's clock, or by that of the machines where the store has none. A
-// ttl need not be whole seconds; a Leaser or Locker MAY round it up to the next
+// ttl need not be whole seconds; a LockingBackend or Locker MAY round it up to the next
 // millisecond.
 //
 // The Version that Acquire returns is the holder's alone, whichever client of
@@ -34,7 +34,7 @@ import (
 // the lock: the former holder's Save, Extend and Release then fail with
 // [ErrConflict]. As long as nobody did, the former holder's Save MAY succeed.
 // So may its Release.
-type Leaser interface {
+type LockingBackend interface {
 	Backend
 
 	// Acquire is Load and lock in one step. It MUST NOT wait: while another
@@ -62,7 +62,7 @@ type Leaser interface {
 }
 
 // Locker serializes work on a key across processes, for a [Backend] that is
-// no [Leaser]. It is only for order: the version check still guards every
+// no [LockingBackend]. It is only for order: the version check still guards every
 // write. What [Backend] says about concurrency, contexts, keys and failures
 // applies to a Locker and its Leases.
 type Locker interface {
