@@ -128,3 +128,15 @@ type Backend interface {
 	// no Save with an older version and no Touch may bring the record back.
 	Delete(ctx context.Context, key string) error
 }
+
+// TextBackend is a [Backend] that can be set to store Data as text, in a column
+// or an attribute that holds nothing else. [New] then refuses a codec that is
+// no [TextCodec].
+type TextBackend interface {
+	Backend
+
+	// TextOnly reports whether Data has to be valid UTF-8. A Backend that says
+	// so MUST refuse other Data with [ErrEncode], and store what is valid as it
+	// is, whatever characters it has.
+	TextOnly() bool
+}

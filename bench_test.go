@@ -82,7 +82,7 @@ func BenchmarkRequest(b *testing.B) {
 		b.Run("write/"+size, func(b *testing.B) {
 			b.SetParallelism(1)
 			token := begin(b, m, values)
-			h := handler(func(s *session.Session) error { return n.Update(s, inc) })
+			h := handler(func(s *session.Session) error { return errOf(n.Update(s, inc)) })
 			b.ReportAllocs()
 			for b.Loop() { // one writer: contention is not what this measures
 				r := httptest.NewRequest("GET", "/", nil)

@@ -39,3 +39,12 @@ type Codec interface {
 	// session: it MUST be refused.
 	Split(data []byte) (map[string][]byte, error)
 }
+
+// TextCodec is a [Codec] that can make text, for a [TextBackend].
+type TextCodec interface {
+	Codec
+
+	// Text reports whether what Join makes is text. If so, it MUST be valid
+	// UTF-8.
+	Text() bool
+}

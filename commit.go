@@ -519,7 +519,8 @@ func (s *Session) merged(ctx context.Context, conflicts int) {
 
 // uncertain reports whether a Save that failed with err may have been applied.
 func uncertain(err error) bool {
-	return err != nil && !isAny(err, ErrConflict, ErrNotFound, ErrLocked, ErrTooLarge, ErrEncode, ErrDecode)
+	return err != nil && isAny(err, ErrStore, context.Canceled, context.DeadlineExceeded) &&
+		!isAny(err, ErrConflict, ErrNotFound, ErrLocked, ErrTooLarge, ErrEncode, ErrDecode)
 }
 
 // refused takes the error of a Save, and returns that for the caller. A

@@ -42,7 +42,7 @@ func rotated(t testing.TB, m *session.Manager, token string) string {
 	t.Helper()
 	s := open(t, m, token)
 	check(t, errors.Join(s.Rotate(), finish(m, s)))
-	return s.ID().Token()
+	return s.Token().Reveal()
 }
 
 // loggedIn logs ann in, and returns the new token.
@@ -50,13 +50,13 @@ func loggedIn(t testing.TB, m *session.Manager, token string) string {
 	t.Helper()
 	s := open(t, m, token)
 	check(t, errors.Join(s.Login("ann"), finish(m, s)))
-	return s.ID().Token()
+	return s.Token().Reveal()
 }
 
 func wrote(t testing.TB, m *session.Manager, token string) string {
 	t.Helper()
 	s := open(t, m, token)
-	check(t, errors.Join(counter.Update(s, inc), finish(m, s)))
+	check(t, errors.Join(errOf(counter.Update(s, inc)), finish(m, s)))
 	return token
 }
 
@@ -82,7 +82,7 @@ func TestLogoutFollows(t *testing.T) {
 		"as many as leave a marker": several(8, rotated),
 		"rotations with writes":     {rotated, wrote, rotated, wrote, loggedIn, wrote},
 		"a rotation, and the logout": {rotated, func(t testing.TB, m *session.Manager, token string) string {
-			check(t, m.Destroy(ctx, open(t, m, token)))
+			check(t, open(t, m, token).Destroy(ctx))
 			return token
 		}},
 	}
@@ -109,13 +109,13 @@ func TestLogoutFollows(t *testing.T) {
 						token = step(t, others, token)
 						tokens = append(tokens, token)
 					}
-					check(t, m.Destroy(ctx, s))
+					check(t, s.Destroy(ctx))
 					for i, token := range tokens {
 						if _, err := m.Open(ctx, token); !errors.Is(err, session.ErrNotFound) {
 							t.Errorf("ID %d of %d opens: %v", i+1, len(tokens), err)
 						}
 					}
-					check(t, m.Destroy(ctx, s))
+					check(t, s.Destroy(ctx))
 				})
 			}
 		}
@@ -131,7 +131,7 @@ func TestLogoutCosts(t *testing.T) {
 	token = rotated(t, m, token) // a recent one costs nothing
 	s := open(t, m, token)
 	b.took()
-	check(t, m.Destroy(ctx, s))
+	check(t, s.Destroy(ctx))
 	b.wantCalls(t, "End")
 
 	for _, steps := range [][]func(testing.TB, *session.Manager, string) string{{rotated}, {rotated, wrote}} {
@@ -143,7 +143,7 @@ func TestLogoutCosts(t *testing.T) {
 			want = append(want, "End")
 		}
 		b.took()
-		check(t, m.Destroy(ctx, s))
+		check(t, s.Destroy(ctx))
 		b.wantCalls(t, want...)
 	}
 }
@@ -177,15 +177,15 @@ func TestLogoutRacesWithRotation(t *testing.T) {
 				go func() {
 					defer wg.Done()
 					<-start
-					if err := other.Save(ctx, rotating); err != nil && !errors.Is(err, session.ErrNotFound) {
+					if err := rotating.Save(ctx); err != nil && !errors.Is(err, session.ErrNotFound) {
 						t.Error(err)
 					}
 				}()
 				close(start)
 				time.Sleep(rand.N(300 * time.Microsecond))
-				check(t, m.Destroy(ctx, leaving))
+				check(t, leaving.Destroy(ctx))
 				wg.Wait()
-				for _, token := range []string{token, rotating.ID().Token()} {
+				for _, token := range []string{token, rotating.Token().Reveal()} {
 					if _, err := m.Open(ctx, token); !errors.Is(err, session.ErrNotFound) {
 						survivors++
 					}
@@ -226,9 +226,9 @@ func TestLogoutTriedAgain(t *testing.T) {
 				} else {
 					b.before = func(_ context.Context, op string) error { return fail(op) }
 				}
-				wantErr(t, m.Destroy(ctx, s), errStore)
+				wantErr(t, s.Destroy(ctx), errStore)
 				b.healthy()
-				check(t, m.Destroy(ctx, s))
+				check(t, s.Destroy(ctx))
 				_, err := m.Open(ctx, token)
 				wantErr(t, err, session.ErrNotFound)
 			}
@@ -251,9 +251,9 @@ func TestLogoutDuringARotation(t *testing.T) {
 				b.losingAndDown(1)
 				b.after = nil
 			}
-			wantErr(t, m.Save(ctx, s), errStore)
+			wantErr(t, s.Save(ctx), errStore)
 			b.healthy()
-			check(t, m.Destroy(ctx, s))
+			check(t, s.Destroy(ctx))
 			if b.Len() != 0 {
 				t.Errorf("%d records are left", b.Len())
 			}
@@ -282,14 +282,14 @@ func TestOldMarkers(t *testing.T) {
 	mark(old, current)
 	_, err := m.Open(ctx, old)
 	wantErr(t, err, session.ErrNotFound)
-	check(t, m.Destroy(ctx, s))
+	check(t, s.Destroy(ctx))
 	_, err = m.Open(ctx, current)
 	wantErr(t, err, session.ErrNotFound)
 
 	old = begin(t, m, map[string]any{"note": "x"})
 	s = open(t, m, old)
 	mark(old, old)
-	if err = m.Destroy(ctx, s); err == nil || errors.Is(err, session.ErrNotFound) {
+	if err = s.Destroy(ctx); err == nil || errors.Is(err, session.ErrNotFound) {
 		t.Errorf("logout in a circle: %v", err)
 	}
 }
@@ -310,7 +310,7 @@ func logout(m *session.Manager) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s, err := m.Get(r.Context())
 		if err == nil {
-			err = m.Destroy(r.Context(), s)
+			err = s.Destroy(r.Context())
 		}
 		if err != nil {
 			m.Error(w, r, err)

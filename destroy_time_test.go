@@ -31,7 +31,7 @@ func TestLogoutAsLateAsTheSession(t *testing.T) {
 			for start := time.Now(); time.Since(start) < late; time.Sleep(min(late, late-time.Since(start), max(idle/2, time.Minute/4))) {
 				wrote(t, m, token)
 			}
-			check(t, m.Destroy(ctx, s))
+			check(t, s.Destroy(ctx))
 			_, err := m.Open(ctx, token)
 			wantErr(t, err, session.ErrNotFound)
 		})
@@ -50,18 +50,18 @@ func TestLogoutWhileLocked(t *testing.T) {
 			s, holder := open(t, m, token), open(t, exclusive, token)
 			check(t, holder.Login("ann"))
 			if !stuck {
-				time.AfterFunc(2*time.Second, func() { check(t, m.Save(ctx, holder)) })
+				time.AfterFunc(2*time.Second, func() { check(t, holder.Save(ctx)) })
 			}
 			start := time.Now()
-			check(t, m.Destroy(ctx, s))
+			check(t, s.Destroy(ctx))
 			if took := time.Since(start); took > 3*time.Second {
 				t.Errorf("it took %v", took)
 			}
 			if stuck {
-				wantErr(t, m.Save(ctx, holder), session.ErrNotFound)
+				wantErr(t, holder.Save(ctx), session.ErrNotFound)
 			}
-			check(t, m.Close(ctx, holder))
-			for _, token := range []string{token, holder.ID().Token()} {
+			check(t, holder.Close(ctx))
+			for _, token := range []string{token, holder.Token().Reveal()} {
 				_, err = m.Open(ctx, token)
 				wantErr(t, err, session.ErrNotFound)
 			}
@@ -85,13 +85,13 @@ func TestLogoutEndsWithItsContext(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		start := time.Now()
-		wantErr(t, m.Destroy(short, s), context.DeadlineExceeded)
+		wantErr(t, s.Destroy(short), context.DeadlineExceeded)
 		if took := time.Since(start); took != time.Second {
 			t.Errorf("it took %v", took)
 		}
-		wantErr(t, m.Destroy(ctx, s), session.ErrConflict) // and without one it has an end
+		wantErr(t, s.Destroy(ctx), session.ErrConflict) // and without one it has an end
 		b.healthy()
-		check(t, m.Destroy(ctx, s))
+		check(t, s.Destroy(ctx))
 	})
 }
 

@@ -121,7 +121,7 @@ func TestDeadTokenDoesNotShadow(t *testing.T) {
 		t.Errorf("%d records, before the login %d", n, records)
 	}
 	w := do(func(r *http.Request, s *session.Session) error {
-		if err := m.Destroy(r.Context(), s); err != nil {
+		if err := s.Destroy(r.Context()); err != nil {
 			return err
 		}
 		s, err := m.Get(r.Context())
@@ -170,7 +170,7 @@ func TestMovedTokenBesideADeadOne(t *testing.T) {
 	old := begin(t, m, map[string]any{"note": "x"})
 	s := open(t, m, old)
 	check(t, errors.Join(s.Rotate(), finish(m, s)))
-	now := s.ID().Token()
+	now := s.Token().Reveal()
 	for _, tt := range []struct {
 		tokens []string
 		want   error

@@ -85,15 +85,15 @@ func ExampleConfig_changeOfCodec() {
 				log.Fatal(err)
 			}
 		}
-		if err := visits.Update(s, func(n int) int { return n + 1 }); err != nil {
+		if _, err := visits.Update(s, func(n int) int { return n + 1 }); err != nil {
 			log.Fatal(err)
 		}
-		if err := m.Save(ctx, s); err != nil {
+		if err := s.Save(ctx); err != nil {
 			log.Fatal(err)
 		}
 		n, _ := visits.Get(s)
 		fmt.Println("step", i, "visit", n)
-		token = s.ID().Token()
+		token = s.Token().Reveal()
 	}
 	// Output:
 	// step 0 visit 1

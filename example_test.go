@@ -28,7 +28,7 @@ func Example() {
 			manager.Error(w, r, err)
 			return
 		}
-		if err := visits.Update(s, func(n int) int { return n + 1 }); err != nil {
+		if _, err := visits.Update(s, func(n int) int { return n + 1 }); err != nil {
 			manager.Error(w, r, err)
 			return
 		}
@@ -88,21 +88,21 @@ func ExampleManager_Open() {
 
 	s := manager.Start()
 	_ = name.Set(s, "Gopher")
-	if err := manager.Save(ctx, s); err != nil {
+	if err := s.Save(ctx); err != nil {
 		log.Fatal(err)
 	}
-	token := s.ID().Token() // goes to the client
+	token := s.Token().Reveal() // goes to the client
 
 	s, err = manager.Open(ctx, token)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer manager.Close(ctx, s) // drops what is not saved
+	defer s.Close(ctx) // drops what is not saved
 	fmt.Println(name.Get(s))
-	fmt.Println(s.ID()) // a token is never printed by accident
+	fmt.Println(s.Token()) // a token is never printed by accident
 	// Output:
 	// Gopher <nil>
-	// [session ID]
+	// [session token]
 }
 
 // Login binds the session to a user and gives it a new ID; what the visitor
@@ -125,12 +125,12 @@ func ExampleSession_Login() {
 }
 
 // Destroy deletes the session at once, and says if it could not.
-func ExampleManager_Destroy() {
+func ExampleSession_Destroy() {
 	manager, _ := session.New(&memory.Backend{}, session.Config{})
 	http.Handle("POST /logout", manager.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := manager.Get(r.Context())
 		if err == nil {
-			err = manager.Destroy(r.Context(), s)
+			err = s.Destroy(r.Context())
 		}
 		if err != nil {
 			manager.Error(w, r, err)
@@ -159,7 +159,7 @@ func ExampleManager_With() {
 	mux := http.NewServeMux()
 	mux.Handle("/report", readOnly.Handler(report))
 	manager.Handler(mux).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/report", nil))
-	// Output: session: set "x": session: read-only
+	// Output: session: set "x": read-only
 }
 
 // Two requests read the same session and change the same value. Update loses
@@ -169,18 +169,18 @@ func ExampleKey_Update() {
 	manager, _ := session.New(&memory.Backend{}, session.Config{})
 	cart := session.Key[[]string]{Name: "cart"}
 	add := func(s *session.Session, item string) {
-		_ = cart.Update(s, func(items []string) []string { return append(items, item) })
+		_, _ = cart.Update(s, func(items []string) []string { return append(items, item) })
 	}
 	s := manager.Start()
 	add(s, "tea")
-	_ = manager.Save(ctx, s)
-	token := s.ID().Token()
+	_ = s.Save(ctx)
+	token := s.Token().Reveal()
 
 	tab1, _ := manager.Open(ctx, token)
 	tab2, _ := manager.Open(ctx, token)
 	add(tab1, "milk")
 	add(tab2, "cake")
-	fmt.Println(manager.Save(ctx, tab1), manager.Save(ctx, tab2))
+	fmt.Println(tab1.Save(ctx), tab2.Save(ctx))
 
 	s, _ = manager.Open(ctx, token)
 	fmt.Println(cart.Get(s))
@@ -199,16 +199,16 @@ func ExampleKey_resolve() {
 	}
 	s := manager.Start()
 	_ = best.Set(s, 10)
-	_ = manager.Save(ctx, s)
+	_ = s.Save(ctx)
 
-	first, _ := manager.Open(ctx, s.ID().Token())
-	second, _ := manager.Open(ctx, s.ID().Token())
+	first, _ := manager.Open(ctx, s.Token().Reveal())
+	second, _ := manager.Open(ctx, s.Token().Reveal())
 	_ = best.Set(first, 99)
 	_ = best.Set(second, 50)
-	_ = manager.Save(ctx, first)
-	_ = manager.Save(ctx, second)
+	_ = first.Save(ctx)
+	_ = second.Save(ctx)
 
-	s, _ = manager.Open(ctx, s.ID().Token())
+	s, _ = manager.Open(ctx, s.Token().Reveal())
 	fmt.Println(best.Get(s))
 	// Output: 99 <nil>
 }

@@ -92,7 +92,7 @@ func TestAnotherIdleTimeout(t *testing.T) {
 					time.Sleep(tt.until - 1)
 					quiet, err := m.With(session.Route{Mode: session.ReadOnly})
 					check(t, err)
-					check(t, quiet.Close(ctx, open(t, quiet, token)))
+					check(t, open(t, quiet, token).Close(ctx))
 					time.Sleep(time.Nanosecond)
 					if _, err = m.Open(ctx, token); !errors.Is(err, session.ErrNotFound) {
 						t.Errorf("%s: %v after that", name, err)
@@ -197,7 +197,7 @@ func TestLastWriteKeepsWhatItDidNotMeanToReplace(t *testing.T) {
 			}
 			return nil
 		}
-		wantErr(t, m.Save(ctx, s), errStore)
+		wantErr(t, s.Save(ctx), errStore)
 		b.healthy()
 		s.Discard()
 		check(t, finish(m, s))
@@ -283,7 +283,7 @@ func TestWhoSaysExpiredMakesItSo(t *testing.T) {
 								err = session.ErrNotFound
 							}
 							if err == nil {
-								err = m.Close(r.Context(), s)
+								err = s.Close(r.Context())
 							}
 						})).ServeHTTP(httptest.NewRecorder(), request(token))
 					}
@@ -313,11 +313,11 @@ func TestWhoSaysExpiredMakesItSo(t *testing.T) {
 		slow := open(t, m, token)
 		check(t, note.Set(slow, "slow"))
 		time.Sleep(time.Hour)
-		wantErr(t, m.Save(ctx, slow), session.ErrNotFound)
+		wantErr(t, slow.Save(ctx), session.ErrNotFound)
 		if b.Len() != 0 {
 			t.Error("the record is still there")
 		}
-		wantErr(t, other.Save(ctx, late), session.ErrNotFound)
+		wantErr(t, late.Save(ctx), session.ErrNotFound)
 	})
 }
 

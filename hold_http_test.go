@@ -66,7 +66,7 @@ func TestHangingSaveWhenTheHandlerReturns(t *testing.T) {
 				return nil
 			}
 			b.mu.Unlock()
-			go func() { done <- m.Save(context.WithoutCancel(r.Context()), s) }()
+			go func() { done <- s.Save(context.WithoutCancel(r.Context())) }()
 			synctest.Wait()
 		})).ServeHTTP(httptest.NewRecorder(), request(token))
 		if d := time.Since(start); d > 21*time.Second {
@@ -88,10 +88,10 @@ func TestReleaseFailsOnce(t *testing.T) {
 		token := begin(t, m, map[string]any{"note": "x"})
 		s := open(t, m, token)
 		b.failing("Release", errStore)
-		wantErr(t, m.Save(ctx, s), errStore)
+		wantErr(t, s.Save(ctx), errStore)
 		b.healthy()
-		check(t, m.Save(ctx, s))
-		check(t, m.Close(ctx, s))
+		check(t, s.Save(ctx))
+		check(t, s.Close(ctx))
 		start := time.Now()
 		check(t, finish(m, open(t, m, token)))
 		if d := time.Since(start); d > 100*time.Millisecond {
@@ -127,21 +127,21 @@ func TestStress(t *testing.T) {
 							check(t, counter.Set(s, v+1))
 							time.Sleep(time.Duration(rand.N(20)) * time.Millisecond)
 							inside.Add(-1)
-							if err = locking.Save(ctx, s); err == nil {
+							if err = s.Save(ctx); err == nil {
 								want.Add(1)
 							} else {
 								fails.Add(1)
 							}
-							_ = locking.Close(ctx, s)
+							_ = s.Close(ctx)
 						}
 					} else {
 						s, err := m.Open(c, token)
 						if err == nil {
-							check(t, counter.Update(s, inc))
-							if err = m.Save(c, s); err == nil {
+							check(t, errOf(counter.Update(s, inc)))
+							if err = s.Save(c); err == nil {
 								want.Add(1)
 							}
-							_ = m.Close(ctx, s)
+							_ = s.Close(ctx)
 						}
 					}
 					cancel()
@@ -176,7 +176,7 @@ func TestLoginWaitsForTheLock(t *testing.T) {
 			}()
 			check(t, finish(m, s))
 			if mode == session.Merge {
-				wantValue(t, m, s.ID().Token(), "counter", 7)
+				wantValue(t, m, s.Token().Reveal(), "counter", 7)
 			}
 			if b.Len() != 2 {
 				t.Errorf("%d records", b.Len())
@@ -216,6 +216,6 @@ func TestObserverPanicsOnLockAcquired(t *testing.T) {
 			t.Errorf("an hour later: %v", err)
 			return
 		}
-		check(t, m.Close(ctx, s))
+		check(t, s.Close(ctx))
 	})
 }

@@ -33,13 +33,13 @@ func TestUnknownThenLocked(t *testing.T) {
 	locking, _ := m.With(session.Route{Mode: session.Exclusive})
 	token := begin(t, m, map[string]any{"counter": 0})
 	s := open(t, m, token)
-	check(t, counter.Update(s, inc))
+	check(t, errOf(counter.Update(s, inc)))
 	b.losing("Save", 1)
-	wantErr(t, m.Save(ctx, s), errStore)
+	wantErr(t, s.Save(ctx), errStore)
 	b.healthy()
 	holder := open(t, locking, token)
-	go func() { time.Sleep(50 * time.Millisecond); _ = locking.Close(ctx, holder) }()
-	err := m.Save(ctx, s)
+	go func() { time.Sleep(50 * time.Millisecond); _ = holder.Close(ctx) }()
+	err := s.Save(ctx)
 	t.Log("second Save:", err)
 	wantValue(t, m, token, "counter", 1)
 }
@@ -51,9 +51,9 @@ func TestUnknownThenUpgrade(t *testing.T) {
 	locking, _ := m.With(session.Route{Mode: session.Exclusive})
 	token := begin(t, m, map[string]any{"counter": 0})
 	serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
-		check(t, counter.Update(s, inc))
+		check(t, errOf(counter.Update(s, inc)))
 		b.losing("Save", 1)
-		wantErr(t, m.Save(r.Context(), s), errStore)
+		wantErr(t, s.Save(r.Context()), errStore)
 		b.healthy()
 		locking.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, err := m.Get(r.Context())
@@ -70,13 +70,13 @@ func TestUnknownThenReload(t *testing.T) {
 		m := newManager(t, &b, session.Config{IdleTimeout: 10 * time.Second})
 		token := begin(t, m, map[string]any{"counter": 0})
 		s := open(t, m, token)
-		check(t, counter.Update(s, inc))
+		check(t, errOf(counter.Update(s, inc)))
 		time.Sleep(5 * time.Second)
 		b.losing("Save", 1)
-		wantErr(t, m.Save(ctx, s), errStore)
+		wantErr(t, s.Save(ctx), errStore)
 		b.healthy()
 		time.Sleep(6 * time.Second)
-		err := m.Save(ctx, s)
+		err := s.Save(ctx)
 		t.Log("second Save:", err)
 		wantValue(t, m, token, "counter", 1)
 	})
@@ -93,16 +93,16 @@ func TestFailedDestroyLeaksTheLock(t *testing.T) {
 		s, err := m.Open(life, token)
 		check(t, err)
 		b.failing("End", errStore)
-		wantErr(t, m.Destroy(ctx, s), errStore)
+		wantErr(t, s.Destroy(ctx), errStore)
 		b.healthy()
-		check(t, m.Close(ctx, s))
+		check(t, s.Close(ctx))
 		time.Sleep(time.Hour / 2)
 		n, err := m.Open(life, token)
 		if err != nil {
 			t.Errorf("half an hour after Close: %v", err)
 			return
 		}
-		check(t, m.Close(ctx, n))
+		check(t, n.Close(ctx))
 	})
 }
 
@@ -180,11 +180,11 @@ func TestLockerFormerHolderWrites(t *testing.T) {
 			check(t, counter.Set(s, v+1))
 			check(t, finish(intruder, s))
 		}
-		err := m.Save(ctx, holder)
+		err := holder.Save(ctx)
 		if !errors.Is(err, session.ErrLockLost) {
 			t.Errorf("Save of the holder that lost its lock: %v", err)
 		}
-		_ = m.Close(ctx, holder)
+		_ = holder.Close(ctx)
 		wantValue(t, intruder, token, "counter", 2)
 	})
 }
@@ -217,7 +217,7 @@ func TestSecondGetAfterFailedUpgrade(t *testing.T) {
 				}
 			})).ServeHTTP(w, r)
 		})
-		check(t, locking.Close(ctx, holder))
+		check(t, holder.Close(ctx))
 	})
 }
 
@@ -239,7 +239,7 @@ func TestGetUnderWayWhenHandlerReturns(t *testing.T) {
 			}()
 			synctest.Wait()
 		})).ServeHTTP(httptest.NewRecorder(), request(token))
-		check(t, m.Close(ctx, holder))
+		check(t, holder.Close(ctx))
 		if err := <-got; !errors.Is(err, session.ErrClosed) {
 			t.Errorf("Get after the Handler returned: %v", err)
 		}
@@ -247,7 +247,7 @@ func TestGetUnderWayWhenHandlerReturns(t *testing.T) {
 		if s, err := m.Open(life, token); err != nil {
 			t.Errorf("an hour later: %v", err)
 		} else {
-			check(t, m.Close(ctx, s))
+			check(t, s.Close(ctx))
 		}
 	})
 }
@@ -341,7 +341,7 @@ func TestSecondInnerHandler(t *testing.T) {
 					}
 					if o, err := other.Open(ctx, token); err == nil {
 						t.Errorf("somebody else got the lock; context of the route: %v", context.Cause(r.Context()))
-						check(t, other.Close(ctx, o))
+						check(t, o.Close(ctx))
 					}
 				}))
 			}
@@ -368,7 +368,7 @@ func TestPanicInAcquire(t *testing.T) {
 		if err != nil {
 			t.Fatalf("an hour later: %v", err)
 		}
-		check(t, m.Close(ctx, s))
+		check(t, s.Close(ctx))
 	})
 }
 
@@ -426,7 +426,7 @@ func TestOneExtendHangs(t *testing.T) {
 		if err := context.Cause(s.Context()); err != nil {
 			t.Errorf("one hanging Extend, healthy store: %v", err)
 		}
-		_ = m.Close(ctx, s)
+		_ = s.Close(ctx)
 	})
 }
 
@@ -480,11 +480,11 @@ func TestLoginAfterUnknownRotation(t *testing.T) {
 	s := open(t, m, begin(t, m, map[string]any{"note": "ann's secret"}))
 	check(t, s.Login("ann"))
 	b.losingAndDown(2)
-	wantErr(t, m.Save(ctx, s), errStore)
+	wantErr(t, s.Save(ctx), errStore)
 	b.healthy()
 	check(t, s.Login("bob"))
-	check(t, m.Save(ctx, s))
-	n := open(t, m, s.ID().Token())
+	check(t, s.Save(ctx))
+	n := open(t, m, s.Token().Reveal())
 	user, _ := n.User()
 	if v, _ := note.Get(n); v != "" {
 		t.Errorf("%s sees %q", user, v)
@@ -497,11 +497,11 @@ func TestClearAfterUnknownRotation(t *testing.T) {
 	s := open(t, m, begin(t, m, map[string]any{"note": "secret"}))
 	check(t, s.Rotate())
 	b.losingAndDown(2)
-	wantErr(t, m.Save(ctx, s), errStore)
+	wantErr(t, s.Save(ctx), errStore)
 	b.healthy()
 	check(t, s.Clear())
-	check(t, m.Save(ctx, s))
-	if v, _ := note.Get(open(t, m, s.ID().Token())); v != "" {
+	check(t, s.Save(ctx))
+	if v, _ := note.Get(open(t, m, s.Token().Reveal())); v != "" {
 		t.Errorf("cleared, and still there: %q", v)
 	}
 }
@@ -532,7 +532,7 @@ func TestUnknownRotationAtTheEnd(t *testing.T) {
 				}
 				b.mu.Unlock()
 				if !timeout {
-					err := m.Save(r.Context(), s)
+					err := s.Save(r.Context())
 					wantErr(t, err, errStore)
 					b.healthy()
 					m.Error(w, r, err)
@@ -558,10 +558,10 @@ func TestMarkerExpired(t *testing.T) {
 		s := open(t, m, begin(t, m, map[string]any{"note": "cart"}))
 		check(t, s.Rotate())
 		b.losingAndDown(2)
-		wantErr(t, m.Save(ctx, s), errStore)
+		wantErr(t, s.Save(ctx), errStore)
 		time.Sleep(11 * time.Second)
 		b.healthy()
-		if err := m.Save(ctx, s); err != nil {
+		if err := s.Save(ctx); err != nil {
 			t.Errorf("the session is lost: %v; %d records", err, b.Len())
 		}
 	})
@@ -574,7 +574,7 @@ func TestLockerGone(t *testing.T) {
 		locking, _ := m.With(session.Route{Mode: session.Exclusive})
 		token := begin(t, m, map[string]any{"note": "x"})
 		holder := open(t, locking, token)
-		check(t, m.Destroy(ctx, open(t, m, token)))
+		check(t, open(t, m, token).Destroy(ctx))
 		check(t, note.Set(holder, "y"))
 		wantErr(t, finish(locking, holder), session.ErrNotFound)
 		start := time.Now()
@@ -594,13 +594,13 @@ func TestUnknownSaveUnderLock(t *testing.T) {
 	s := open(t, m, token)
 	check(t, note.Set(s, "y"))
 	b.losing("Save", 1)
-	wantErr(t, m.Save(ctx, s), errStore)
+	wantErr(t, s.Save(ctx), errStore)
 	b.healthy()
-	err := m.Save(ctx, s)
+	err := s.Save(ctx)
 	if errors.Is(err, session.ErrConflict) || errors.Is(err, session.ErrLockLost) {
 		t.Errorf("our own write is called a conflict: %v (cause %v)", err, context.Cause(s.Context()))
 	}
-	_ = m.Close(ctx, s)
+	_ = s.Close(ctx)
 }
 
 // Client cancels while the lock is being acquired.
@@ -631,6 +631,6 @@ func TestCancelledAcquire(t *testing.T) {
 		start := time.Now()
 		s := open(t, m, token)
 		t.Logf("lock free after %v", time.Since(start))
-		check(t, m.Close(ctx, s))
+		check(t, s.Close(ctx))
 	})
 }

@@ -22,7 +22,7 @@ import (
 func TestLockOutlivesTheClient(t *testing.T) {
 	work := func(m *session.Manager, s *session.Session) error {
 		time.Sleep(900 * time.Millisecond)
-		return counter.Update(s, inc)
+		return errOf(counter.Update(s, inc))
 	}
 	for name, run := range map[string]func(t *testing.T, ctx context.Context, m *session.Manager, token string){
 		"a handler": func(t *testing.T, ctx context.Context, m *session.Manager, token string) {
@@ -77,7 +77,7 @@ func TestLockOutlivesTheClient(t *testing.T) {
 					if v, err := counter.Get(s); v != 1 || err != nil {
 						t.Errorf("the next one came in beside the handler: it reads %d, %v", v, err)
 					}
-					check(t, counter.Update(s, inc))
+					check(t, errOf(counter.Update(s, inc)))
 					check(t, finish(m, s))
 					<-done
 					wantValue(t, m, token, "counter", 2)
@@ -139,9 +139,9 @@ func TestMaxHold(t *testing.T) {
 func TestHoldLeavesNothingBehind(t *testing.T) {
 	ends := map[string]func(m *session.Manager, s *session.Session) error{
 		"return":  func(*session.Manager, *session.Session) error { return nil },
-		"Save":    func(m *session.Manager, s *session.Session) error { return m.Save(ctx, s) },
-		"Close":   func(m *session.Manager, s *session.Session) error { return m.Close(ctx, s) },
-		"Destroy": func(m *session.Manager, s *session.Session) error { return m.Destroy(ctx, s) },
+		"Save":    func(m *session.Manager, s *session.Session) error { return s.Save(ctx) },
+		"Close":   func(m *session.Manager, s *session.Session) error { return s.Close(ctx) },
+		"Destroy": func(m *session.Manager, s *session.Session) error { return s.Destroy(ctx) },
 		"panic":   func(*session.Manager, *session.Session) error { panic(http.ErrAbortHandler) },
 	}
 	for name, end := range ends {
@@ -191,7 +191,7 @@ func TestHoldLeavesNothingBehind(t *testing.T) {
 				return nil
 			}
 			b.mu.Unlock()
-			go func() { saved <- m.Save(life, s) }()
+			go func() { saved <- s.Save(life) }()
 			synctest.Wait()
 		})
 		extended.Store(false)

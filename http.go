@@ -95,6 +95,22 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 	})
 }
 
+// HandlerFunc returns a Handler around f, which gets its session as an argument.
+// If [Manager.Get] or f fails, [Manager.Error] answers with the error, and what
+// f changed is dropped. It may be nested in the Handler of the whole site, and
+// needs none around it.
+func (m *Manager) HandlerFunc(f func(w http.ResponseWriter, r *http.Request, s *Session) error) http.Handler {
+	return m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := m.Get(r.Context())
+		if err == nil {
+			err = f(w, r, s)
+		}
+		if err != nil {
+			m.Error(w, r, err)
+		}
+	}))
+}
+
 func safe(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
@@ -129,11 +145,11 @@ func safe(method string) bool {
 func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	x := m.exchange(ctx)
 	if x == nil {
-		return nil, fmt.Errorf("session: get: %w", errNoHandler)
+		return nil, wrap("get", errNoHandler)
 	}
 	s, err := x.get(ctx, m)
 	if err != nil {
-		return nil, fmt.Errorf("session: get: %w", err)
+		return nil, wrap("get", err)
 	}
 	return s, nil
 }
@@ -188,21 +204,24 @@ func left(r *http.Request, err error) bool {
 	return errors.Is(err, context.Canceled) && errors.Is(cause, context.Canceled) && !errors.Is(cause, ErrLockLost)
 }
 
-// Status returns the HTTP status for an error of this package: 409 for
-// [ErrConflict] and [ErrNotFound], as the session changed or ended during the
-// request; 500 for what trying again cannot mend; and 503 for everything else,
-// as a store recovers and a lock is freed. A client that has gone away gets 503
-// too, which only the log of a proxy shows.
+// Status returns the HTTP status for an error: 409 for [ErrConflict] and
+// [ErrNotFound], as the session changed or ended during the request; 503 for
+// [ErrStore], [ErrLockTimeout], [ErrLockLost] and a context that has ended, as
+// trying again may help; and 500 for everything else, including errors that are
+// not of this package. A client that has gone away gets 503 too, which only the
+// log of a proxy shows.
 func Status(err error) int {
 	switch {
 	case isAny(err, ErrLockLost, ErrLockTimeout): // whatever came of it
 		return http.StatusServiceUnavailable
 	case isAny(err, ErrConflict, ErrNotFound):
 		return http.StatusConflict
-	case isAny(err, ErrTooLarge, ErrEncode, ErrDecode, ErrReadOnly, ErrClosed, ErrTooLate, errNoHandler, errNoView):
+	case isAny(err, ErrTooLarge, ErrEncode, ErrDecode, ErrReadOnly, ErrClosed, ErrTooLate):
 		return http.StatusInternalServerError
+	case isAny(err, ErrStore, ErrLocked, context.Canceled, context.DeadlineExceeded):
+		return http.StatusServiceUnavailable
 	}
-	return http.StatusServiceUnavailable
+	return http.StatusInternalServerError
 }
 
 type exchangeKey struct{ *core }
@@ -662,6 +681,7 @@ func (w *responseWriter) start() error {
 		w.x.announce(h)
 		return nil
 	}
+	err = wrap("save", err)
 	w.err = err
 	w.x.m.event(w.r.Context(), observe.Event{Kind: observe.EventCommitFailed, Err: err})
 	w.x.discard()

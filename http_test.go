@@ -206,7 +206,7 @@ func TestFailedLoadGivesNoSession(t *testing.T) {
 func TestErrorStatus(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	for err, want := range map[error]int{
-		errStore: 503, context.DeadlineExceeded: 503,
+		errStore: 500, fmt.Errorf("%w: %w", session.ErrStore, errStore): 503, context.DeadlineExceeded: 503, context.Canceled: 503,
 		session.ErrConflict: 409, &session.ConflictError{Gone: true}: 409, session.ErrNotFound: 409,
 		session.ErrTooLarge: 500, session.ErrDecode: 500, session.ErrEncode: 500, session.ErrReadOnly: 500, session.ErrClosed: 500, session.ErrTooLate: 500,
 	} {
@@ -239,9 +239,9 @@ func TestWhatARequestCosts(t *testing.T) {
 	}{
 		{"static", token, nil, nil},
 		{"read", token, func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _, _ = note.Get(s) }, []string{"Load"}},
-		{"write", token, func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = counter.Update(s, inc) }, []string{"Load", "Save"}},
+		{"write", token, func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _, _ = counter.Update(s, inc) }, []string{"Load", "Save"}},
 		{"write and respond twice", token, func(w http.ResponseWriter, _ *http.Request, s *session.Session) {
-			_ = counter.Update(s, inc)
+			_, _ = counter.Update(s, inc)
 			_, _ = io.WriteString(w, "a")
 			_, _ = io.WriteString(w, "b")
 		}, []string{"Load", "Save"}},
@@ -318,7 +318,7 @@ func TestLoginAndLogout(t *testing.T) {
 	wantErr(t, err, session.ErrNotFound)
 
 	w = serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
-		check(t, m.Destroy(r.Context(), s))
+		check(t, s.Destroy(r.Context()))
 		wantErr(t, note.Set(s, "x"), session.ErrClosed)
 	})
 	if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge >= 0 || c[0].Value != "" {
@@ -330,7 +330,7 @@ func TestLoginAndLogout(t *testing.T) {
 	// A message for the page after it goes into a new session.
 	token = begin(t, m, map[string]any{"note": "x"})
 	w = serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
-		check(t, m.Destroy(r.Context(), s))
+		check(t, s.Destroy(r.Context()))
 		s, err := m.Get(r.Context())
 		check(t, err)
 		check(t, note.Set(s, "bye"))
@@ -411,7 +411,7 @@ func TestStreaming(t *testing.T) {
 	serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
 		for range 3 {
 			check(t, http.NewResponseController(w).Flush())
-			check(t, counter.Update(s, inc))
+			check(t, errOf(counter.Update(s, inc)))
 		}
 		wantErr(t, s.Rotate(), session.ErrTooLate)
 		wantErr(t, s.Login("x"), session.ErrTooLate)
@@ -436,7 +436,7 @@ func TestStreaming(t *testing.T) {
 
 	serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
 		check(t, http.NewResponseController(w).Flush())
-		check(t, m.Destroy(r.Context(), s)) // logging out is never too late
+		check(t, s.Destroy(r.Context())) // logging out is never too late
 	})
 	_, err := m.Open(ctx, token)
 	wantErr(t, err, session.ErrNotFound)
@@ -448,7 +448,7 @@ func TestHijack(t *testing.T) {
 	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := m.Get(r.Context())
 		check(t, err)
-		if err := counter.Update(s, inc); err != nil {
+		if _, err := counter.Update(s, inc); err != nil {
 			t.Error(err)
 		}
 		conn, buf, err := w.(http.Hijacker).Hijack()
@@ -457,7 +457,7 @@ func TestHijack(t *testing.T) {
 			return
 		}
 		defer func() { _ = conn.Close() }()
-		if err := counter.Update(s, inc); err != nil {
+		if _, err := counter.Update(s, inc); err != nil {
 			t.Error(err)
 		}
 		_, _ = buf.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -568,7 +568,7 @@ func TestRoutes(t *testing.T) {
 	run(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := m.Get(r.Context())
 		check(t, err)
-		check(t, counter.Update(s, inc)) // a middleware's change is saved, though the route is read-only
+		check(t, errOf(counter.Update(s, inc))) // a middleware's change is saved, though the route is read-only
 		ro.Handler(refused).ServeHTTP(w, r)
 	})))
 	b.wantCalls(t, "Load", "Save")
@@ -660,7 +660,7 @@ func TestHeaderTransport(t *testing.T) {
 					t.Errorf("the token was sent again: %v", h)
 				}
 			}
-			h = do(token, func(s *session.Session) { check(t, m.Destroy(ctx, s)) })
+			h = do(token, func(s *session.Session) { check(t, s.Destroy(ctx)) })
 			if v, ok := h[http.CanonicalHeaderKey(header)]; !ok || v[0] != "" {
 				t.Errorf("headers after logout: %v", h)
 			}

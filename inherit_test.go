@@ -53,7 +53,7 @@ func TestLogoutAfterLostLogins(t *testing.T) {
 					if user, err := s.User(); user != "ann" || err != nil {
 						t.Errorf("user %q, %v", user, err)
 					}
-					check(t, m.Destroy(t.Context(), s))
+					check(t, s.Destroy(t.Context()))
 				})
 				for i, token := range tokens {
 					post(token, func(s *session.Session) {

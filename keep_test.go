@@ -37,7 +37,7 @@ func TestSetKeepsOrRefuses(t *testing.T) {
 		for what, err := range map[string]error{
 			"Set":     s.Set("note", lost),
 			"Key.Set": notes.Set(s, lost),
-			"Update":  notes.Update(s, func(titled) titled { return lost }),
+			"Update":  errOf(notes.Update(s, func(titled) titled { return lost })),
 			"in any":  s.Set("note", map[string]any{"n": lost}),
 			"in all":  s.Set("note", []*titled{&lost}),
 		} {
@@ -45,10 +45,10 @@ func TestSetKeepsOrRefuses(t *testing.T) {
 				t.Errorf("%T: %s: %v", c, what, err)
 			}
 		}
-		if err := m.Save(ctx, s); err != nil {
+		if err := s.Save(ctx); err != nil {
 			t.Fatal(err)
 		}
-		s, err := m.Open(ctx, s.ID().Token())
+		s, err := m.Open(ctx, s.Token().Reveal())
 		if err != nil {
 			t.Fatal(err)
 		}

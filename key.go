@@ -41,9 +41,9 @@ func (k Key[T]) Lookup(s *Session) (T, bool, error) {
 
 // Set changes the value to v. Errors are those of [Session.Set].
 func (k Key[T]) Set(s *Session, v T) error {
-	mine, err := s.m.marshal(k.Name, v)
+	mine, err := s.m.encodeValue(k.Name, v)
 	if err != nil {
-		return err
+		return wrapValue("set", k.Name, err)
 	}
 	return s.edit("set", k.Name, func() error {
 		c := change{data: mine}
@@ -61,25 +61,47 @@ func (k Key[T]) Set(s *Session, v T) error {
 }
 
 // Update changes the value from v to f(v), where v is the zero T if there is
-// none. In mode [Merge] f is applied again to what another request stored in
-// between, so that neither change is lost: it may be called more than once
-// and must have no other effect; above all it must not change the session,
-// which waits for it.
+// none, and returns the new value. In mode [Merge], if another request stored
+// the session in between, f is applied again to what that one stored, so that
+// neither change is lost. So f may be called more than once, and must have no
+// other effect; above all it must not change the session, which waits for it.
 //
 // It fails as [Session.Set] does, and with [ErrDecode] if the value is not a
 // T. Nothing has changed then.
-func (k Key[T]) Update(s *Session, f func(v T) T) error {
-	apply := func(data []byte) ([]byte, error) {
-		v, err := k.decode(s, data)
-		if err != nil {
-			return nil, err
+func (k Key[T]) Update(s *Session, f func(v T) T) (T, error) {
+	return k.TryUpdate(s, func(v T) (T, error) { return f(v), nil })
+}
+
+// TryUpdate is Update with a function that may refuse, such as to put one item
+// too many into a cart. If f returns an error, TryUpdate returns that very
+// error, and nothing has changed. If f was content, but refuses what another
+// request stored in between, saving fails with that very error, and nothing is
+// stored: in a handler, [Config.ErrorHandler] gets it and tells the client.
+func (k Key[T]) TryUpdate(s *Session, f func(v T) (T, error)) (T, error) {
+	apply := func(data []byte) (v T, _ []byte, err error) {
+		if v, err = k.decode(s, data); err != nil {
+			return v, nil, err
 		}
-		return s.m.encode(k.Name, f(v))
+		if v, err = f(v); err != nil {
+			return v, nil, &refusal{err}
+		}
+		data, err = s.m.encode(v)
+		return v, data, err
 	}
-	return k.change(s, "update", func(value []byte) (change, error) {
-		data, err := apply(value)
-		return change{data: data, redo: apply}, err
+	var now T
+	err := k.change(s, "update", func(value []byte) (c change, err error) {
+		now, c.data, err = apply(value)
+		c.redo = func(theirs []byte) ([]byte, error) {
+			_, data, err := apply(theirs)
+			return data, err
+		}
+		return c, err
 	})
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return now, nil
 }
 
 // Take returns the value, as Lookup does, and deletes it: for messages that
@@ -111,7 +133,7 @@ func (k Key[T]) Delete(s *Session) error { return s.Delete(k.Name) }
 // if another goroutine of the request changed the value meanwhile.
 func (k Key[T]) change(s *Session, what string, f func(value []byte) (change, error)) error {
 	if err := checkName(k.Name); err != nil {
-		return err
+		return wrapValue(what, k.Name, err)
 	}
 	var before []byte
 	err := s.edit(what, k.Name, func() error {
@@ -124,7 +146,7 @@ func (k Key[T]) change(s *Session, what string, f func(value []byte) (change, er
 	for {
 		c, err := f(before)
 		if err != nil {
-			return err
+			return wrapValue(what, k.Name, err)
 		}
 		again := false
 		err = s.edit(what, k.Name, func() error {
@@ -162,7 +184,7 @@ func follow(earlier, c change) func([]byte) ([]byte, error) {
 
 func (k Key[T]) decode(s *Session, data []byte) (v T, err error) {
 	if data != nil {
-		err = s.m.unmarshal(k.Name, data, &v)
+		err = s.m.decode(data, &v)
 	}
 	return v, err
 }
@@ -175,5 +197,5 @@ func (k Key[T]) resolve(s *Session, base, mine, theirs []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return s.m.encode(k.Name, k.Resolve(v[0], v[1], v[2]))
+	return s.m.encode(k.Resolve(v[0], v[1], v[2]))
 }

@@ -109,18 +109,18 @@ func TestWhatALockCosts(t *testing.T) {
 	token := begin(t, m, map[string]any{"counter": 0})
 	b.took()
 	s := open(t, m, token)
-	check(t, counter.Update(s, inc))
+	check(t, errOf(counter.Update(s, inc)))
 	check(t, finish(m, s))
 	b.wantCalls(t, "Acquire", "Save")
 	check(t, finish(m, open(t, m, token)))
 	b.wantCalls(t, "Acquire", "Release")
-	check(t, m.Destroy(ctx, open(t, m, token)))
+	check(t, open(t, m, token).Destroy(ctx))
 	b.wantCalls(t, "Acquire", "End")
 	s = m.Start()
 	check(t, note.Set(s, "x"))
 	check(t, finish(m, s))
 	b.wantCalls(t, "Save")
-	token = s.ID().Token()
+	token = s.Token().Reveal()
 	s = open(t, m, token)
 	check(t, s.Login("ann"))
 	check(t, finish(m, s))
@@ -136,8 +136,8 @@ func TestLockIsFreed(t *testing.T) {
 		token := begin(t, m, map[string]any{"note": "x"})
 		ends := map[string]func(s *session.Session){
 			"Close":             func(s *session.Session) { check(t, finish(m, s)) },
-			"Close with change": func(s *session.Session) { check(t, counter.Update(s, inc)); check(t, finish(m, s)) },
-			"Save":              func(s *session.Session) { check(t, counter.Update(s, inc)); check(t, m.Save(ctx, s)) },
+			"Close with change": func(s *session.Session) { check(t, errOf(counter.Update(s, inc))); check(t, finish(m, s)) },
+			"Save":              func(s *session.Session) { check(t, errOf(counter.Update(s, inc))); check(t, s.Save(ctx)) },
 		}
 		for name, end := range ends {
 			end(open(t, m, token))
@@ -153,9 +153,9 @@ func TestLockIsFreed(t *testing.T) {
 			"panic":  func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) },
 			"late change": func(w http.ResponseWriter, r *http.Request) {
 				s, _ := m.Get(r.Context())
-				check(t, counter.Update(s, inc))
+				check(t, errOf(counter.Update(s, inc)))
 				_, _ = io.WriteString(w, "page")
-				check(t, counter.Update(s, inc))
+				check(t, errOf(counter.Update(s, inc)))
 			},
 		} {
 			func() {
@@ -215,7 +215,7 @@ func TestDestroyUnderALock(t *testing.T) {
 	check(t, err)
 	token := begin(t, m, map[string]any{"note": "x"})
 	holder := open(t, m, token)
-	check(t, merge.Destroy(ctx, open(t, merge, token))) // logging out does not wait for ever
+	check(t, open(t, merge, token).Destroy(ctx)) // logging out does not wait for ever
 	check(t, note.Set(holder, "late"))
 	wantErr(t, finish(m, holder), session.ErrNotFound)
 	_, err = m.Open(ctx, token)
@@ -256,9 +256,9 @@ func TestUpgrade(t *testing.T) {
 	token := begin(t, m, map[string]any{"counter": 1})
 	b.took()
 	serve(t, m, token, func(w http.ResponseWriter, r *http.Request, s *session.Session) {
-		check(t, counter.Update(s, inc))
+		check(t, errOf(counter.Update(s, inc)))
 		other := open(t, m, token)
-		check(t, counter.Update(other, inc))
+		check(t, errOf(counter.Update(other, inc)))
 		check(t, finish(m, other))
 		locking.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s, err := m.Get(r.Context())

@@ -76,7 +76,7 @@ func TestLockLost(t *testing.T) {
 		<-holder.Context().Done()
 		wantErr(t, context.Cause(holder.Context()), session.ErrLockLost)
 		b.took()
-		wantErr(t, m.Save(ctx, holder), session.ErrLockLost)
+		wantErr(t, holder.Save(ctx), session.ErrLockLost)
 		wantErr(t, finish(m, holder), session.ErrLockLost)
 		b.wantCalls(t) // not even tried
 		check(t, note.Set(s, "fresh"))
@@ -105,8 +105,8 @@ func TestPausedHolder(t *testing.T) {
 			check(t, finish(intruder, s))
 		}
 		clocked.extend = errStore
-		wantErr(t, m.Save(ctx, holder), session.ErrLockLost)
-		wantErr(t, m.Close(ctx, holder), session.ErrLockLost)
+		wantErr(t, holder.Save(ctx), session.ErrLockLost)
+		wantErr(t, holder.Close(ctx), session.ErrLockLost)
 		wantValue(t, newManager(t, &b, session.Config{}), token, "note", "fresh")
 	})
 }
@@ -178,7 +178,7 @@ func TestNoLockInTime(t *testing.T) {
 						check(t, finish(m, holder)) // or the write would wait
 					}
 				})).ServeHTTP(w, r)
-				check(t, m.Close(ctx, holder))
+				check(t, holder.Close(ctx))
 				if w.Code != want || (want == 503) != (w.Header().Get("Retry-After") != "") {
 					t.Errorf("policy %d: status %d, headers %v", policy, w.Code, w.Header())
 				}
@@ -231,7 +231,7 @@ func TestMergeWriterGivesUpInTime(t *testing.T) {
 		s := open(t, m, token)
 		check(t, note.Set(s, "y"))
 		start := time.Now()
-		err = m.Save(ctx, s)
+		err = s.Save(ctx)
 		wantErr(t, err, session.ErrLockTimeout)
 		wantErr(t, err, session.ErrLocked)
 		if took := time.Since(start); took != 3*time.Second {
@@ -239,7 +239,7 @@ func TestMergeWriterGivesUpInTime(t *testing.T) {
 		}
 		check(t, finish(locking, holder))
 		wantValue(t, m, token, "note", "x")
-		check(t, m.Save(ctx, s))
+		check(t, s.Save(ctx))
 		wantValue(t, m, token, "note", "y")
 	})
 }
@@ -262,7 +262,7 @@ func TestFairness(t *testing.T) {
 				}
 				longest = max(longest, time.Since(start))
 				time.Sleep(5 * time.Millisecond) // the handler
-				check(t, m.Close(ctx, s))
+				check(t, s.Close(ctx))
 				time.Sleep(time.Millisecond) // the way to the store and back
 			}
 			waits <- longest

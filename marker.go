@@ -53,11 +53,11 @@ func (e *movedError) Unwrap() error { return errMoved }
 // marker is what is to be left under the session's ID: where it goes, and kept,
 // what it was.
 func (s *Session) marker(mv *move, kept map[string][]byte) (Record, error) {
-	key, err := s.m.encode(movedName, mv.key)
+	key, err := s.m.encode(mv.key)
 	if err != nil {
 		return Record{}, err
 	}
-	version, err := s.m.encode(versionName, base64.RawURLEncoding.EncodeToString([]byte(mv.rec.Version)))
+	version, err := s.m.encode(base64.RawURLEncoding.EncodeToString([]byte(mv.rec.Version)))
 	if err != nil {
 		return Record{}, err
 	}
@@ -103,12 +103,12 @@ func (m *core) split(rec Record) (map[string][]byte, error) {
 		return values, nil
 	}
 	to := &movedError{at: rec.Created, kept: maps.Clone(values)}
-	if err := m.unmarshal(movedName, values[movedName], &to.key); err != nil {
+	if err := m.decode(values[movedName], &to.key); err != nil {
 		return nil, err
 	}
 	if data := values[versionName]; data != nil { // there was none once
 		var text string
-		if err := m.unmarshal(versionName, data, &text); err != nil {
+		if err := m.decode(data, &text); err != nil {
 			return nil, err
 		}
 		version, err := base64.RawURLEncoding.DecodeString(text)
@@ -228,7 +228,7 @@ func (s *Session) hidden() bool { return s.barred && s.base == nil && !s.login }
 func (m *core) leaving(trail []byte, key string, expires time.Time) (_ []byte, oldest string, err error) {
 	var old string
 	if trail != nil {
-		_ = m.unmarshal(trailName, trail, &old)
+		_ = m.decode(trail, &old)
 	}
 	var marks []string
 	now := time.Now().Unix()
@@ -243,6 +243,6 @@ func (m *core) leaving(trail []byte, key string, expires time.Time) (_ []byte, o
 		_, oldest, _ = strings.Cut(marks[0], " ")
 		marks = marks[1:]
 	}
-	data, err := m.encode(trailName, strings.Join(marks, "\n"))
+	data, err := m.encode(strings.Join(marks, "\n"))
 	return data, oldest, err
 }

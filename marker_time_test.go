@@ -21,11 +21,11 @@ import (
 func TestLoginWhoseAnswerIsLost(t *testing.T) {
 	do := map[string]func(s *session.Session) error{
 		"read":   func(s *session.Session) error { _, err := note.Get(s); return err },
-		"write":  func(s *session.Session) error { return counter.Update(s, inc) },
+		"write":  func(s *session.Session) error { return errOf(counter.Update(s, inc)) },
 		"rotate": func(s *session.Session) error { return s.Rotate() },
 		"login":  func(s *session.Session) error { return s.Login("ann") },
 		"login and write": func(s *session.Session) error {
-			return errors.Join(s.Login("ann"), counter.Update(s, inc))
+			return errors.Join(s.Login("ann"), errOf(counter.Update(s, inc)))
 		},
 	}
 	const conflict, ok = http.StatusConflict, http.StatusOK
@@ -71,13 +71,13 @@ func TestLoginWhoseAnswerIsLost(t *testing.T) {
 					first := loggedIn(t, m, old)
 					switch tt.used {
 					case "read":
-						check(t, m.Close(ctx, open(t, m, first)))
+						check(t, open(t, m, first).Close(ctx))
 					case "write":
 						wrote(t, m, first)
 					case "rotate":
 						rotated(t, m, first)
 					case "logout":
-						check(t, m.Destroy(ctx, open(t, m, first)))
+						check(t, open(t, m, first).Destroy(ctx))
 					}
 					time.Sleep(tt.after)
 					read := ""

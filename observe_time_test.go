@@ -73,16 +73,16 @@ func TestTouchesSaved(t *testing.T) {
 		},
 		{
 			name: "close", after: 1, want: saved,
-			do: func(t *testing.T, m *session.Manager, token string) { check(t, m.Close(ctx, open(t, m, token))) },
+			do: func(t *testing.T, m *session.Manager, token string) { check(t, open(t, m, token).Close(ctx)) },
 		},
 		{
 			name: "write, save and close", after: 1,
 			do: func(t *testing.T, m *session.Manager, token string) {
 				s := open(t, m, token)
 				check(t, note.Set(s, "y"))
-				check(t, m.Save(ctx, s))
+				check(t, s.Save(ctx))
 				time.Sleep(time.Nanosecond)
-				check(t, m.Close(ctx, s))
+				check(t, s.Close(ctx))
 			},
 		},
 		{
@@ -93,9 +93,9 @@ func TestTouchesSaved(t *testing.T) {
 			name: "touch and close", after: interval,
 			do: func(t *testing.T, m *session.Manager, token string) {
 				s := open(t, m, token)
-				check(t, m.Save(ctx, s))
+				check(t, s.Save(ctx))
 				time.Sleep(time.Nanosecond)
-				check(t, m.Close(ctx, s))
+				check(t, s.Close(ctx))
 			},
 		},
 	}

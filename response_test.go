@@ -34,8 +34,8 @@ func cookied(cookies string) *http.Request {
 // TestSaveFromAGoroutine while the handler sets headers: it leaves them alone.
 func TestSaveFromAGoroutine(t *testing.T) {
 	for name, f := range map[string]func(m *session.Manager, s *session.Session) error{
-		"Save":    func(m *session.Manager, s *session.Session) error { return m.Save(ctx, s) },
-		"Destroy": func(m *session.Manager, s *session.Session) error { return m.Destroy(ctx, s) },
+		"Save":    func(m *session.Manager, s *session.Session) error { return s.Save(ctx) },
+		"Destroy": func(m *session.Manager, s *session.Session) error { return s.Destroy(ctx) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newManager(t, &memory.Backend{}, session.Config{})
@@ -81,7 +81,7 @@ func TestSavedTokenIsSent(t *testing.T) {
 				}()
 				m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					s, err := m.Get(r.Context())
-					check(t, errors.Join(err, note.Set(s, "x"), m.Save(r.Context(), s)))
+					check(t, errors.Join(err, note.Set(s, "x"), s.Save(r.Context())))
 					if len(w.Header()["Set-Cookie"]) != 0 {
 						t.Error("the token is in the headers before the response starts")
 					}
@@ -102,10 +102,10 @@ func TestOnlyTheLastTokenIsSent(t *testing.T) {
 		cleared     bool
 	}{
 		{"saved and destroyed", "", func(ctx context.Context, s *session.Session) error {
-			return errors.Join(note.Set(s, "x"), m.Save(ctx, s), m.Destroy(ctx, s))
+			return errors.Join(note.Set(s, "x"), s.Save(ctx), s.Destroy(ctx))
 		}, false},
 		{"rotated, saved and destroyed", old, func(ctx context.Context, s *session.Session) error {
-			return errors.Join(s.Rotate(), m.Save(ctx, s), m.Destroy(ctx, s))
+			return errors.Join(s.Rotate(), s.Save(ctx), s.Destroy(ctx))
 		}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestOnlyTheLastTokenIsSent(t *testing.T) {
 		})
 	}
 	w := serve(t, m, "", func(_ http.ResponseWriter, r *http.Request, s *session.Session) {
-		check(t, errors.Join(note.Set(s, "x"), m.Save(r.Context(), s), s.Rotate()))
+		check(t, errors.Join(note.Set(s, "x"), s.Save(r.Context()), s.Rotate()))
 	})
 	if c := w.Result().Cookies(); len(c) != 1 {
 		t.Errorf("cookies %v", c)

@@ -37,7 +37,7 @@ func TestPanicDuringAUse(t *testing.T) {
 					go func() {
 						ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 						defer cancel()
-						_ = m.Save(ctx, s)
+						_ = s.Save(ctx)
 					}()
 					time.Sleep(100 * time.Millisecond)
 				} else {
@@ -65,7 +65,7 @@ func TestLogoutWhileTheMarkerIsLocked(t *testing.T) {
 		now := rotated(t, m, token)
 		_, err := b.Acquire(ctx, session.DefaultStoreKey(token), time.Minute)
 		check(t, err)
-		check(t, m.Destroy(ctx, s))
+		check(t, s.Destroy(ctx))
 		_, err = m.Open(ctx, now)
 		wantErr(t, err, session.ErrNotFound)
 	})
@@ -81,7 +81,7 @@ func TestOneWriterHangs(t *testing.T) {
 		type hanging struct{}
 		hangs, cancel := context.WithCancel(context.WithValue(context.Background(), hanging{}, true))
 		s := open(t, m, token)
-		check(t, counter.Update(s, inc))
+		check(t, errOf(counter.Update(s, inc)))
 		wrote(t, m, token)
 		saves := 0
 		b.before = func(ctx context.Context, op string) error {
@@ -94,10 +94,10 @@ func TestOneWriterHangs(t *testing.T) {
 			return nil
 		}
 		done := make(chan error)
-		go func() { done <- m.Save(hangs, s) }()
+		go func() { done <- s.Save(hangs) }()
 		synctest.Wait()
 		start := time.Now()
-		w := serve(t, m, token, func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { check(t, counter.Update(s, inc)) })
+		w := serve(t, m, token, func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { check(t, errOf(counter.Update(s, inc))) })
 		if w.Code != http.StatusOK {
 			t.Errorf("status %d after %v", w.Code, time.Since(start))
 		}

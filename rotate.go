@@ -177,7 +177,7 @@ func (s *Session) settleMove(ctx context.Context) error {
 		case to != nil && to.key == mv.key: // it was we who ended it
 			return s.movedBefore(ctx, mv)
 		case rec.Version == s.rec.Version:
-			return errors.New("the store returned a state that it has said is over")
+			return fmt.Errorf("%w: it returned a state that it has said is over", ErrStore)
 		}
 		conflict.Gone = to != nil
 	}

@@ -109,7 +109,7 @@ func newManager(t testing.TB, b session.Backend, cfg session.Config) *session.Ma
 
 // finish is how a program ends a session that it wants to keep.
 func finish(m *session.Manager, s *session.Session) error {
-	return errors.Join(m.Save(ctx, s), m.Close(ctx, s))
+	return errors.Join(s.Save(ctx), s.Close(ctx))
 }
 
 // begin stores a session with the given values and returns its token.
@@ -120,7 +120,7 @@ func begin(t testing.TB, m *session.Manager, values map[string]any) string {
 		check(t, s.Set(name, v))
 	}
 	check(t, finish(m, s))
-	return s.ID().Token()
+	return s.Token().Reveal()
 }
 
 func open(t testing.TB, m *session.Manager, token string) *session.Session {
@@ -149,8 +149,11 @@ func wantValue[T comparable](t testing.TB, m *session.Manager, token, name strin
 	t.Helper()
 	s := open(t, m, token)
 	got, err := session.Key[T]{Name: name}.Get(s)
-	check(t, errors.Join(err, m.Close(ctx, s)))
+	check(t, errors.Join(err, s.Close(ctx)))
 	if got != want {
 		t.Errorf("%s is %v, want %v", name, got, want)
 	}
 }
+
+// errOf returns the error of a call that also returns a value.
+func errOf[T any](_ T, err error) error { return err }

@@ -57,7 +57,7 @@ func TestTimeouts(t *testing.T) {
 		for range 5 { // writing keeps it alive as well
 			time.Sleep(30 * time.Minute)
 			s := open(t, m, token)
-			check(t, counter.Update(s, inc))
+			check(t, errOf(counter.Update(s, inc)))
 			check(t, finish(m, s))
 		}
 		s = open(t, m, token)
@@ -122,7 +122,7 @@ func TestNoRevivalAfterExpiry(t *testing.T) {
 				time.Sleep(time.Hour)
 				check(t, change(s))
 				b.took()
-				wantErr(t, m.Save(ctx, s), session.ErrNotFound)
+				wantErr(t, s.Save(ctx), session.ErrNotFound)
 				b.wantCalls(t, "Load")
 				check(t, finish(m, reader))
 				b.wantCalls(t) // nor is it touched
@@ -165,8 +165,8 @@ func TestWaitsAreBounded(t *testing.T) {
 		b.before = hang
 		calls := map[string]func(context.Context) error{
 			"Open":    func(ctx context.Context) error { _, err := m.Open(ctx, token); return err },
-			"Save":    func(ctx context.Context) error { return m.Save(ctx, s) },
-			"Destroy": func(ctx context.Context) error { return m.Destroy(ctx, doomed) },
+			"Save":    func(ctx context.Context) error { return s.Save(ctx) },
+			"Destroy": func(ctx context.Context) error { return doomed.Destroy(ctx) },
 		}
 		for name, call := range calls {
 			ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -242,7 +242,7 @@ func TestWaitsOfTheHandlerAreBounded(t *testing.T) {
 					}
 					b.mu.Unlock()
 					if tt.saves {
-						go func() { _ = m.Save(ctx, s) }()
+						go func() { _ = s.Save(ctx) }()
 						synctest.Wait()
 					}
 				})

@@ -47,7 +47,7 @@ func TestARequestThatBeganInTimeCountsAsUse(t *testing.T) {
 			time.Sleep(65 * time.Second)
 		}, note: "late"},
 		{name: "a Save before the work", work: 1, f: func(t *testing.T, m *session.Manager, w http.ResponseWriter, r *http.Request, s *session.Session) {
-			check(t, m.Save(r.Context(), s))
+			check(t, s.Save(r.Context()))
 			time.Sleep(65 * time.Second)
 			set(t, m, w, r, s)
 		}, note: "late"},
@@ -56,7 +56,7 @@ func TestARequestThatBeganInTimeCountsAsUse(t *testing.T) {
 		}, note: "x"},
 		{name: "login before the work", work: 1, f: func(t *testing.T, m *session.Manager, _ http.ResponseWriter, r *http.Request, s *session.Session) {
 			check(t, s.Login("ann"))
-			check(t, m.Save(r.Context(), s))
+			check(t, s.Save(r.Context()))
 			time.Sleep(65 * time.Second)
 			check(t, note.Set(s, "late"))
 		}, note: "late"},
@@ -100,7 +100,7 @@ func TestUseOfANewSession(t *testing.T) {
 		m := newManager(t, &store{}, session.Config{IdleTimeout: 10 * time.Second})
 		w := serve(t, m, "", func(w http.ResponseWriter, r *http.Request, s *session.Session) {
 			check(t, note.Set(s, "x"))
-			check(t, m.Save(r.Context(), s))
+			check(t, s.Save(r.Context()))
 			time.Sleep(time.Minute)
 			check(t, note.Set(s, "y"))
 		})
@@ -154,7 +154,7 @@ func TestUseHasBounds(t *testing.T) {
 			defer stop()
 			s, err := m.Open(life, token)
 			check(t, err)
-			check(t, m.Save(ctx, s))
+			check(t, s.Save(ctx))
 			time.Sleep(time.Minute)
 		}},
 	} {
@@ -354,7 +354,7 @@ func TestSlowWritesDoNotDelayPages(t *testing.T) {
 		"after a failed Save": func(m *session.Manager, w http.ResponseWriter, r *http.Request, s *session.Session) {
 			c, cancel := context.WithTimeout(r.Context(), time.Second)
 			defer cancel()
-			m.Error(w, r, m.Save(c, s))
+			m.Error(w, r, s.Save(c))
 		},
 		"after a failed commit": func(m *session.Manager, w http.ResponseWriter, r *http.Request, s *session.Session) {},
 	} {
@@ -398,7 +398,7 @@ func TestNoRestForOthersFaults(t *testing.T) {
 		time.Sleep(time.Hour)
 		gone, cancel := context.WithCancel(ctx)
 		cancel()
-		wantErr(t, m.Save(gone, open(t, m, token)), context.Canceled)
+		wantErr(t, open(t, m, token).Save(gone), context.Canceled)
 		b.took()
 		serve(t, m, token, func(http.ResponseWriter, *http.Request, *session.Session) {})
 		b.wantCalls(t, "Load", "Touch")

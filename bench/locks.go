@@ -77,7 +77,7 @@ func lockings(ctx context.Context, redisAddr string, commands func() int64, p *p
 				time.Sleep(hold)
 			}
 			n, err := number.Get(s)
-			return errors.Join(err, number.Set(s, n+1), m.Save(ctx, s), m.Close(ctx, s))
+			return errors.Join(err, number.Set(s, n+1), s.Save(ctx), s.Close(ctx))
 		}
 	}
 	begin := func(b session.Backend) (string, error) {
@@ -86,10 +86,10 @@ func lockings(ctx context.Context, redisAddr string, commands func() int64, p *p
 			return "", err
 		}
 		s := m.Start()
-		if err := errors.Join(number.Set(s, 1), m.Save(ctx, s)); err != nil {
+		if err := errors.Join(number.Set(s, 1), s.Save(ctx)); err != nil {
 			return "", err
 		}
-		return s.ID().Token(), nil
+		return s.Token().Reveal(), nil
 	}
 	db, err := dynamoBackend(ctx, dynamoClient(p.URL()))
 	if err != nil {

@@ -177,10 +177,10 @@ func pairs(ctx context.Context, b session.Backend, r raw, size string, copied fu
 			return nil, err
 		}
 	}
-	if err := m.Save(ctx, s); err != nil {
+	if err := s.Save(ctx); err != nil {
 		return nil, err
 	}
-	token := s.ID().Token()
+	token := s.Token().Reveal()
 	for range 20 { // until the history of the version is as long as it gets
 		if err := change(ctx, m, token); err != nil {
 			return nil, err
@@ -241,7 +241,8 @@ func change(ctx context.Context, m *session.Manager, token string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(number.Update(s, increment), m.Save(ctx, s))
+	_, err = number.Update(s, increment)
+	return errors.Join(err, s.Save(ctx))
 }
 
 // measure alternates between ours and the raw work, one by one, for rounds of
@@ -392,7 +393,7 @@ func prices(ctx context.Context, env environment) ([]Price, error) {
 		}))
 	}
 	one := func(_ *http.Request, s *session.Session) error { _, err := user.Get(s); return err }
-	inc := func(_ *http.Request, s *session.Session) error { return number.Update(s, increment) }
+	inc := func(_ *http.Request, s *session.Session) error { _, err := number.Update(s, increment); return err }
 	fill := func(_ *http.Request, s *session.Session) error {
 		for name, v := range vs {
 			if err := s.Set(name, v); err != nil {
@@ -414,7 +415,7 @@ func prices(ctx context.Context, env environment) ([]Price, error) {
 		{"read under a lock", true, get(locked, one)},
 		{"read and write under a lock", true, get(locked, inc)},
 		{"log in: a new ID", true, get(m, func(_ *http.Request, s *session.Session) error { return s.Login("ann") })},
-		{"log out", true, get(m, func(r *http.Request, s *session.Session) error { return m.Destroy(r.Context(), s) })},
+		{"log out", true, get(m, func(r *http.Request, s *session.Session) error { return s.Destroy(r.Context()) })},
 	}
 	var out []Price
 	for _, st := range steps {

@@ -210,7 +210,7 @@ func ourHandlers(m *session.Manager, vs func() map[string]any) map[work]http.Han
 			}
 			return err
 		}),
-		write: handler(func(s *session.Session) error { return number.Update(s, increment) }),
+		write: handler(func(s *session.Session) error { _, err := number.Update(s, increment); return err }),
 		fresh: handler(func(s *session.Session) error {
 			for name, v := range vs() {
 				if err := s.Set(name, v); err != nil {

@@ -25,15 +25,15 @@ func TestEveryMustHasARule(t *testing.T) {
 	}{
 		{"Backend", backend, "", quotesOf(allBackendRules, backendQuotes), untested, 20},
 		{
-			"LockingBackend", contract(t, "../leaser.go", "LockingBackend"), backend,
+			"LockingBackend", contract(t, "../locking.go", "LockingBackend"), backend,
 			quotesOf(append(allLeaserRules, wantsLeaser), backendQuotes), untestedLeaser, 15,
 		},
 		{
-			"Sweeper", contract(t, "../sweep.go", ""), backend,
+			"Sweeper", contract(t, "../admin/sweep.go", ""), backend,
 			quotesOf(slices.Concat(sweeperRules, sweptLockRules, []backendRule{wantsSweeper}), backendQuotes), untestedSweeper, 8,
 		},
 		{
-			"Locker", contract(t, "../leaser.go", "Locker") + " " + contract(t, "../leaser.go", "Lease"), backend,
+			"Locker", contract(t, "../locking.go", "Locker") + " " + contract(t, "../locking.go", "Lease"), backend,
 			quotesOf(lockerRules, func(r lockerRule) (string, []string) { return r.name, r.quotes }), nil, 8,
 		},
 		{

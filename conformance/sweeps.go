@@ -15,7 +15,7 @@ import (
 
 // wantsSweeper is the rule for a backend that has to be a Sweeper.
 var wantsSweeper = backendRule{name: "Sweeper", run: ruleSweeper, quotes: []string{
-	"Sweeper is a Backend that deletes its expired records on demand,",
+	"Sweeper is a session.Backend that deletes its expired records on demand,",
 }}
 
 // sweeperRules are the rules of admin.Sweeper, for a backend that is one.

@@ -49,7 +49,7 @@ func shop(m *session.Manager) http.Handler {
 			err = s.Login(name)
 		}
 		if err == nil && r.URL.Path == "/logout" {
-			err = m.Destroy(r.Context(), s)
+			err = s.Destroy(r.Context())
 		} else if err == nil {
 			err = p.fill(r, s, name)
 		}
@@ -71,7 +71,7 @@ func (p *shown) fill(r *http.Request, s *session.Session, name string) (err erro
 		err = mark.Set(s, p.Mark)
 	}
 	if err == nil && r.URL.Path == "/add" {
-		err = errors.Join(visits.Update(s, inc), tally.Update(s, func(names []string) []string { return append(names, name) }))
+		err = errors.Join(errOf(visits.Update(s, inc)), errOf(tally.Update(s, func(names []string) []string { return append(names, name) })))
 	}
 	var errs [3]error
 	p.User, errs[0] = s.User()

@@ -120,10 +120,10 @@ func (s *shopper) begin(m *session.Manager) {
 	s.kinds["new"]++
 	fresh := m.Start()
 	err := errors.Join(shoppingCount.Set(fresh, 1000), shoppingPad.Set(fresh, s.pad("")))
-	if err := errors.Join(err, m.Save(s.t.Context(), fresh), m.Close(s.t.Context(), fresh)); err != nil {
+	if err := errors.Join(err, fresh.Save(s.t.Context()), fresh.Close(s.t.Context())); err != nil {
 		s.t.Fatal(err)
 	}
-	s.token = fresh.ID().Token()
+	s.token = fresh.Token().Reveal()
 }
 
 // request opens the session, has f work with it, and saves it.
@@ -134,10 +134,10 @@ func (s *shopper) request(kind string, m *session.Manager, f func(*session.Sessi
 	if err != nil {
 		s.t.Fatalf("%s: %v", kind, err)
 	}
-	if err := errors.Join(f(opened), m.Save(s.t.Context(), opened), m.Close(s.t.Context(), opened)); err != nil {
+	if err := errors.Join(f(opened), opened.Save(s.t.Context()), opened.Close(s.t.Context())); err != nil {
 		s.t.Fatalf("%s: %v", kind, err)
 	}
-	s.token = opened.ID().Token()
+	s.token = opened.Token().Reveal()
 }
 
 func look(s *session.Session) error {
@@ -146,7 +146,7 @@ func look(s *session.Session) error {
 }
 
 func buy(s *session.Session) error {
-	return shoppingCount.Update(s, func(n int) int { return n + 1 })
+	return errOf(shoppingCount.Update(s, func(n int) int { return n + 1 }))
 }
 
 // run does the script and returns how many requests of each kind it had.
@@ -206,7 +206,7 @@ func (w shopping) run(t *testing.T, b session.Backend, calls *callCounter) map[s
 				t.Fatal(err)
 			}
 			s.kinds["logout"]++
-			if err := plain.Destroy(t.Context(), opened); err != nil {
+			if err := opened.Destroy(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if w.gone {
@@ -253,7 +253,7 @@ func (w shopping) draw(t *testing.T, plain, reads, locked *session.Manager, kind
 				t.Fatal(err)
 			}
 			kinds["logout"]++
-			if err := plain.Destroy(t.Context(), opened); err != nil {
+			if err := opened.Destroy(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			alive = slices.Delete(alive, i, i+1)

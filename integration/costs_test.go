@@ -32,7 +32,7 @@ func lockOnce(ctx context.Context, m *session.Manager, token string, hold time.D
 	if hold > 0 {
 		time.Sleep(hold)
 	}
-	return errors.Join(visits.Set(s, n+1), m.Save(ctx, s), m.Close(ctx, s))
+	return errors.Join(visits.Set(s, n+1), s.Save(ctx), s.Close(ctx))
 }
 
 // TestLockedRequest pins what a lock costs if nobody else wants it: as much
@@ -189,7 +189,7 @@ func TestTwoHundredWaiters(t *testing.T) {
 			p := start(t, job{Kind: "wait", Name: "waiters", At: at, Token: token, From: processes, Count: waiters, MaxWait: wait})
 			got := p.wait("waited").N
 			gaveUp, goroutines, memory := got[0], got[1], got[2]
-			if err := holder.Close(t.Context(), s); err != nil {
+			if err := s.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
 			looks := l.Counts()["GetItem"].Requests

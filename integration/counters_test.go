@@ -56,7 +56,7 @@ func (w *worker) try(name string) (stored, unsure bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
-	defer func() { _ = w.m.Close(w.ctx, s) }() // if it fails, the lease ends the lock
+	defer func() { _ = s.Close(w.ctx) }() // if it fails, the lease ends the lock
 	names, err := tally.Get(s)
 	if err != nil {
 		return false, false, err
@@ -68,14 +68,14 @@ func (w *worker) try(name string) (stored, unsure bool, err error) {
 		n, gerr := visits.Get(s)
 		err = errors.Join(gerr, visits.Set(s, n+1), tally.Set(s, append(names, name)))
 	} else {
-		err = errors.Join(visits.Update(s, inc), tally.Update(s, func(names []string) []string { return append(names, name) }))
+		err = errors.Join(errOf(visits.Update(s, inc)), errOf(tally.Update(s, func(names []string) []string { return append(names, name) })))
 	}
 	if err != nil {
 		return false, false, err
 	}
 	w.tell(event{Kind: "holding", Name: name})
 	time.Sleep(w.Hold)
-	err = w.m.Save(w.ctx, s)
+	err = s.Save(w.ctx)
 	for _, sentinel := range sentinels {
 		if errors.Is(err, sentinel) {
 			return false, false, err
@@ -312,3 +312,6 @@ func TestMergeAndExclusiveInProcesses(t *testing.T) {
 		c.check(t, a, token, processes*increments)
 	})
 }
+
+// errOf returns the error of a call that also returns a value.
+func errOf[T any](_ T, err error) error { return err }

@@ -78,11 +78,11 @@ func TestSessionctlSessions(t *testing.T) {
 			if user != "" {
 				err = errors.Join(err, s.Login(user))
 			}
-			if err := errors.Join(err, m.Save(t.Context(), s), m.Close(t.Context(), s)); err != nil {
+			if err := errors.Join(err, s.Save(t.Context()), s.Close(t.Context())); err != nil {
 				t.Fatal(err)
 			}
-			tokens = append(tokens, s.ID().Token())
-			return s.ID().Token()
+			tokens = append(tokens, s.Token().Reveal())
+			return s.Token().Reveal()
 		}
 		annOne, annTwo, bob, guest := begin("ann"), begin("ann"), begin("bob"), begin("")
 		exclusive, err := m.With(session.Route{Mode: session.Exclusive})
@@ -95,10 +95,10 @@ func TestSessionctlSessions(t *testing.T) {
 		}
 		before := begin("")
 		rotated := mustOpen(t, m, before)
-		if err := errors.Join(rotated.Rotate(), m.Save(t.Context(), rotated)); err != nil {
+		if err := errors.Join(rotated.Rotate(), rotated.Save(t.Context())); err != nil {
 			t.Fatal(err)
 		}
-		tokens = append(tokens, rotated.ID().Token())
+		tokens = append(tokens, rotated.Token().Reveal())
 
 		lines := func(args ...string) int {
 			t.Helper()
@@ -138,7 +138,7 @@ func TestSessionctlSessions(t *testing.T) {
 		if s := show(bob); s.State != "locked" {
 			t.Errorf("got %+v", s)
 		}
-		if old, now := show(before), show(rotated.ID().Token()); old.Kind != "moved" || old.MovedTo != now.Key {
+		if old, now := show(before), show(rotated.Token().Reveal()); old.Kind != "moved" || old.MovedTo != now.Key {
 			t.Errorf("got %+v and %+v", old, now)
 		}
 		o.must(t, nil, "", "show", ann.Key)
@@ -175,7 +175,7 @@ func TestSessionctlSessions(t *testing.T) {
 			t.Errorf("after bench there are %d records, want 6", n)
 		}
 
-		if err := exclusive.Close(t.Context(), held); err != nil {
+		if err := held.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if _, _, code := o.do(t, "", "revoke", "--user=ann"); code != 2 {

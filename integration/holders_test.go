@@ -31,10 +31,10 @@ func (w *worker) hold() error {
 		if w.hear() == "learn" { // in its own time that the lock is lost
 			<-s.Context().Done()
 		}
-		err = w.m.Save(w.ctx, s)
+		err = s.Save(w.ctx)
 		w.tell(failed("saved", w.Name, err))
 		w.tell(failed("context", w.Name, context.Cause(s.Context())))
-		if err := w.m.Close(w.ctx, s); err != nil && !errors.Is(err, session.ErrLockLost) {
+		if err := s.Close(w.ctx); err != nil && !errors.Is(err, session.ErrLockLost) {
 			return err
 		}
 		w.hear()
@@ -50,12 +50,12 @@ func (w *worker) write() error {
 		if err != nil {
 			return err
 		}
-		err = errors.Join(visits.Update(s, inc), note.Set(s, w.Name),
-			tally.Update(s, func(names []string) []string { return append(names, w.Name) }))
+		err = errors.Join(errOf(visits.Update(s, inc)), note.Set(s, w.Name),
+			errOf(tally.Update(s, func(names []string) []string { return append(names, w.Name) })))
 		if err != nil {
 			return err
 		}
-		if err := w.m.Save(w.ctx, s); err != nil {
+		if err := s.Save(w.ctx); err != nil {
 			return err
 		}
 		w.tell(event{Kind: "saved"})
@@ -181,8 +181,8 @@ func TestKilledHolder(t *testing.T) {
 						return
 					}
 					r := result{at: time.Now()}
-					r.err = visits.Update(s, func(n int) int { r.n = n; return n + 1 })
-					r.err = errors.Join(r.err, m.Save(t.Context(), s))
+					r.err = errOf(visits.Update(s, func(n int) int { r.n = n; return n + 1 }))
+					r.err = errors.Join(r.err, s.Save(t.Context()))
 					if tt.mode == session.Merge {
 						r.at = time.Now()
 					}
@@ -226,7 +226,7 @@ func TestPausedHolder(t *testing.T) {
 		}, 0, "save"},
 		{"another has written", func(t *testing.T, m *session.Manager, token string) func() {
 			s := mustOpen(t, m, token)
-			if err := errors.Join(visits.Update(s, inc), m.Save(t.Context(), s)); err != nil {
+			if err := errors.Join(errOf(visits.Update(s, inc)), s.Save(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 			return nil
@@ -234,20 +234,20 @@ func TestPausedHolder(t *testing.T) {
 		{"another has the lock", func(t *testing.T, m *session.Manager, token string) func() {
 			s := mustOpen(t, m, token)
 			return func() {
-				if err := errors.Join(visits.Update(s, inc), m.Save(t.Context(), s)); err != nil {
+				if err := errors.Join(errOf(visits.Update(s, inc)), s.Save(t.Context())); err != nil {
 					t.Errorf("the new holder: %v", err)
 				}
 			}
 		}, 1, "save"},
 		{"another had the lock and changed nothing", func(t *testing.T, m *session.Manager, token string) func() {
-			if err := m.Close(t.Context(), mustOpen(t, m, token)); err != nil {
+			if err := mustOpen(t, m, token).Close(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			return nil
 		}, 0, "save"},
 		{"it waits for its context", func(t *testing.T, m *session.Manager, token string) func() {
 			s := mustOpen(t, m, token)
-			if err := errors.Join(visits.Update(s, inc), m.Save(t.Context(), s)); err != nil {
+			if err := errors.Join(errOf(visits.Update(s, inc)), s.Save(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 			return nil
@@ -277,7 +277,7 @@ func TestPausedHolder(t *testing.T) {
 					t.Errorf("stored is %d, %v, %q, want %d and nothing of the holder that was stopped", n, names, kept, tt.want)
 				}
 				// And the lock is free.
-				if err := m.Close(t.Context(), mustOpen(t, m, token)); err != nil {
+				if err := mustOpen(t, m, token).Close(t.Context()); err != nil {
 					t.Error(err)
 				}
 			})
@@ -312,9 +312,9 @@ func TestDelayedSave(t *testing.T) {
 		free := make(chan struct{})
 		l.SetRule(proxy.Always(a.store().writes, proxy.Action{Before: func() { <-free }}))
 		saved := make(chan error)
-		go func() { saved <- holder.Save(t.Context(), s) }()
+		go func() { saved <- s.Save(t.Context()) }()
 		next := mustOpen(t, other, token)
-		if err := errors.Join(visits.Set(next, 1), other.Save(t.Context(), next)); err != nil {
+		if err := errors.Join(visits.Set(next, 1), next.Save(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 		close(free)

@@ -45,7 +45,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 			cancel()
 			wg.Wait()
-			return errors.Join(err, other.Close(ctx, s))
+			return errors.Join(err, s.Close(ctx))
 		}, context.Canceled},
 		{"waiter gives up", session.LockConfig{MaxWait: 30 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
 			s, err := other.Open(ctx, token)
@@ -63,7 +63,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			return errors.Join(err, other.Close(ctx, s))
+			return errors.Join(err, s.Close(ctx))
 		}, session.ErrLockTimeout},
 		{"holder is cancelled", session.LockConfig{TTL: 100 * time.Millisecond, MaxHold: 300 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
 			holding, cancel := context.WithCancel(ctx)
@@ -78,7 +78,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 				return err
 			}
 			time.Sleep(300 * time.Millisecond) // the timers run out
-			return errors.Join(context.Canceled, other.Close(ctx, s))
+			return errors.Join(context.Canceled, s.Close(ctx))
 		}, context.Canceled},
 		{"store does not answer", session.LockConfig{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, _ *session.Manager, token string, l link) error {
 			s, err := m.Open(ctx, token)
@@ -88,7 +88,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			l.SetRule(func(proxy.Request) proxy.Action { return proxy.Action{Fault: proxy.Hang} })
 			<-s.Context().Done()
 			l.SetRule(nil)
-			return errors.Join(visits.Set(s, 1), m.Save(ctx, s), m.Close(ctx, s))
+			return errors.Join(visits.Set(s, 1), s.Save(ctx), s.Close(ctx))
 		}, session.ErrLockLost},
 		{"lock is broken", session.LockConfig{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, other *session.Manager, token string, _ link) error {
 			s, err := m.Open(ctx, token)
@@ -104,11 +104,11 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if err := merge.Destroy(ctx, d); err != nil {
+			if err := d.Destroy(ctx); err != nil {
 				return err
 			}
 			<-s.Context().Done() // a renewal tells it
-			return errors.Join(visits.Set(s, 1), m.Save(ctx, s), m.Close(ctx, s))
+			return errors.Join(visits.Set(s, 1), s.Save(ctx), s.Close(ctx))
 		}, session.ErrLockLost},
 		{"handler's client goes away", session.LockConfig{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, _ *session.Manager, token string, _ link) error {
 			r, cancel := context.WithCancel(ctx)

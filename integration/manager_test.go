@@ -146,21 +146,21 @@ func TestRequestsPerHTTPRequest(t *testing.T) {
 	s = newSite(t, session.Config{}, dynamodb.Config{}, map[string]page{
 		"/visit": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _, _ = visits.Get(s) },
 		"/fill":  func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = fillTypical(s) },
-		"/write": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = visits.Update(s, inc) },
+		"/write": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _, _ = visits.Update(s, inc) },
 		"/same":  func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = s.Set("user", "u-12345678") },
 		"/login": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = s.Login("ann") },
 		"/logout": func(_ http.ResponseWriter, r *http.Request, sess *session.Session) {
-			if err := s.manager.Destroy(r.Context(), sess); err != nil {
+			if err := sess.Destroy(r.Context()); err != nil {
 				t.Error(err)
 			}
 		},
 		"/overtaken": func(_ http.ResponseWriter, r *http.Request, sess *session.Session) {
-			other, err := s.manager.Open(r.Context(), sess.ID().Token())
+			other, err := s.manager.Open(r.Context(), sess.Token().Reveal())
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			if err := errors.Join(other.Rotate(), s.manager.Save(r.Context(), other), s.manager.Destroy(r.Context(), sess)); err != nil {
+			if err := errors.Join(other.Rotate(), other.Save(r.Context()), sess.Destroy(r.Context())); err != nil {
 				t.Error(err)
 			}
 		},
@@ -208,7 +208,7 @@ func TestParallelWritesOfDifferentKeys(t *testing.T) {
 			ready.Done()
 			ready.Wait()
 			_ = s.Set(r.FormValue("key"), true)
-			_ = visits.Update(s, inc)
+			_, _ = visits.Update(s, inc)
 		},
 	})
 	s.want("/start", http.StatusOK)
@@ -250,7 +250,7 @@ func TestNoRevival(t *testing.T) {
 					"/rotate": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = s.Rotate() },
 					"/login":  func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = s.Login("ann") },
 					"/logout": func(_ http.ResponseWriter, r *http.Request, sess *session.Session) {
-						if err := s.manager.Destroy(r.Context(), sess); err != nil {
+						if err := sess.Destroy(r.Context()); err != nil {
 							t.Error(err)
 						}
 					},
@@ -309,13 +309,13 @@ func TestLostResponses(t *testing.T) {
 				s = newSite(t, session.Config{TouchInterval: 1}, dynamodb.Config{}, map[string]page{
 					"/start": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = visits.Set(s, 10) },
 					"/touch": func(http.ResponseWriter, *http.Request, *session.Session) {},
-					"/visit": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = visits.Update(s, inc) },
+					"/visit": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _, _ = visits.Update(s, inc) },
 					"/login": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) {
-						_ = visits.Update(s, inc)
+						_, _ = visits.Update(s, inc)
 						_ = s.Login("ann")
 					},
 					"/logout": func(_ http.ResponseWriter, r *http.Request, sess *session.Session) {
-						if err := s.manager.Destroy(r.Context(), sess); err != nil {
+						if err := sess.Destroy(r.Context()); err != nil {
 							t.Error(err)
 						}
 					},
@@ -366,7 +366,7 @@ func TestBrokenStore(t *testing.T) {
 					"/start": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = note.Set(s, "kept") },
 					"/use": func(w http.ResponseWriter, r *http.Request, sess *session.Session) {
 						if op == "DeleteItem" {
-							err := s.manager.Destroy(r.Context(), sess)
+							err := sess.Destroy(r.Context())
 							if err == nil {
 								t.Error("Destroy reports success")
 							}
@@ -411,10 +411,10 @@ func TestCountersUnderFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := first.Start()
-	if err := errors.Join(visits.Set(s, 0), first.Save(t.Context(), s)); err != nil {
+	if err := errors.Join(visits.Set(s, 0), s.Save(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	token := s.ID().Token()
+	token := s.Token().Reveal()
 
 	var wg sync.WaitGroup
 	for i := range machines {
@@ -430,7 +430,7 @@ func TestCountersUnderFaults(t *testing.T) {
 			for range times {
 				s, err := m.Open(t.Context(), token)
 				if err == nil {
-					err = errors.Join(visits.Update(s, inc), m.Save(t.Context(), s))
+					err = errors.Join(errOf(visits.Update(s, inc)), s.Save(t.Context()))
 				}
 				if err != nil {
 					t.Error(err)

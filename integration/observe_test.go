@@ -229,16 +229,16 @@ func TestMetricsAgreeWithTheProxy(t *testing.T) {
 // at once, locked, logged in and logged out, and asked for in vain.
 func mixed(ctx context.Context, m *session.Manager, text string) error {
 	s := m.Start()
-	if err := errors.Join(note.Set(s, text), m.Save(ctx, s), m.Close(ctx, s)); err != nil {
+	if err := errors.Join(note.Set(s, text), s.Save(ctx), s.Close(ctx)); err != nil {
 		return fmt.Errorf("new: %w", err)
 	}
-	token := s.ID().Token()
+	token := s.Token().Reveal()
 
 	s, err := m.Open(ctx, token)
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
-	if err := m.Close(ctx, s); err != nil {
+	if err := s.Close(ctx); err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
 
@@ -251,7 +251,7 @@ func mixed(ctx context.Context, m *session.Manager, text string) error {
 		return fmt.Errorf("write: %w", err)
 	}
 	for _, s := range []*session.Session{first, second} { // the second conflicts
-		if err := errors.Join(visits.Update(s, inc), m.Save(ctx, s), m.Close(ctx, s)); err != nil {
+		if err := errors.Join(errOf(visits.Update(s, inc)), s.Save(ctx), s.Close(ctx)); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}
 	}
@@ -263,18 +263,18 @@ func mixed(ctx context.Context, m *session.Manager, text string) error {
 	if s, err = exclusive.Open(ctx, token); err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
-	if err := errors.Join(visits.Update(s, inc), exclusive.Save(ctx, s), exclusive.Close(ctx, s)); err != nil {
+	if err := errors.Join(errOf(visits.Update(s, inc)), s.Save(ctx), s.Close(ctx)); err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
 
 	if s, err = m.Open(ctx, token); err != nil {
 		return fmt.Errorf("log in: %w", err)
 	}
-	if err := errors.Join(s.Login("ann"), m.Save(ctx, s)); err != nil {
+	if err := errors.Join(s.Login("ann"), s.Save(ctx)); err != nil {
 		return fmt.Errorf("log in: %w", err)
 	}
-	token = s.ID().Token()
-	if err := m.Destroy(ctx, s); err != nil {
+	token = s.Token().Reveal()
+	if err := s.Destroy(ctx); err != nil {
 		return fmt.Errorf("log out: %w", err)
 	}
 	if _, err := m.Open(ctx, token); !errors.Is(err, session.ErrNotFound) {
@@ -307,7 +307,7 @@ func TestLogIsQuiet(t *testing.T) {
 	}
 	p.SetRule(proxy.Nth("UpdateItem", 1, proxy.Action{Fault: proxy.Throttle}))
 	s := m.Start()
-	if err := errors.Join(note.Set(s, "some text"), m.Save(t.Context(), s)); err != nil {
+	if err := errors.Join(note.Set(s, "some text"), s.Save(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if text := b.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=WARN") ||
@@ -370,14 +370,14 @@ func TestSpansOfClientsNest(t *testing.T) {
 			}
 			ctx, root := tracers.Tracer("test").Start(t.Context(), "caller")
 			s := m.Start()
-			if err := errors.Join(note.Set(s, "what nobody may see"), m.Save(ctx, s), m.Close(ctx, s)); err != nil {
+			if err := errors.Join(note.Set(s, "what nobody may see"), s.Save(ctx), s.Close(ctx)); err != nil {
 				t.Fatal(err)
 			}
-			if s, err = m.Open(ctx, s.ID().Token()); err != nil {
+			if s, err = m.Open(ctx, s.Token().Reveal()); err != nil {
 				t.Fatal(err)
 			}
-			token := s.ID().Token()
-			if err := errors.Join(m.Close(ctx, s), m.Destroy(ctx, s)); err != nil {
+			token := s.Token().Reveal()
+			if err := errors.Join(s.Close(ctx), s.Destroy(ctx)); err != nil {
 				t.Fatal(err)
 			}
 			root.End()

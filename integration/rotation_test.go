@@ -27,10 +27,10 @@ func TestAfterARotation(t *testing.T) {
 					for _, change := range append(changes, func(s *session.Session) error { return s.Login("ann") }) {
 						err = errors.Join(err, change(s))
 					}
-					if err := errors.Join(err, m.Save(ctx, s), m.Close(ctx, s)); err != nil {
+					if err := errors.Join(err, s.Save(ctx), s.Close(ctx)); err != nil {
 						t.Fatal(err)
 					}
-					return s.ID().Token()
+					return s.Token().Reveal()
 				}
 				post := func(token string, f func(r *http.Request, s *session.Session) error) (status int, sent string) {
 					r := httptest.NewRequestWithContext(ctx, "POST", "/", nil)
@@ -60,7 +60,7 @@ func TestAfterARotation(t *testing.T) {
 				old := a.begin(t)
 				first := login(old, func(s *session.Session) error { return nil })
 				s, err := m.Open(ctx, first) // reading is no use that counts
-				if err := errors.Join(err, m.Close(ctx, s)); err != nil {
+				if err := errors.Join(err, s.Close(ctx)); err != nil {
 					t.Fatal(err)
 				}
 				var kept []string
@@ -71,7 +71,7 @@ func TestAfterARotation(t *testing.T) {
 				if status != http.StatusOK || second == "" || len(kept) == 0 {
 					t.Fatalf("the second login: %d, token %q, values %v", status, second, kept)
 				}
-				logout := func(r *http.Request, s *session.Session) error { return m.Destroy(r.Context(), s) }
+				logout := func(r *http.Request, s *session.Session) error { return s.Destroy(r.Context()) }
 				if status, _ := post(old, logout); status != http.StatusOK {
 					t.Errorf("logout under the old ID: %d", status)
 				}
@@ -93,7 +93,7 @@ func TestAfterARotation(t *testing.T) {
 				}
 				third := login(login(busy))
 				third = login(third, func(s *session.Session) error { return cart.Set(s, "tea") })
-				if err := merge.Destroy(ctx, slow); err != nil {
+				if err := slow.Destroy(ctx); err != nil {
 					t.Fatal(err)
 				}
 				gone("what followed", third)

@@ -277,10 +277,10 @@ func (a address) begin(t testing.TB) string {
 	if err := note.Set(s, "kept"); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Save(t.Context(), s); err != nil {
+	if err := s.Save(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return s.ID().Token()
+	return s.Token().Reveal()
 }
 
 // seed returns one that is different in each run, and logs it.

@@ -18,7 +18,7 @@ func ExampleObserver() {
 	manager, _ := session.New(&memory.Backend{}, session.Config{Observer: printer{}})
 	s := manager.Start()
 	_ = s.Set("x", 1)
-	_ = manager.Save(context.Background(), s)
+	_ = s.Save(context.Background())
 	_, _ = manager.Open(context.Background(), "not-a-token")
 	// Output:
 	// Save <nil>
@@ -48,7 +48,7 @@ func ExampleObservers() {
 	}
 	s := manager.Start()
 	_ = s.Set("x", 1)
-	_ = manager.Save(context.Background(), s)
+	_ = s.Save(context.Background())
 	// Output:
 	// Save <nil>
 	// SessionCreated

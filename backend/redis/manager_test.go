@@ -38,9 +38,9 @@ func TestExclusive(t *testing.T) {
 	m := newManager(t, first)
 	s := m.Start()
 	wantNil(t, counter.Set(s, 0), "Set")
-	wantNil(t, m.Save(ctx, s), "Save")
-	token := s.ID().Token()
-	wantNil(t, m.Close(ctx, s), "Close")
+	wantNil(t, s.Save(ctx), "Save")
+	token := s.Token().Reveal()
+	wantNil(t, s.Close(ctx), "Close")
 
 	var wg sync.WaitGroup
 	for _, m := range managers {
@@ -67,7 +67,7 @@ func TestExclusive(t *testing.T) {
 	if n, err := counter.Get(s); n != clients*times+1 || err != nil {
 		t.Errorf("%d increments were counted, want %d; %v", n, clients*times+1, err)
 	}
-	wantNil(t, m.Close(ctx, s), "Close")
+	wantNil(t, s.Close(ctx), "Close")
 }
 
 func newManager(t *testing.T, b session.Backend) *session.Manager {
@@ -88,5 +88,5 @@ func increment(t *testing.T, m *session.Manager, token string) error {
 		return err
 	}
 	n, err := counter.Get(s)
-	return errors.Join(err, counter.Set(s, n+1), m.Save(t.Context(), s), m.Close(t.Context(), s))
+	return errors.Join(err, counter.Set(s, n+1), s.Save(t.Context()), s.Close(t.Context()))
 }

@@ -352,10 +352,10 @@ func (b *bench) begin(ctx context.Context) (string, error) {
 	if err := errors.Join(benchPad.Set(s, b.padding), benchCount.Set(s, 1000)); err != nil {
 		return "", err
 	}
-	if err := b.plain.Save(ctx, s); err != nil {
+	if err := s.Save(ctx); err != nil {
 		return "", err
 	}
-	return s.ID().Token(), b.plain.Close(ctx, s)
+	return s.Token().Reveal(), s.Close(ctx)
 }
 
 // worker is one of the requests at once. What begins and ends sessions it does
@@ -460,19 +460,20 @@ func (w *worker) do(kind string) error {
 		return err
 	}
 	if kind == kindLogout {
-		return w.plain.Destroy(w.ctx, s)
+		return s.Destroy(w.ctx)
 	}
-	if err := errors.Join(s.Login("bench"), w.plain.Save(w.ctx, s)); err != nil {
-		return errors.Join(err, w.plain.Close(w.ctx, s))
+	if err := errors.Join(s.Login("bench"), s.Save(w.ctx)); err != nil {
+		return errors.Join(err, s.Close(w.ctx))
 	}
-	w.own = append(w.own, s.ID().Token())
-	return w.plain.Close(w.ctx, s)
+	w.own = append(w.own, s.Token().Reveal())
+	return s.Close(w.ctx)
 }
 
 func (w *worker) any() string { return w.tokens[mathrand.IntN(len(w.tokens))] }
 
 func increment(s *session.Session) error {
-	return benchCount.Update(s, func(n int) int { return (n-1000+1)%1000 + 1000 })
+	_, err := benchCount.Update(s, func(n int) int { return (n-1000+1)%1000 + 1000 })
+	return err
 }
 
 func (w *worker) use(m *session.Manager, token string, change func(*session.Session) error) (err error) {
@@ -480,7 +481,7 @@ func (w *worker) use(m *session.Manager, token string, change func(*session.Sess
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.Close(w.ctx, s)) }()
+	defer func() { err = errors.Join(err, s.Close(w.ctx)) }()
 	if _, err := benchPad.Get(s); err != nil {
 		return err
 	}
@@ -489,7 +490,7 @@ func (w *worker) use(m *session.Manager, token string, change func(*session.Sess
 			return err
 		}
 	}
-	return m.Save(w.ctx, s)
+	return s.Save(w.ctx)
 }
 
 // mostFailures is how many different errors are remembered.

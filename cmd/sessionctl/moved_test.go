@@ -116,18 +116,18 @@ func TestRevokeBesideLogin(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := m.Start()
-	if err := errors.Join(old.Set("n", 1), m.Save(t.Context(), old)); err != nil {
+	if err := errors.Join(old.Set("n", 1), old.Save(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	key := keys[old.ID().Token()]
+	key := keys[old.Token().Reveal()]
 	var token string
 	s.before = func() {
 		for range 2 {
-			if err := errors.Join(old.Login("ann"), m.Save(t.Context(), old)); err != nil {
+			if err := errors.Join(old.Login("ann"), old.Save(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 		}
-		token = old.ID().Token()
+		token = old.Token().Reveal()
 	}
 	r, err := memCtl(t, s, key)
 	if err != nil || r.Revoked != 1 || r.Sessions[0].MovedTo != keys[token] {

@@ -24,10 +24,10 @@ func TestTokenKey(t *testing.T) {
 	if err := s.Set("n", 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Save(t.Context(), s); err != nil {
+	if err := s.Save(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	token := s.ID().Token()
+	token := s.Token().Reveal()
 	for _, in := range []string{token, token + "\n", "  " + token + "\r\nmore", "__Host-session=" + token + "\n", "__Host-session=" + token + ";\n"} {
 		key, err := tokenKey(strings.NewReader(in))
 		if err != nil {

@@ -170,7 +170,7 @@ func (sh *shop) login(w http.ResponseWriter, r *http.Request, s *session.Session
 }
 
 func (sh *shop) logout(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-	if err := sh.sessions.Destroy(r.Context(), s); err != nil {
+	if err := s.Destroy(r.Context()); err != nil {
 		return err
 	}
 	// A message would need a session of its own. The query costs nothing.
@@ -179,7 +179,7 @@ func (sh *shop) logout(w http.ResponseWriter, r *http.Request, s *session.Sessio
 }
 
 func (sh *shop) catalogue(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-	if err := visits.Update(s, func(n int) int { return n + 1 }); err != nil {
+	if _, err := visits.Update(s, func(n int) int { return n + 1 }); err != nil {
 		return err
 	}
 	n, err := visits.Get(s)
@@ -252,7 +252,7 @@ func (sh *shop) changeCart(w http.ResponseWriter, r *http.Request, s *session.Se
 	}
 	// Update, and not Get and Set: if another tab changes the cart at the
 	// same time, this change is applied again, to what that one stored.
-	err := cart.Update(s, func(quantities map[string]int) map[string]int {
+	_, err := cart.Update(s, func(quantities map[string]int) map[string]int {
 		if quantities == nil {
 			quantities = make(map[string]int)
 		}
@@ -296,7 +296,7 @@ type page struct {
 // render answers with a page. The Handler would save the session by itself
 // when the page leaves; saved now, the page can say what that cost.
 func (sh *shop) render(w http.ResponseWriter, r *http.Request, s *session.Session, name string, p page) error {
-	if err := sh.sessions.Save(r.Context(), s); err != nil {
+	if err := s.Save(r.Context()); err != nil {
 		return err
 	}
 	var err error

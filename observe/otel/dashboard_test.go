@@ -36,10 +36,10 @@ func exported(t *testing.T) map[string][]string {
 	m := newManager(t, &b, session.Config{Mode: session.Exclusive, Observer: o})
 	x := m.Start()
 	check(t, visits.Set(x, 1))
-	check(t, m.Save(ctx, x))
-	x, err = m.Open(ctx, x.ID().Token())
+	check(t, x.Save(ctx))
+	x, err = m.Open(ctx, x.Token().Reveal())
 	check(t, err)
-	check(t, m.Close(ctx, x))
+	check(t, x.Close(ctx))
 	// What such a backend and a good day do not bring.
 	for k := observe.EventKind(1); !strings.HasPrefix(k.String(), "EventKind("); k++ {
 		o.Event(ctx, observe.Event{Kind: k, Err: errStore})

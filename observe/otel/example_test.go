@@ -65,7 +65,7 @@ func ExampleNew() {
 	ctx := context.Background()
 	s := manager.Start()
 	_ = s.Set("x", 1)
-	_ = manager.Save(ctx, s)
+	_ = s.Save(ctx)
 
 	var rm metricdata.ResourceMetrics
 	_ = reader.Collect(ctx, &rm)

@@ -327,7 +327,7 @@ func TestSpansNest(t *testing.T) {
 	m := newManager(t, b, session.Config{Observer: s})
 	x := m.Start()
 	check(t, visits.Set(x, 1))
-	check(t, m.Save(ctx, x))
+	check(t, x.Save(ctx))
 	h := m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		x, err := m.Get(r.Context())
 		if err == nil {
@@ -338,7 +338,7 @@ func TestSpansNest(t *testing.T) {
 	before := len(s.spans.Ended())
 	root, span := s.tracer.Start(ctx, "GET /")
 	r := httptest.NewRequestWithContext(root, "GET", "/", nil)
-	r.AddCookie(&http.Cookie{Name: "__Host-session", Value: x.ID().Token()})
+	r.AddCookie(&http.Cookie{Name: "__Host-session", Value: x.Token().Reveal()})
 	h.ServeHTTP(httptest.NewRecorder(), r)
 	span.End()
 	parents := map[string]string{}
@@ -368,19 +368,19 @@ func TestManager(t *testing.T) {
 	m := newManager(t, &b, session.Config{Observer: s})
 	x := m.Start()
 	check(t, visits.Set(x, 1))
-	check(t, m.Save(ctx, x))
-	token := x.ID().Token()
+	check(t, x.Save(ctx))
+	token := x.Token().Reveal()
 	first, err := m.Open(ctx, token)
 	check(t, err)
 	second, err := m.Open(ctx, token)
 	check(t, err)
 	check(t, visits.Set(first, 2))
 	check(t, visits.Set(second, 3))
-	check(t, m.Save(ctx, first))
-	check(t, m.Save(ctx, second))
+	check(t, first.Save(ctx))
+	check(t, second.Save(ctx))
 	check(t, second.Login("ann"))
-	check(t, m.Save(ctx, second))
-	check(t, m.Destroy(ctx, second))
+	check(t, second.Save(ctx))
+	check(t, second.Destroy(ctx))
 
 	got := s.values(t)
 	for name, v := range got {
@@ -499,14 +499,14 @@ func BenchmarkRequest(b *testing.B) {
 			m := newManager(b, &memory.Backend{}, cfg)
 			x := m.Start()
 			check(b, visits.Set(x, 1))
-			check(b, m.Save(ctx, x))
-			token := x.ID().Token()
+			check(b, x.Save(ctx))
+			token := x.Token().Reveal()
 			b.ReportAllocs()
 			for b.Loop() {
 				x, err := m.Open(ctx, token)
 				check(b, err)
-				check(b, visits.Update(x, func(n int) int { return n + 1 }))
-				check(b, errors.Join(m.Save(ctx, x), m.Close(ctx, x)))
+				check(b, errOf(visits.Update(x, func(n int) int { return n + 1 })))
+				check(b, errors.Join(x.Save(ctx), x.Close(ctx)))
 			}
 		})
 	}
@@ -520,3 +520,6 @@ func BenchmarkBackendRequest(b *testing.B) {
 		s.Request(ctx, observe.Request{Name: "GetItem", Table: "sessions", Attempt: 1, Duration: time.Millisecond, ReadUnits: 1})
 	}
 }
+
+// errOf returns the error of a call that also returns a value.
+func errOf[T any](_ T, err error) error { return err }

@@ -317,9 +317,9 @@ func ExampleNew() {
 	ctx := context.Background()
 	s := manager.Start()
 	_ = s.Set("x", 1)
-	_ = manager.Save(ctx, s)
+	_ = s.Save(ctx)
 	_, _ = manager.Open(ctx, "not-a-token")
-	_ = manager.Destroy(ctx, s)
+	_ = s.Destroy(ctx)
 	// Output:
 	// level=DEBUG msg="session: store call" op=Save
 	// level=DEBUG msg="session: created" event=SessionCreated bytes=4

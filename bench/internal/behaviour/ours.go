@@ -115,10 +115,11 @@ func (v ourVisit) Get(name string) (string, error) {
 }
 func (v ourVisit) Set(name, value string) error { return v.s.Set(name, value) }
 func (v ourVisit) Increment(name string) error {
-	return session.Key[int]{Name: name}.Update(v.s, func(n int) int { return n + 1 })
+	_, err := session.Key[int]{Name: name}.Update(v.s, func(n int) int { return n + 1 })
+	return err
 }
 func (v ourVisit) Rotate() error  { return v.s.Rotate() }
-func (v ourVisit) Destroy() error { return v.m.Destroy(v.ctx, v.s) }
+func (v ourVisit) Destroy() error { return v.s.Destroy(v.ctx) }
 func (v ourVisit) Save() error    { return nil }
 func (v ourVisit) Opened() error  { return nil }
 

@@ -9,34 +9,37 @@ import (
 	"log/slog"
 )
 
-// ID identifies a session to its client. Who holds its token holds the
-// session: whichever way an ID is printed or logged, the token is left out.
-type ID struct {
-	// Two pointers, because package fmt prints what is in unexported fields of
-	// the structs of others without asking its methods, and for a verb that
-	// does not fit it follows one pointer.
+// Token is the secret by which a client has its session. Whoever holds it holds
+// the session, so a Token prints and logs as "[session token]", whatever the
+// verb and whatever it is a part of; [Token.Reveal] returns the secret. Tokens
+// cannot be compared: compare what Reveal returns.
+type Token struct {
+	_ [0]func()
+	// Two pointers, because package fmt prints the unexported fields of a
+	// struct without asking its methods, and follows one pointer for a verb
+	// that does not fit.
 	secret *secret
 }
 
 type secret struct{ token *string }
 
-// Token returns the secret that goes to the client, and to [Manager.Open]. A
-// zero ID has none.
-func (id ID) Token() string {
-	if id.secret == nil {
+// Reveal returns the secret that goes to the client, and to [Manager.Open]; ""
+// for the token of a session that is not stored.
+func (t Token) Reveal() string {
+	if t.secret == nil {
 		return ""
 	}
-	return *id.secret.token
+	return *t.secret.token
 }
 
-// String hides the token.
-func (id ID) String() string { return "[session ID]" }
+// String hides the secret.
+func (t Token) String() string { return "[session token]" }
 
-// Format hides the token, whatever the verb.
-func (id ID) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, id.String()) }
+// Format hides the secret.
+func (t Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.String()) }
 
-// LogValue hides the token.
-func (id ID) LogValue() slog.Value { return slog.StringValue(id.String()) }
+// LogValue hides the secret.
+func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
 // A token is 192 random bits: 32 characters of base64url, without padding or
 // unused bits, so that there is one spelling only.

@@ -1,0 +1,256 @@
+// Package session keeps the sessions of a web application in a store outside
+// of it, so that they are the same on every machine that serves it.
+//
+// A [Manager] joins a [Backend], which stores records, to net/http:
+//
+//	m, err := session.New(&memory.Backend{}, session.Config{})
+//	...
+//	http.ListenAndServe(addr, m.Handler(mux))
+//
+// A handler asks for its session, and reads and writes values through typed
+// keys:
+//
+//	var visits = session.Key[int]{Name: "visits"}
+//
+//	s, err := m.Get(r.Context())
+//	if err != nil {
+//		m.Error(w, r, err)
+//		return
+//	}
+//	err = visits.Update(s, func(n int) int { return n + 1 })
+//
+// # What it promises
+//
+//   - A store error never becomes an empty session. It is returned, and
+//     nothing is written.
+//   - Logout is final: no slow or concurrent request revives a session that
+//     was destroyed, rotated away or has expired.
+//   - No update is lost: every write is conditional on the version that was
+//     read. What two requests change at once is merged value by value, unless
+//     the mode says otherwise.
+//   - A lock has a lease and is fenced: a holder that lost it cannot write.
+//   - A retry after a lost response is not mistaken for a conflict.
+//   - What cannot be stored or decoded is an error, and what was stored stays.
+//   - Every wait is bounded by a context.
+//
+// # The life of a session
+//
+// Nothing is read until a handler asks for its session, and nothing is stored
+// for a visitor without data. Changes are kept in the [Session] until they are
+// saved in one request: by the [Manager.Handler] before the first byte of the
+// response leaves, or outside HTTP by [Manager.Save] and [Manager.Close].
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-a7bee19b/session/observe"
+)
+
+// Manager gives out sessions that live in a [Backend]. It is safe for
+// concurrent use and has no goroutine of its own.
+type Manager struct {
+	*core
+	mode     Mode
+	safeMode Mode // 0: like mode
+	view     bool // made by With
+}
+
+// core is what all the views that [Manager.With] makes of a Manager share.
+type core struct {
+	backend Backend
+	leaser  LockingBackend // the backend, if it locks; nil if not
+	cfg     Config         // with every default filled in
+	lines   lines          // of those who want locks
+	writers lines          // of those who save and are in the way of each other
+	locking atomic.Bool    // there is a Manager with mode Exclusive
+	rests   atomic.Int64   // until when no deadline is moved; Unix nanoseconds
+}
+
+// New returns a Manager over backend. It checks the whole configuration and
+// makes no request. An unknown, contradictory or unsafe setting is an error.
+func New(backend Backend, cfg Config) (*Manager, error) {
+	if backend == nil {
+		return nil, errors.New("session: New needs a Backend")
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if b, ok := backend.(TextBackend); ok && b.TextOnly() {
+		if c, ok := cfg.Codec.(TextCodec); !ok || !c.Text() {
+			return nil, fmt.Errorf("session: the backend stores text only, and codec %T is not a text codec; use codec.JSON", cfg.Codec)
+		}
+	}
+	m := &Manager{core: &core{backend: backend, cfg: cfg}, mode: cfg.Mode, safeMode: cfg.SafeMode}
+	if cfg.Lock.Locker == nil {
+		m.leaser, _ = backend.(LockingBackend)
+	}
+	if err := m.canLock(cfg.Mode, cfg.SafeMode); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// canLock returns an error if one of the modes needs locks and there are none.
+func (m *core) canLock(modes ...Mode) error {
+	if !slices.Contains(modes, Exclusive) {
+		return nil
+	}
+	m.locking.Store(true)
+	if m.leaser == nil && m.cfg.Lock.Locker == nil {
+		return fmt.Errorf("session: mode Exclusive needs a Backend that is a LockingBackend, which %T is not, or a Lock.Locker", m.backend)
+	}
+	return nil
+}
+
+// Config returns the configuration of m, with every default filled in.
+func (m *Manager) Config() Config { return m.cfg }
+
+// Route is what can differ from route to route.
+type Route struct {
+	// Mode is as [Config.Mode]; zero inherits.
+	Mode Mode
+	// SafeMode is as [Config.SafeMode]. Zero inherits if Mode is zero too;
+	// with a Mode, it is the mode of safe methods as well.
+	SafeMode Mode
+}
+
+// With returns a view of m with other settings, which shares everything else.
+// Put its Handler around the route: it may be nested in that of m, and the
+// inner one then rules. Both Managers get the same session there.
+func (m *Manager) With(rt Route) (*Manager, error) {
+	v := *m
+	v.view = true
+	if rt.Mode != 0 {
+		if err := rt.Mode.check(); err != nil {
+			return nil, err
+		}
+		v.mode, v.safeMode = rt.Mode, 0
+	}
+	if rt.SafeMode != 0 {
+		if err := rt.SafeMode.check(); err != nil {
+			return nil, err
+		}
+		v.safeMode = rt.SafeMode
+	}
+	if err := m.canLock(v.mode, v.safeMode); err != nil {
+		return nil, err
+	}
+	return &v, nil
+}
+
+// Start returns a new session. It makes no request; nothing is stored before
+// the session has data and is saved.
+func (m *Manager) Start() *Session {
+	s := &Session{m: m.core, ctx: context.Background()}
+	s.mode.set(m.mode)
+	return s
+}
+
+// Open returns the session of a token that a client sent. Cost: 1 Load; in
+// mode [Exclusive] 1 Acquire, and while it waits 1 Load for each look. One
+// that is found past its deadline costs 1 Save more, which ends it before
+// anybody is told so, but not in mode [ReadOnly]; and 1 Load, if it was not 30
+// seconds ago, as another request may have moved the deadline in time.
+//
+// A session that is open is in use: its deadline is moved before it passes, so
+// that a long request keeps its session. In a handler that lasts until the
+// response starts; outside HTTP until the session is saved, closed or
+// destroyed, or ctx ends. It is not done at all with a context that cannot end,
+// such as [context.Background]. Cost: 1 Touch each time that two thirds of what
+// was left have passed, so nothing for a short request.
+//
+// It fails with [ErrNotFound] if there is no live session (a token that
+// cannot be one of ours is refused without a request), with [ErrDecode] if
+// what is stored is not a session, and with the store's error otherwise. In
+// mode Exclusive it can fail with [ErrLockTimeout], and the session must be
+// saved, closed or destroyed: until then it holds its lock, also when ctx has
+// ended, for at most [LockConfig.MaxHold].
+func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
+	s, err := m.open(ctx, token, nil)
+	if errors.Is(err, errMoved) {
+		err = errMoved // and nothing of what is in the marker
+	}
+	if err != nil {
+		return nil, wrap("open", err)
+	}
+	return s, nil
+}
+
+// open is Open in the exchange x, which may be nil.
+func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Session, err error) {
+	if !validToken(token) {
+		m.event(ctx, observe.Event{Kind: observe.EventTokenMalformed})
+		return nil, ErrNotFound
+	}
+	s := &Session{m: m.core, token: &token, key: m.cfg.StoreKey(token), ctx: ctx, exchange: x}
+	s.mode.set(m.mode)
+	if x != nil {
+		s.ctx = x.ctx
+	}
+	opened := false
+	defer func() {
+		if !opened { // also when something panics
+			s.unlock(ctx)
+			s.end()
+		}
+	}()
+	var rec Record
+	asked := time.Now()
+	if m.mode == Exclusive {
+		rec, err = s.acquire(ctx)
+	} else {
+		rec, err = m.load(ctx, s.key)
+	}
+	decoded := err // of the data
+	for looks := 0; err == nil; looks++ {
+		if !m.expired(rec, asked) {
+			if decoded = s.rebase(rec); decoded != nil || asked.Before(s.due(asked)) {
+				break
+			}
+		}
+		rec, asked, err = s.conclude(ctx, rec, asked, looks)
+	}
+	switch {
+	case errors.Is(err, errExpired):
+		s.unlocked(ctx) // the lock has gone with the record
+		m.event(ctx, observe.Event{Kind: observe.EventSessionExpired})
+		return nil, ErrNotFound
+	case errors.Is(err, ErrNotFound):
+		m.event(ctx, observe.Event{Kind: observe.EventTokenUnknown})
+		return nil, ErrNotFound
+	case err != nil:
+		return nil, err
+	}
+	to := asMoved(decoded)
+	if to != nil {
+		to.from, to.stored = s.key, rec.Version
+	}
+	switch err := decoded; {
+	case to != nil && !to.recent():
+		m.event(ctx, observe.Event{Kind: observe.EventTokenUnknown})
+		return nil, err
+	case to != nil:
+		m.event(ctx, observe.Event{Kind: observe.EventTokenMoved})
+		return nil, err
+	case err != nil:
+		m.event(ctx, observe.Event{Kind: observe.EventUndecodable, Err: err})
+		return nil, err
+	}
+	opened = true
+	s.use.begin(s.ctx, s)
+	return s, nil
+}
+
+// end ends the session's own context.
+func (s *Session) end() {
+	if s.cancel != nil {
+		s.cancel(nil)
+	}
+}
