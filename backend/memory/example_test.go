@@ -28,7 +28,7 @@ func Example() {
 	// Output:
 	// <nil>
 	// <nil>
-	// session: changed since it was read
+	// changed since it was read
 }
 
 func ExampleNew() {
@@ -69,6 +69,6 @@ func ExampleBackend_Acquire() {
 	fmt.Println(err)
 	// Output:
 	// 1 <nil>
-	// session: locked
+	// locked
 	// <nil>
 }

@@ -453,7 +453,7 @@ func TestLaterOperation(t *testing.T) {
 	if got := s.values(t); len(got) != 2 {
 		t.Errorf("got %v", got)
 	}
-	if got := s.spans.Ended(); got[1].Name() != "observe.Op(99)" {
+	if got := s.spans.Ended(); got[1].Name() != "session.Op(99)" {
 		t.Errorf("got %v", got)
 	}
 }
