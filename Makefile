@@ -8,8 +8,8 @@ GOLANGCI_VERSION := v2.15.0
 BIN := $(CURDIR)/.cache/bin
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 
-# The root module and those below it.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod))
+# All modules, a module after those that it requires.
+MODULES := $(shell scripts/modules.sh)
 
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
@@ -55,8 +55,8 @@ cover: ## Write the coverage of the root module to .cache/cover.html
 	go tool cover -html=.cache/cover.out -o .cache/cover.html
 	@go tool cover -func=.cache/cover.out | tail -n 1
 
-tidy: ## Run go mod tidy in every module
-	@for m in $(MODULES); do echo "tidy $$m"; (cd $$m && go mod tidy) || exit 1; done
+tidy: ## Run go mod tidy in every module, and write go.work
+	@scripts/tidy.sh
 
 clean: ## Remove .cache
 	rm -rf .cache

@@ -1,14 +1,7 @@
+// Not released: run it from a clone.
 module github.com/seed-a7bee19b/session/bench
 
 go 1.26.0
-
-replace github.com/seed-a7bee19b/session => ../
-
-replace github.com/seed-a7bee19b/session/backend/redis => ../backend/redis
-
-replace github.com/seed-a7bee19b/session/lock/redis => ../lock/redis
-
-replace github.com/seed-a7bee19b/session/integration => ../integration
 
 require (
 	github.com/alexedwards/scs/goredisstore v0.0.0-20250212122300-421ef1d8611c
@@ -24,10 +17,10 @@ require (
 	github.com/gofiber/storage/redis/v3 v3.4.3
 	github.com/gorilla/sessions v1.4.0
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/seed-a7bee19b/session v0.0.0-00010101000000-000000000000
-	github.com/seed-a7bee19b/session/backend/redis v0.0.0-00010101000000-000000000000
-	github.com/seed-a7bee19b/session/integration v0.0.0-00010101000000-000000000000
-	github.com/seed-a7bee19b/session/lock/redis v0.0.0-00010101000000-000000000000
+	github.com/seed-a7bee19b/session v0.1.0
+	github.com/seed-a7bee19b/session/backend/redis v0.1.0
+	github.com/seed-a7bee19b/session/integration v0.1.0
+	github.com/seed-a7bee19b/session/lock/redis v0.1.0
 	github.com/valyala/fasthttp v1.69.0
 )
 

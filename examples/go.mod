@@ -1,3 +1,4 @@
+// Not released: run it from a clone.
 module github.com/seed-a7bee19b/session/examples
 
 go 1.25
@@ -9,7 +10,7 @@ require (
 	github.com/aws/smithy-go v1.28.8
 	github.com/chromedp/cdproto v0.159.0
 	github.com/chromedp/chromedp v0.23.0
-	github.com/seed-a7bee19b/session v0.0.0
+	github.com/seed-a7bee19b/session v0.1.0
 )
 
 require (
@@ -29,5 +30,3 @@ require (
 	github.com/vmihailenco/msgpack/v5 v5.4.1 // indirect
 	github.com/vmihailenco/tagparser/v2 v2.0.0 // indirect
 )
-
-replace github.com/seed-a7bee19b/session => ../

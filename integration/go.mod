@@ -1,3 +1,4 @@
+// Not released: only tests are here.
 module github.com/seed-a7bee19b/session/integration
 
 go 1.26.0
@@ -7,8 +8,8 @@ require (
 	github.com/moby/moby/client v0.6.2
 	github.com/redis/go-redis/extra/redisotel/v9 v9.23.0
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/seed-a7bee19b/session v0.0.0-00010101000000-000000000000
-	github.com/seed-a7bee19b/session/observe/otel v0.0.0-00010101000000-000000000000
+	github.com/seed-a7bee19b/session v0.1.0
+	github.com/seed-a7bee19b/session/observe/otel v0.1.0
 	github.com/testcontainers/testcontainers-go v0.45.0
 	go.opentelemetry.io/otel/sdk v1.47.0
 	go.opentelemetry.io/otel/sdk/metric v1.47.0
@@ -65,8 +66,8 @@ require (
 	github.com/opencontainers/go-digest v1.0.0 // indirect
 	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/power-devops/perfstat v0.0.0-20240221224432-82ca36839d55 // indirect
-	github.com/seed-a7bee19b/session/backend/redis v0.0.0-00010101000000-000000000000
-	github.com/seed-a7bee19b/session/lock/redis v0.0.0-00010101000000-000000000000
+	github.com/seed-a7bee19b/session/backend/redis v0.1.0
+	github.com/seed-a7bee19b/session/lock/redis v0.1.0
 	github.com/shirou/gopsutil/v4 v4.26.6 // indirect
 	github.com/sirupsen/logrus v1.9.4 // indirect
 	github.com/stretchr/testify v1.12.1 // indirect
@@ -82,11 +83,3 @@ require (
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sys v0.49.0
 )
-
-replace github.com/seed-a7bee19b/session => ../
-
-replace github.com/seed-a7bee19b/session/backend/redis => ../backend/redis
-
-replace github.com/seed-a7bee19b/session/lock/redis => ../lock/redis
-
-replace github.com/seed-a7bee19b/session/observe/otel => ../observe/otel

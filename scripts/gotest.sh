@@ -6,12 +6,8 @@ cd "$(dirname "$0")/.."
 
 say() { echo "gotest: $*" >&2; }
 
-if [ $# = 0 ]; then
-  set -- .
-  for mod in */go.mod */*/go.mod; do
-    if [ -f "$mod" ]; then set -- "$@" "$(dirname "$mod")"; fi
-  done
-fi
+# shellcheck disable=SC2046
+if [ $# = 0 ]; then set -- $(scripts/modules.sh); fi
 
 # The race detector needs cgo, and that a C compiler.
 cc=$(go env CC)

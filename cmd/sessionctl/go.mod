@@ -10,8 +10,8 @@ require (
 	github.com/aws/smithy-go v1.28.8
 	github.com/jedib0t/go-pretty/v6 v6.8.3
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/seed-a7bee19b/session v0.0.0-00010101000000-000000000000
-	github.com/seed-a7bee19b/session/backend/redis v0.0.0-00010101000000-000000000000
+	github.com/seed-a7bee19b/session v0.1.0
+	github.com/seed-a7bee19b/session/backend/redis v0.1.0
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
 	golang.org/x/term v0.47.0
@@ -39,7 +39,3 @@ require (
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.22.0 // indirect
 )
-
-replace github.com/seed-a7bee19b/session => ../..
-
-replace github.com/seed-a7bee19b/session/backend/redis => ../../backend/redis

@@ -1,3 +1,4 @@
+// Not released: only tests are here.
 module github.com/seed-a7bee19b/session/integration/differential
 
 go 1.26.0
@@ -5,7 +6,7 @@ go 1.26.0
 require (
 	github.com/gin-gonic/gin v1.10.1
 	github.com/labstack/echo/v4 v4.16.0
-	github.com/seed-a7bee19b/session v0.0.0-00010101000000-000000000000
+	github.com/seed-a7bee19b/session v0.1.0
 )
 
 require (
@@ -43,5 +44,3 @@ require (
 	google.golang.org/protobuf v1.34.1 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
-
-replace github.com/seed-a7bee19b/session => ../..

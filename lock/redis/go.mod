@@ -5,7 +5,7 @@ go 1.26.0
 require (
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/redis/go-redis/v9 v9.23.0
-	github.com/seed-a7bee19b/session v0.0.0-00010101000000-000000000000
+	github.com/seed-a7bee19b/session v0.1.0
 )
 
 require (
@@ -16,5 +16,3 @@ require (
 	go.uber.org/atomic v1.12.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 )
-
-replace github.com/seed-a7bee19b/session => ../..
