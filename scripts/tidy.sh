@@ -45,12 +45,9 @@ for m in $modules; do
   for other in $modules; do go mod edit -dropreplace "$(path "$other")" "$tmp/go.mod"; done
   cp "$tmp/go.mod" "$m/go.mod"
   for p in $(required "$m"); do go mod edit -require "$p@$version" "$m/go.mod"; done
-  # Sums of our own modules come with a release and stay as long as the version does.
-  for p in $(required "$m"); do grep -F "$p $version" "$m/go.sum" || true; done >"$tmp/own.sum"
-  awk -v own="$tmp/own.sum" '
-    function put(line) { while ((getline line < own) > 0) print line; done = 1 }
-    !done && $1 > "'"$self"'" { put() } 1; END { if (!done) put() }' "$tmp/go.sum" >"$tmp/sorted"
-  cp "$tmp/sorted" "$m/go.sum"
+  # Sums of our own modules come with a release, and stay as long as the version does.
+  for p in $(required "$m"); do grep -F "$p $version" "$m/go.sum" || true; done >>"$tmp/go.sum"
+  cp "$tmp/go.sum" "$m/go.sum"
 done
 
 # go.work.sum has what the modules need together and none of them alone.
