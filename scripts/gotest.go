@@ -1,9 +1,10 @@
 //go:build ignore
 
 // Gotest runs "go test" in the module folders that it is given and prints a
-// result that one can read: a line per package, what packages say on their
-// own, and failed tests in full. It fails if a test failed or was skipped, or
-// if a module has no test that ran.
+// result that one can read: a line when a package starts and one when it ends,
+// what packages say on their own, and failed tests in full. While nothing else
+// is printed, it says from time to time what is running. It fails if a test
+// failed or was skipped, or if a module has no test that ran.
 //
 //	go run scripts/gotest.go [-flags "-race -count=1"] FOLDER...
 package main
@@ -17,8 +18,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"time"
 )
+
+// heartbeat is how long the output may be silent.
+const heartbeat = 30 * time.Second
 
 // event is a line of "go test -json".
 type event struct {
@@ -45,7 +51,9 @@ func main() {
 	}
 	var total result
 	ok := true
-	for _, dir := range flag.Args() {
+	began := time.Now()
+	for i, dir := range flag.Args() {
+		fmt.Printf("== module %s, %d of %d\n", dir, i+1, flag.NArg())
 		r, err := run(dir, strings.Fields(*flags))
 		if err != nil {
 			fmt.Printf("FAIL %s: %v\n", dir, err)
@@ -63,7 +71,7 @@ func main() {
 	if total.skipped > 0 {
 		fmt.Println("FAIL a skipped test is a test that did not run")
 	}
-	fmt.Printf("%d passed, %d failed, %d skipped\n", total.passed, total.failed, total.skipped)
+	fmt.Printf("%d passed, %d failed, %d skipped, %v\n", total.passed, total.failed, total.skipped, since(began))
 	if !ok || total.failed > 0 || total.skipped > 0 {
 		os.Exit(1)
 	}
@@ -71,7 +79,6 @@ func main() {
 
 // run tests the module in dir. The error is for what is wrong beyond its tests.
 func run(dir string, flags []string) (result, error) {
-	fmt.Printf("== %s\n", dir)
 	cmd := exec.Command("go", append(append([]string{"test", "-json"}, flags...), "./...")...)
 	cmd.Dir = dir
 	cmd.Stderr = os.Stderr
@@ -102,19 +109,40 @@ func read(out io.Reader) (result, error) {
 		return logs[key]
 	}
 	failedIn := map[string]int{}
-	lines := bufio.NewReader(out)
+	running := map[string]time.Time{} // when a package's first test began
+	began := time.Now()
+	lines, readErr := make(chan []byte), make(chan error, 1)
+	go func() {
+		readErr <- split(out, lines)
+		close(lines)
+	}()
+	silent := time.NewTicker(heartbeat)
+	defer silent.Stop()
 	for {
-		line, err := lines.ReadBytes('\n')
-		if len(line) == 0 {
-			if err == io.EOF {
-				err = nil
+		var line []byte
+		var more bool
+		select {
+		case <-silent.C:
+			fmt.Printf("...  %s; %d tests of this module have passed\n", state(running, began), r.passed)
+			continue
+		case line, more = <-lines:
+			if !more {
+				return r, <-readErr
 			}
-			return r, err
 		}
 		var e event
 		if json.Unmarshal(line, &e) != nil {
 			fmt.Printf("%s", line) // not JSON: go itself has something to say
 			continue
+		}
+		if _, known := running[e.Package]; !known && e.Action == "run" {
+			running[e.Package] = time.Now()
+			fmt.Printf("run  %s\n", e.Package)
+			silent.Reset(heartbeat)
+		}
+		if e.Test == "" && (e.Action == "pass" || e.Action == "fail" || e.Action == "skip") {
+			delete(running, e.Package)
+			silent.Reset(heartbeat)
 		}
 		switch {
 		case e.Action == "build-output":
@@ -159,6 +187,38 @@ func read(out io.Reader) (result, error) {
 		}
 	}
 }
+
+// split sends what it reads, line by line.
+func split(r io.Reader, lines chan<- []byte) error {
+	buf := bufio.NewReader(r)
+	for {
+		line, err := buf.ReadBytes('\n')
+		if len(line) > 0 {
+			lines <- line
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// state says what is running, and for how long.
+func state(running map[string]time.Time, began time.Time) string {
+	if len(running) == 0 {
+		return fmt.Sprintf("compiling, %v since the module began", since(began))
+	}
+	var list []string
+	for pkg, t := range running {
+		list = append(list, fmt.Sprintf("%s, %v", pkg, since(t)))
+	}
+	slices.Sort(list)
+	return "still running: " + strings.Join(list, "; ")
+}
+
+func since(t time.Time) time.Duration { return time.Since(t).Round(time.Second) }
 
 // noise is what go test says about a package beside what the package says.
 func noise(s string) bool {
