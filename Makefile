@@ -9,35 +9,43 @@ BIN := $(CURDIR)/.cache/bin
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 
 # All modules, a module after those that it requires.
-MODULES := $(shell scripts/modules.sh)
+MODULES = $(shell scripts/modules.sh)
+PACKAGES = $(patsubst %,./%/...,$(MODULES))
+
+GOFMT = unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not formatted with gofmt:"; echo "$$unformatted"; false; }
 
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 BENCH ?= .
 
-.PHONY: help demo test lint linter fuzz bench compare cover tidy clean
+.PHONY: help demo check test lint linter release-test fuzz bench compare cover tidy clean
 
 help: ## Say what there is to make
 	@echo "Targets:"
-	@sed -nE 's/^([a-z]+):.*## (.*)$$/  make \1	\2/p' Makefile
+	@sed -nE 's/^([a-z-]+):.*## (.*)$$/  make \1	\2/p' Makefile
 
 demo: ## Run the example web application; ARGS="-help" lists its flags
 	@cd examples && go run ./shop $(ARGS)
 
+check: ## While you work: quick tests of the root module, vet and gofmt
+	go vet ./...
+	go test -skip='Mutants$$' ./...
+	@$(GOFMT)
+
 test: ## Obtain what the tests need and run all of them, with -race
 	@scripts/gotest.sh
 
+# One run for all modules: what they share is loaded and looked at once.
 lint: $(GOLANGCI) ## Check format and style, and look for mistakes
 	@failed=0; \
-	for m in $(MODULES); do \
-		echo "lint $$m"; \
-		(cd $$m && $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...) || failed=1; \
-	done; \
-	unformatted=$$(gofmt -l .) || failed=1; \
-	if [ -n "$$unformatted" ]; then echo "not formatted with gofmt:"; echo "$$unformatted"; failed=1; fi; \
+	$(GOLANGCI) run $(PACKAGES) || failed=1; \
+	$(GOFMT) || failed=1; \
 	exit $$failed
 
 linter: $(GOLANGCI)
+
+release-test: ## Release into a folder, and use that as a stranger would
+	@scripts/release-test.sh
 
 fuzz: ## Run every fuzz target for FUZZTIME=30s
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
@@ -55,8 +63,8 @@ cover: ## Write the coverage of the root module to .cache/cover.html
 	go tool cover -html=.cache/cover.out -o .cache/cover.html
 	@go tool cover -func=.cache/cover.out | tail -n 1
 
-tidy: ## Run go mod tidy in every module, and write go.work
-	@scripts/tidy.sh
+tidy: ## Run go mod tidy in every module, and write go.work; VERSION=v0.2.0 moves them to that one
+	@scripts/tidy.sh $(VERSION)
 
 clean: ## Remove .cache
 	rm -rf .cache
