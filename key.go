@@ -1,6 +1,10 @@
 package session
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/seed-a7bee19b/session/internal/changes"
+)
 
 // Key is the name of a value and its type. Declare one for each value:
 //
@@ -46,16 +50,16 @@ func (k Key[T]) Set(s *Session, v T) error {
 		return wrapValue("set", k.Name, err)
 	}
 	return s.edit("set", k.Name, func() error {
-		c := change{data: mine}
-		if base := s.base[k.Name]; k.Resolve != nil && !s.cleared && !bytes.Equal(base, mine) {
-			c.redo = func(theirs []byte) ([]byte, error) {
+		e := changes.Edit{Data: mine}
+		if base := s.changes.Base()[k.Name]; k.Resolve != nil && !s.changes.Cleared() && !bytes.Equal(base, mine) {
+			e.Redo = func(theirs []byte) ([]byte, error) {
 				if bytes.Equal(base, theirs) {
 					return mine, nil
 				}
 				return k.resolve(s, base, mine, theirs)
 			}
 		}
-		s.put(k.Name, c)
+		s.changes.Put(k.Name, e)
 		return nil
 	})
 }
@@ -89,13 +93,13 @@ func (k Key[T]) TryUpdate(s *Session, f func(v T) (T, error)) (T, error) {
 		return v, data, err
 	}
 	var now T
-	err := k.change(s, "update", func(value []byte) (c change, err error) {
-		now, c.data, err = apply(value)
-		c.redo = func(theirs []byte) ([]byte, error) {
+	err := k.change(s, "update", func(value []byte) (e changes.Edit, err error) {
+		now, e.Data, err = apply(value)
+		e.Redo = func(theirs []byte) ([]byte, error) {
 			_, data, err := apply(theirs)
 			return data, err
 		}
-		return c, err
+		return e, err
 	})
 	if err != nil {
 		var zero T
@@ -108,11 +112,11 @@ func (k Key[T]) TryUpdate(s *Session, f func(v T) (T, error)) (T, error) {
 // are shown once. One that another request stores in between stays. Errors
 // are those of [Key.Update].
 func (k Key[T]) Take(s *Session) (v T, ok bool, err error) {
-	err = k.change(s, "take", func(value []byte) (change, error) {
+	err = k.change(s, "take", func(value []byte) (changes.Edit, error) {
 		var err error
 		v, err = k.decode(s, value)
 		ok = value != nil
-		return change{redo: func(theirs []byte) ([]byte, error) {
+		return changes.Edit{Redo: func(theirs []byte) ([]byte, error) {
 			if bytes.Equal(theirs, value) {
 				return nil, nil
 			}
@@ -131,34 +135,34 @@ func (k Key[T]) Delete(s *Session) error { return s.Delete(k.Name) }
 
 // change replaces the value by what f makes of it. f runs unlocked, and again
 // if another goroutine of the request changed the value meanwhile.
-func (k Key[T]) change(s *Session, what string, f func(value []byte) (change, error)) error {
+func (k Key[T]) change(s *Session, what string, f func(value []byte) (changes.Edit, error)) error {
 	if err := checkName(k.Name); err != nil {
 		return wrapValue(what, k.Name, err)
 	}
 	var before []byte
 	err := s.edit(what, k.Name, func() error {
-		before = s.value(k.Name)
+		before = s.changes.Value(k.Name)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	for {
-		c, err := f(before)
+		e, err := f(before)
 		if err != nil {
 			return wrapValue(what, k.Name, err)
 		}
 		again := false
 		err = s.edit(what, k.Name, func() error {
-			now := s.value(k.Name)
+			now := s.changes.Value(k.Name)
 			if again = !bytes.Equal(before, now); again {
 				before = now
 				return nil
 			}
-			if earlier, ok := s.changes[k.Name]; ok {
-				c.redo = follow(earlier, c)
+			if earlier, ok := s.changes.Edit(k.Name); ok {
+				e.Redo = follow(earlier, e)
 			}
-			s.put(k.Name, c)
+			s.changes.Put(k.Name, e)
 			return nil
 		})
 		if err != nil || !again {
@@ -167,18 +171,18 @@ func (k Key[T]) change(s *Session, what string, f func(value []byte) (change, er
 	}
 }
 
-// follow returns how to do c again after an earlier change of the same value.
-// Where that one did not depend on what others wrote, nor does c.
-func follow(earlier, c change) func([]byte) ([]byte, error) {
-	if earlier.redo == nil {
+// follow returns how to redo e after an earlier edit of the same value. If that
+// one does not depend on what others store, e does not.
+func follow(earlier, e changes.Edit) func([]byte) ([]byte, error) {
+	if earlier.Redo == nil {
 		return nil
 	}
 	return func(theirs []byte) ([]byte, error) {
-		data, err := earlier.redo(theirs)
+		data, err := earlier.Redo(theirs)
 		if err != nil {
 			return nil, err
 		}
-		return c.redo(data)
+		return e.Redo(data)
 	}
 }
 

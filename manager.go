@@ -46,7 +46,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-a7bee19b/session/observe"
@@ -59,17 +58,6 @@ type Manager struct {
 	mode     Mode
 	safeMode Mode // 0: like mode
 	view     bool // made by With
-}
-
-// core is what all the views that [Manager.With] makes of a Manager share.
-type core struct {
-	backend Backend
-	leaser  LockingBackend // the backend, if it locks; nil if not
-	cfg     Config         // with every default filled in
-	lines   lines          // of those who want locks
-	writers lines          // of those who save and are in the way of each other
-	locking atomic.Bool    // there is a Manager with mode Exclusive
-	rests   atomic.Int64   // until when no deadline is moved; Unix nanoseconds
 }
 
 // New returns a Manager over backend. It checks the whole configuration and
@@ -87,10 +75,7 @@ func New(backend Backend, cfg Config) (*Manager, error) {
 			return nil, fmt.Errorf("session: the backend stores text only, and codec %T is not a text codec; use codec.JSON", cfg.Codec)
 		}
 	}
-	m := &Manager{core: &core{backend: backend, cfg: cfg}, mode: cfg.Mode, safeMode: cfg.SafeMode}
-	if cfg.Lock.Locker == nil {
-		m.leaser, _ = backend.(LockingBackend)
-	}
+	m := &Manager{core: newCore(backend, cfg), mode: cfg.Mode, safeMode: cfg.SafeMode}
 	if err := m.canLock(cfg.Mode, cfg.SafeMode); err != nil {
 		return nil, err
 	}
@@ -102,8 +87,8 @@ func (m *core) canLock(modes ...Mode) error {
 	if !slices.Contains(modes, Exclusive) {
 		return nil
 	}
-	m.locking.Store(true)
-	if m.leaser == nil && m.cfg.Lock.Locker == nil {
+	m.locks.Store(true)
+	if m.locking == nil && m.locker == nil {
 		return fmt.Errorf("session: mode Exclusive needs a Backend that is a LockingBackend, which %T is not, or a Lock.Locker", m.backend)
 	}
 	return nil
@@ -148,9 +133,7 @@ func (m *Manager) With(rt Route) (*Manager, error) {
 // Start returns a new session. It makes no request; nothing is stored before
 // the session has data and is saved.
 func (m *Manager) Start() *Session {
-	s := &Session{m: m.core, ctx: context.Background()}
-	s.mode.set(m.mode)
-	return s
+	return m.newSession(context.Background(), nil)
 }
 
 // Open returns the session of a token that a client sent. Cost: 1 Load; in
@@ -183,17 +166,14 @@ func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
 	return s, nil
 }
 
-// open is Open in the exchange x, which may be nil.
-func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Session, err error) {
+// open is Open for a client, which may be nil.
+func (m *Manager) open(ctx context.Context, token string, c client) (_ *Session, err error) {
 	if !validToken(token) {
 		m.event(ctx, observe.Event{Kind: observe.EventTokenMalformed})
 		return nil, ErrNotFound
 	}
-	s := &Session{m: m.core, token: &token, key: m.cfg.StoreKey(token), ctx: ctx, exchange: x}
-	s.mode.set(m.mode)
-	if x != nil {
-		s.ctx = x.ctx
-	}
+	s := m.newSession(ctx, c)
+	s.stored.token, s.stored.key = &token, m.cfg.StoreKey(token)
 	opened := false
 	defer func() {
 		if !opened { // also when something panics
@@ -201,23 +181,8 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 			s.end()
 		}
 	}()
-	var rec Record
-	asked := time.Now()
-	if m.mode == Exclusive {
-		rec, err = s.acquire(ctx)
-	} else {
-		rec, err = m.load(ctx, s.key)
-	}
-	decoded := err // of the data
-	for looks := 0; err == nil; looks++ {
-		if !m.expired(rec, asked) {
-			if decoded = s.rebase(rec); decoded != nil || asked.Before(s.due(asked)) {
-				break
-			}
-		}
-		rec, asked, err = s.conclude(ctx, rec, asked, looks)
-	}
-	switch {
+	rec, decoded, err := s.read(ctx)
+	switch to := asMoved(decoded); {
 	case errors.Is(err, errExpired):
 		s.unlocked(ctx) // the lock has gone with the record
 		m.event(ctx, observe.Event{Kind: observe.EventSessionExpired})
@@ -227,30 +192,49 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 		return nil, ErrNotFound
 	case err != nil:
 		return nil, err
-	}
-	to := asMoved(decoded)
-	if to != nil {
-		to.from, to.stored = s.key, rec.Version
-	}
-	switch err := decoded; {
-	case to != nil && !to.recent():
-		m.event(ctx, observe.Event{Kind: observe.EventTokenUnknown})
-		return nil, err
 	case to != nil:
-		m.event(ctx, observe.Event{Kind: observe.EventTokenMoved})
-		return nil, err
-	case err != nil:
-		m.event(ctx, observe.Event{Kind: observe.EventUndecodable, Err: err})
-		return nil, err
+		to.from, to.stored = s.stored.key, rec.Version
+		kind := observe.EventTokenUnknown
+		if to.recent() {
+			kind = observe.EventTokenMoved
+		}
+		m.event(ctx, observe.Event{Kind: kind})
+		return nil, decoded
+	case decoded != nil:
+		m.event(ctx, observe.Event{Kind: observe.EventUndecodable, Err: decoded})
+		return nil, decoded
 	}
 	opened = true
-	s.use.begin(s.ctx, s)
+	s.beginUse(s.ctx)
 	return s, nil
 }
 
-// end ends the session's own context.
-func (s *Session) end() {
-	if s.cancel != nil {
-		s.cancel(nil)
+// newSession returns a session that is nobody's yet.
+func (m *Manager) newSession(ctx context.Context, c client) *Session {
+	s := &Session{m: m.core, client: c, ctx: ctx}
+	if c != nil {
+		s.ctx, _ = c.context()
 	}
+	s.mode.set(m.mode)
+	return s
+}
+
+// read reads the record and makes it the base of s. If the session has expired,
+// it is ended first. decoded is why the record is no session.
+func (s *Session) read(ctx context.Context) (rec Record, decoded, err error) {
+	asked := time.Now()
+	if s.mode.get() == Exclusive {
+		rec, err = s.acquire(ctx)
+	} else {
+		rec, err = s.m.load(ctx, s.stored.key)
+	}
+	for looks := 0; err == nil; looks++ {
+		if !s.m.expired(rec, asked) {
+			if decoded = s.rebase(rec); decoded != nil || asked.Before(s.due(asked)) {
+				break
+			}
+		}
+		rec, asked, err = s.conclude(ctx, rec, asked, looks)
+	}
+	return rec, decoded, err
 }

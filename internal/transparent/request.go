@@ -1,4 +1,4 @@
-package session
+package transparent
 
 import (
 	"context"
@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// lend returns r with another context, for the handlers inside. It is a copy,
-// and the server and whatever else is outside knows only r.
-func lend(ctx context.Context, r *http.Request) *http.Request {
+// Lend returns r with another context, for the handlers inside. It is a copy:
+// the server, and all else outside, knows only r.
+func Lend(ctx context.Context, r *http.Request) *http.Request {
 	if r.Trailer == nil && len(r.TransferEncoding) > 0 {
 		// The server puts trailers that were not announced into its own
 		// request. A map that is there already both have.
@@ -20,11 +20,11 @@ func lend(ctx context.Context, r *http.Request) *http.Request {
 	return r.WithContext(ctx)
 }
 
-// giveBack makes r what it would be if the handlers had had it and not lent:
+// GiveBack makes r what it would be if the handlers had had it and not lent:
 // the server removes the files of its MultipartForm, and middleware asks for
 // the Pattern. It writes what has changed and no more, as somebody may be
 // reading the rest.
-func giveBack(r, lent *http.Request) {
+func GiveBack(r, lent *http.Request) {
 	if lent.Pattern != r.Pattern {
 		for _, names := range [][]string{wildcards(r.Pattern), wildcards(lent.Pattern)} {
 			for _, name := range names {
@@ -85,17 +85,17 @@ func wildcards(pattern string) []string {
 
 var maxBytesReader = reflect.TypeOf(http.MaxBytesReader(nil, nil, 0))
 
-// closeIfTooLarge does what an http.MaxBytesReader of the handler's, which has
-// a face for its writer, cannot: when it has met its limit, it has the server
+// CloseIfTooLarge does what an [http.MaxBytesReader] of the handler cannot do
+// with a face: if the body of r has met its limit, it has the server behind w
 // close the connection instead of reading the rest.
-func (w *responseWriter) closeIfTooLarge() {
-	if reflect.TypeOf(w.r.Body) != maxBytesReader {
+func CloseIfTooLarge(w http.ResponseWriter, r *http.Request) {
+	if reflect.TypeOf(r.Body) != maxBytesReader {
 		return
 	}
-	_, err := w.r.Body.Read(nil) // reads nothing, and repeats the error that it has returned
+	_, err := r.Body.Read(nil) // reads nothing, and repeats the error that it has returned
 	if limit := new(http.MaxBytesError); !errors.As(err, &limit) {
 		return
 	}
 	one := io.NopCloser(strings.NewReader("x"))
-	_, _ = http.MaxBytesReader(w.ResponseWriter, one, 0).Read(make([]byte, 1))
+	_, _ = http.MaxBytesReader(w, one, 0).Read(make([]byte, 1))
 }

@@ -1,4 +1,4 @@
-package session
+package transparent
 
 import (
 	"bufio"
@@ -7,11 +7,9 @@ import (
 	"net/http"
 )
 
-// face is what a handler sees of a responseWriter. Handlers choose what they do
-// by the optional interfaces that they find, so there is a face for each set of
-// them, and it has those that the writer below has. A face is one pointer,
-// which costs no allocation.
-type face struct{ w *responseWriter }
+// There is a face for each set of optional interfaces. A face is one pointer, so
+// making one costs no allocation.
+type face struct{ w *Writer }
 
 func (f face) Header() http.Header               { return f.w.Header() }
 func (f face) WriteHeader(status int)            { f.w.WriteHeader(status) }
@@ -74,16 +72,17 @@ func (f faceFHCP) Push(target string, opts *http.PushOptions) error { return f.w
 // closeNotifier is http.CloseNotifier, which is deprecated and in use.
 type closeNotifier interface{ CloseNotify() <-chan bool }
 
-func (w *responseWriter) closeNotify() <-chan bool {
+func (w *Writer) closeNotify() <-chan bool {
 	return w.ResponseWriter.(closeNotifier).CloseNotify()
 }
 
-func (w *responseWriter) push(target string, opts *http.PushOptions) error {
+func (w *Writer) push(target string, opts *http.PushOptions) error {
 	return w.ResponseWriter.(http.Pusher).Push(target, opts)
 }
 
-// face returns w as handlers are to see it.
-func (w *responseWriter) face() http.ResponseWriter {
+// Face returns w with the optional interfaces that the writer below has, and no
+// others: handlers choose what they do by those that they find.
+func (w *Writer) Face() http.ResponseWriter {
 	const f, h, c, p = 1, 2, 4, 8
 	set := 0
 	if _, ok := w.ResponseWriter.(http.Flusher); ok {
@@ -132,31 +131,4 @@ func (w *responseWriter) face() http.ResponseWriter {
 		return faceFHCP{faceFHC{faceFH{faceF{base}}}}
 	}
 	return base
-}
-
-// canFlush and canHijack report what http.ResponseController would find.
-func canFlush(w http.ResponseWriter) bool {
-	for ; w != nil; w = unwrap(w) {
-		switch w.(type) {
-		case http.Flusher, interface{ FlushError() error }:
-			return true
-		}
-	}
-	return false
-}
-
-func canHijack(w http.ResponseWriter) bool {
-	for ; w != nil; w = unwrap(w) {
-		if _, ok := w.(http.Hijacker); ok {
-			return true
-		}
-	}
-	return false
-}
-
-func unwrap(w http.ResponseWriter) http.ResponseWriter {
-	if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
-		return u.Unwrap()
-	}
-	return nil
 }

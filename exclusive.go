@@ -1,0 +1,116 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// lockContext is what a lock of s is relied on with: the request's, or one of
+// the session's own.
+func (s *Session) lockContext() (context.Context, context.CancelCauseFunc) {
+	if s.client != nil {
+		return s.client.context()
+	}
+	if s.cancel == nil {
+		ctx, cancel := context.WithCancelCause(s.ctx)
+		s.set(func() { s.ctx, s.cancel = ctx, cancel })
+	}
+	return s.ctx, s.cancel
+}
+
+// acquire locks the record and returns it. What it does if there is no lock in
+// time is up to the policy.
+func (s *Session) acquire(ctx context.Context) (Record, error) {
+	h := &hold{m: s.m, key: s.stored.key}
+	h.ctx, h.cancel = s.lockContext()
+	rec, err := h.take(ctx)
+	if errors.Is(err, ErrLockTimeout) && s.m.cfg.Lock.OnTimeout != FailOnTimeout {
+		mode := Merge
+		if s.m.cfg.Lock.OnTimeout == ReadOnlyOnTimeout {
+			mode = ReadOnly
+		}
+		s.mode.set(mode)
+		s.set(func() { s.lockless = err })
+		return s.m.load(ctx, s.stored.key)
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	s.mode.set(Exclusive)
+	s.set(func() { s.hold = h })
+	return rec, nil
+}
+
+// upgrade locks a session that was opened without a lock, and applies its
+// changes to what is stored now.
+func (s *Session) upgrade(ctx context.Context) error {
+	return s.exclusively(ctx, time.Time{}, func() error {
+		if s.hold != nil || s.closed.Load() || !s.isStored() {
+			return nil
+		}
+		rec, err := s.acquire(ctx)
+		if err == nil {
+			err = s.adopt(rec)
+		}
+		if err != nil {
+			s.unlock(ctx)
+		}
+		return err
+	})
+}
+
+// release frees the lock without writing data, and moves the deadline unless
+// expires is zero. If the store fails, the lock is still held.
+func (s *Session) release(ctx context.Context, expires time.Time) error {
+	h := s.hold
+	if err := h.check(); err != nil {
+		return err
+	}
+	err := h.lease.release(ctx, expires)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		s.abandon()
+		return nil // ended by another request, and nothing to save
+	case errors.Is(err, ErrConflict):
+		return h.lose(err)
+	case err != nil:
+		return err
+	}
+	s.abandon()
+	s.set(func() {
+		s.stored.fresh = true
+		if !expires.IsZero() {
+			s.stored.rec.Expires = expires
+		}
+	})
+	return nil
+}
+
+// abandon forgets the lock, without a call of the store: it is free, or its lease
+// ends it.
+func (s *Session) abandon() {
+	if h := s.hold; h != nil {
+		h.abandon()
+		s.set(func() { s.hold = nil })
+	}
+}
+
+// unlock frees the lock of a session that will not be saved any more. If it
+// cannot, the lease ends it.
+func (s *Session) unlock(ctx context.Context) {
+	if s.hold != nil {
+		_ = s.release(ctx, time.Time{})
+		s.abandon()
+	}
+}
+
+// unlocked is unlock for a record that was written or is gone: the lock of a
+// LockingBackend has gone with it.
+func (s *Session) unlocked(ctx context.Context) {
+	if s.m.locking != nil {
+		s.abandon()
+		return
+	}
+	s.unlock(ctx)
+}

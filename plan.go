@@ -1,0 +1,89 @@
+package session
+
+import "time"
+
+// step is what there is to do for a session in the store.
+type step int8
+
+const (
+	nothing step = iota
+	settle       // find out how a rotation has ended
+	write        // store the changes
+	restamp      // bring forward a deadline, which no Touch can
+	release      // free the lock, and move the deadline if there is one to move it to
+	touch        // move the deadline
+)
+
+// plan is what to do for a session in the store.
+type plan struct {
+	step    step
+	expires time.Time // the deadline to move to; zero if it is not to be moved
+	spared  bool      // the TouchInterval alone spares it the write of its deadline
+}
+
+// situation is what a plan depends on.
+type situation struct {
+	moving  bool          // the outcome of a rotation is not known
+	changed bool          // there is something to store
+	held    bool          // it holds a lock
+	apart   bool          // its values are not those of the record
+	fresh   bool          // the deadline was written, or the spared write was told of
+	expires time.Time     // the deadline of a session that is used now
+	by      time.Duration // by how much the stored deadline is behind; 0 if it is not to be moved
+
+	// For the start or the end of a response, which does not wait for what can
+	// be left out.
+	response bool
+	closed   bool // nothing may be saved any more
+	started  bool // the response has, and can carry no token
+	failed   bool // the store did not save it a moment ago
+	quiet    bool // its deadline is not to be moved
+	resting  bool // that has failed a moment ago, for whichever session
+}
+
+// plan decides, and is the only one to do so.
+func (t timeouts) plan(s situation) plan {
+	if s.response && s.closed {
+		return plan{}
+	}
+	var p plan
+	if t.stale(s.by) {
+		p.expires = s.expires
+	}
+	switch {
+	case s.response && s.changed: // the save settles first
+		return plan{step: write}
+	case s.moving && !(s.response && s.started):
+		return plan{step: settle}
+	case s.changed:
+		return plan{step: write}
+	case s.response && s.failed:
+		return plan{}
+	case s.response && !s.held && (s.quiet || s.resting):
+		p.expires = time.Time{}
+	}
+	switch {
+	case !p.expires.IsZero() && s.by < 0 && !s.apart:
+		p.step = restamp
+	case s.held:
+		p.step = release
+	case !p.expires.IsZero():
+		p.step = touch
+	default:
+		p.spared = !s.fresh && s.by > 0 && !t.stale(s.by) && !(s.response && s.quiet)
+	}
+	return p
+}
+
+// situation returns what a plan for s depends on. A caller that is at work with
+// the store, or holds the lock, may call it.
+func (s *Session) situation() situation {
+	sit := situation{
+		moving: s.saving.moving != nil, changed: s.changed(), held: s.hold != nil,
+		apart: s.stored.apart, fresh: s.stored.fresh,
+	}
+	if s.isStored() && s.mode.get() != ReadOnly {
+		sit.expires, sit.by = s.m.behind(s.stored.rec, s.stored.used, time.Now())
+	}
+	return sit
+}
