@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed-a7bee19b/session/codec"
@@ -283,3 +284,16 @@ var (
 	_ Codec = codec.MessagePack{}
 	_ Codec = codec.JSON{}
 )
+
+// validHeaderName reports whether a header can have that name.
+func validHeaderName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return name != ""
+}

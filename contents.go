@@ -77,9 +77,6 @@ func putUnlessNil(values map[string][]byte, name string, data []byte) {
 	}
 }
 
-// hourIdle is, beside the default, an idle timeout that is not stored.
-const hourIdle = time.Hour
-
 // A session stores how many seconds lay between its last use and Expires. The
 // deadline alone does not tell when that use was, and a shorter IdleTimeout is
 // to apply at once. Moving the deadline leaves it as it is, and so costs no
@@ -119,7 +116,7 @@ type movedError struct {
 	at      time.Time         // when the session moved
 	kept    map[string][]byte // the values from before a Login, nil if there are none
 	from    string            // the key of the marker
-	stored  Version           // of the marker
+	found   Version           // of the marker
 }
 
 // errMoved is what a caller is told.

@@ -11,7 +11,7 @@ import (
 
 // core is what all the views that [Manager.With] makes of a Manager share.
 type core struct {
-	store
+	storage
 	timeouts
 	cfg     Config             // with every default filled in
 	waiters line.Lines[Record] // of requests that want a lock
@@ -22,20 +22,12 @@ type core struct {
 
 func newCore(backend Backend, cfg Config) *core {
 	m := &core{cfg: cfg}
-	m.store = store{backend: backend, locker: cfg.Lock.Locker, observer: cfg.Observer}
+	m.storage = storage{backend: backend, locker: cfg.Lock.Locker, observer: cfg.Observer}
 	if m.locker == nil {
 		m.locking, _ = backend.(LockingBackend)
 	}
 	m.timeouts = timeouts{idle: cfg.IdleTimeout, absolute: cfg.AbsoluteTimeout, touchInterval: cfg.TouchInterval}
 	return m
-}
-
-// encodeValue is encode for a value with a name.
-func (m *core) encodeValue(name string, v any) ([]byte, error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	return m.encode(v)
 }
 
 func (m *core) encode(v any) ([]byte, error) {

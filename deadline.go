@@ -25,33 +25,6 @@ func (s *Session) touch(ctx context.Context, expires time.Time) error {
 	return nil
 }
 
-// restamp brings forward the deadline that a longer timeout has made, which no
-// Touch can. If somebody else is at work with the session, that one does it
-// instead.
-func (s *Session) restamp(ctx context.Context) error {
-	rec, err := s.record(contents{values: s.changes.Base(), trail: s.stored.trail}, s.stored.rec.Created)
-	if err == nil {
-		rec.Version = s.stored.rec.Version
-		rec.Version, err = s.m.save(ctx, s.stored.key, rec)
-	}
-	switch {
-	case err == nil:
-		rec.Data = nil
-		s.set(func() { s.stored.rec, s.stored.used, s.stored.fresh = rec, s.m.stamp(), true })
-		s.unlocked(ctx)
-	case s.hold != nil && errors.Is(err, ErrNotFound):
-		s.unlocked(ctx)
-		return nil
-	case s.hold != nil && errors.Is(err, ErrConflict):
-		return s.hold.lose(err)
-	case isAny(err, ErrConflict, ErrLocked):
-		return nil
-	case !errors.Is(err, ErrTooLarge):
-		s.notMoved(ctx, err)
-	}
-	return err
-}
-
 // notMoved tells the observer that the deadline could not be moved, unless it
 // need not be any more.
 func (s *Session) notMoved(ctx context.Context, err error) {

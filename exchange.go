@@ -14,6 +14,11 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
+var (
+	errNoHandler = errors.New("the context is not that of a request that came through Manager.Handler")
+	errNoView    = errors.New("the request did not come through the Handler of this Manager, which With has made")
+)
+
 type exchangeKey struct{ *core }
 
 func (m *Manager) exchange(ctx context.Context) *exchange {
@@ -270,7 +275,7 @@ func (x *exchange) close(ctx context.Context, s *Session) {
 	locked := true
 	s.set(func() {
 		s.closed.Store(true)
-		locked = s.hold != nil || s.work != resting // or it may come to be
+		locked = s.hold != nil || s.work != unattended // or it may come to be
 	})
 	if !locked {
 		return
@@ -308,7 +313,7 @@ func (x *exchange) commitAs(ctx context.Context, first bool) error {
 	var p plan
 	idle := func() bool {
 		p = x.plan(s, quiet)
-		return p.step == nothing
+		return p.step == doNothing
 	}
 	// With the session's lock, so that no edit is in between.
 	if s.quickly(idle, func() { s.stored.fresh = s.stored.fresh || p.spared; start() }) {

@@ -42,24 +42,6 @@ func (s *Session) acquire(ctx context.Context) (Record, error) {
 	return rec, nil
 }
 
-// upgrade locks a session that was opened without a lock, and applies its
-// changes to what is stored now.
-func (s *Session) upgrade(ctx context.Context) error {
-	return s.exclusively(ctx, time.Time{}, func() error {
-		if s.hold != nil || s.closed.Load() || !s.isStored() {
-			return nil
-		}
-		rec, err := s.acquire(ctx)
-		if err == nil {
-			err = s.adopt(rec)
-		}
-		if err != nil {
-			s.unlock(ctx)
-		}
-		return err
-	})
-}
-
 // release frees the lock without writing data, and moves the deadline unless
 // expires is zero. If the store fails, the lock is still held.
 func (s *Session) release(ctx context.Context, expires time.Time) error {

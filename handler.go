@@ -2,13 +2,8 @@ package session
 
 import (
 	"context"
-	"errors"
-	"log"
 	"net/http"
-	"strconv"
-	"time"
 
-	"github.com/seed-a7bee19b/session/internal/printable"
 	"github.com/seed-a7bee19b/session/internal/transparent"
 )
 
@@ -58,7 +53,7 @@ import (
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mode := m.mode
-		if m.safeMode != 0 && safe(r.Method) {
+		if m.safeMode != 0 && safeMethod(r.Method) {
 			mode = m.safeMode
 		}
 		if x := m.exchange(r.Context()); x != nil { // nested: the inner settings rule
@@ -80,13 +75,13 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 type visit struct {
 	exchange exchange
 	found    exchangeContext
-	response response
+	response responseWriter
 }
 
 // begin returns the request for the handlers inside.
 func (v *visit) begin(m *Manager, mode Mode, w http.ResponseWriter, r *http.Request) *http.Request {
 	x := &v.exchange
-	x.m, x.request, x.inner, x.mode, x.safe = m, r.Header, m, mode, safe(r.Method)
+	x.m, x.request, x.inner, x.mode, x.safe = m, r.Header, m, mode, safeMethod(r.Method)
 	x.outer, _ = r.Context().Value(exchangeKey{}).(*exchange)
 	v.found = exchangeContext{r.Context(), x}
 	x.ctx = &v.found
@@ -94,7 +89,7 @@ func (v *visit) begin(m *Manager, mode Mode, w http.ResponseWriter, r *http.Requ
 		x.ctx, x.cancel = context.WithCancelCause(x.ctx) // ends with the request, which may outlast next
 	}
 	lent := transparent.Lend(x.ctx, r)
-	v.response = response{Writer: transparent.Writer{ResponseWriter: w}, x: x, r: lent}
+	v.response = responseWriter{Writer: transparent.Writer{ResponseWriter: w}, x: x, r: lent}
 	v.response.Hooks = &v.response
 	if h := w.Header(); len(h) > 0 {
 		v.response.outer = h.Clone()
@@ -118,7 +113,7 @@ func (m *Manager) HandlerFunc(f func(w http.ResponseWriter, r *http.Request, s *
 	}))
 }
 
-func safe(method string) bool {
+func safeMethod(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
 		return true
@@ -161,11 +156,6 @@ func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	return s, nil
 }
 
-var (
-	errNoHandler = errors.New("the context is not that of a request that came through Manager.Handler")
-	errNoView    = errors.New("the request did not come through the Handler of this Manager, which With has made")
-)
-
 // Error answers a request that failed with err, an error of this package, and
 // drops what the request has changed and not saved. It uses
 // [Config.ErrorHandler] if there is one; else it answers with [Status] in
@@ -177,56 +167,4 @@ func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
 		x.discard()
 	}
 	m.answer(w, r, err)
-}
-
-func (m *Manager) answer(w http.ResponseWriter, r *http.Request, err error) {
-	if m.cfg.ErrorHandler != nil {
-		m.cfg.ErrorHandler(w, r, err)
-		return
-	}
-	if isAny(err, ErrLockTimeout, ErrLockLost) {
-		w.Header().Set("Retry-After", strconv.Itoa(int((m.cfg.Lock.TTL+time.Second-1)/time.Second)))
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	status := Status(err)
-	if status >= http.StatusInternalServerError && !left(r, err) {
-		logError(r, err)
-	}
-	http.Error(w, http.StatusText(status), status)
-}
-
-// logError is for who has configured neither an ErrorHandler nor an Observer.
-func logError(r *http.Request, err error) {
-	logger := log.Default()
-	if srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ErrorLog != nil {
-		logger = srv.ErrorLog
-	}
-	logger.Printf("%s %s: %s", printable.Text(r.Method), r.URL.EscapedPath(), printable.Text(err.Error()))
-}
-
-// left reports whether err is only that r's client, or the whole server, has
-// gone away. A context that ended for another reason has another cause.
-func left(r *http.Request, err error) bool {
-	cause := context.Cause(r.Context())
-	return errors.Is(err, context.Canceled) && errors.Is(cause, context.Canceled) && !errors.Is(cause, ErrLockLost)
-}
-
-// Status returns the HTTP status for an error: 409 for [ErrConflict] and
-// [ErrNotFound], as the session changed or ended during the request; 503 for
-// [ErrStore], [ErrLockTimeout], [ErrLockLost] and a context that has ended, as
-// trying again may help; and 500 for everything else, including errors that are
-// not of this package. A client that has gone away gets 503 too, which only the
-// log of a proxy shows.
-func Status(err error) int {
-	switch {
-	case isAny(err, ErrLockLost, ErrLockTimeout): // whatever came of it
-		return http.StatusServiceUnavailable
-	case isAny(err, ErrConflict, ErrNotFound):
-		return http.StatusConflict
-	case isAny(err, ErrTooLarge, ErrEncode, ErrDecode, ErrReadOnly, ErrClosed, ErrTooLate):
-		return http.StatusInternalServerError
-	case isAny(err, ErrStore, ErrLocked, context.Canceled, context.DeadlineExceeded):
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
 }

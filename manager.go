@@ -193,7 +193,7 @@ func (m *Manager) open(ctx context.Context, token string, c client) (_ *Session,
 	case err != nil:
 		return nil, err
 	case to != nil:
-		to.from, to.stored = s.stored.key, rec.Version
+		to.from, to.found = s.stored.key, rec.Version
 		kind := observe.EventTokenUnknown
 		if to.recent() {
 			kind = observe.EventTokenMoved
@@ -237,4 +237,22 @@ func (s *Session) read(ctx context.Context) (rec Record, decoded, err error) {
 		rec, asked, err = s.conclude(ctx, rec, asked, looks)
 	}
 	return rec, decoded, err
+}
+
+// upgrade locks a session that was opened without a lock, and applies its
+// changes to what is stored now.
+func (s *Session) upgrade(ctx context.Context) error {
+	return s.exclusively(ctx, time.Time{}, func() error {
+		if s.hold != nil || s.closed.Load() || !s.isStored() {
+			return nil
+		}
+		rec, err := s.acquire(ctx)
+		if err == nil {
+			err = s.adopt(rec)
+		}
+		if err != nil {
+			s.unlock(ctx)
+		}
+		return err
+	})
 }

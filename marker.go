@@ -78,7 +78,7 @@ func (s *Session) inherit(ctx context.Context, key string, v Version) error {
 	to := s.origin.movedError
 	marker, err := s.marker(key, v, to.kept)
 	if err == nil {
-		marker.Version = to.stored
+		marker.Version = to.found
 		err = s.lead(ctx, to, key, marker)
 	}
 	if err != nil {

@@ -6,12 +6,12 @@ import "time"
 type step int8
 
 const (
-	nothing step = iota
-	settle       // find out how a rotation has ended
-	write        // store the changes
-	restamp      // bring forward a deadline, which no Touch can
-	release      // free the lock, and move the deadline if there is one to move it to
-	touch        // move the deadline
+	doNothing step = iota
+	doSettle       // find out how a rotation has ended
+	doWrite        // store the changes
+	doRestamp      // bring forward a deadline, which no Touch can
+	doRelease      // free the lock, and move the deadline if there is one to move it to
+	doTouch        // move the deadline
 )
 
 // plan is what to do for a session in the store.
@@ -52,11 +52,11 @@ func (t timeouts) plan(s situation) plan {
 	}
 	switch {
 	case s.response && s.changed: // the save settles first
-		return plan{step: write}
+		return plan{step: doWrite}
 	case s.moving && !(s.response && s.started):
-		return plan{step: settle}
+		return plan{step: doSettle}
 	case s.changed:
-		return plan{step: write}
+		return plan{step: doWrite}
 	case s.response && s.failed:
 		return plan{}
 	case s.response && !s.held && (s.quiet || s.resting):
@@ -64,11 +64,11 @@ func (t timeouts) plan(s situation) plan {
 	}
 	switch {
 	case !p.expires.IsZero() && s.by < 0 && !s.apart:
-		p.step = restamp
+		p.step = doRestamp
 	case s.held:
-		p.step = release
+		p.step = doRelease
 	case !p.expires.IsZero():
-		p.step = touch
+		p.step = doTouch
 	default:
 		p.spared = !s.fresh && s.by > 0 && !t.stale(s.by) && !(s.response && s.quiet)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// response saves the session before the response starts.
-type response struct {
+// responseWriter saves the session before the response starts.
+type responseWriter struct {
 	transparent.Writer
 	x     *exchange
 	r     *http.Request
@@ -21,7 +21,7 @@ type response struct {
 }
 
 // Start saves the session, once, and puts its headers into the response.
-func (w *response) Start() error {
+func (w *responseWriter) Start() error {
 	if w.x.started.Load() {
 		return w.err
 	}
@@ -45,14 +45,14 @@ func (w *response) Start() error {
 
 // announce is for when the handler has panicked: what it has saved is as it
 // is, and whoever recovers may answer.
-func (w *response) announce() {
+func (w *responseWriter) announce() {
 	if !w.x.started.Load() {
 		w.x.announce(w.Header())
 	}
 }
 
 // finish runs when the handler has returned.
-func (w *response) finish() {
+func (w *responseWriter) finish() {
 	if !w.x.started.Load() {
 		_ = w.Start() // has answered
 		return
@@ -65,7 +65,7 @@ func (w *response) finish() {
 	}
 	if err := w.x.commit(w.r.Context()); err != nil {
 		w.x.m.event(w.r.Context(), observe.Event{Kind: observe.EventLateFailed, Err: err})
-		if w.x.m.cfg.Observer == nil && !left(w.r, err) {
+		if w.x.m.cfg.Observer == nil && !clientLeft(w.r, err) {
 			logError(w.r, fmt.Errorf("session: what changed after the response had started is not saved: %w", err))
 		}
 	}
@@ -74,7 +74,7 @@ func (w *response) finish() {
 // Hijack saves the session before the connection is taken over. No header of
 // this response will be sent, so a session that needs a new token cannot be
 // saved.
-func (w *response) Hijack() (undo func(), err error) {
+func (w *responseWriter) Hijack() (undo func(), err error) {
 	undo = func() {}
 	if w.err != nil {
 		return undo, w.err

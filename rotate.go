@@ -9,19 +9,6 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// A move is a rotation under way: the record under the new ID is stored, and
-// the old one is to be replaced by a marker that has the new one's key.
-type move struct {
-	token, key string
-	rec        Record // as stored under key; no Version: it never was
-	values     map[string][]byte
-	login      bool
-	marker     Record // for the old ID
-	trail      []byte // with that marker
-	oldest     string // the key of a marker that is to be deleted, "" if there is none
-	err        error  // why it is not known whether the marker was stored
-}
-
 // rotate stores the session under a new ID and then ends the old one: not
 // with Delete, but with a conditional Save, so that what another request
 // saved in between is merged and not lost, and so that we can tell afterwards

@@ -58,9 +58,9 @@ type client interface {
 type work int8
 
 const (
-	resting   work = iota // nobody is at work; edits are let in
-	storing               // somebody is; edits wait
-	replaying             // it runs functions of Updates; edits need not wait
+	unattended work = iota // nobody is at work; edits are let in
+	storing                // somebody is; edits wait
+	replaying              // it runs functions of Updates; edits need not wait
 )
 
 // stored is what the store has of a session, as far as it knows. The values are
@@ -90,6 +90,19 @@ type saving struct {
 	unknown error              // why it is not known whether the changes were stored
 	failed  bool               // the store did not save it: the response is not to wait for that again
 	turn    *line.Turn[Record] // at the head of the line, while it saves there
+}
+
+// A move is a rotation under way: the record under the new ID is stored, and
+// the old one is to be replaced by a marker that has the new one's key.
+type move struct {
+	token, key string
+	rec        Record // as stored under key; no Version: it never was
+	values     map[string][]byte
+	login      bool
+	marker     Record // for the old ID
+	trail      []byte // with that marker
+	oldest     string // the key of a marker that is to be deleted, "" if there is none
+	err        error  // why it is not known whether the marker was stored
 }
 
 // origin is what a session is in place of: its request has an ID that another
@@ -383,7 +396,7 @@ func (s *Session) set(f func()) {
 func (s *Session) exclusively(ctx context.Context, deadline time.Time, f func() error) error {
 	for {
 		s.mu.Lock()
-		if s.work == resting {
+		if s.work == unattended {
 			break
 		}
 		over := s.whenOver()
@@ -402,7 +415,7 @@ func (s *Session) exclusively(ctx context.Context, deadline time.Time, f func() 
 	s.work = storing
 	s.mu.Unlock()
 	defer s.set(func() {
-		s.work = resting
+		s.work = unattended
 		if s.then != nil {
 			s.then()
 			s.then = nil
@@ -413,6 +426,11 @@ func (s *Session) exclusively(ctx context.Context, deadline time.Time, f func() 
 		}
 	})
 	return f()
+}
+
+// with runs f as the only one at work with the store for s.
+func (s *Session) with(ctx context.Context, what string, f func() error) error {
+	return wrap(what, s.exclusively(ctx, time.Time{}, f))
 }
 
 // whenOver returns a channel that is closed when the work that is under way is
@@ -429,7 +447,7 @@ func (s *Session) whenOver() <-chan struct{} {
 func (s *Session) quickly(idle func() bool, f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.work != resting || !idle() {
+	if s.work != unattended || !idle() {
 		return false
 	}
 	f()
@@ -440,7 +458,7 @@ func (s *Session) quickly(idle func() bool, f func()) bool {
 // failed.
 func (s *Session) discardWhenOver() {
 	s.set(func() {
-		if s.work == resting {
+		if s.work == unattended {
 			s.discard()
 		} else {
 			s.then = s.discard
@@ -505,4 +523,12 @@ func checkName(name string) error {
 		return fmt.Errorf("%w: names that begin with %q are reserved", ErrEncode, reserved)
 	}
 	return nil
+}
+
+// encodeValue is encode for a value with a name.
+func (m *core) encodeValue(name string, v any) ([]byte, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	return m.encode(v)
 }

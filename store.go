@@ -9,16 +9,16 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// store is the one door to what is outside: every call of the backend and of the
+// storage is the one door to what is outside: every call of the backend and of the
 // locker goes through it, is told to the observer, and has its failure marked.
-type store struct {
+type storage struct {
 	backend  Backend
 	locking  LockingBackend // the backend, if it locks; nil if it does not
 	locker   Locker         // locks in its place, if not nil
 	observer observe.Observer
 }
 
-func (st *store) event(ctx context.Context, e observe.Event) {
+func (st *storage) event(ctx context.Context, e observe.Event) {
 	if st.observer != nil {
 		st.observer.Event(ctx, e)
 	}
@@ -26,7 +26,7 @@ func (st *store) event(ctx context.Context, e observe.Event) {
 
 // call begins a call of the store. What done returns is err, marked if it is
 // a failure of the store and no answer.
-func (st *store) call(ctx context.Context, op observe.Op) (_ context.Context, done func(err error) error) {
+func (st *storage) call(ctx context.Context, op observe.Op) (_ context.Context, done func(err error) error) {
 	if st.observer == nil {
 		return ctx, failure
 	}
@@ -56,13 +56,13 @@ func uncertain(err error) bool {
 	return err != nil && isAny(err, ErrStore, context.Canceled, context.DeadlineExceeded) && !isAny(err, answers...)
 }
 
-func (st *store) load(ctx context.Context, key string) (Record, error) {
+func (st *storage) load(ctx context.Context, key string) (Record, error) {
 	ctx, done := st.call(ctx, observe.OpLoad)
 	rec, err := st.backend.Load(ctx, key)
 	return rec, done(err)
 }
 
-func (st *store) save(ctx context.Context, key string, rec Record) (Version, error) {
+func (st *storage) save(ctx context.Context, key string, rec Record) (Version, error) {
 	ctx, done := st.call(ctx, observe.OpSave)
 	v, err := st.backend.Save(ctx, key, rec)
 	return v, done(err)
@@ -71,7 +71,7 @@ func (st *store) save(ctx context.Context, key string, rec Record) (Version, err
 // end ends the record at key if its version is still v: a Save of nothing whose
 // deadline is past. Unlike with delete, what stands there by now is not lost
 // with it.
-func (st *store) end(ctx context.Context, key string, v Version) error {
+func (st *storage) end(ctx context.Context, key string, v Version) error {
 	ctx, done := st.call(ctx, observe.OpDelete)
 	past := time.Unix(0, 0)
 	_, err := st.backend.Save(ctx, key, Record{Created: past, Expires: past, Version: v})
@@ -80,14 +80,14 @@ func (st *store) end(ctx context.Context, key string, v Version) error {
 
 // endUnlessTouched is end for a record that is past its deadline, unless the
 // deadline was moved since the record was read, which its version does not tell.
-func (st *store) endUnlessTouched(ctx context.Context, key string, rec Record) error {
+func (st *storage) endUnlessTouched(ctx context.Context, key string, rec Record) error {
 	ctx, done := st.call(ctx, observe.OpDelete)
 	rec.KeepLater = true
 	_, err := st.backend.Save(ctx, key, rec)
 	return done(err)
 }
 
-func (st *store) delete(ctx context.Context, key string) error {
+func (st *storage) delete(ctx context.Context, key string) error {
 	ctx, done := st.call(ctx, observe.OpDelete)
 	return done(st.backend.Delete(ctx, key))
 }
@@ -95,7 +95,7 @@ func (st *store) delete(ctx context.Context, key string) error {
 // remove deletes a record that is of no use to anybody, and does not take long
 // over it for a caller whose context has ended. If it fails, the record stays
 // until its deadline.
-func (st *store) remove(ctx context.Context, key string) {
+func (st *storage) remove(ctx context.Context, key string) {
 	if ctx.Err() != nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -104,21 +104,21 @@ func (st *store) remove(ctx context.Context, key string) {
 	_ = st.delete(ctx, key)
 }
 
-func (st *store) touch(ctx context.Context, key string, expires time.Time) error {
+func (st *storage) touch(ctx context.Context, key string, expires time.Time) error {
 	ctx, done := st.call(ctx, observe.OpTouch)
 	return done(st.backend.Touch(ctx, key, expires))
 }
 
 // lease is a lock that the store has given, whichever kind it is.
 type lease struct {
-	st  *store
+	st  *storage
 	key string
 	v   Version // of a LockingBackend's
 	l   Lease   // of a Locker's; nil if it is none
 }
 
 // acquire locks the record at key and returns it.
-func (st *store) acquire(ctx context.Context, key string, ttl time.Duration) (lease, Record, error) {
+func (st *storage) acquire(ctx context.Context, key string, ttl time.Duration) (lease, Record, error) {
 	if st.locking != nil {
 		ctx, done := st.call(ctx, observe.OpAcquire)
 		rec, err := st.locking.Acquire(ctx, key, ttl)

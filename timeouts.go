@@ -32,6 +32,9 @@ func (t timeouts) deadline(now, created time.Time) time.Time {
 	}
 }
 
+// hourIdle is, beside the default, an idle timeout that is not stored.
+const hourIdle = time.Hour
+
 const (
 	// rounding is how much later than it was told to a backend may let a
 	// record expire.
