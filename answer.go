@@ -28,7 +28,7 @@ func (m *core) answer(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-// logError is for who has configured neither an ErrorHandler nor an Observer.
+// logError logs an error that no ErrorHandler and no Observer takes.
 func logError(r *http.Request, err error) {
 	logger := log.Default()
 	if srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ErrorLog != nil {
@@ -37,7 +37,7 @@ func logError(r *http.Request, err error) {
 	logger.Printf("%s %s: %s", printable.Text(r.Method), r.URL.EscapedPath(), printable.Text(err.Error()))
 }
 
-// clientLeft reports whether err is only that r's client, or the whole server, has
+// clientLeft reports whether err only says that the client of r, or the server, has
 // gone away. A context that ended for another reason has another cause.
 func clientLeft(r *http.Request, err error) bool {
 	cause := context.Cause(r.Context())
@@ -45,14 +45,14 @@ func clientLeft(r *http.Request, err error) bool {
 }
 
 // Status returns the HTTP status for an error: 409 for [ErrConflict] and
-// [ErrNotFound], as the session changed or ended during the request; 503 for
-// [ErrStore], [ErrLockTimeout], [ErrLockLost] and a context that has ended, as
-// trying again may help; and 500 for everything else, including errors that are
-// not of this package. A client that has gone away gets 503 too, which only the
-// log of a proxy shows.
+// [ErrNotFound], because the session changed or ended during the request; 503 for
+// [ErrStore], [ErrLockTimeout], [ErrLockLost] and a context that has ended,
+// because trying again may help; and 500 for every other error, including those
+// of other packages. If the client has gone away, the status is 503 too, which
+// only the log of a proxy shows.
 func Status(err error) int {
 	switch {
-	case isAny(err, ErrLockLost, ErrLockTimeout): // whatever came of it
+	case isAny(err, ErrLockLost, ErrLockTimeout): // whatever else the error says
 		return http.StatusServiceUnavailable
 	case isAny(err, ErrConflict, ErrNotFound):
 		return http.StatusConflict

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// create stores a session that never was, if it has data.
+// create stores a session that was never stored, if it has data.
 func (s *Session) create(ctx context.Context) error {
 	values := s.changes.Values()
 	switch {
@@ -40,10 +40,9 @@ func (s *Session) create(ctx context.Context) error {
 	return nil
 }
 
-// create stores rec under a new ID. Where it is not known whether it has, it
-// does so under another one, as the first may still be on its way: what arrives
-// when the session has been ended by then must not be one that anybody has the
-// ID of.
+// create stores rec under a new ID. If it is not known whether it was stored, the
+// request may still be in flight, so create draws another ID: a record that
+// arrives after the session has ended must not have an ID that a client has.
 func (m *core) create(ctx context.Context, rec Record) (token, key string, v Version, err error) {
 	const most = 5
 	var abandoned []string
@@ -64,7 +63,7 @@ func (m *core) create(ctx context.Context, rec Record) (token, key string, v Ver
 	return token, key, v, err
 }
 
-// replace stores the session where it is.
+// replace stores the session under the ID that it has.
 func (s *Session) replace(ctx context.Context) error {
 	values := s.changes.Values()
 	rec, err := s.record(contents{values: values, trail: s.stored.trail}, s.stored.rec.Created)
@@ -72,8 +71,8 @@ func (s *Session) replace(ctx context.Context) error {
 		return err
 	}
 	rec.Version = s.stored.rec.Version
-	// A deadline that is later than ours is that of a use since we read it, or
-	// by a clock that is ahead, unless a longer timeout has made it.
+	// A deadline that is later than ours comes from a use since we read it, or
+	// from a clock that is ahead, unless a longer timeout has made it.
 	_, by := s.m.behind(s.stored.rec, s.stored.used, time.Now())
 	rec.KeepLater = by >= 0
 	if rec.Version, err = s.m.save(ctx, s.stored.key, rec); err != nil {
@@ -86,9 +85,8 @@ func (s *Session) replace(ctx context.Context) error {
 	return nil
 }
 
-// restamp brings forward the deadline that a longer timeout has made, which no
-// Touch can. If somebody else is at work with the session, that one does it
-// instead.
+// restamp brings forward a deadline that a longer timeout has made, which a Touch
+// cannot. If another request is at work with the session, it leaves that to it.
 func (s *Session) restamp(ctx context.Context) error {
 	rec, err := s.record(contents{values: s.changes.Base(), trail: s.stored.trail}, s.stored.rec.Created)
 	if err == nil {
@@ -113,7 +111,7 @@ func (s *Session) restamp(ctx context.Context) error {
 	return err
 }
 
-// record makes a record of c that is used now.
+// record returns a record of c for a session that is used now.
 func (s *Session) record(c contents, created time.Time) (Record, error) {
 	now := time.Now()
 	rec := Record{Created: created, Expires: s.m.deadline(now, created)}
@@ -126,7 +124,7 @@ func (s *Session) record(c contents, created time.Time) (Record, error) {
 	return rec, nil
 }
 
-// settle takes over what has been stored.
+// settle makes the stored record the state of the session.
 func (s *Session) settle(ctx context.Context, kind observe.EventKind, rec Record, values map[string][]byte) {
 	size := len(rec.Data)
 	rec.Data = nil
@@ -148,8 +146,8 @@ func (s *Session) merged(ctx context.Context, conflicts int) {
 	}
 }
 
-// refused takes the error of a Save, and returns that for the caller. A
-// conflict that may be tried again is returned as it is.
+// refused returns the error to report for err, the error of a Save. It returns a
+// conflict that may be tried again as it is.
 func (s *Session) refused(ctx context.Context, err error) error {
 	if uncertain(err) {
 		s.saving.unknown = err
@@ -161,8 +159,8 @@ func (s *Session) refused(ctx context.Context, err error) error {
 	conflict.Current = nil // not for the caller of Save
 	switch {
 	case conflict.Gone:
-		// It may be there, past its deadline by the clock that the store went
-		// by: then nobody may revive it either.
+		// The record may be there, past its deadline by the store's clock: no
+		// other request may revive it.
 		if eerr := s.m.end(ctx, s.stored.key, s.stored.rec.Version); uncertain(eerr) {
 			return eerr
 		}
@@ -171,16 +169,16 @@ func (s *Session) refused(ctx context.Context, err error) error {
 	case s.saving.unknown != nil:
 		return s.notKnown()
 	case s.m.locking != nil:
-		return s.hold.lose(err) // as nobody can write under a lock that is held
+		return s.hold.lose(err) // nobody can write under a lock that is held
 	}
 	if lost := s.hold.check(); lost != nil {
 		return lost
 	}
-	return err // of somebody who does not lock: what this request has read is no longer true
+	return err // a request without a lock has changed it
 }
 
-// catchUp takes the error of a Save. After a conflict that may be tried again
-// it applies the changes to what is stored now, and returns nil.
+// catchUp handles err, the error of a Save. After a conflict that may be tried
+// again, it applies the changes to the current record and returns nil.
 func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 	err = s.refused(ctx, err)
 	var conflict *ConflictError
@@ -195,15 +193,15 @@ func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 	case try == 0 && current != nil:
 		return s.adopt(*current)
 	}
-	// Others are busy with this session. Step back, and then look again, as
-	// what the conflict brought is old by then.
+	// Other requests are busy with this session. Step back, and then load it, as
+	// the record that came with the conflict is old by then.
 	if werr := backoff(ctx, try); werr != nil {
 		return fmt.Errorf("%w, while retrying after: %w", werr, err)
 	}
 	return s.reload(ctx)
 }
 
-// notKnown is the error of a Save that cannot tell whether an earlier one was
+// notKnown is the error of a Save if it is not known whether an earlier one was
 // applied.
 func (s *Session) notKnown() error {
 	err := s.saving.unknown
@@ -213,7 +211,8 @@ func (s *Session) notKnown() error {
 	return fmt.Errorf("it is not known whether the changes were stored: %w", err)
 }
 
-// reload takes over what is stored now. It fails if there is no live session.
+// reload applies the changes to the record that is stored now. It fails if there is
+// no live session.
 func (s *Session) reload(ctx context.Context) error {
 	holder := s.hold != nil && s.m.locking != nil
 	asked := time.Now()
@@ -237,16 +236,16 @@ func (s *Session) reload(ctx context.Context) error {
 	return s.adopt(rec)
 }
 
-// adopt makes rec what the changes apply to.
+// adopt applies the changes to rec.
 func (s *Session) adopt(rec Record) error {
 	if s.saving.unknown != nil && rec.Version != s.stored.rec.Version && s.changes.Depend() {
-		// What is stored may be what an earlier Save of ours has made.
+		// The record may be the result of an earlier Save of ours.
 		return s.notKnown()
 	}
 	var err error
 	if s.mode.get() == LastWrite {
-		// All of this session replaces all of theirs, so the base stays; but
-		// it must not replace what Rotate left behind.
+		// This session replaces the other as a whole, so its base stays; but it
+		// must not replace a marker.
 		var theirs contents
 		if theirs, err = s.m.split(rec); err == nil {
 			rec.Data = nil

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-a7bee19b/session/internal/line"
 )
 
-// core is what all the views that [Manager.With] makes of a Manager share.
+// core is shared by a Manager and the views that [Manager.With] returns.
 type core struct {
 	storage
 	timeouts
@@ -49,12 +49,12 @@ func (m *core) decode(data []byte, dst any) error {
 	return nil
 }
 
-// moveTimeout bounds what only moves a deadline or frees a lock before a
-// response: no page is to wait long for it.
+// moveTimeout bounds a call that only moves a deadline or frees a lock before a
+// response, so that no page waits long for it.
 func (m *core) moveTimeout() time.Duration { return m.cfg.CommitTimeout / 10 }
 
-// restTime is how long no response waits for its session's deadline to be
-// moved after that has failed, unless the session would end by then.
+// restTime is how long responses do not wait for a deadline to be moved, after that
+// has failed for one, unless the session would end by then.
 const restTime = 5 * time.Second
 
 func (m *core) rest() { m.rests.Store(time.Now().Add(restTime).UnixNano()) }

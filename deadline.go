@@ -8,7 +8,7 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// due is when the session ends by the timeouts as configured now.
+// due returns when the session ends by the timeouts as configured now.
 func (s *Session) due(now time.Time) time.Time { return s.m.due(s.stored.rec, s.stored.used, now) }
 
 // touch moves the deadline to expires.
@@ -25,16 +25,16 @@ func (s *Session) touch(ctx context.Context, expires time.Time) error {
 	return nil
 }
 
-// notMoved tells the observer that the deadline could not be moved, unless it
-// need not be any more.
+// notMoved tells the observer that the deadline could not be moved, unless the
+// caller has given up.
 func (s *Session) notMoved(ctx context.Context, err error) {
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		s.m.event(ctx, observe.Event{Kind: observe.EventTouchFailed, Err: err})
 	}
 }
 
-// beginUse starts the use of s. Outside of HTTP it lasts as long as ctx, and
-// there is none if that cannot end, as it might never.
+// beginUse starts the use of s. Outside of HTTP the use lasts as long as ctx, and
+// there is none if ctx cannot end.
 func (s *Session) beginUse(ctx context.Context) {
 	if s.client == nil && ctx.Done() == nil {
 		return
@@ -47,8 +47,8 @@ func (s *Session) beginUse(ctx context.Context) {
 	}
 }
 
-// shortestUse is what is too short to move a deadline in. It also ends the
-// tries of a use, each of which has a third of the time of the one before.
+// shortestUse is too short a time to move a deadline. It also ends the tries of a
+// use, each of which has a third of the time of the one before.
 const shortestUse = time.Millisecond
 
 // timeLeft returns how long s has to live, and whether a use can give it more.

@@ -10,19 +10,19 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// Destroy ends the session in the store at once: log out. Pending changes
-// are dropped, and s can no longer be used; in a handler, the next
-// [Manager.Get] gives a new session. After an error the session may still be
-// there: say so to the user, or call Destroy again.
+// Destroy ends the session in the store at once: it logs the client out. Pending
+// changes are dropped, and s cannot be used any more; in a handler, the next
+// [Manager.Get] returns a new session. If Destroy fails, the session may still be
+// there: tell the user, or call Destroy again.
 //
-// It ends the session whatever others have made of it since s was opened, also
-// under another ID; not any other session of the same user. While another
-// holder's lock is live it waits, at most for [LockConfig.MaxWait], and then does not
-// mind the lock.
+// It ends the session even if other requests have changed it since s was opened
+// or have given it a new ID. It does not end other sessions of the same user. If
+// another request holds the lock, Destroy waits for at most
+// [LockConfig.MaxWait], and then ends the session all the same.
 //
-// Cost: 1 Save that ends the record, and one more for each time that it was
-// changed or got a new ID since, with 1 Load where the backend has not said
-// what there is now; nothing for a session that was never stored.
+// Cost: 1 Save that ends the record, and 1 more for each change or new ID since
+// it was read, each with 1 Load if the backend did not return the current
+// record; nothing for a session that was never stored.
 func (s *Session) Destroy(ctx context.Context) error {
 	s.use.end()
 	return s.with(ctx, "destroy", func() error {
@@ -38,20 +38,20 @@ func (s *Session) Destroy(ctx context.Context) error {
 }
 
 const (
-	// maxHops is how many new IDs a logout follows a session to: more than
-	// leave a marker, as there may come more meanwhile.
+	// maxHops is how many new IDs a logout follows: more than can leave a marker,
+	// because the session may get more meanwhile.
 	maxHops = 2 * maxTrail
-	// maxConflicts is how often it tries again, as others may change the
-	// session again and again.
+	// maxConflicts is how often a logout tries again while other requests change
+	// the session.
 	maxConflicts = 100
 )
 
-// destroy ends the session in the store, under whichever ID it lives by now.
+// destroy ends the session in the store, under the ID that it has now.
 func (s *Session) destroy(ctx context.Context) error {
 	if s.mode.get() == ReadOnly {
 		return ErrReadOnly
 	}
-	s.set(func() { s.closed.Store(true) }) // whatever comes of it, nothing of s may be saved any more
+	s.set(func() { s.closed.Store(true) }) // even if it fails, nothing of s may be saved any more
 	key, v := s.stored.key, s.stored.rec.Version
 	switch {
 	case s.isStored():
@@ -67,7 +67,7 @@ func (s *Session) destroy(ctx context.Context) error {
 	if err := s.endAt(ctx, key, v); err != nil {
 		return err
 	}
-	if s.saving.moving != nil { // no marker can come any more; leave nothing of it
+	if s.saving.moving != nil { // no marker can be stored any more
 		if err := errors.Join(s.m.delete(ctx, s.saving.moving.key), s.m.delete(ctx, s.stored.key)); err != nil {
 			return err
 		}
@@ -79,9 +79,9 @@ func (s *Session) destroy(ctx context.Context) error {
 	return nil
 }
 
-// endAt ends the session at key, of version v, or "" if that is not known. Where
-// it has changed, it ends what it has become, and where it has a new ID, it
-// follows. The markers stay, so that a logout that is tried again finds its way.
+// endAt ends the session at key of version v, or "" if the version is not known.
+// If the session has changed, it ends the changed one; if the session has a new
+// ID, it follows. The markers stay, so that a second try can follow them too.
 func (s *Session) endAt(ctx context.Context, key string, v Version) error {
 	deadline := time.Now().Add(s.m.cfg.Lock.MaxWait)
 	hops, conflicts := 0, 0
@@ -104,7 +104,7 @@ func (s *Session) endAt(ctx context.Context, key string, v Version) error {
 			case err == nil || !errors.As(err, &conflict) || conflict.Gone:
 				return unlessGone(err)
 			default:
-				s.unlocked(ctx) // as what we held is over
+				s.unlocked(ctx) // our lock has gone with our version
 				current, conflict.Current = conflict.Current, nil
 				if conflicts++; conflicts > 1 { // step back, and look again
 					if conflicts > maxConflicts || backoff(ctx, conflicts) != nil {
@@ -121,9 +121,9 @@ func (s *Session) endAt(ctx context.Context, key string, v Version) error {
 		case to != nil:
 			hops, conflicts = hops+1, 0
 			key, v = to.key, to.version
-		case err != nil && rec.Version == "": // else it does not decode, and ends all the same
+		case err != nil && rec.Version == "": // otherwise it does not decode, and is ended as well
 			return unlessGone(err)
-		case stuck: // a holder that hangs must not keep it alive
+		case stuck: // a holder that hangs must not keep the session alive
 			return s.m.delete(ctx, key)
 		default:
 			v = rec.Version

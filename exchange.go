@@ -26,14 +26,15 @@ func (m *Manager) exchange(ctx context.Context) *exchange {
 	return x
 }
 
-// exchangeContext is the request's context, and knows its exchange.
+// exchangeContext is the context of the request, with its exchange.
 type exchangeContext struct {
 	context.Context
 	x *exchange
 }
 
-// Value looks for the exchange, and then in the request's own context. To a key
-// without a core it gives the innermost exchange, of whichever Manager.
+// Value returns the exchange for its key, and otherwise the value of the request's
+// own context. For a key without a core it returns the innermost exchange, which
+// may be that of another Manager.
 func (c *exchangeContext) Value(key any) any {
 	if k, ok := key.(exchangeKey); ok && (k.core == c.x.m.core || k.core == nil) {
 		return c.x
@@ -41,8 +42,7 @@ func (c *exchangeContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// String is for who prints the context. As with those of package context, what
-// is in one that does not say itself is not shown.
+// String names the context, as those of package context do, and shows no values.
 func (c *exchangeContext) String() string {
 	outer := fmt.Sprintf("%T", c.Context)
 	if s, ok := c.Context.(fmt.Stringer); ok {
@@ -51,7 +51,7 @@ func (c *exchangeContext) String() string {
 	return outer + ".WithSession"
 }
 
-// exchange is one request and its response, as far as its session goes.
+// exchange is a request and its response, as far as the session is concerned.
 type exchange struct {
 	m       *Manager
 	outer   *exchange               // of another Manager, whose Handler is outside
@@ -66,7 +66,7 @@ type exchange struct {
 	mode    Mode
 	s       *Session
 	opening bool          // a Get is under way
-	opened  chan struct{} // closed when it is done; made by who waits for that
+	opened  chan struct{} // closed when it is done; made by a goroutine that waits for it
 	asked   bool          // the handler asked for the session
 	quiet   bool          // it did so in mode ReadOnly: nothing is touched
 	locked  bool          // it has, or was refused and goes on without
@@ -78,7 +78,7 @@ type exchange struct {
 	cookies []string      // lines of Set-Cookie that Managers inside have sent
 }
 
-// enter makes the settings of a nested Handler rule, and returns those before.
+// enter applies the settings of a nested Handler, and returns those from before.
 func (x *exchange) enter(m *Manager, mode Mode) (*Manager, Mode) {
 	x.mu.Lock()
 	outer, outerMode := x.inner, x.mode
@@ -87,7 +87,7 @@ func (x *exchange) enter(m *Manager, mode Mode) (*Manager, Mode) {
 	return outer, outerMode
 }
 
-// use makes the settings of m's Handler rule.
+// use applies the settings of the Handler of m.
 func (x *exchange) use(m *Manager, mode Mode) {
 	x.mu.Lock()
 	x.inner, x.mode = m, mode
@@ -128,7 +128,7 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 			return nil, ErrClosed
 		case m.view && x.inner != m:
 			x.mu.Unlock()
-			return nil, errNoView // or it would run in a mode that its caller did not mean
+			return nil, errNoView // or it would run in a mode that its caller did not choose
 		}
 		if !x.opening {
 			break
@@ -203,9 +203,9 @@ func (x *exchange) openingDone() {
 	}
 }
 
-// open returns the first session that one of the tokens has, or a new one. A
-// dead token must not hide one that is alive: two cookies of one name are what
-// is left when their Path or Domain changes, and what a sibling host can plant.
+// open returns the session of the first token that has one, or a new session. A
+// dead token must not hide a live one: a browser sends two cookies of one name if
+// their Path or Domain has changed, or if a sibling host has planted one.
 func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (*Session, error) {
 	var moved *movedError
 	for _, token := range tokens {
@@ -233,7 +233,7 @@ func (x *exchange) start(m *Manager) *Session {
 	return m.newSession(x.ctx, x)
 }
 
-// instead returns what a request gets in place of a session that has moved.
+// instead returns the session for a request whose own session has moved.
 func (x *exchange) instead(ctx context.Context, m *Manager, to *movedError) (*Session, error) {
 	if to.recent() && x.safe {
 		return nil, errMoved
@@ -252,14 +252,14 @@ func (x *exchange) forget(s *Session) {
 	x.mu.Unlock()
 }
 
-// discard drops the changes; those that are being saved, when that has failed.
+// discard drops the changes of the session.
 func (x *exchange) discard() {
 	if s, _ := x.session(); s != nil {
 		s.discardWhenOver()
 	}
 }
 
-// end closes the session: after the Handler nobody saves it any more.
+// end closes the session: after the Handler has returned it cannot be saved.
 func (x *exchange) end(ctx context.Context) {
 	x.mu.Lock()
 	s := x.s
@@ -336,8 +336,8 @@ func (x *exchange) commitAs(ctx context.Context, first bool) error {
 	return err
 }
 
-// plan decides what there is to do for s at the start of the response or, if
-// that has started, at its end.
+// plan makes the plan for the start of the response or, if it has started, for its
+// end.
 func (x *exchange) plan(s *Session, quiet bool) plan {
 	sit := s.situation()
 	sit.response, sit.closed, sit.started = true, s.closed.Load(), x.started.Load()
@@ -348,8 +348,8 @@ func (x *exchange) plan(s *Session, quiet bool) plan {
 	return x.m.plan(sit)
 }
 
-// save saves s. That its deadline is not moved, or its lock not freed, is no
-// error.
+// save saves s. It is no error if only the deadline is not moved or the lock not
+// freed.
 func (x *exchange) save(ctx context.Context, s *Session, limit limits) error {
 	changed := s.changed()
 	if !changed && s.saving.moving == nil {
@@ -370,14 +370,14 @@ func (x *exchange) save(ctx context.Context, s *Session, limit limits) error {
 		return err
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		s.abandon() // the lock is left to its lease, as freeing it takes too long
+		s.abandon() // freeing the lock takes too long; the lease ends it
 	}
-	return nil // also where the deadline was not moved
+	return nil
 }
 
-// announce tells the client what it needs to know about its token, in the
-// headers of a response that is about to start. Only the goroutine that writes
-// the response may touch them.
+// announce puts a new token, or the end of the old one, into the headers of a
+// response that is about to start. Only the goroutine that writes the response
+// may call it.
 func (x *exchange) announce(h http.Header) {
 	x.mu.Lock()
 	s, asked, was, dead := x.s, x.asked, x.token, x.dead
@@ -403,7 +403,7 @@ func (x *exchange) announce(h http.Header) {
 			o.mu.Unlock()
 		}
 	}
-	// One allocation for both headers; who appends to one gets a copy.
+	// One allocation for both headers; appending to one copies it.
 	values := [...]string{cmp.Or(cfg.Header, "Cookie"), "no-store"}
 	if vary := values[0]; !transparent.Listed(h["Vary"], vary) {
 		if len(h["Vary"]) == 0 {

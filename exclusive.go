@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// lockContext is what a lock of s is relied on with: the request's, or one of
-// the session's own.
+// lockContext returns the context that is cancelled if a lock of s is lost: that
+// of the request, or one of the session's own.
 func (s *Session) lockContext() (context.Context, context.CancelCauseFunc) {
 	if s.client != nil {
 		return s.client.context()
@@ -19,8 +19,8 @@ func (s *Session) lockContext() (context.Context, context.CancelCauseFunc) {
 	return s.ctx, s.cancel
 }
 
-// acquire locks the record and returns it. What it does if there is no lock in
-// time is up to the policy.
+// acquire locks the record and returns it. If the lock could not be acquired in
+// time, it follows [LockConfig.OnTimeout].
 func (s *Session) acquire(ctx context.Context) (Record, error) {
 	h := &hold{m: s.m, key: s.stored.key}
 	h.ctx, h.cancel = s.lockContext()
@@ -69,8 +69,8 @@ func (s *Session) release(ctx context.Context, expires time.Time) error {
 	return nil
 }
 
-// abandon forgets the lock, without a call of the store: it is free, or its lease
-// ends it.
+// abandon forgets the lock without a call of the store: it is free, or its lease
+// will free it.
 func (s *Session) abandon() {
 	if h := s.hold; h != nil {
 		h.abandon()
@@ -78,8 +78,8 @@ func (s *Session) abandon() {
 	}
 }
 
-// unlock frees the lock of a session that will not be saved any more. If it
-// cannot, the lease ends it.
+// unlock frees the lock of a session that will not be saved any more. If that
+// fails, the lease will free it.
 func (s *Session) unlock(ctx context.Context) {
 	if s.hold != nil {
 		_ = s.release(ctx, time.Time{})
@@ -87,8 +87,8 @@ func (s *Session) unlock(ctx context.Context) {
 	}
 }
 
-// unlocked is unlock for a record that was written or is gone: the lock of a
-// LockingBackend has gone with it.
+// unlocked is unlock after the record was written or deleted, which has freed the
+// lock of a LockingBackend.
 func (s *Session) unlocked(ctx context.Context) {
 	if s.m.locking != nil {
 		s.abandon()

@@ -10,23 +10,23 @@ import (
 // lateTouch is how long after it was sent a Touch may arrive.
 const lateTouch = 30 * time.Second
 
-// errExpired says that a session was found past its deadline, and is gone now.
+// errExpired says that a session was found past its deadline, and has been ended.
 var errExpired = fmt.Errorf("%w: it has expired", ErrNotFound)
 
-// conclude is for a caller that has found that rec, as asked for at asked, is
-// past its deadline, before it tells anybody so. A write that is still under way, of a
-// sender whose clock showed less, must not revive the session after that: so
-// it ends the record, if it is as it was found, and fails with errExpired. If
-// somebody was faster it returns what is there now, for the caller to judge by
-// the time that it was asked for; a zero time says that it is alive.
+// conclude ends rec, which was asked for at asked and is past its deadline, and
+// fails with errExpired. A caller must do so before it reports that the session
+// has expired: a write in flight, from a machine whose clock is behind, must not
+// revive the session afterwards. If the record has changed meanwhile, conclude
+// returns the current one and the time at which it was asked for, for the caller
+// to judge; a zero time says that it is alive.
 func (s *Session) conclude(ctx context.Context, rec Record, asked time.Time, looks int) (Record, time.Time, error) {
 	if s.mode.get() == ReadOnly {
-		return rec, asked, errExpired // it never writes, and the visitor gets no other session
+		return rec, asked, errExpired // this mode never writes
 	}
 	now := time.Now()
 	touched := looks == 0 && s.hold == nil && rec.Expired(asked) && !s.m.over(rec, asked) && asked.Sub(rec.Expires) < lateTouch
 	var err error
-	if touched { // perhaps, since we asked; then it is alive
+	if touched { // it may have been, since we asked, and then be alive
 		err = s.m.endUnlessTouched(ctx, s.stored.key, rec)
 	} else {
 		err = s.m.end(ctx, s.stored.key, rec.Version)
@@ -34,11 +34,11 @@ func (s *Session) conclude(ctx context.Context, rec Record, asked time.Time, loo
 	var conflict *ConflictError
 	switch {
 	case err == nil && touched:
-		// Look which of the two it was.
+		// Load it to find out which of the two it is.
 	case err == nil, errors.Is(err, ErrNotFound):
 		return rec, asked, errExpired
 	case errors.Is(err, ErrLocked) && !s.m.over(rec, asked):
-		return rec, time.Time{}, nil // somebody is at work with it, which is use
+		return rec, time.Time{}, nil // a request is using it
 	case errors.Is(err, ErrLocked):
 		if err = s.m.delete(ctx, s.stored.key); err == nil {
 			err = errExpired

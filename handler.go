@@ -7,49 +7,54 @@ import (
 	"github.com/seed-a7bee19b/session/internal/transparent"
 )
 
-// Handler returns next with sessions: its handlers get theirs with
-// [Manager.Get].
+// Handler returns a handler that calls next with sessions: handlers inside call
+// [Manager.Get]. See [Manager.HandlerFunc] for a handler that gets its session as
+// an argument.
 //
-// The session is saved before the first byte of the response leaves, by
-// WriteHeader, Write, ReadFrom, Flush, Hijack or the return of next, whichever
-// is first; informational responses (1xx) do not count. If saving fails, the
-// client gets the answer of [Config.ErrorHandler] and nothing of the page:
-// not its status, not the headers that describe it, and its Write fails with
-// the error.
-// What changes after that is saved when next returns, if the client already
-// has its token; a failure then is an [observe.Event] only, so call [Manager.Save] in
-// handlers that stream. If next panics, nothing more is saved. Then the
-// session is closed, also for goroutines that next has left behind.
+// The session is saved before the first byte of the response leaves: at the
+// first call of WriteHeader, Write, ReadFrom, Flush or Hijack, or when next
+// returns; informational responses (1xx) do not count. If saving fails,
+// [Config.ErrorHandler] answers, and the client gets nothing of the page: neither
+// its status nor the headers that describe it. Writes of the page fail with the
+// same error.
 //
-// Saving does not end when the client goes away; it has [Config.CommitTimeout],
-// and [LockConfig.MaxWait] more to wait for its turn, while another holder's lock is
-// live or other requests save the session. As a context that has ended does not
-// say that nobody waits for the answer, a new session is stored, and its token
-// sent, all the same; and a Login of a session without a user, which then stays
-// as it was under its old ID. Any other new ID is refused with [ErrTooLate], as
-// is one whose context ends while it is being stored: then the old one is as it
-// was. That the idle deadline cannot be moved is an Event, and no error page.
+// Changes that are made after that are saved when next returns, if the client
+// already has its token. If that fails, it is only an [observe.Event], so a
+// handler that streams should call [Session.Save]. If next panics, nothing more
+// is saved. Then the session is closed, even for goroutines that next has left
+// behind.
 //
-// A response whose handler asked for the session gets "Vary: Cookie", and
-// "Cache-Control: no-store" if the handler did not choose. One that hands out a
-// token gets it unless the handler chose no-store or private, and loses what
-// tells shared caches otherwise: Expires, Surrogate-Control, CDN-Cache-Control
-// and those like it. Nothing else changes: next finds the optional interfaces
-// of w, and whoever is outside finds in r what next made of it, such as its
-// Pattern and MultipartForm. Headers of the response are touched only on the
-// goroutine that writes it, when it starts.
+// Saving goes on when the client goes away. It has [Config.CommitTimeout], and
+// [LockConfig.MaxWait] more to wait for its turn while another request holds the
+// lock or saves the session. The context may have ended although the client
+// still waits for the answer. So a new session is stored and its token sent all
+// the same, and so is a Login of a session without a user, which also stays as it
+// was under its old ID. Any other new ID is then refused with [ErrTooLate], and
+// one whose context ends while it is being stored is taken back: the session
+// stays as it was under its old ID. If only the idle deadline cannot be moved,
+// that is an Event and no error page.
 //
-// The error page keeps the headers that middleware inside has set for every
-// answer, such as those of CORS, and loses those that describe the page, its
-// cookies among them; but not the token that another Manager inside has sent.
-// What was set outside of the Handler is there as it was.
+// If the handler asked for the session, the response gets "Vary: Cookie", and
+// "Cache-Control: no-store" unless the handler set a Cache-Control. A response
+// with a token gets no-store unless the handler set no-store or private, and
+// loses the headers that say otherwise to shared caches: Expires,
+// Surrogate-Control, CDN-Cache-Control and the like. Nothing else changes: next
+// finds the optional interfaces of w, and middleware outside finds the changes
+// that next has made to r, such as its Pattern and MultipartForm. Headers of the
+// response are changed only when it starts, on the goroutine that writes it.
 //
-// Put recoverers outside: one inside answers before the Handler can know of the
-// panic, and what the handler has changed until then is saved with that answer.
-// Where it has to be inside, let it answer with [Manager.Error]. Put
-// [http.TimeoutHandler] outside: inside, what the handler has changed until the
-// timeout is saved with the response that says so. Put [http.MaxBytesHandler]
-// outside: inside, the server cannot close the connection for it.
+// The error page keeps the headers that middleware inside sets for every answer,
+// such as those of CORS, and the token of another Manager inside. It loses the
+// headers that describe the page, including its cookies. Headers that were set
+// outside of the Handler stay.
+//
+// Put middleware that recovers from panics outside of the Handler: inside, it
+// answers before the Handler can notice the panic, and the changes until then
+// are saved with that answer. If it must be inside, let it answer with
+// [Manager.Error]. Put [http.TimeoutHandler] outside: inside, the changes until
+// the timeout are saved with the response that reports it. Put
+// [http.MaxBytesHandler] outside: inside, the server cannot close the connection
+// for it.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mode := m.mode
@@ -97,10 +102,10 @@ func (v *visit) begin(m *Manager, mode Mode, w http.ResponseWriter, r *http.Requ
 	return lent
 }
 
-// HandlerFunc returns a Handler around f, which gets its session as an argument.
-// If [Manager.Get] or f fails, [Manager.Error] answers with the error, and what
-// f changed is dropped. It may be nested in the Handler of the whole site, and
-// needs none around it.
+// HandlerFunc returns a handler that calls f with the session of the request. If
+// [Manager.Get] or f fails, [Manager.Error] answers with the error and drops
+// unsaved changes. The handler saves the session as [Manager.Handler] does: it may
+// be nested in the Handler of the whole site, or stand alone.
 func (m *Manager) HandlerFunc(f func(w http.ResponseWriter, r *http.Request, s *Session) error) http.Handler {
 	return m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := m.Get(r.Context())
@@ -121,29 +126,33 @@ func safeMethod(method string) bool {
 	return false
 }
 
-// Get returns the session of the request whose context is ctx. The first call
-// reads it: cost 1 Load, or nothing if the request has no token; in mode
-// [Exclusive], and for one that has expired, as [Manager.Open] says. Of several
-// tokens it tries four at most, until one is alive. A visitor whose token is
-// missing, unknown, or expired gets a new session.
+// Get returns the session of the request whose context is ctx. A visitor whose
+// token is missing, unknown or expired gets a new session. If the request has
+// several tokens, Get tries up to four, until one is alive.
 //
-// Its error is the store's, [ErrDecode], [ErrLockTimeout], [ErrClosed] after
-// the Handler has returned, or that the request did not come through
-// [Manager.Handler]. It is [ErrNotFound] for a request with a safe method that
-// comes under an ID which its session gave up less than 10 seconds ago, as it
-// may have been on its way: a new session's cookie would displace the one that
-// the client has just been sent. There is no session then, and nothing will be
-// written; answer with [Manager.Error], or try again.
+// Cost: 1 Load at the first call, nothing at later ones or if the request has no
+// token; in mode [Exclusive], and for an expired session, see [Manager.Open].
 //
-// With another method such a request, and after the 10 seconds any, gets a new
-// session, with which it can log out: [Manager.Destroy] ends the session that
-// has moved. It has no values, and for those 10 seconds everything but Destroy
-// and [Session.Login] fails with ErrNotFound. But where a Login gave the session
-// its new ID and its first user, and nothing was saved under that ID since, the
-// answer may have been lost: then, at the cost of 1 Load more, the new session
-// has the values from before the Login, and its client can log in again: at the
-// cost of 2 Saves more, what that Login had made is ended then. In those 10
-// seconds, saving anything else fails with ErrNotFound.
+// Get fails with [ErrStore], [ErrDecode], [ErrLockTimeout], with [ErrClosed] after
+// the Handler has returned, and if the request did not come through
+// [Manager.Handler].
+//
+// It fails with [ErrNotFound] if the method is safe, such as GET, and the request
+// came under an ID that its session gave up less than 10 seconds ago. Such a
+// request may have been in flight when the session got its new ID, and the cookie
+// of a new session would displace the cookie that the client has just been sent.
+// There is no session then, and nothing will be written: answer with
+// [Manager.Error], or try again.
+//
+// If the method is not safe, or after the 10 seconds, a request under an old ID
+// gets a new session, which can log out: [Session.Destroy] ends the session that
+// has moved. It has no values, and during the 10 seconds everything but Destroy
+// and [Session.Login] fails with ErrNotFound. There is one exception. If the new
+// ID came from a Login of a session without a user, and nothing was saved under it
+// since, the answer may have been lost. Then, at the cost of 1 more Load, the new
+// session has the values from before that Login, and the client can log in again:
+// at the cost of 2 more Saves, the session that the first Login has made is ended.
+// During the 10 seconds, saving anything else fails with ErrNotFound.
 func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	x := m.exchange(ctx)
 	if x == nil {
@@ -156,12 +165,11 @@ func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	return s, nil
 }
 
-// Error answers a request that failed with err, an error of this package, and
-// drops what the request has changed and not saved. It uses
-// [Config.ErrorHandler] if there is one; else it answers with [Status] in
-// words that say nothing about err, with Retry-After if it was a lock, and
-// logs err where net/http logs, if the status is 500 or more. That the client
-// has gone away is not logged.
+// Error answers a request that failed with err, and drops unsaved changes of the
+// session. It calls [Config.ErrorHandler], if that is set. Otherwise it answers
+// with [Status], in words that say nothing about err, with Retry-After if a lock
+// could not be acquired or was lost; and if the status is 500 or more, it logs err
+// to the log of the http.Server, unless only the client has gone away.
 func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
 	if x := m.exchange(r.Context()); x != nil {
 		x.discard()

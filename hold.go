@@ -10,12 +10,12 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// A hold is a lock that a session has: its lease, and the place at the head of
+// A hold is a lock that a session holds: its lease, and the place at the head of
 // the line, which keeps the other requests of this process waiting.
 type hold struct {
 	m      *core
 	key    string
-	ctx    context.Context         // who relies on the lock
+	ctx    context.Context         // of the work that relies on the lock
 	cancel context.CancelCauseFunc // of ctx, for when the lock is lost
 	lease  lease
 	wait   *wait
@@ -30,10 +30,10 @@ type hold struct {
 	over    bool
 }
 
-// take waits for the lock and returns the record. From then on the lock is
-// renewed until the hold ends, though not for longer than MaxHold, and h.cancel
-// is called if it is lost. A client that leaves changes nothing about it: the
-// handler may be at work all the same.
+// take waits for the lock and returns the record. From then on it renews the lock
+// until the hold ends, but for at most MaxHold, and calls h.cancel if the lock is
+// lost. It does so even if the client leaves, because the handler may still be
+// at work.
 func (h *hold) take(ctx context.Context) (Record, error) {
 	h.wait = h.m.newWait(h.key)
 	held := false
@@ -83,8 +83,8 @@ func (h *hold) acquire(ctx context.Context) (Record, error) {
 	}
 }
 
-// nextRenewal is when a third of the lease is over, or when it ends if it is
-// not to be renewed any more.
+// nextRenewal returns how long it is until a third of the lease is over, or until
+// its end if it is not to be renewed any more.
 func (h *hold) nextRenewal() time.Duration {
 	left := time.Until(h.until)
 	if !h.until.Before(h.last) {
@@ -102,8 +102,8 @@ func (h *hold) renew() {
 		return
 	}
 	until, next := h.until, earlier(h.last, asked.Add(ttl))
-	// Not all the lease for one try: an answer that is lost may be had the
-	// next time.
+	// One try does not get all of the lease: if its answer is lost, the next try
+	// may succeed.
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(h.ctx), earlier(until, asked.Add(ttl/3)))
 	h.stop = cancel
 	h.mu.Unlock()
@@ -128,14 +128,14 @@ func (h *hold) renew() {
 		return
 	default:
 		// The store failed, and may recover before the lease runs out; or a
-		// write that frees the lock was faster than we, and will tell.
+		// write that frees the lock overtook us, and its outcome will tell.
 		h.timer.Reset(min(ttl/10, left))
 	}
 	h.mu.Unlock()
 }
 
-// lose ends the hold because the lock is lost, and returns the error that says
-// so. Where it has ended already it changes nothing.
+// lose ends the hold because the lock is lost, and returns an [ErrLockLost]. If
+// the hold has ended already, it changes nothing.
 func (h *hold) lose(cause error) error {
 	h.mu.Lock()
 	first := h.err == nil && !h.over
@@ -179,15 +179,15 @@ func (h *hold) check() error {
 	return err
 }
 
-// write says that a write begins, or has ended, after which the lock is free
-// if it succeeds: a renewal that it overtakes is no loss.
+// write records that a write begins or has ended which frees the lock if it
+// succeeds: if it overtakes a renewal, the lock is not lost.
 func (h *hold) write(begins bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.writing = begins
 }
 
-// abandon ends the hold of a lock that was freed, or will be by its lease.
+// abandon ends the hold of a lock that was freed, or that its lease will free.
 func (h *hold) abandon() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -6,22 +6,23 @@ import (
 	"github.com/seed-a7bee19b/session/internal/changes"
 )
 
-// Key is the name of a value and its type. Declare one for each value:
+// Key is the name and the type of a value. Declare one for each value:
 //
 //	var cart = session.Key[[]Item]{Name: "cart"}
 //
-// The type may change as the codec allows; a value that does not decode into
-// T is an [ErrDecode], and stays as it is.
+// The type may change as the codec allows. A value that does not decode into T is
+// an [ErrDecode], and stays as it is. With an empty Name, every method fails with
+// [ErrEncode].
 type Key[T any] struct {
-	// Name is that of the value in the session. It must not be empty.
+	// Name is the name of the value in the session. It must not be empty.
 	Name string
 
-	// Resolve, if set, decides in mode [Merge] what becomes of a value that
-	// this request Set and another one changed since it was read: base is
-	// what this request read, mine what it set, theirs what is stored now; a
-	// value that is not there is the zero T. It may be called more than once
-	// and must have no other effect; above all it must not change the
-	// session, which waits for it. Without it the later writer wins.
+	// Resolve, if set, resolves a conflict in mode [Merge]: this request has Set
+	// the value, and another request has changed it since it was read. base is
+	// the value that this request read, mine the one that it set, theirs the one
+	// that is stored now; a missing value is the zero T. It may be called more
+	// than once and must have no other effect; above all it must not change the
+	// session, which waits for it. Without Resolve the later writer wins.
 	Resolve func(base, mine, theirs T) T
 }
 
@@ -65,22 +66,22 @@ func (k Key[T]) Set(s *Session, v T) error {
 }
 
 // Update changes the value from v to f(v), where v is the zero T if there is
-// none, and returns the new value. In mode [Merge], if another request stored
-// the session in between, f is applied again to what that one stored, so that
-// neither change is lost. So f may be called more than once, and must have no
-// other effect; above all it must not change the session, which waits for it.
+// none, and returns the new value. In mode [Merge], if another request has stored
+// the session meanwhile, f is applied again to the value that it has stored, so
+// that neither change is lost. So f may be called more than once, and must have
+// no other effect; above all it must not change the session, which waits for it.
 //
-// It fails as [Session.Set] does, and with [ErrDecode] if the value is not a
-// T. Nothing has changed then.
+// It fails as [Session.Set] does, and with [ErrDecode] if the value is not a T.
+// If it fails, nothing has changed.
 func (k Key[T]) Update(s *Session, f func(v T) T) (T, error) {
 	return k.TryUpdate(s, func(v T) (T, error) { return f(v), nil })
 }
 
-// TryUpdate is Update with a function that may refuse, such as to put one item
-// too many into a cart. If f returns an error, TryUpdate returns that very
-// error, and nothing has changed. If f was content, but refuses what another
-// request stored in between, saving fails with that very error, and nothing is
-// stored: in a handler, [Config.ErrorHandler] gets it and tells the client.
+// TryUpdate is Update with a function that may refuse, for example to add an item
+// to a cart that is full. If f returns an error, TryUpdate returns that very
+// error, and nothing has changed. If f refuses the value that another request has
+// stored meanwhile, saving fails with that very error, and nothing is stored: in
+// a handler, [Config.ErrorHandler] gets it and tells the client.
 func (k Key[T]) TryUpdate(s *Session, f func(v T) (T, error)) (T, error) {
 	apply := func(data []byte) (v T, _ []byte, err error) {
 		if v, err = k.decode(s, data); err != nil {
@@ -108,9 +109,9 @@ func (k Key[T]) TryUpdate(s *Session, f func(v T) (T, error)) (T, error) {
 	return now, nil
 }
 
-// Take returns the value, as Lookup does, and deletes it: for messages that
-// are shown once. One that another request stores in between stays. Errors
-// are those of [Key.Update].
+// Take returns the value, as Lookup does, and deletes it: for messages that are
+// shown once. A value that another request stores meanwhile stays. Errors are
+// those of [Key.Update].
 func (k Key[T]) Take(s *Session) (v T, ok bool, err error) {
 	err = k.change(s, "take", func(value []byte) (changes.Edit, error) {
 		var err error

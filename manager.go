@@ -1,44 +1,48 @@
-// Package session keeps the sessions of a web application in a store outside
-// of it, so that they are the same on every machine that serves it.
+// Package session keeps the sessions of a web application in a store that all
+// of its machines share.
 //
-// A [Manager] joins a [Backend], which stores records, to net/http:
-//
-//	m, err := session.New(&memory.Backend{}, session.Config{})
-//	...
-//	http.ListenAndServe(addr, m.Handler(mux))
-//
-// A handler asks for its session, and reads and writes values through typed
+// A [Manager] joins a [Backend], which stores records, to net/http. A handler
+// gets its session as an argument, and reads and writes values through typed
 // keys:
 //
 //	var visits = session.Key[int]{Name: "visits"}
 //
-//	s, err := m.Get(r.Context())
-//	if err != nil {
-//		m.Error(w, r, err)
-//		return
-//	}
-//	err = visits.Update(s, func(n int) int { return n + 1 })
+//	m, err := session.New(&memory.Backend{}, session.Config{})
+//	...
+//	http.Handle("/", m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+//		n, err := visits.Update(s, func(n int) int { return n + 1 })
+//		if err != nil {
+//			return err
+//		}
+//		_, err = fmt.Fprintf(w, "visit %d\n", n)
+//		return err
+//	}))
 //
-// # What it promises
+// # Promises
 //
 //   - A store error never becomes an empty session. It is returned, and
 //     nothing is written.
 //   - Logout is final: no slow or concurrent request revives a session that
-//     was destroyed, rotated away or has expired.
+//     was destroyed, was rotated away or has expired.
 //   - No update is lost: every write is conditional on the version that was
-//     read. What two requests change at once is merged value by value, unless
-//     the mode says otherwise.
+//     read. Changes that two requests make at once are merged value by value,
+//     unless the mode says otherwise.
 //   - A lock has a lease and is fenced: a holder that lost it cannot write.
 //   - A retry after a lost response is not mistaken for a conflict.
-//   - What cannot be stored or decoded is an error, and what was stored stays.
+//   - A value that cannot be stored or decoded is an error, and the stored
+//     session stays as it was.
 //   - Every wait is bounded by a context.
 //
 // # The life of a session
 //
 // Nothing is read until a handler asks for its session, and nothing is stored
-// for a visitor without data. Changes are kept in the [Session] until they are
-// saved in one request: by the [Manager.Handler] before the first byte of the
-// response leaves, or outside HTTP by [Manager.Save] and [Manager.Close].
+// for a visitor without data. A [Session] collects changes until it is saved in
+// one request: by the Handler before the first byte of the response leaves, or
+// outside of HTTP by [Session.Save].
+//
+// Packages: backend/dynamodb, backend/redis and backend/memory are backends;
+// sessiontest is for tests of handlers; conformance tests a backend of your own;
+// observe logs, traces and counts; admin sweeps and lists a store.
 package session
 
 import (
@@ -51,7 +55,7 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// Manager gives out sessions that live in a [Backend]. It is safe for
+// Manager opens sessions that are stored in a [Backend]. It is safe for
 // concurrent use and has no goroutine of its own.
 type Manager struct {
 	*core
@@ -97,7 +101,7 @@ func (m *core) canLock(modes ...Mode) error {
 // Config returns the configuration of m, with every default filled in.
 func (m *Manager) Config() Config { return m.cfg }
 
-// Route is what can differ from route to route.
+// Route has the settings that can differ from route to route.
 type Route struct {
 	// Mode is as [Config.Mode]; zero inherits.
 	Mode Mode
@@ -107,8 +111,9 @@ type Route struct {
 }
 
 // With returns a view of m with other settings, which shares everything else.
-// Put its Handler around the route: it may be nested in that of m, and the
-// inner one then rules. Both Managers get the same session there.
+// Wrap the route in the view's Handler or HandlerFunc. It may be nested in the
+// Handler of m: the settings of the inner one apply, and both Managers return
+// the same session there.
 func (m *Manager) With(rt Route) (*Manager, error) {
 	v := *m
 	v.view = true
@@ -136,29 +141,31 @@ func (m *Manager) Start() *Session {
 	return m.newSession(context.Background(), nil)
 }
 
-// Open returns the session of a token that a client sent. Cost: 1 Load; in
-// mode [Exclusive] 1 Acquire, and while it waits 1 Load for each look. One
-// that is found past its deadline costs 1 Save more, which ends it before
-// anybody is told so, but not in mode [ReadOnly]; and 1 Load, if it was not 30
-// seconds ago, as another request may have moved the deadline in time.
+// Open returns the session of a token that a client sent.
 //
-// A session that is open is in use: its deadline is moved before it passes, so
-// that a long request keeps its session. In a handler that lasts until the
-// response starts; outside HTTP until the session is saved, closed or
-// destroyed, or ctx ends. It is not done at all with a context that cannot end,
-// such as [context.Background]. Cost: 1 Touch each time that two thirds of what
-// was left have passed, so nothing for a short request.
+// Cost: 1 Load; in mode [Exclusive] 1 Acquire, and 1 Load for each look while it
+// waits. A session that is found past its deadline costs 1 Save, which ends it
+// before the caller is told, and another Load if the deadline passed less than
+// 30 seconds ago, because another request may have moved it in time. In mode
+// [ReadOnly] nothing is written.
 //
-// It fails with [ErrNotFound] if there is no live session (a token that
-// cannot be one of ours is refused without a request), with [ErrDecode] if
-// what is stored is not a session, and with the store's error otherwise. In
-// mode Exclusive it can fail with [ErrLockTimeout], and the session must be
-// saved, closed or destroyed: until then it holds its lock, also when ctx has
-// ended, for at most [LockConfig.MaxHold].
+// An open session is in use: its deadline is moved before it passes, so that a
+// long request keeps its session. In a handler this lasts until the response
+// starts; outside of HTTP, until the session is saved, closed or destroyed, or
+// ctx ends. With a context that cannot end, such as [context.Background], the
+// deadline is not moved. Cost: 1 Touch each time that two thirds of the remaining
+// time have passed, so none for a short request.
+//
+// Open fails with [ErrNotFound] if there is no live session (a malformed token is
+// refused without a request), with [ErrDecode] if the record is not a session,
+// and with [ErrStore] if the store fails. In mode Exclusive it can fail with
+// [ErrLockTimeout], and the session must be saved, closed or destroyed: until
+// then it holds its lock, even if ctx has ended, for at most
+// [LockConfig.MaxHold].
 func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
 	s, err := m.open(ctx, token, nil)
 	if errors.Is(err, errMoved) {
-		err = errMoved // and nothing of what is in the marker
+		err = errMoved // without the contents of the marker
 	}
 	if err != nil {
 		return nil, wrap("open", err)
@@ -209,7 +216,7 @@ func (m *Manager) open(ctx context.Context, token string, c client) (_ *Session,
 	return s, nil
 }
 
-// newSession returns a session that is nobody's yet.
+// newSession returns a session without an ID.
 func (m *Manager) newSession(ctx context.Context, c client) *Session {
 	s := &Session{m: m.core, client: c, ctx: ctx}
 	if c != nil {

@@ -8,12 +8,12 @@ import (
 	"github.com/seed-a7bee19b/session/internal/changes"
 )
 
-// markerLife is how long what is left under an old ID is there at least: longer
-// than anybody tries to find out who ended it.
+// markerLife is the shortest life of a marker: longer than settleMove tries to find
+// out who ended the old ID.
 const markerLife = 10 * time.Minute
 
-// marker is what is to be left under the session's ID: that it went to key, where
-// it began as version v, and kept, what it was.
+// marker returns the record to leave under the session's ID. It leads to key, where
+// the session began as version v, and has the values in kept.
 func (s *Session) marker(key string, v Version, kept map[string][]byte) (Record, error) {
 	data, err := s.m.joinMarker(key, v, kept)
 	if err != nil {
@@ -24,8 +24,8 @@ func (s *Session) marker(key string, v Version, kept map[string][]byte) (Record,
 	}, nil
 }
 
-// markedUntil returns how long a marker is to be left: as long as the old ID
-// would have been good, so that whoever has it can log out.
+// markedUntil returns when a marker expires: not before the old ID would have
+// expired, so that a client that has the old ID can log out.
 func (s *Session) markedUntil() time.Time {
 	now := time.Now()
 	until := s.m.deadline(now, s.stored.rec.Created)
@@ -37,15 +37,15 @@ func (s *Session) markedUntil() time.Time {
 	return until
 }
 
-// firstLogin reports whether the session is nobody's yet and is to be somebody's.
-// Its marker keeps what it was, for those whom the answer does not reach. One
-// that was somebody's leaves nothing: its old ID must be worth nothing.
+// firstLogin reports whether the session has no user and is to get one. Its marker
+// keeps the values, for a client that the answer does not reach. A session that
+// had a user leaves no values: its old ID must be worth nothing.
 func (s *Session) firstLogin() bool {
 	return s.renewal == newLogin && s.changes.Base()[userName] == nil
 }
 
-// find returns what is at key, which is current if that is not nil; and where
-// the session went, if it is a marker.
+// find returns the record at key, which is current if that is not nil; and, if it
+// is a marker, where the session went.
 func (m *core) find(ctx context.Context, key string, current *Record) (rec Record, to *movedError, err error) {
 	if current != nil {
 		rec = *current
@@ -58,9 +58,9 @@ func (m *core) find(ctx context.Context, key string, current *Record) (rec Recor
 	return rec, to, err
 }
 
-// instead makes s, which is new, the session for a request that came under the
-// old ID of one that has moved: Destroy ends that one. While the answer may be
-// on its way, only a Login may be saved.
+// instead makes s, a new session, replace the one that has moved, for a request
+// under its old ID: Destroy ends that one. While the answer with the new ID may be
+// in flight, only a Login may be saved.
 func (s *Session) instead(ctx context.Context, to *movedError) error {
 	s.origin = &origin{movedError: to, barred: to.recent()}
 	unused, err := s.m.unused(ctx, to)
@@ -70,10 +70,10 @@ func (s *Session) instead(ctx context.Context, to *movedError) error {
 	return err
 }
 
-// inherit makes the session, just stored at key as version v with what a Login
-// had left, the one that the marker leads to, and ends the one that the Login
-// has made, which was of no use to anybody: there must be one of them to log
-// out. If this answer is lost as well, the marker is as good for the next try.
+// inherit makes the marker lead to this session, which was just stored at key as
+// version v with the values that a Login had left, and ends the session that the
+// Login has made, whose ID reached no client: a logout must have one session to
+// end. If this answer is lost as well, the marker serves for the next try.
 func (s *Session) inherit(ctx context.Context, key string, v Version) error {
 	to := s.origin.movedError
 	marker, err := s.marker(key, v, to.kept)
@@ -82,17 +82,17 @@ func (s *Session) inherit(ctx context.Context, key string, v Version) error {
 		err = s.lead(ctx, to, key, marker)
 	}
 	if err != nil {
-		if isAny(err, ErrConflict, ErrTooLarge, ErrEncode) { // else the marker may lead to it yet
+		if isAny(err, ErrConflict, ErrTooLarge, ErrEncode) { // otherwise the marker may lead to it
 			s.m.remove(ctx, key)
 		}
 		return err
 	}
-	_ = s.m.end(ctx, to.key, to.version) // if it cannot, that waits for its deadline
+	_ = s.m.end(ctx, to.key, to.version) // if that fails, the session stays until its deadline
 	return nil
 }
 
-// lead replaces the marker that to comes from by one that leads to key. Others
-// may have led it elsewhere meanwhile.
+// lead replaces the marker that to came from by one that leads to key. It fails if
+// another request has made it lead elsewhere.
 func (s *Session) lead(ctx context.Context, to *movedError, key string, marker Record) error {
 	var err error
 	for range 3 {
@@ -120,8 +120,8 @@ func (s *Session) lead(ctx context.Context, to *movedError, key string, marker R
 	return err
 }
 
-// unused reports whether the session is as its Login has made it: so the new ID
-// was of no use to anybody, as far as one can tell, and what was kept is good.
+// unused reports whether the session is as its Login has made it. Then, as far as
+// one can tell, no client has the new ID, and the kept values are good.
 func (m *core) unused(ctx context.Context, to *movedError) (bool, error) {
 	if to.kept == nil {
 		return false, nil

@@ -2,7 +2,7 @@ package session
 
 import "time"
 
-// step is what there is to do for a session in the store.
+// A step is something to do for a session in the store.
 type step int8
 
 const (
@@ -14,14 +14,14 @@ const (
 	doTouch        // move the deadline
 )
 
-// plan is what to do for a session in the store.
+// A plan is the decision what to do for a session in the store.
 type plan struct {
 	step    step
 	expires time.Time // the deadline to move to; zero if it is not to be moved
 	spared  bool      // the TouchInterval alone spares it the write of its deadline
 }
 
-// situation is what a plan depends on.
+// A situation has everything that a plan depends on.
 type situation struct {
 	moving  bool          // the outcome of a rotation is not known
 	changed bool          // there is something to store
@@ -31,17 +31,17 @@ type situation struct {
 	expires time.Time     // the deadline of a session that is used now
 	by      time.Duration // by how much the stored deadline is behind; 0 if it is not to be moved
 
-	// For the start or the end of a response, which does not wait for what can
-	// be left out.
+	// The rest is for the start or the end of a response, which does not wait for
+	// steps that can be left out.
 	response bool
 	closed   bool // nothing may be saved any more
 	started  bool // the response has, and can carry no token
 	failed   bool // the store did not save it a moment ago
 	quiet    bool // its deadline is not to be moved
-	resting  bool // that has failed a moment ago, for whichever session
+	resting  bool // moving one has failed a moment ago, for this or another session
 }
 
-// plan decides, and is the only one to do so.
+// plan makes the decision. It is made nowhere else.
 func (t timeouts) plan(s situation) plan {
 	if s.response && s.closed {
 		return plan{}
@@ -75,8 +75,8 @@ func (t timeouts) plan(s situation) plan {
 	return p
 }
 
-// situation returns what a plan for s depends on. A caller that is at work with
-// the store, or holds the lock, may call it.
+// situation returns the situation of s. The caller must be at work with the store
+// or hold the lock.
 func (s *Session) situation() situation {
 	sit := situation{
 		moving: s.saving.moving != nil, changed: s.changed(), held: s.hold != nil,

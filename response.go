@@ -37,14 +37,14 @@ func (w *responseWriter) Start() error {
 	w.x.m.event(w.r.Context(), observe.Event{Kind: observe.EventCommitFailed, Err: err})
 	w.x.discard()
 	w.x.clean(h, w.outer)
-	w.x.announce(h) // what an earlier Save has stored is as it is
+	w.x.announce(h) // an earlier Save may have succeeded
 	w.x.m.answer(w.ResponseWriter, w.r, err)
 	w.page = h.Clone()
 	return err
 }
 
-// announce is for when the handler has panicked: what it has saved is as it
-// is, and whoever recovers may answer.
+// announce is called if the handler has panicked: it may have saved the session,
+// and middleware that recovers may answer.
 func (w *responseWriter) announce() {
 	if !w.x.started.Load() {
 		w.x.announce(w.Header())
@@ -88,10 +88,10 @@ func (w *responseWriter) Hijack() (undo func(), err error) {
 	return undo, err
 }
 
-// clean makes h, the headers of a page that will not be sent, those of an
-// answer that says so. What middleware inside has set for every answer stays,
-// such as that of CORS; what describes the page goes. What was set outside is
-// again what it was there.
+// clean turns h, the headers of a page that will not be sent, into those of an
+// error page. It keeps headers that middleware inside sets for every answer, such
+// as those of CORS, deletes those that describe the page, and restores those that
+// were set outside.
 func (x *exchange) clean(h, outer http.Header) {
 	x.mu.Lock()
 	cookies := x.cookies

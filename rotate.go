@@ -9,16 +9,16 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// rotate stores the session under a new ID and then ends the old one: not
-// with Delete, but with a conditional Save, so that what another request
-// saved in between is merged and not lost, and so that we can tell afterwards
-// who ended it. Until both are done nobody has the new ID.
+// rotate stores the session under a new ID and then ends the old one: not with
+// Delete, but with a conditional Save, so that changes that another request has
+// saved meanwhile are merged and not lost, and so that we can tell afterwards who
+// ended it. Until both are done, no client has the new ID.
 func (s *Session) rotate(ctx context.Context) error {
 	if s.late() {
 		return ErrTooLate
 	}
-	// A client that may have gone before we began may wait all the same. It
-	// gets its login, but keeps what it had, in case that does not reach it.
+	// A client that seems to have gone may still wait for the answer. It gets its
+	// login, but the old ID stays good as well, in case the answer is lost.
 	gone := s.gone()
 	if gone != nil && (!s.firstLogin() || errors.Is(gone, ErrLockLost)) {
 		return gone
@@ -31,10 +31,10 @@ func (s *Session) rotate(ctx context.Context) error {
 		if gone != nil {
 			s.unlock(ctx)
 			s.moved(ctx, mv)
-			return nil //nolint:nilerr // a client that is gone need not be told
+			return nil //nolint:nilerr // the client seems to have gone
 		}
-		// A client that went during the first write did not wait for the
-		// answer: the old ID is all that it has.
+		// A client that went away during the first write did not wait for the
+		// answer: it only has the old ID.
 		if err := s.interrupted(ctx); err != nil {
 			return s.undo(ctx, mv, err)
 		}
@@ -71,7 +71,7 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 	}
 	values := s.changes.Values()
 	mv.trail = s.stored.trail
-	// There is one first login, and its marker needs no room in the session.
+	// A session has one first login, whose marker needs no place in the trail.
 	if marked && (mv.trail != nil || !s.firstLogin()) {
 		var err error
 		if mv.trail, mv.oldest, err = s.m.extendTrail(s.stored.trail, s.stored.key, s.markedUntil()); err != nil {
@@ -96,8 +96,8 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 	return nil
 }
 
-// interrupted returns an error if nobody waits any more for what is being
-// saved.
+// interrupted returns an error if neither the client nor the caller waits any
+// more.
 func (s *Session) interrupted(ctx context.Context) error {
 	if err := s.gone(); err != nil {
 		return err
@@ -118,8 +118,8 @@ func (s *Session) leave(ctx context.Context, mv *move) (err error) {
 	return err
 }
 
-// undo takes back the new record of a rotation that certainly did not end the
-// old one, and returns err.
+// undo deletes the new record of a rotation that has not ended the old one, and
+// returns err.
 func (s *Session) undo(ctx context.Context, mv *move, err error) error {
 	if mv.rec.Version != "" {
 		s.m.remove(ctx, mv.key)
@@ -127,10 +127,10 @@ func (s *Session) undo(ctx context.Context, mv *move, err error) error {
 	return err
 }
 
-// settleMove finds out how a rotation ended of which that is not known: it
-// saves the marker once more. A read would not do, as it may be an eventually
-// consistent one, and as the first marker may still be on its way: only when
-// the old record is gone, or has another version, can it not come any more.
+// settleMove finds out how a rotation has ended whose outcome is not known: it
+// saves the marker once more. Reading is not enough, because a read may be
+// eventually consistent, and because the first marker may still be in flight. It
+// cannot arrive any more only when the old record is gone or has another version.
 func (s *Session) settleMove(ctx context.Context) error {
 	mv := s.saving.moving
 	mv.marker.Created = time.Now()
@@ -160,10 +160,10 @@ func (s *Session) settleMove(ctx context.Context) error {
 	if conflict.Gone {
 		return &ConflictError{Gone: true}
 	}
-	return nil // changed by others: rotate anew
+	return nil // changed by another request: rotate anew
 }
 
-// movedBefore is moved for a marker that was there already: a logout may have
+// movedBefore is moved for a marker that was stored before: a logout may have
 // followed it since.
 func (s *Session) movedBefore(ctx context.Context, mv *move) error {
 	_, err := s.m.load(ctx, mv.key)
@@ -179,8 +179,8 @@ func (s *Session) movedBefore(ctx context.Context, mv *move) error {
 	return nil
 }
 
-// moved makes the session that of the new ID. What changed after a try whose
-// outcome was not known stays pending.
+// moved gives the session its new ID. Changes since a try whose outcome was not
+// known stay pending.
 func (s *Session) moved(ctx context.Context, mv *move) {
 	later, again := s.changes.Since(mv.values), sameID
 	if s.renewal == newLogin && !mv.login {

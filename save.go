@@ -9,24 +9,24 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// Save stores the changes of s, if there are any. The session stays open.
-// In a handler it is not needed: the Handler saves before the response starts.
+// Save stores the changes of s, if there are any. The session stays open. A
+// handler need not call it: the Handler saves before the response starts.
 //
 // Cost: nothing for an unchanged session within [Config.TouchInterval] of the
-// last write, 1 Touch after that; 1 Save for changes, and one more for each
-// conflict; 2 Saves after Rotate or Login. Where several requests of this
-// process save one session, they do so in turn, and each has one conflict at
-// most, unless other processes write it too. In mode [Exclusive] it frees the
-// lock: with the same Save, or with 1 Release if nothing changed.
+// last write, 1 Touch after that; 1 Save for changes, and 1 more for each
+// conflict; 2 Saves after Rotate or Login. Several requests of this process that
+// save the same session take turns, and each has one conflict at most, unless
+// other processes write the session too. In mode [Exclusive], Save frees the
+// lock: with the same request, or with 1 Release if nothing changed.
 //
-// It fails with [ErrNotFound] if the session was destroyed, got a new ID or
-// has expired in the meantime, with [ErrConflict] if it was changed by others
-// again and again, with [ErrLockTimeout] if it stays locked, with [ErrLockLost],
-// with [ErrTooLarge], or with the store's error. The changes are then still
-// pending: call Save again, or [Session.Discard]. If the store's error leaves
-// open whether they were stored, and somebody has changed the session since,
-// a second Save returns that error again rather than apply a [Key.Update]
-// twice.
+// Save fails with [ErrNotFound] if the session was destroyed, got a new ID or
+// expired in the meantime, with [ErrConflict] if other requests kept changing it,
+// with [ErrLockTimeout] if it stayed locked, with [ErrLockLost], with
+// [ErrTooLarge], with the error of a function of [Key.TryUpdate], or with
+// [ErrStore]. The changes are then still pending: call Save again, or
+// [Session.Discard]. If ErrStore leaves open whether they were stored, and the
+// session has been changed since, a second Save returns that error again rather
+// than apply a [Key.Update] twice.
 func (s *Session) Save(ctx context.Context) error {
 	return s.with(ctx, "save", func() error {
 		if s.closed.Load() {
@@ -40,9 +40,9 @@ func (s *Session) Save(ctx context.Context) error {
 	})
 }
 
-// Close ends the use of s: what was not saved is dropped, the idle deadline is
-// moved if it is time, and a lock is freed. So a deferred Close after an
-// error leaves what is stored as it is. Closing twice is no error.
+// Close ends the use of s: it drops unsaved changes, moves the idle deadline if
+// it is time, and frees the lock. So a deferred Close after an error leaves the
+// stored session as it is. Closing twice is no error.
 //
 // Cost: nothing; 1 Touch if [Config.TouchInterval] has passed; 1 Release in
 // mode [Exclusive] if it was not saved.
@@ -59,9 +59,9 @@ func (s *Session) Close(ctx context.Context) error {
 	})
 }
 
-// limits are the deadlines of a save whose ctx has none. There are contexts
-// for them only while they are needed, as most saves wait for nobody. Zero is
-// no limit.
+// limits are the deadlines of a save whose context has none. A context for them
+// is made only when it is needed, because most saves do not wait. Zero is no
+// limit.
 type limits struct {
 	try time.Duration // for each try
 	all time.Time     // when to give up
@@ -75,9 +75,9 @@ func (l limits) next() time.Time {
 	return earlier(l.all, time.Now().Add(l.try))
 }
 
-// save stores what there is to store, and frees the lock that the session
-// holds. Where other writers or a lock are in its way, it waits for its turn.
-// After an error the changes are still pending, and a lock is still held.
+// save stores the changes, if there are any, and frees the lock that the session
+// holds. If other writers or a lock are in its way, it waits for its turn. After
+// an error the changes are still pending, and the lock is still held.
 func (s *Session) save(ctx context.Context, limit limits) error {
 	var err error
 	if !s.lineUp() {
@@ -88,8 +88,8 @@ func (s *Session) save(ctx context.Context, limit limits) error {
 	return within(ctx, limit.all, func(ctx context.Context) error { return s.saveInTurn(ctx, limit, err) })
 }
 
-// outcome returns err, with which a save failed, unless that says that nothing
-// was written and it may have been.
+// outcome returns err, the error of a save. If err says that nothing was written,
+// and something may have been, it returns that error instead.
 func (s *Session) outcome(err error) error {
 	if errors.Is(err, ErrLockTimeout) && (s.saving.unknown != nil || s.saving.moving != nil) {
 		return s.notKnown()
@@ -97,14 +97,14 @@ func (s *Session) outcome(err error) error {
 	return err
 }
 
-// lineUp reports whether to wait for a turn without a try: where others of this
-// process do already, a try would end in a conflict, one's own or theirs; and a
-// rotation is two writes, between which nobody should come.
+// lineUp reports whether to wait for a turn without trying first. If other requests
+// of this process wait already, a try would end in a conflict; and a rotation is
+// two writes, which others should not interrupt.
 func (s *Session) lineUp() bool {
 	return s.isStored() && s.hold == nil && s.saving.moving == nil && s.changed() && (s.renewal != sameID || s.m.writers.Busy(s.stored.key))
 }
 
-// inTheWay reports whether err, of a try to save, says that others were.
+// inTheWay reports whether err says that other requests kept a try from saving.
 func (s *Session) inTheWay(err error) bool {
 	if err == nil {
 		return false // without an allocation
@@ -119,12 +119,11 @@ func (s *Session) inTheWay(err error) bool {
 	return !conflict.Gone
 }
 
-// saveInTurn saves when those of this process who came earlier have done so.
-// Each applies its changes to what the one before it has stored, and so meets
-// the writers of other processes only. err is that of a first try, if there was
-// one.
+// saveInTurn saves after the requests of this process that came earlier. Each
+// applies its changes to what the one before has stored, and so has conflicts
+// with other processes only. err is the error of a first try, if there was one.
 func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error {
-	if s.hold != nil { // so the lock is another's by now
+	if s.hold != nil { // then another request has the lock by now
 		return s.hold.lose(err)
 	}
 	queue, key := &s.m.writers, s.stored.key
@@ -141,7 +140,7 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 		w.leave()
 		queue.Leave(key, &t)
 	}()
-	if stored != nil { // so it was not locked a moment ago
+	if stored != nil { // then it was not locked a moment ago
 		w = s.m.newWait(key)
 		queue.Moves(key, &t, true)
 	}
@@ -159,14 +158,14 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 			err = s.adopt(*stored)
 		case errors.Is(err, ErrLocked):
 			err = s.untilFree(ctx, w, err)
-		case t.Waited: // what a conflict has brought is old by now
+		case t.Waited: // the record that came with a conflict is old by now
 			err = within(ctx, limit.next(), s.reload)
 		case err != nil:
 			err = within(ctx, limit.next(), func(ctx context.Context) error { return s.catchUp(ctx, err, conflicts-1) })
 		}
 		stored, t.Waited = nil, false
 		if err != nil || !s.changed() {
-			return err // or what others stored is what we would have
+			return err // or others have stored the same
 		}
 		if err = within(ctx, limit.next(), s.commit); !s.inTheWay(err) {
 			if err == nil {
@@ -178,8 +177,8 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 	}
 }
 
-// untilFree waits until nobody holds the lock that a save has met, and takes
-// over what is stored then.
+// untilFree waits until the lock that a save has met is free, and applies the
+// changes to the record that is stored then.
 func (s *Session) untilFree(ctx context.Context, w *wait, locked error) error {
 	if err := w.enter(ctx); err != nil {
 		return lockError(err, locked)
@@ -190,7 +189,7 @@ func (s *Session) untilFree(ctx context.Context, w *wait, locked error) error {
 		return &ConflictError{Gone: true}
 	case err != nil:
 		return lockError(err, locked)
-	case s.saving.moving != nil: // it may be our own marker
+	case s.saving.moving != nil: // the record may be our own marker
 		return nil
 	}
 	return s.adopt(rec)

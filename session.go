@@ -18,10 +18,10 @@ import (
 	"github.com/seed-a7bee19b/session/internal/line"
 )
 
-// Session is one client's session, as one request sees it: the values that
-// were read, and the changes to be saved. It is safe for concurrent use by
-// the goroutines of that request; when the Handler has returned, it is closed.
-// While it is being saved, reading goes on, and changes wait.
+// Session is the session of one client, as one request sees it: the values that
+// were read, and the changes that are to be saved. It is safe for concurrent use
+// by the goroutines of that request. While it is being saved, reads go on and
+// changes wait. When the Handler returns, it is closed.
 type Session struct {
 	m      *core
 	client client          // the request that it is for; nil outside of HTTP
@@ -45,7 +45,7 @@ type Session struct {
 	cancel   context.CancelCauseFunc // of ctx, where it is the session's own
 }
 
-// client is what a session has to know of the request that it is for.
+// client is the request that a session is for, as far as the session needs it.
 type client interface {
 	late() bool                                          // the response has started, and can carry no token any more
 	gone() error                                         // why the client may have gone, nil if it waits
@@ -53,8 +53,8 @@ type client interface {
 	context() (context.Context, context.CancelCauseFunc) // of the request; the function may be nil
 }
 
-// work is what one goroutine does with the store for a session. There is one at
-// a time.
+// work tells what a goroutine is doing with the store for a session. There is at
+// most one such goroutine.
 type work int8
 
 const (
@@ -63,7 +63,7 @@ const (
 	replaying              // it runs functions of Updates; edits need not wait
 )
 
-// stored is what the store has of a session, as far as it knows. The values are
+// stored is the state of the record, as far as the session knows. The values are
 // in its changes.
 type stored struct {
 	token *string // nil before it is stored
@@ -75,7 +75,7 @@ type stored struct {
 	fresh bool          // the deadline was written, or the observer was told that it need not be
 }
 
-// renewal is what the next save does to the ID.
+// renewal tells what the next save does to the ID.
 type renewal int8
 
 const (
@@ -84,11 +84,11 @@ const (
 	newLogin         // Login: a new ID, and the absolute timeout starts anew
 )
 
-// saving is what is left of a save that has not ended well, or is under way.
+// saving is the state of a save that is under way or has failed.
 type saving struct {
 	moving  *move              // a rotation whose outcome is not known
 	unknown error              // why it is not known whether the changes were stored
-	failed  bool               // the store did not save it: the response is not to wait for that again
+	failed  bool               // the store did not save it: a response does not wait for that again
 	turn    *line.Turn[Record] // at the head of the line, while it saves there
 }
 
@@ -105,11 +105,11 @@ type move struct {
 	err        error  // why it is not known whether the marker was stored
 }
 
-// origin is what a session is in place of: its request has an ID that another
-// session gave up.
+// origin is the session that this one replaces: the request came under an ID that
+// the other session gave up.
 type origin struct {
 	*movedError
-	barred bool // that was a moment ago: nothing but a Login may be saved
+	barred bool // that was a moment ago: only a Login may be saved
 }
 
 // atomicMode is a Mode that a nested Handler sets while others read it.
@@ -118,17 +118,17 @@ type atomicMode struct{ v atomic.Int32 }
 func (m *atomicMode) get() Mode     { return Mode(m.v.Load()) }
 func (m *atomicMode) set(mode Mode) { m.v.Store(int32(mode)) }
 
-// String says that it is a session, and nothing more.
+// String returns "[session]".
 func (s *Session) String() string { return "[session]" }
 
-// Format hides what is in the session, whatever the verb.
+// Format writes "[session]", whatever the verb.
 func (s *Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// LogValue hides what is in the session.
+// LogValue returns "[session]".
 func (s *Session) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// Token returns the session's token: that of the zero value before it is first
-// saved. Rotate and Login change it at the next save.
+// Token returns the session's token. It is the zero Token until the session is
+// first saved; Rotate and Login change it at the next save.
 func (s *Session) Token() Token {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,12 +139,12 @@ func (s *Session) Token() Token {
 }
 
 // Context returns the context that the session was opened with. In mode
-// [Exclusive] it is cancelled with the cause [ErrLockLost] when the lock is
-// lost; in a handler the request's own context is.
+// [Exclusive] it is cancelled with the cause [ErrLockLost] if the lock is lost;
+// in a handler, so is the request's own context.
 func (s *Session) Context() context.Context { return s.ctx }
 
-// IsNew reports whether the session is not in the store: it never was, or is
-// destroyed.
+// IsNew reports whether the session is not in the store, because it was never
+// saved or was destroyed.
 func (s *Session) IsNew() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,17 +153,16 @@ func (s *Session) IsNew() bool {
 
 func (s *Session) isStored() bool { return s.stored.rec.Version != "" }
 
-// Created returns when the session began, or when its user last logged in.
-// It is zero before the session is saved.
+// Created returns when the session began, or when its user last logged in. It is
+// zero until the session is saved.
 func (s *Session) Created() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stored.rec.Created
 }
 
-// Expires returns the deadline that the store knows: that of a session which
-// is used is moved by at least [Config.TouchInterval] at a time. It is zero
-// before the session is saved.
+// Expires returns the deadline in the store. Use moves it, by at least
+// [Config.TouchInterval] at a time. It is zero until the session is saved.
 func (s *Session) Expires() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,8 +170,9 @@ func (s *Session) Expires() time.Time {
 }
 
 // Get decodes the value called name into dst, a pointer, and reports whether
-// there is one. If it does not decode into dst, the error is [ErrDecode] and
-// the value stays. See [Key] for access with a type.
+// there is one. If the value does not decode into dst, the error is [ErrDecode]
+// and the value stays. See [Key] for typed access. The name is checked as by
+// [Session.Set].
 func (s *Session) Get(name string, dst any) (bool, error) {
 	err := checkName(name)
 	ok := false
@@ -199,12 +199,12 @@ func (s *Session) get(name string, dst any) (bool, error) {
 	return true, s.m.decode(data, dst)
 }
 
-// Set changes the value called name to v, encoded now: a later change to what
-// v points to has no effect. A value equal to the one there is no change.
+// Set sets the value called name to v. It encodes v at once, so a later change to
+// what v points to has no effect. Setting an equal value is no change.
 //
-// It fails with [ErrEncode] if the codec cannot encode v or name is empty, not
-// UTF-8 or begins with "_session."; and with [ErrReadOnly], [ErrClosed] or
-// [ErrTooLate]. Nothing has changed then.
+// It fails with [ErrEncode] if the codec cannot encode v, or if name is empty, is
+// not UTF-8 or begins with "_session."; and with [ErrReadOnly], [ErrClosed] or
+// [ErrTooLate]. If it fails, nothing has changed.
 func (s *Session) Set(name string, v any) error {
 	data, err := s.m.encodeValue(name, v)
 	if err != nil {
@@ -216,7 +216,7 @@ func (s *Session) Set(name string, v any) error {
 	})
 }
 
-// Delete removes the value called name, if there is one. It fails as
+// Delete deletes the value called name, if there is one. It fails as
 // [Session.Set] does.
 func (s *Session) Delete(name string) error {
 	if err := checkName(name); err != nil {
@@ -228,8 +228,8 @@ func (s *Session) Delete(name string) error {
 	})
 }
 
-// Clear removes every value, those too that another request adds before this
-// one is saved. The session and its user stay; see [Manager.Destroy].
+// Clear deletes every value, including those that another request adds before
+// this session is saved. The session and its user stay; see [Session.Destroy].
 func (s *Session) Clear() error {
 	return s.edit("clear", "", func() error {
 		user := s.changes.Value(userName)
@@ -241,7 +241,7 @@ func (s *Session) Clear() error {
 	})
 }
 
-// Discard drops every change that is not saved, Rotate and Login included.
+// Discard drops every change that is not saved, including Rotate and Login.
 // [Manager.Error] does so for a request that failed.
 func (s *Session) Discard() {
 	s.lockToEdit()
@@ -276,9 +276,9 @@ func (s *Session) Names() []string {
 }
 
 // Rotate gives the session a new ID at the next save, and keeps its data and
-// deadline. The old ID is dead as soon as the new one is stored: it opens
-// nothing, and is good for logging out alone. Call Rotate whenever what the
-// session is allowed to do changes; [Session.Login] does.
+// deadline. Once the new ID is stored, the old one opens nothing, and can only be
+// used to log out. Call Rotate whenever the privileges of the session change;
+// [Session.Login] does.
 //
 // It fails with [ErrReadOnly], [ErrClosed], or [ErrTooLate] if the response
 // has started and could not carry the new ID.
@@ -292,12 +292,12 @@ func (s *Session) Rotate() error {
 	})
 }
 
-// Login binds the session to user, a name or ID of your choice. It rotates,
-// and the absolute timeout starts anew. If the session was bound to somebody
-// else, that one's values are removed first. If it was bound to nobody, what it
-// was stays with the old ID, for a client that never hears of the new one: see
-// [Manager.Get]. Errors are those of [Session.Rotate]; an empty user is an
-// error.
+// Login binds the session to user, a name or an ID of your choice. It rotates the
+// session and restarts the absolute timeout. If the session was bound to another
+// user, that user's values are deleted first. If it was bound to no user, its
+// values also stay under the old ID, for a client that never receives the new
+// one: see [Manager.Get]. Errors are those of [Session.Rotate]; an empty user is
+// an error.
 func (s *Session) Login(user string) error {
 	if user == "" {
 		return errors.New("session: login: the user is empty")
@@ -319,7 +319,7 @@ func (s *Session) Login(user string) error {
 	})
 }
 
-// User returns whom [Session.Login] bound the session to, or "".
+// User returns the user that [Session.Login] bound the session to, or "".
 func (s *Session) User() (string, error) {
 	var user string
 	_, err := s.get(userName, &user)
@@ -373,8 +373,8 @@ func (s *Session) gone() error {
 	return s.client.gone()
 }
 
-// hidden reports whether nothing is known of the session but that it has moved.
-// The lock is held.
+// hidden reports whether the session is known to have moved, and nothing else is
+// known of it. The lock is held.
 func (s *Session) hidden() bool {
 	return s.origin != nil && s.origin.barred && s.changes.Base() == nil && s.renewal != newLogin
 }
@@ -389,10 +389,9 @@ func (s *Session) set(f func()) {
 	f()
 }
 
-// exclusively runs f as the only one at work with the store for s; it waits
-// for that until the deadline, if there is one. What f reads of s it may read
-// without the lock, as edits wait; what it writes needs the lock, as reading
-// goes on.
+// exclusively runs f when no other goroutine is at work with the store for s. It
+// waits for that until the deadline, if there is one. f may read s without the
+// lock, because edits wait, and must take the lock to write, because reads go on.
 func (s *Session) exclusively(ctx context.Context, deadline time.Time, f func() error) error {
 	for {
 		s.mu.Lock()
@@ -428,7 +427,7 @@ func (s *Session) exclusively(ctx context.Context, deadline time.Time, f func() 
 	return f()
 }
 
-// with runs f as the only one at work with the store for s.
+// with is exclusively for an exported method.
 func (s *Session) with(ctx context.Context, what string, f func() error) error {
 	return wrap(what, s.exclusively(ctx, time.Time{}, f))
 }
@@ -442,8 +441,8 @@ func (s *Session) whenOver() <-chan struct{} {
 	return s.over
 }
 
-// quickly runs f with the lock held if nobody is at work, and idle says that
-// there is nothing to do with the store. Otherwise it returns false.
+// quickly runs f with the lock held if no goroutine is at work and idle returns
+// true. Otherwise it returns false.
 func (s *Session) quickly(idle func() bool, f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -454,8 +453,8 @@ func (s *Session) quickly(idle func() bool, f func()) bool {
 	return true
 }
 
-// discardWhenOver drops the changes; those that are being saved, when that has
-// failed.
+// discardWhenOver drops the changes. If they are being saved, it drops those that
+// are left afterwards.
 func (s *Session) discardWhenOver() {
 	s.set(func() {
 		if s.work == unattended {
@@ -466,8 +465,8 @@ func (s *Session) discardWhenOver() {
 	})
 }
 
-// rebase makes rec the state that the pending changes apply to. Only a caller
-// that is at work with the store may call it.
+// rebase applies the pending changes to rec. The caller must be at work with the
+// store.
 func (s *Session) rebase(rec Record) error {
 	c, err := s.m.split(rec)
 	if err != nil {
@@ -484,8 +483,8 @@ func (s *Session) rebase(rec Record) error {
 }
 
 // replay applies the pending changes to c. The functions of Updates run without
-// the lock, and edits are let in meanwhile, also theirs; if there were any, it
-// has done nothing.
+// the lock, and edits may be made meanwhile, even by these functions. If one was
+// made, replay changes nothing and returns false.
 func (s *Session) replay(rec Record, c contents) (done bool, err error) {
 	s.mu.Lock()
 	mine, was := s.changes.Clone(), s.work

@@ -9,8 +9,8 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// storage is the one door to what is outside: every call of the backend and of the
-// locker goes through it, is told to the observer, and has its failure marked.
+// storage is the one door to the store: every call of the backend and of the locker
+// goes through it. It tells the observer, and marks failures.
 type storage struct {
 	backend  Backend
 	locking  LockingBackend // the backend, if it locks; nil if it does not
@@ -24,8 +24,8 @@ func (st *storage) event(ctx context.Context, e observe.Event) {
 	}
 }
 
-// call begins a call of the store. What done returns is err, marked if it is
-// a failure of the store and no answer.
+// call begins a call of the store. done returns err, marked if it is a failure of
+// the store.
 func (st *storage) call(ctx context.Context, op observe.Op) (_ context.Context, done func(err error) error) {
 	if st.observer == nil {
 		return ctx, failure
@@ -40,7 +40,7 @@ func (st *storage) call(ctx context.Context, op observe.Op) (_ context.Context, 
 	}
 }
 
-// answers are the errors that are no failures: the contract has them.
+// answers are the errors of the contract, which are no failures of the store.
 var answers = []error{ErrNotFound, ErrConflict, ErrLocked, ErrTooLarge, ErrEncode, ErrDecode}
 
 // failure marks err with [ErrStore], unless it is an answer.
@@ -68,9 +68,8 @@ func (st *storage) save(ctx context.Context, key string, rec Record) (Version, e
 	return v, done(err)
 }
 
-// end ends the record at key if its version is still v: a Save of nothing whose
-// deadline is past. Unlike with delete, what stands there by now is not lost
-// with it.
+// end ends the record at key if its version is still v, with a Save whose deadline
+// is past. Unlike delete, it fails if another request has changed the record.
 func (st *storage) end(ctx context.Context, key string, v Version) error {
 	ctx, done := st.call(ctx, observe.OpDelete)
 	past := time.Unix(0, 0)
@@ -78,8 +77,9 @@ func (st *storage) end(ctx context.Context, key string, v Version) error {
 	return done(err)
 }
 
-// endUnlessTouched is end for a record that is past its deadline, unless the
-// deadline was moved since the record was read, which its version does not tell.
+// endUnlessTouched is end for a record that is past its deadline. It does nothing
+// if the deadline was moved since the record was read, which the version does not
+// tell.
 func (st *storage) endUnlessTouched(ctx context.Context, key string, rec Record) error {
 	ctx, done := st.call(ctx, observe.OpDelete)
 	rec.KeepLater = true
@@ -92,9 +92,9 @@ func (st *storage) delete(ctx context.Context, key string) error {
 	return done(st.backend.Delete(ctx, key))
 }
 
-// remove deletes a record that is of no use to anybody, and does not take long
-// over it for a caller whose context has ended. If it fails, the record stays
-// until its deadline.
+// remove deletes a record that no client needs. If the context of the caller has
+// ended, it takes a second at most. If it fails, the record stays until its
+// deadline.
 func (st *storage) remove(ctx context.Context, key string) {
 	if ctx.Err() != nil {
 		var cancel context.CancelFunc
@@ -109,7 +109,7 @@ func (st *storage) touch(ctx context.Context, key string, expires time.Time) err
 	return done(st.backend.Touch(ctx, key, expires))
 }
 
-// lease is a lock that the store has given, whichever kind it is.
+// lease is a lock of a LockingBackend or of a Locker.
 type lease struct {
 	st  *storage
 	key string

@@ -36,16 +36,15 @@ func (t timeouts) deadline(now, created time.Time) time.Time {
 const hourIdle = time.Hour
 
 const (
-	// rounding is how much later than it was told to a backend may let a
-	// record expire.
+	// rounding is by how much a backend may round up Expires.
 	rounding = time.Second
 	// skew is how far ahead the clock of the machine that made a deadline may
 	// have been, before the deadline is taken for that of a longer timeout.
 	skew = 5 * time.Minute
 )
 
-// due is when the session of rec ends by the timeouts as configured now. used is
-// how long before rec.Expires it was used, 0 if that is not stored.
+// due returns when the session of rec ends by the timeouts as configured now. used
+// is how long before rec.Expires it was used, 0 if that is not stored.
 func (t timeouts) due(rec Record, used time.Duration, now time.Time) time.Time {
 	due := rec.Expires
 	if made := t.madeBy(rec, used, now); made > t.idle && t.idle > 0 {
@@ -58,8 +57,8 @@ func (t timeouts) due(rec Record, used time.Duration, now time.Time) time.Time {
 }
 
 // behind returns the deadline that a use at now gives the session of rec, and by
-// how much the stored one is earlier; 0 if it is not to be moved. It is negative
-// if a longer timeout than today's has made the stored one.
+// how much the stored one is earlier; 0 if it need not be moved. It is negative
+// if a longer timeout than the present one has made the stored one.
 func (t timeouts) behind(rec Record, used time.Duration, now time.Time) (time.Time, time.Duration) {
 	if t.expired(rec, now) {
 		return time.Time{}, 0
@@ -72,18 +71,19 @@ func (t timeouts) behind(rec Record, used time.Duration, now time.Time) (time.Ti
 	return expires, by
 }
 
-// stale reports whether a deadline that is so much behind is to be moved: it is
-// older than the touch interval allows, or too late.
+// stale reports whether a deadline that is behind by so much must be moved, because
+// it is older than the touch interval allows, or too late.
 func (t timeouts) stale(by time.Duration) bool { return by < 0 || by > 0 && by >= t.touchInterval }
 
-// madeBy returns the idle timeout that has made the deadline of rec, so that the
-// last use is so long before it. It is 0 if that is not known, and may have been
-// that of today; then the deadline is taken as it is.
+// madeBy returns the idle timeout that has made the deadline of rec: the last use
+// was so long before it. It returns 0 if the timeout is not known and may have been
+// the present one; then the deadline is taken as it is.
 func (t timeouts) madeBy(rec Record, used time.Duration, now time.Time) time.Duration {
 	if used > 0 {
 		return used
 	}
-	// One of those that are not stored, or the session is older than this.
+	// It was one of the two that are not stored, or an older version has stored
+	// the session.
 	left, whole := rec.Expires.Sub(now), rec.Expires.Sub(rec.Created)
 	unused := whole >= defaultIdle && whole <= defaultIdle+rounding
 	switch {

@@ -10,11 +10,11 @@ import (
 // maxCookieAge is the most that browsers grant.
 const maxCookieAge = 400 * 24 * time.Hour
 
-// maxTokens is how many tokens of one request are tried: one is usual, and two
-// where the cookie's Path or Domain was changed.
+// maxTokens is how many tokens of a request are tried. There is usually one, and
+// two after a change of the cookie's Path or Domain.
 const maxTokens = 4
 
-// carried is what a request carries in the place of its token.
+// carried has the values that a request carries in the place of its token.
 type carried struct {
 	tokens    []string // different ones that may be ours, at most maxTokens
 	malformed bool     // none of them is

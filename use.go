@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A use keeps the session of a request that takes long: one that began in time
-// moves the deadline before it passes. It has a timer, and calls the store only
-// when most of the time that was left has passed.
+// A use keeps the session of a long request alive: it has a timer that moves the
+// deadline before it passes, and fires only when most of the remaining time has
+// passed.
 type use struct {
 	mu    sync.Mutex
 	ctx   context.Context // for the store; its end is not looked at
@@ -49,9 +49,9 @@ func (u *use) end() {
 	}
 }
 
-// during runs f, which prolongs the use, with a context that ends with it or
-// after timeout. What f returns is how much time is left then, and whether to
-// prolong it again.
+// during runs f, which prolongs the use, with a context that ends with the use or
+// after timeout. f returns how much time is left then, and whether to prolong the
+// use again.
 func (u *use) during(timeout time.Duration, f func(context.Context) (left time.Duration, again bool)) {
 	u.mu.Lock()
 	if u.over {

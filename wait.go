@@ -10,8 +10,8 @@ import (
 	"github.com/seed-a7bee19b/session/internal/line"
 )
 
-// wait is one request's wait for a lock: a place in the line of this process,
-// and then looks at the store with random pauses between them.
+// A wait is the wait of a request for a lock: first for its turn among the requests
+// of this process, then for the lock, with looks at the store and random pauses.
 type wait struct {
 	m        *core
 	key      string
@@ -82,8 +82,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// untilFree looks at the record, each time after a pause, until nobody holds
-// its lock.
+// untilFree loads the record, each time after a pause, until its lock is free.
 func (w *wait) untilFree(ctx context.Context) (Record, error) {
 	for {
 		if err := w.another(ctx); err != nil {
@@ -96,7 +95,7 @@ func (w *wait) untilFree(ctx context.Context) (Record, error) {
 	}
 }
 
-// lineError is the error of a turn that did not come.
+// lineError returns the error of this package for one of package line.
 func lineError(err error) error {
 	if errors.Is(err, line.ErrTimeout) {
 		return fmt.Errorf("%w: %w", ErrLockTimeout, err)
@@ -104,7 +103,7 @@ func lineError(err error) error {
 	return err
 }
 
-// lockError says that the wait ended because of werr, and what it was for.
+// lockError joins werr, which ended a wait, and the reason for the wait.
 func lockError(werr, locked error) error {
 	if errors.Is(werr, ErrLockTimeout) {
 		return fmt.Errorf("%w: %w", werr, locked)
@@ -112,8 +111,8 @@ func lockError(werr, locked error) error {
 	return werr
 }
 
-// outwait waits until nobody holds the lock of the record at key, and returns
-// it. If too many wait in line already, it waits beside the line.
+// outwait waits until the lock of the record at key is free, and returns the
+// record. If too many wait in line already, it waits beside the line.
 func (m *core) outwait(ctx context.Context, key string, deadline time.Time) (Record, error) {
 	w := m.newWait(key)
 	w.deadline = deadline

@@ -1,5 +1,5 @@
-// Package line has requests of one process wait for their turn, first come,
-// first served, for each of many keys.
+// Package line makes requests of one process wait for their turn, first come, first
+// served, for each of many keys.
 package line
 
 import (
@@ -15,8 +15,8 @@ import (
 // already.
 var ErrTimeout = errors.New("no turn in time")
 
-// Lines has a line for each key. What the one in front has done, a *T, is handed
-// to the next. The zero value is ready for use.
+// Lines has a line for each key. The request in front hands its result, a *T, to
+// the next. The zero value is ready for use.
 type Lines[T any] struct {
 	mu    sync.Mutex
 	m     map[string]*line[T]
@@ -50,11 +50,11 @@ const (
 	breather = 100 * time.Millisecond
 )
 
-// Enter waits for its turn, behind at most so many others. At the deadline it
-// gives up, unless the line moves; then it waits as long once more, and whoever
-// is in front without a sign of life for stall loses its turn, as it may hang
-// in the store. Where it finds nobody, the line moves if the caller says so. The
-// caller must leave.
+// Enter waits for a turn, behind at most so many others. At the deadline it gives
+// up, unless the line moves; then it waits for as long again. In a line that
+// moves, a request in front that shows no sign of life for stall loses its turn,
+// because it may hang in the store. If the line is empty, moves says whether it
+// moves. The caller must Leave.
 func (ls *Lines[T]) Enter(ctx context.Context, key string, most int, deadline time.Time, stall time.Duration, moves bool) (Turn[T], error) {
 	ls.mu.Lock()
 	l, now := ls.m[key], time.Now()
@@ -135,7 +135,7 @@ func (l *line[T]) next(now, deadline time.Time, stall time.Duration) time.Durati
 	return deadline.Sub(now)
 }
 
-// Busy reports whether there is anybody in the line.
+// Busy reports whether the line is not empty.
 func (ls *Lines[T]) Busy(key string) bool {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -143,7 +143,7 @@ func (ls *Lines[T]) Busy(key string) bool {
 	return l != nil && l.left.IsZero()
 }
 
-// Moves is for the one in front, which tells whether a lock keeps it.
+// Moves lets the request in front say whether the line moves, or a lock keeps it.
 func (ls *Lines[T]) Moves(key string, t *Turn[T], yes bool) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -152,8 +152,8 @@ func (ls *Lines[T]) Moves(key string, t *Turn[T], yes bool) {
 	}
 }
 
-// step is somebody's step to the front. It finds out whether this process has
-// had the session for long enough.
+// step moves a request to the front. It finds out whether this process has had the
+// session for long enough.
 func (ls *Lines[T]) step(l *line[T], now time.Time) Turn[T] {
 	ls.turns++
 	l.front, l.stirred = ls.turns, now
@@ -168,7 +168,7 @@ func (ls *Lines[T]) step(l *line[T], now time.Time) Turn[T] {
 	return t
 }
 
-// Leave ends t, if that has not been lost.
+// Leave ends the turn t, unless it was lost.
 func (ls *Lines[T]) Leave(key string, t *Turn[T]) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -177,7 +177,7 @@ func (ls *Lines[T]) Leave(key string, t *Turn[T]) {
 	}
 }
 
-// pass lets the next one step to the front, and tells it what was stored.
+// pass lets the next request step to the front, and hands it done.
 func (ls *Lines[T]) pass(l *line[T], done *T) {
 	l.front, l.stirred = 0, time.Now()
 	if len(l.waiting) == 0 {
@@ -188,8 +188,8 @@ func (ls *Lines[T]) pass(l *line[T], done *T) {
 	l.waiting = l.waiting[1:]
 }
 
-// forget drops lines that nobody has been in for a while. It looks at a few,
-// at random, more than come anew.
+// forget deletes lines that have been empty for a while. It looks at a few, at
+// random, more than are made.
 func (ls *Lines[T]) forget(now time.Time) {
 	n := 0
 	for key, l := range ls.m {
