@@ -7,24 +7,24 @@ import (
 	"strings"
 )
 
-// Cookie is how the cookie is made that carries the token. The zero value is
-// the safest there is: named "__Host-session", Secure, HttpOnly, SameSite=Lax,
-// for the whole of one host, gone with the browser.
+// Cookie configures the cookie that carries the token. The zero value is the
+// safest: the name is "__Host-session", with Secure, HttpOnly and SameSite=Lax, for
+// one host and all its paths, until the browser closes.
 type Cookie struct {
-	// Name defaults to "__Host-session"; with a Domain, or a Path other than
-	// "/", to "__Secure-session"; with InsecureHTTP to "session". A prefix in
-	// a name of your own must fit the other fields, and browsers must store
-	// it: with the token it may have 4,096 bytes.
+	// Name defaults to "__Host-session"; with a Domain, or a Path other than "/",
+	// to "__Secure-session"; with InsecureHTTP to "session". A prefix in a name of
+	// your own must fit the other fields. Name and token together may have 4,096
+	// bytes, as browsers store no more.
 	//
-	// Where a request carries several cookies of that name, they are tried in
-	// their order, four at most, and the first that has a session counts.
+	// If a request has several cookies of that name, up to four are tried in their
+	// order, and the first that has a session counts.
 	Name string
 
 	// Path defaults to "/".
 	Path string
 
-	// Domain, if set, shares the cookie with all hosts under it. Any of them
-	// can then plant or read it. Default "": this host only.
+	// Domain, if set, shares the cookie with all hosts under it. Each of them can
+	// then plant or read it. Default "": this host only.
 	Domain string
 
 	// SameSite defaults to Lax. None needs Secure.
@@ -34,14 +34,14 @@ type Cookie struct {
 	// Secure.
 	Partitioned bool
 
-	// Persistent lets the cookie outlive the browser, until the absolute
-	// deadline; or for 400 days, the most that browsers keep, if there is no
-	// AbsoluteTimeout. It is sent once for each ID, so the idle timeout is
-	// the store's alone.
+	// Persistent lets the cookie outlive the browser, until the absolute deadline,
+	// or for 400 days, the most that browsers allow, if there is no
+	// AbsoluteTimeout. The cookie is sent once for each ID, so it does not follow
+	// the idle timeout.
 	Persistent bool
 
-	// InsecureHTTP lets the cookie travel over plain HTTP, where everybody on
-	// the way can take it. It is for development.
+	// InsecureHTTP lets the cookie travel over plain HTTP, where anyone on the
+	// network path can read it. It is for development.
 	InsecureHTTP bool
 }
 
