@@ -98,10 +98,10 @@ func (m *core) encodeIdle(used time.Duration) []byte {
 // decodeIdle is the reverse. It returns 0 for what is left out or does not
 // decode.
 func (m *core) decodeIdle(data []byte) time.Duration {
-	var n int64
 	if data == nil {
 		return 0
 	}
+	var n int64 // on the heap, so not before
 	if err := m.cfg.Codec.Unmarshal(data, &n); err != nil || n < 0 || n > math.MaxInt64/int64(time.Second) {
 		return 0
 	}
