@@ -143,19 +143,8 @@ type Backend struct {
 	patience patience
 	consumed types.ReturnConsumedCapacity // "" for none
 
-	load        expression
-	create      expression
-	replace     expression // by one who holds no lock
-	unlock      expression // with a write, by the holder
-	end         expression // by one who holds no lock
-	endHeld     expression // by the holder
-	overdue     expression // what removes an expired record
-	touch       expression
-	acquire     expression
-	extend      expression
-	release     expression
-	releaseMove expression // release, and move Expires
-	fixed       int        // bytes of all attribute names, and of a lock
+	expr  expressions
+	fixed int // bytes of all attribute names, and of a lock
 
 	// returnsItems is set once the engine has handed over an item with a
 	// failed condition, as DynamoDB does; see stored.
@@ -163,16 +152,6 @@ type Backend struct {
 }
 
 var _ session.LockingBackend = (*Backend)(nil)
-
-// expression holds what does not change between two requests of a kind. The
-// SDK only reads it.
-type expression struct {
-	text      string // projection or update
-	condition string
-	names     map[string]string
-	returns   types.ReturnValue // "" for none
-	once      bool              // see patience
-}
 
 // New returns a Backend that talks to DynamoDB as cfg says, which is best
 // made by LoadDefaultConfig of the SDK's package config. It sends nothing.
@@ -220,94 +199,8 @@ func NewFromClient(client Client, c Config) (*Backend, error) {
 	} {
 		b.fixed += len(name)
 	}
-	// Names are always replaced by placeholders: "data" is only one of some
-	// six hundred reserved words.
-	b.load = expression{
-		text:  "#d, #e, #c, #v, #l, #u",
-		names: b.names("#d", "#e", "#c", "#v", "#l", "#u"),
-	}
-	const (
-		// Every write ends the lock: its holder's, or one that has run out.
-		set  = "SET #d = :d, #e = :e, #c = :c, #v = :v REMOVE #l, #u"
-		free = "(attribute_not_exists(#l) OR #u <= :ms)"
-	)
-	b.create = expression{
-		text: set,
-		// An expired record is as good as none, if it is one of ours.
-		condition: "attribute_not_exists(#k) OR (attribute_exists(#v) AND #e <= :now)",
-		names:     b.names("#k", "#d", "#e", "#c", "#v", "#l", "#u"),
-		once:      true,
-	}
-	b.replace = expression{
-		text:      set,
-		condition: "#v = :old AND #e > :now AND " + free,
-		names:     b.names("#d", "#e", "#c", "#v", "#l", "#u"),
-	}
-	b.unlock = expression{
-		text: set,
-		// Nothing about the lease: if it has run out and nobody took over,
-		// this write is in nobody's way.
-		condition: "#v = :old AND #e > :now AND #l = :mine",
-		names:     b.names("#d", "#e", "#c", "#v", "#l", "#u"),
-	}
-	// What has expired is ended whatever its lock, which has died with it.
-	b.end = expression{
-		condition: "#v = :old AND (attribute_not_exists(#l) OR #u <= :ms OR #e <= :now)",
-		names:     b.names("#e", "#v", "#l", "#u"),
-	}
-	b.endHeld = expression{
-		condition: "#v = :old AND (#l = :mine OR #e <= :now)",
-		names:     b.names("#e", "#v", "#l"),
-	}
-	b.overdue = expression{
-		condition: "#v = :old AND #e <= :now",
-		names:     b.names("#e", "#v"),
-	}
-	b.touch = expression{
-		text: "SET #e = :e",
-		// The version is there in every item of ours: others stay untouched.
-		condition: "attribute_exists(#v) AND #e > :now AND #e < :e",
-		names:     b.names("#e", "#v"),
-	}
-	b.acquire = expression{
-		text:      "SET #l = :mine, #u = :until",
-		condition: "attribute_exists(#v) AND #e > :now AND " + free,
-		names:     b.names("#e", "#v", "#l", "#u"),
-		returns:   types.ReturnValueAllNew, // what a consistent read would, for free
-	}
-	b.extend = expression{
-		text:      "SET #u = :until",
-		condition: "#l = :mine AND #e > :now AND #u > :ms",
-		names:     b.names("#e", "#l", "#u"),
-	}
-	b.release = expression{
-		text:      "REMOVE #l, #u",
-		condition: "#l = :mine AND #e > :now",
-		names:     b.names("#e", "#l", "#u"),
-	}
-	b.releaseMove = expression{
-		text:      "SET #e = :e REMOVE #l, #u",
-		condition: "#l = :mine AND #e > :now AND #e < :e",
-		names:     b.names("#e", "#l", "#u"),
-	}
+	b.expr = newExpressions(b.names)
 	return b, nil
-}
-
-func (b *Backend) names(placeholders ...string) map[string]string {
-	all := map[string]string{
-		"#k": b.c.KeyAttribute,
-		"#d": b.c.DataAttribute,
-		"#e": b.c.ExpiresAttribute,
-		"#c": b.c.CreatedAttribute,
-		"#v": b.c.VersionAttribute,
-		"#l": b.c.LockAttribute,
-		"#u": b.c.LockUntilAttribute,
-	}
-	names := make(map[string]string, len(placeholders))
-	for _, p := range placeholders {
-		names[p] = all[p]
-	}
-	return names
 }
 
 // complete fills in the defaults, and refuses what cannot work.
