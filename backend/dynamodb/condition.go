@@ -58,7 +58,7 @@ func (b *Backend) update(ctx context.Context, w conditional) (map[string]types.A
 	})
 	switch {
 	case itemTooLarge(err):
-		return nil, nil, fmt.Errorf("dynamodb: the item, with attributes that others have added to it, is larger than DynamoDB allows: %w: %w",
+		return nil, nil, fmt.Errorf("dynamodb: the item, with attributes that others added to it, is larger than DynamoDB allows: %w: %w",
 			session.ErrTooLarge, err)
 	case err != nil || refused != nil:
 		return nil, refused, err

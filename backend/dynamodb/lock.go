@@ -13,16 +13,17 @@ import (
 
 const (
 	lockIDSize = 16             // bytes
-	lockSize   = lockIDSize + 8 // and the largest number of milliseconds before the year 5138
+	lockSize   = lockIDSize + 8 // with a number of milliseconds until the year 5138
 )
 
-// lock is the content of the two lock attributes. The zero lock is none.
+// lock is the content of the two lock attributes. The zero lock means that there
+// is none.
 type lock struct {
 	id    string // drawn by the holder
 	until int64  // epoch milliseconds
 }
 
-// live reports whether the lease runs at now. The conditions say the same.
+// live reports whether the lease runs at now. The conditions use the same rule.
 func (l lock) live(now time.Time) bool { return l.id != "" && l.until > now.UnixMilli() }
 
 func (l lock) end() time.Time { return time.UnixMilli(l.until).UTC() }
@@ -33,11 +34,12 @@ func newLockID() string {
 	return string(id[:])
 }
 
-// holding is what the Version of a lock's holder has in front of the history:
-// a letter, the ID of the lock, and eight bytes with the Expires that Acquire
-// found, which saves Release a request, and a checksum, as nothing in the item
-// says whether these are right. The length of a history is a multiple
-// of eight, so the two kinds of Version cannot be taken for each other.
+// holding is the prefix of the history in the Version of a lock's holder. It is
+// encoded as a letter, the ID of the lock, and eight bytes with Expires and a
+// checksum. Expires is the one that Acquire found, which saves Release a
+// request. The checksum is there because nothing in the item shows whether
+// Expires is right. The length of a history is a multiple of eight, and that of
+// a holding is not, so the two kinds of Version differ.
 type holding struct {
 	id      string
 	expires int64 // epoch seconds
@@ -48,7 +50,7 @@ const (
 	holdingSize = len(holderMark) + lockIDSize + 8
 )
 
-// held returns rec as the holder of l gets it.
+// held returns rec for the holder of l.
 func (l lock) held(rec session.Record) session.Record {
 	v := binary.BigEndian.AppendUint64([]byte(holderMark+l.id), holding{l.id, rec.Expires.Unix()}.tail())
 	rec.Version = session.Version(v) + rec.Version
@@ -56,14 +58,14 @@ func (l lock) held(rec session.Record) session.Record {
 	return rec
 }
 
-// tail has the expires in five bytes, and a checksum in three.
+// tail encodes expires in five bytes and a checksum in three.
 func (h holding) tail() uint64 {
 	sum := fnv.New32a()
 	_, _ = fmt.Fprint(sum, h.id, h.expires) // never fails
 	return uint64(h.expires-minSeconds)<<24 | uint64(sum.Sum32()>>8)
 }
 
-// split takes v apart. The holding has no ID if v is no holder's.
+// split decodes v. The holding has no ID if v is not that of a holder.
 func split(v session.Version) (holding, history) {
 	if len(v) < holdingSize || !strings.HasPrefix(string(v), holderMark) || !history(v[holdingSize:]).valid() {
 		return holding{}, history(v)

@@ -230,7 +230,7 @@ func TestNotSent(t *testing.T) {
 		cfg   aws.Config
 		words string
 	}{
-		{"no credentials", none, "no AWS credentials could be had"},
+		{"no credentials", none, "no AWS credentials were found"},
 		{"refused", config(refusing), "gave up after 4 attempts"},
 		{"bad endpoint", bad, "not a host"},
 	} {

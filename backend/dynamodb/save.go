@@ -12,31 +12,30 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// Save stores rec and returns its new version. If rec.Version is zero, it
-// creates the record. Otherwise it replaces the state that the version names.
-// If that state is not stored, Save fails with a [*session.ConflictError] that
-// has the current record.
+// Save stores rec and returns its new version. If rec.Version is zero, Save
+// creates the record. Otherwise it replaces the state that the version names, and
+// fails with a [*session.ConflictError] if another state is stored. The error has
+// the current record.
 //
-// While a lock is live, a Save with any version but the holder's fails with a
-// [*session.LockedError]. That includes a Save that creates, and one with a
-// version that is no longer stored. Every Save that succeeds ends the lock.
+// While a lock is live, only the holder's version can write. Any other Save fails
+// with a [*session.LockedError], even one that creates or whose version is no
+// longer stored. Every Save that succeeds ends the lock.
 //
-// Save rounds Expires up to the second, unless it has passed, and Created down
-// to the millisecond. Both must be in the years 1 to 9999. Save sends nothing,
-// and fails with [session.ErrTooLarge], if the item would be larger than
-// [Config].MaxItemSize. It does so with [session.ErrEncode] if DataType is
-// String and the data is not UTF-8.
+// Save rounds Expires up to the second, unless it has passed, and Created down to
+// the millisecond. Both must be in the years 1 to 9999. An item larger than
+// [Config].MaxItemSize is refused with [session.ErrTooLarge]. With DataType
+// String, data that is not UTF-8 is refused with [session.ErrEncode]. Save sends
+// neither.
 //
-// After any other error the record may have been stored, if a response was
-// lost. The error then says so. A Save that creates is not sent again in that
-// case, because the record could have been deleted in between.
+// After any other error, if a response was lost, the record may have been stored.
+// The error then says so. A Save that creates is not sent again in that case,
+// because the record could have been deleted in between.
 //
-// A Save sends one UpdateItem, which costs 1 WCU per KB of the larger of the
-// old and the new item, rounded up, whether it succeeds or conflicts. It sends
-// a second one if KeepLater is set and the stored Expires is later. A Save
-// that replaces a record and has an Expires that has passed sends a DeleteItem
-// instead. A Save that finds an expired record removes it with another
-// DeleteItem.
+// Save sends one UpdateItem, which costs 1 WCU per KB of the larger of the old
+// and the new item, rounded up, whether it succeeds or conflicts. It sends a
+// second one if KeepLater is set and the stored Expires is later. If rec replaces
+// a state and its Expires has passed, Save sends a DeleteItem instead. If it finds
+// an expired record, it removes that with another DeleteItem.
 func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
 	if err := b.check(ctx, opUpdateItem, key); err != nil {
 		return "", err
