@@ -89,7 +89,7 @@ func NewFromClient(client Client, c Config) (*Backend, error) {
 		patience: patience{attempts: c.MaxAttempts, timeout: c.AttemptTimeout, base: c.BackoffBase, most: c.MaxBackoff},
 		fixed:    lockSize,
 	}
-	b.expr = newExpressions(b.names)
+	b.expr = b.newExpressions()
 	if c.OnRequest != nil {
 		b.consumed = types.ReturnConsumedCapacityTotal
 	}

@@ -32,81 +32,50 @@ type expressions struct {
 	releaseMove expression // release, and move Expires
 }
 
-// newExpressions makes the expressions with the attribute names that names
-// returns for placeholders. Names are always replaced by placeholders: "data"
-// is only one of some six hundred reserved words.
-func newExpressions(names func(placeholders ...string) map[string]string) expressions {
+// newExpressions makes the expressions for the attributes of b. Their names are
+// always replaced by placeholders: "data" is only one of some six hundred
+// reserved words.
+func (b *Backend) newExpressions() expressions {
 	const (
 		// Every write ends the lock: that of its holder, or one that has run out.
 		set  = "SET #d = :d, #e = :e, #c = :c, #v = :v REMOVE #l, #u"
 		free = "(attribute_not_exists(#l) OR #u <= :ms)"
 	)
-	return expressions{
-		load: expression{
-			text:  "#d, #e, #c, #v, #l, #u",
-			names: names("#d", "#e", "#c", "#v", "#l", "#u"),
-		},
-		create: expression{
-			text: set,
-			// An expired record of this package may be replaced.
-			condition: "attribute_not_exists(#k) OR (attribute_exists(#v) AND #e <= :now)",
-			names:     names("#k", "#d", "#e", "#c", "#v", "#l", "#u"),
-			once:      true,
-		},
-		replace: expression{
-			text:      set,
-			condition: "#v = :old AND #e > :now AND " + free,
-			names:     names("#d", "#e", "#c", "#v", "#l", "#u"),
-		},
-		unlock: expression{
-			text: set,
-			// The lease does not matter: if it has run out and nobody has taken
-			// the lock over, this write harms nobody.
-			condition: "#v = :old AND #e > :now AND #l = :mine",
-			names:     names("#d", "#e", "#c", "#v", "#l", "#u"),
-		},
+	e := expressions{
+		load: b.expression("#d, #e, #c, #v, #l, #u", ""),
+		// An expired record of this package may be replaced.
+		create:  b.expression(set, "attribute_not_exists(#k) OR (attribute_exists(#v) AND #e <= :now)"),
+		replace: b.expression(set, "#v = :old AND #e > :now AND "+free),
+		// The lease does not matter: if it has run out and nobody has taken the
+		// lock over, this write harms nobody.
+		unlock: b.expression(set, "#v = :old AND #e > :now AND #l = :mine"),
 		// A record that has expired may be ended in spite of its lock, which has
 		// expired with it.
-		end: expression{
-			condition: "#v = :old AND (attribute_not_exists(#l) OR #u <= :ms OR #e <= :now)",
-			names:     names("#e", "#v", "#l", "#u"),
-		},
-		endHeld: expression{
-			condition: "#v = :old AND (#l = :mine OR #e <= :now)",
-			names:     names("#e", "#v", "#l"),
-		},
-		overdue: expression{
-			condition: "#v = :old AND #e <= :now",
-			names:     names("#e", "#v"),
-		},
-		touch: expression{
-			text: "SET #e = :e",
-			// Every item of this package has a version. Others are left alone.
-			condition: "attribute_exists(#v) AND #e > :now AND #e < :e",
-			names:     names("#e", "#v"),
-		},
-		acquire: expression{
-			text:      "SET #l = :mine, #u = :until",
-			condition: "attribute_exists(#v) AND #e > :now AND " + free,
-			names:     names("#e", "#v", "#l", "#u"),
-			returns:   types.ReturnValueAllNew, // the same as a consistent read, at no cost
-		},
-		extend: expression{
-			text:      "SET #u = :until",
-			condition: "#l = :mine AND #e > :now AND #u > :ms",
-			names:     names("#e", "#l", "#u"),
-		},
-		release: expression{
-			text:      "REMOVE #l, #u",
-			condition: "#l = :mine AND #e > :now",
-			names:     names("#e", "#l", "#u"),
-		},
-		releaseMove: expression{
-			text:      "SET #e = :e REMOVE #l, #u",
-			condition: "#l = :mine AND #e > :now AND #e < :e",
-			names:     names("#e", "#l", "#u"),
-		},
+		end:     b.expression("", "#v = :old AND (attribute_not_exists(#l) OR #u <= :ms OR #e <= :now)"),
+		endHeld: b.expression("", "#v = :old AND (#l = :mine OR #e <= :now)"),
+		overdue: b.expression("", "#v = :old AND #e <= :now"),
+		// Every item of this package has a version. Others are left alone.
+		touch:       b.expression("SET #e = :e", "attribute_exists(#v) AND #e > :now AND #e < :e"),
+		acquire:     b.expression("SET #l = :mine, #u = :until", "attribute_exists(#v) AND #e > :now AND "+free),
+		extend:      b.expression("SET #u = :until", "#l = :mine AND #e > :now AND #u > :ms"),
+		release:     b.expression("REMOVE #l, #u", "#l = :mine AND #e > :now"),
+		releaseMove: b.expression("SET #e = :e REMOVE #l, #u", "#l = :mine AND #e > :now AND #e < :e"),
 	}
+	e.create.once = true
+	e.acquire.returns = types.ReturnValueAllNew // the same as a consistent read, at no cost
+	return e
+}
+
+// expression returns one with the names that it uses, as DynamoDB refuses
+// others.
+func (b *Backend) expression(text, condition string) expression {
+	var used []string
+	for _, p := range []string{"#k", "#d", "#e", "#c", "#v", "#l", "#u"} {
+		if strings.Contains(text+condition, p) {
+			used = append(used, p)
+		}
+	}
+	return expression{text: text, condition: condition, names: b.names(used...)}
 }
 
 // ofSave returns the expression of a Save.

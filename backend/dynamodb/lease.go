@@ -113,51 +113,78 @@ func (b *Backend) Release(ctx context.Context, key string, v session.Version, ex
 	if err := b.check(ctx, opUpdateItem, key); err != nil {
 		return err
 	}
-	until, err := untilOf(expires)
+	r, err := b.newRelease(key, v, expires)
 	if err != nil {
 		return err
 	}
-	held, old := split(v)
-	if held.id == "" {
-		return &session.ConflictError{}
-	}
-	w := conditional{key: key, expr: &b.expr.release, values: mine(held.id)}
-	moves := !expires.IsZero() && until > held.expires
-	if moves {
-		w.expr, w.values[":e"] = &b.expr.releaseMove, number(until)
-	}
 	for {
-		_, refused, err := b.update(ctx, w)
+		_, refused, err := b.update(ctx, r.request)
 		if err != nil || refused == nil {
 			return err
 		}
 		found := b.stored(ctx, key, refused)
-		v := refusedRelease{
-			moves:   moves,
-			lost:    refused.unsure != nil,
-			row:     found.row(),
-			expired: found.expired(refused.at),
-			own:     found.lock.id == held.id,
-			unmoved: history(found.rec.Version) == old && found.rec.Expires.Unix() < until,
-		}.verdict()
+		v := r.refused(refused, found).verdict()
 		if v == verdictExpired {
-			r, err := b.bury(ctx, key, found.rec)
+			removed, err := b.bury(ctx, key, found.rec)
 			if err != nil {
-				found.err = fmt.Errorf("dynamodb: a lock was not freed in time: %w", err)
+				found.err = fmt.Errorf("dynamodb: the lock was not freed in time: %w", err)
 			}
-			v = r.ofRelease()
+			v = removed.ofRelease()
 		}
 		switch v {
 		case verdictSuccess:
 			return nil
 		case verdictAgain:
-			// A Touch has moved Expires. No request can say "move it unless it
-			// is later", so this is another one.
-			w.expr, moves = &b.expr.release, false
-			delete(w.values, ":e")
+			b.leaveDeadline(r)
 		default:
 			return b.verdictError(opUpdateItem, v, refused, found)
 		}
+	}
+}
+
+// release is a Release in progress.
+type release struct {
+	lock    string  // its ID
+	old     history // of the record that Acquire returned
+	until   int64   // Expires to move to, epoch seconds
+	moves   bool    // Expires
+	request conditional
+}
+
+// newRelease prepares a Release, and refuses one that must not be sent.
+func (b *Backend) newRelease(key string, v session.Version, expires time.Time) (*release, error) {
+	until, err := untilOf(expires)
+	if err != nil {
+		return nil, err
+	}
+	held, old := split(v)
+	if held.id == "" {
+		return nil, &session.ConflictError{}
+	}
+	r := &release{lock: held.id, old: old, until: until, moves: !expires.IsZero() && until > held.expires}
+	r.request = conditional{key: key, expr: &b.expr.release, values: mine(held.id)}
+	if r.moves {
+		r.request.expr, r.request.values[":e"] = &b.expr.releaseMove, number(until)
+	}
+	return r, nil
+}
+
+// leaveDeadline makes r a Release that only frees the lock. No request can say
+// "move Expires unless it is later", so that takes another one.
+func (b *Backend) leaveDeadline(r *release) {
+	r.moves, r.request.expr = false, &b.expr.release
+	delete(r.request.values, ":e")
+}
+
+// refused returns what decides about r after its condition failed.
+func (r *release) refused(refused *refusal, found stored) refusedRelease {
+	return refusedRelease{
+		moves:   r.moves,
+		lost:    refused.unsure != nil,
+		row:     found.row(),
+		expired: found.expired(refused.at),
+		own:     found.lock.id == r.lock,
+		unmoved: history(found.rec.Version) == r.old && found.rec.Expires.Unix() < r.until,
 	}
 }
 
