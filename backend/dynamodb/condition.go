@@ -180,13 +180,13 @@ func (b *Backend) verdictError(op operation, v verdict, refused *refusal, found 
 	return found.err
 }
 
-// unknown is the error of a write of which nothing tells whether it was
-// applied. unsure is the error of the attempt that may have been. The error is
-// no sentinel, whatever why is.
+// unknown is the error of a write that may have been applied. unsure is the error
+// of that attempt, and why says why the stored item does not tell. The error does
+// not match a sentinel, even if why does.
 func (b *Backend) unknown(op operation, unsure, why error) error {
 	if errors.Is(why, session.ErrDecode) {
 		why = errors.New(why.Error())
 	}
 	return fmt.Errorf("dynamodb: %s on table %q: it is not known whether it was applied: "+
-		"a response was lost, and what is stored does not tell: %w: %w", op, b.c.Table, unsure, why)
+		"a response was lost, and the stored item does not tell: %w: %w", op, b.c.Table, unsure, why)
 }

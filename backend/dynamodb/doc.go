@@ -138,7 +138,7 @@
 //
 // A sweep can have a budget in capacity units per second, which it keeps by the
 // costs that the answers report. A sweep that was stopped can go on from the
-// Checkpoint of its last report. It does not read again what was finished.
+// Checkpoint of its last report, and reads only the pages that were not finished.
 //
 // [Backend.List] reads the table in the same way, for tools. Config.OnRequest is
 // told the cost of each request.

@@ -176,7 +176,7 @@ func (b *Backend) leaveDeadline(r *release) {
 	delete(r.request.values, ":e")
 }
 
-// refused returns what decides about r after its condition failed.
+// refused returns the inputs for the verdict on r.
 func (r *release) refused(refused *refusal, found stored) refusedRelease {
 	return refusedRelease{
 		moves:   r.moves,

@@ -149,7 +149,7 @@ func (b *Backend) leaveExpires(s *save) {
 	delete(s.request.values, ":e")
 }
 
-// refused returns what decides about s after its condition failed.
+// refused returns the inputs for the verdict on s.
 func (s *save) refused(refused *refusal, found stored) refusedSave {
 	barred := found.lock.live(refused.at)
 	if s.holder != "" {

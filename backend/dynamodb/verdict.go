@@ -7,25 +7,25 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// This file decides what a write means whose condition failed. It sends
-// nothing and reads no clock. The tables in docs/design.md list every
-// combination of what these functions look at, with the verdict and the reason.
+// The functions in this file decide what a call makes of a write whose condition
+// failed. They send nothing and read no clock. The tables in docs/design.md have
+// every combination of their inputs, with the verdict and the reason.
 
-// verdict is the meaning of a refused write for its call.
+// verdict is the outcome of a refused write.
 type verdict int
 
 const (
-	// verdictSuccess: what was asked for has happened, by an earlier attempt of
-	// this call whose response was lost, or nothing is left to do.
+	// verdictSuccess: an earlier attempt of this call was applied, and its
+	// response was lost, or there is nothing left to do. The call succeeds.
 	verdictSuccess verdict = iota + 1
 	// verdictGone: there is no live record. The call fails with a
 	// ConflictError that is Gone.
 	verdictGone
-	// verdictConflict: the record is another one. The call fails with a
-	// ConflictError that has it.
+	// verdictConflict: another version is stored, or another lock. The call fails
+	// with a ConflictError that has the record.
 	verdictConflict
-	// verdictUnseen: the call fails with a ConflictError that has no record, as
-	// there is none, or none that could be read.
+	// verdictUnseen: the record that refused the write could not be read, or is
+	// gone already. The call fails with a ConflictError that has no record.
 	verdictUnseen
 	// verdictLocked: another's lock is live. The call fails with a LockedError
 	// that has the end of its lease.
@@ -41,11 +41,11 @@ const (
 	// verdictError: the record could not be read or removed. The call fails
 	// with that error.
 	verdictError
-	// verdictExpired: the record has expired and is to be removed first. What
-	// comes of that is judged by a removal.
+	// verdictExpired: the record has expired. The call removes it first, and a
+	// removal has the verdict.
 	verdictExpired
-	// verdictAgain: another request is to be sent. That of a Save leaves Expires
-	// as it is, and so does that of a Release.
+	// verdictAgain: the call sends another request. A Save or a Release leaves
+	// Expires as it is this time.
 	verdictAgain
 )
 
@@ -66,8 +66,7 @@ func (s stored) row() row {
 	return rowUnreadable
 }
 
-// expired reports whether the condition of a write that was judged at that
-// time took the record for expired.
+// expired reports whether the record has expired for a condition with that time.
 func (s stored) expired(at time.Time) bool {
 	return s.err == nil && s.rec.Expires.Unix() <= at.Unix()
 }
@@ -81,7 +80,7 @@ const (
 	rowThere
 )
 
-// trace says what the history of a record tells about a Save.
+// trace says how the history of a record relates to a Save.
 type trace int
 
 const (
@@ -97,7 +96,7 @@ const (
 	traceForgotten
 )
 
-// look compares a history with that of a Save.
+// look compares h with a Save that writes token over old.
 func (h history) look(token string, old history) trace {
 	switch {
 	case h.index(token) >= 0:
@@ -119,7 +118,7 @@ const (
 	saveEnds              // a version, as Expires has passed
 )
 
-// refusedSave is a Save whose condition failed.
+// refusedSave has the inputs for the verdict on a Save.
 type refusedSave struct {
 	kind    saveKind
 	holder  bool // it names a lock
@@ -157,7 +156,8 @@ func (s refusedSave) verdict() verdict {
 	return verdictConflict
 }
 
-// ofCreate judges a create. It has one attempt that can have been applied.
+// ofCreate is the verdict on a create, of which only the last attempt can have
+// been applied.
 func (s refusedSave) ofCreate() verdict {
 	switch {
 	case s.lost:
@@ -170,7 +170,7 @@ func (s refusedSave) ofCreate() verdict {
 	return verdictConflict
 }
 
-// ofSame judges a Save that was refused although its version is stored.
+// ofSame is the verdict on a Save that was refused although its version is stored.
 func (s refusedSave) ofSame() verdict {
 	switch {
 	case s.later && !s.barred:
@@ -185,7 +185,7 @@ func (s refusedSave) ofSame() verdict {
 	return verdictWasLocked
 }
 
-// lockState is the lock of a record as the caller of a request sees it.
+// lockState says whose lock a record has.
 type lockState int
 
 const (
@@ -194,7 +194,7 @@ const (
 	lockOther                  // another's, and live
 )
 
-// state returns how l looks at that time to the owner of the lock id.
+// state returns the state of l at that time for the owner of the lock id.
 func (l lock) state(id string, at time.Time) lockState {
 	switch {
 	case l.id == id:
@@ -205,7 +205,7 @@ func (l lock) state(id string, at time.Time) lockState {
 	return lockFree
 }
 
-// refusedAcquire is an Acquire whose condition failed.
+// refusedAcquire has the inputs for the verdict on an Acquire.
 type refusedAcquire struct {
 	row     row
 	expired bool
@@ -228,7 +228,7 @@ func (a refusedAcquire) verdict() verdict {
 	return verdictAgain
 }
 
-// refusedTouch is a Touch whose condition failed.
+// refusedTouch has the inputs for the verdict on a Touch.
 type refusedTouch struct {
 	row     row
 	expired bool
@@ -249,7 +249,7 @@ func (t refusedTouch) verdict() verdict {
 	return verdictAgain
 }
 
-// refusedExtend is an Extend whose condition failed.
+// refusedExtend has the inputs for the verdict on an Extend.
 type refusedExtend struct {
 	row     row
 	expired bool
@@ -265,7 +265,7 @@ func (e refusedExtend) verdict() verdict {
 	return verdictConflict
 }
 
-// refusedRelease is a Release whose condition failed.
+// refusedRelease has the inputs for the verdict on a Release.
 type refusedRelease struct {
 	moves   bool // it was to move Expires too
 	lost    bool // an earlier attempt may have been applied
@@ -293,7 +293,7 @@ func (r refusedRelease) verdict() verdict {
 	return verdictSuccess
 }
 
-// removal is what came of removing an expired record.
+// removal is the outcome of removing an expired record.
 type removal int
 
 const (
@@ -304,7 +304,7 @@ const (
 	removalFailed             // the request failed
 )
 
-// removalOf is the removal whose condition failed.
+// removalOf returns the outcome of a removal whose condition failed.
 func removalOf(r row) removal {
 	switch r {
 	case rowGone:
@@ -315,11 +315,11 @@ func removalOf(r row) removal {
 	return removalUnreadable
 }
 
-// gone reports whether the record is certainly not there any more.
+// gone reports whether the record is gone for certain.
 func (r removal) gone() bool { return r == removalDone || r == removalGone }
 
-// ofSave judges a Save that found an expired record. lost is set if an earlier
-// attempt of it may have been applied.
+// ofSave is the verdict on a Save that found an expired record. lost is set if an
+// earlier attempt of the Save may have been applied.
 func (r removal) ofSave(lost bool) verdict {
 	switch {
 	case r.gone():
@@ -332,7 +332,7 @@ func (r removal) ofSave(lost bool) verdict {
 	return verdictError
 }
 
-// ofLook judges an Acquire or a Touch that found an expired record.
+// ofLook is the verdict on an Acquire or a Touch that found an expired record.
 func (r removal) ofLook() verdict {
 	switch {
 	case r.gone():
@@ -343,7 +343,7 @@ func (r removal) ofLook() verdict {
 	return verdictError
 }
 
-// ofRelease judges a Release that found an expired record.
+// ofRelease is the verdict on a Release that found an expired record.
 func (r removal) ofRelease() verdict {
 	if r.gone() {
 		return verdictGone
