@@ -411,3 +411,11 @@ func TestRefusedSave(t *testing.T) {
 		}
 	}
 }
+
+func TestRemovalOf(t *testing.T) {
+	for r, want := range map[row]removal{rowGone: removalGone, rowUnreadable: removalUnreadable, rowThere: removalChanged} {
+		if got := removalOf(r); got != want {
+			t.Errorf("%s: %d, want %d", rowName(r), got, want)
+		}
+	}
+}
