@@ -175,7 +175,7 @@ func (s refusedSave) ofSame() verdict {
 	switch {
 	case s.later && !s.barred:
 		return verdictAgain
-	case s.holder:
+	case s.holder && (s.barred || !s.lost):
 		return verdictConflict
 	case s.lost:
 		return verdictUnknown
