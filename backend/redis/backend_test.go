@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"context"
@@ -442,7 +442,7 @@ func TestGoroutinesEnd(t *testing.T) {
 	working := func() int {
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
-		return strings.Count(string(stacks), "session/backend/redis.run.func")
+		return strings.Count(string(stacks), "session/backend/redis.(*call).run.func")
 	}
 	before := working()
 	for range 10 {

@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"context"
@@ -37,7 +37,7 @@ func BenchmarkBackend(b *testing.B) {
 func BenchmarkRaw(b *testing.B) {
 	backend, client := newBenchBackend(b)
 	data := strings.Repeat("x", 700)
-	key := backend.c.Prefix + "k"
+	key := backend.keys.prefix + "k"
 	b.Run("HMGET", func(b *testing.B) {
 		client.HSet(b.Context(), key, "data", data, "created", 1, "expires", 2, "version", "12345678")
 		for b.Loop() {

@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"strings"
@@ -18,6 +18,7 @@ const testMaxSize = 256 << 10
 // rig is a Backend, and what a test needs to know about it.
 type rig struct {
 	*Backend
+	c      Config
 	link   *link
 	client *redis.Client
 	mini   *miniredis.Miniredis // nil with a real server
@@ -42,6 +43,7 @@ func rigOn(t testing.TB, addr string, c Config) *rig {
 	if r.Backend, err = New(r.client, c); err != nil {
 		t.Fatal(err)
 	}
+	r.c = c
 	return r
 }
 

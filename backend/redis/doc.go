@@ -155,4 +155,4 @@
 //	~session:* +scan +eval +evalsha +time +exists +hmget +hexists +hstrlen
 //
 // SCAN names the keys of others too, whatever the user may do with them.
-package redis
+package redisstore

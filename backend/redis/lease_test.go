@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"context"
@@ -538,11 +538,11 @@ func TestTokens(t *testing.T) {
 	}
 	now := time.Now()
 	for _, tt := range []struct {
-		covered int64
+		covered bool
 		sent    time.Duration // ago
 		want    bool
-	}{{1, 0, true}, {0, 0, false}, {1, 49 * time.Second, true}, {1, 51 * time.Second, false}} {
-		if got := (&reply{fields: []any{"conflict", tt.covered}, sent: now.Add(-tt.sent)}).proves(now); got != tt.want {
+	}{{true, 0, true}, {false, 0, false}, {true, 49 * time.Second, true}, {true, 51 * time.Second, false}} {
+		if got := (&reply{status: statusConflict, covered: tt.covered, sent: now.Add(-tt.sent)}).settles(now); got != tt.want {
 			t.Errorf("%+v: got %v", tt, got)
 		}
 	}
@@ -615,13 +615,13 @@ func TestLateAcquire(t *testing.T) {
 	onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
 		v := mustSave(t, r, "k", "1", "")
 		lock := newToken()
-		acquire := func() string {
+		acquire := func() status {
 			t.Helper()
-			reply, err := r.run(t.Context(), acquireScript, "k", lock, int64(60000))
+			reply, err := r.keys.run(t.Context(), acquireScript, "k", lock, int64(60000))
 			if err != nil {
 				t.Fatal(err)
 			}
-			return reply.status()
+			return reply.status
 		}
 		if got := acquire(); got != "ok" {
 			t.Fatalf("first copy: %s", got)

@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"bytes"
@@ -18,8 +18,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 )
-
-// This file is the same in backend/redis and lock/redis.
 
 // realServer is the address of a redis-server that all tests share.
 var realServer string
