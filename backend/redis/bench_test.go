@@ -23,8 +23,8 @@ func newBenchBackend(b testing.TB) (*Backend, *redis.Client) {
 	return backend, client
 }
 
-// BenchmarkBackend is against a server on this machine: most of it is the way
-// there and back.
+// BenchmarkBackend uses a server on this machine: most of the time is the round
+// trip.
 func BenchmarkBackend(b *testing.B) {
 	conformance.BenchmarkBackend(b, conformance.Backend{New: func(t testing.TB) session.Backend {
 		t.Helper()
@@ -33,7 +33,7 @@ func BenchmarkBackend(b *testing.B) {
 	}})
 }
 
-// BenchmarkRaw is what the same reads and writes cost without this package.
+// BenchmarkRaw measures the same reads and writes without this package.
 func BenchmarkRaw(b *testing.B) {
 	backend, client := newBenchBackend(b)
 	data := strings.Repeat("x", 700)
@@ -55,7 +55,7 @@ func BenchmarkRaw(b *testing.B) {
 	})
 }
 
-// BenchmarkLockedWrite is Acquire and Save.
+// BenchmarkLockedWrite measures an Acquire followed by a Save.
 func BenchmarkLockedWrite(b *testing.B) {
 	backend, _ := newBenchBackend(b)
 	ctx, cancel := context.WithCancel(b.Context())

@@ -66,7 +66,7 @@ func ExampleConfig() {
 	// Output: redisstore: Config.Prefix "{session}:" has a hash tag in braces, which would put all keys on one server of a cluster
 }
 
-// The Manager does this in mode Exclusive, and waits, and renews the lease.
+// In mode Exclusive the Manager does this. It also waits and renews the lease.
 func ExampleBackend_Acquire() {
 	client := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
 	backend, err := redisstore.New(client, redisstore.Config{})
@@ -79,7 +79,7 @@ func ExampleBackend_Acquire() {
 	var locked *session.LockedError
 	switch {
 	case errors.As(err, &locked):
-		fmt.Println("somebody holds it until", locked.Until)
+		fmt.Println("the session is locked until", locked.Until)
 		return
 	case err != nil:
 		log.Fatal(err)
@@ -90,7 +90,7 @@ func ExampleBackend_Acquire() {
 	}
 }
 
-// How many sessions are live, and how much room they take.
+// This counts the live sessions and the bytes that they use.
 func ExampleBackend_List() {
 	client := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
 	backend, err := redisstore.New(client, redisstore.Config{})

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-a7bee19b/session/conformance"
 )
 
-// lockRig is a Locker and what a test needs to know about it.
+// lockRig is a Locker with the parts that a test needs.
 type lockRig struct {
 	*Locker
 	link   *link
@@ -248,7 +248,7 @@ func TestLocker(t *testing.T) {
 	}
 }
 
-// One command per call.
+// Each call of a Locker sends one command.
 func TestLockerCommands(t *testing.T) {
 	lockerOnBoth(t, func(t *testing.T, r *lockRig, _ func(time.Duration)) {
 		for round := range 2 {
@@ -272,7 +272,7 @@ func TestLockerCommands(t *testing.T) {
 	})
 }
 
-// A lost message is not taken for somebody else's work.
+// A call does not take its own first attempt for the work of another client.
 func TestLockerLost(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -298,7 +298,7 @@ func TestLockerLost(t *testing.T) {
 	}
 }
 
-// A failure of the server is neither a lock nor its loss.
+// If the server fails, no call says that the lock is held or lost.
 func TestLockerDown(t *testing.T) {
 	lockerOnBoth(t, func(t *testing.T, r *lockRig, _ func(time.Duration)) {
 		held := mustLock(t, r, time.Minute)
@@ -320,7 +320,7 @@ func TestLockerDown(t *testing.T) {
 	})
 }
 
-// A call ends with its context, and a lock that comes later is given back.
+// A call ends with its context, and a lock that arrives later is released.
 func TestLockerAbandoned(t *testing.T) {
 	lockerOnBoth(t, func(t *testing.T, r *lockRig, _ func(time.Duration)) {
 		wantNil(t, mustLock(t, r, time.Minute).Release(t.Context()), "warm-up")
@@ -378,7 +378,7 @@ func TestLockerNew(t *testing.T) {
 	}
 }
 
-// The permissions of the package comment are enough.
+// The permissions that the package comment lists for a Locker are enough.
 func TestLockerPermissions(t *testing.T) {
 	admin := redis.NewClient(&redis.Options{Addr: realServer})
 	closeLater(t, admin)
@@ -401,7 +401,8 @@ func TestLockerPermissions(t *testing.T) {
 	wantNil(t, held.Release(t.Context()), "Release")
 }
 
-// Something answers in the place of the server, and that is no answer.
+// If something other than the server answers, no call takes that for an answer
+// of the server.
 func TestLockerImpostors(t *testing.T) {
 	for _, reply := range []any{nil, "OK", int64(1), []any{}, []any{nil}, []any{"OK"}, []any{"ok", "ok"}, []any{"locked"}, []any{int64(1)}} {
 		l, err := NewLocker(scripted{reply}, LockerConfig{})
@@ -421,7 +422,7 @@ func TestLockerImpostors(t *testing.T) {
 	}
 }
 
-// A server whose memory is full still frees and renews locks.
+// A server with a full memory still frees and renews locks.
 func TestLockerOutOfMemory(t *testing.T) {
 	addr, stop, err := startServer("--maxmemory-policy", "noeviction")
 	if err != nil {
