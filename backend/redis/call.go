@@ -59,9 +59,9 @@ func (c *counted) String() string { return c.value }
 type call struct {
 	client Client
 	script *script
-	key    string   // with the prefix
-	first  *counted // the first of args
-	args   []any
+	key    string // with the prefix
+	first  counted
+	args   []any        // of the script; the first is &first
 	late   func(*reply) // gets a reply that arrives after run has returned; may be nil
 }
 

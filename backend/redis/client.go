@@ -106,8 +106,9 @@ func (k keyspace) runLate(ctx context.Context, s *script, key string, late func(
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	c := &call{client: k.client, script: s, key: k.prefix + key, first: &counted{value: first}, late: late}
-	c.args = append(append(make([]any, 0, 1+len(rest)), c.first), rest...)
+	c := &call{client: k.client, script: s, key: k.prefix + key, late: late}
+	c.first.value = first
+	c.args = append(append(make([]any, 0, 1+len(rest)), &c.first), rest...)
 	r, err := c.run(ctx)
 	if err == nil && r.status == statusForeign {
 		return nil, fmt.Errorf("redisstore: %s: the hash was not written by this package: it has no expires or no version: %w", s.op, session.ErrDecode)

@@ -263,12 +263,11 @@ func (l *list) add(ctx context.Context, page []Entry, key string, cmd *redis.Cmd
 	if r.status == statusNone {
 		return page, nil
 	}
-	rec, err := r.record(time.Now())
-	if err != nil || r.status == statusForeign {
+	if r.status == statusForeign || r.flaw != "" {
 		e.Foreign = true
 		return append(page, e), nil
 	}
-	e.Created, e.Expires, e.LockedUntil = rec.Created, rec.Expires, rec.LockedUntil
+	e.Created, e.Expires, e.LockedUntil = r.created, r.expires, r.lockedUntil(time.Now())
 	e.Size, e.DataSize, e.Data = len(key)+int(r.size), int(r.dataSize), r.found
 	return append(page, e), nil
 }

@@ -180,11 +180,18 @@ func (r *reply) record(now time.Time) (session.Record, error) {
 	if r.flaw != "" {
 		return session.Record{}, fmt.Errorf("redisstore: the hash was not written by this package: %s: %w", r.flaw, session.ErrDecode)
 	}
-	rec := session.Record{Data: []byte(r.data), Created: r.created, Expires: r.expires, Version: r.version}
-	if r.left > 0 {
-		rec.LockedUntil = now.Add(r.left)
+	return session.Record{
+		Data: []byte(r.data), Created: r.created, Expires: r.expires, Version: r.version, LockedUntil: r.lockedUntil(now),
+	}, nil
+}
+
+// lockedUntil returns the end of the lease of a live lock, by the clock of this
+// machine, for a reply that arrived at now. It is zero if no lock is live.
+func (r *reply) lockedUntil(now time.Time) time.Time {
+	if r.left <= 0 {
+		return time.Time{}
 	}
-	return rec, nil
+	return now.Add(r.left)
 }
 
 // locked returns the error for a lock that was live when the reply arrived, at

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 	"strconv"
@@ -227,10 +228,25 @@ func TestSaveError(t *testing.T) {
 			}
 			continue
 		}
-		if !reflect.DeepEqual(got, tt.want) {
-			t.Errorf("%s: got %+v, want %+v", tt.name, got, tt.want)
+		if got, want := describe(got), describe(tt.want); got != want {
+			t.Errorf("%s: got %s, want %s", tt.name, got, want)
 		}
 	}
+}
+
+// describe returns all that the errors of a refused Save have in them.
+func describe(err error) string {
+	var conflict *session.ConflictError
+	var locked *session.LockedError
+	switch {
+	case errors.As(err, &conflict) && conflict.Current != nil:
+		return fmt.Sprintf("a conflict, gone %v, with %+v", conflict.Gone, *conflict.Current)
+	case errors.As(err, &conflict):
+		return fmt.Sprintf("a conflict, gone %v", conflict.Gone)
+	case errors.As(err, &locked):
+		return fmt.Sprintf("locked until %v", locked.Until)
+	}
+	return fmt.Sprint(err)
 }
 
 // When a refused Release may have succeeded on its first attempt.
