@@ -21,7 +21,7 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
-	"github.com/seed-a7bee19b/session/backend/redis"
+	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
@@ -90,7 +90,7 @@ func (a address) impatient(t *testing.T, timeout time.Duration) session.Backend 
 			ContextTimeoutEnabled: true, ReadTimeout: timeout, WriteTimeout: timeout,
 		})
 		t.Cleanup(func() { _ = c.Close() }) // of a connection that a proxy has closed
-		b, err := redis.New(c, redis.Config{Prefix: a.Room})
+		b, err := redisstore.New(c, redisstore.Config{Prefix: a.Room})
 		if err != nil {
 			t.Fatal(err)
 		}

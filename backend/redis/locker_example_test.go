@@ -1,4 +1,4 @@
-package redis_test
+package redisstore_test
 
 import (
 	"context"
@@ -7,29 +7,29 @@ import (
 	"log"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-a7bee19b/session"
-	"github.com/seed-a7bee19b/session/lock/redis"
+	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 )
 
-func ExampleNew() {
-	client := goredis.NewClient(&goredis.Options{
+func ExampleNewLocker() {
+	client := redis.NewClient(&redis.Options{
 		Addr:                  "localhost:6379",
 		ReadTimeout:           time.Second,
 		ContextTimeoutEnabled: true,
 	})
-	locks, err := redis.New(client, redis.Config{Prefix: "shop:lock:"})
+	locker, err := redisstore.NewLocker(client, redisstore.LockerConfig{Prefix: "shop:lock:"})
 	if err != nil {
 		log.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	lease, err := locks.Acquire(ctx, "key", 10*time.Second)
+	lease, err := locker.Acquire(ctx, "key", 10*time.Second)
 	var locked *session.LockedError
 	switch {
 	case errors.As(err, &locked):
-		fmt.Println("somebody holds it until", locked.Until)
+		fmt.Println("the lock is held until", locked.Until)
 		return
 	case err != nil:
 		log.Fatal(err)

@@ -1,27 +1,30 @@
-package redis
+package redisstore
 
-// The scripts. Each works on one key, so that it runs on a cluster, and reads
-// the clock of the server. The record is a hash:
+// Each script of the Backend works on one key, so that it runs on a cluster,
+// and reads the clock of the server. The record is a hash:
 //
 //	data     the encoded session
-//	created  start of the session, epoch milliseconds
-//	expires  deadline, epoch milliseconds
+//	created  start of the session, in epoch milliseconds
+//	expires  deadline, in epoch milliseconds
 //	version  tokens of the last writes, 8 bytes each, newest first
-//	written  time of the last one, epoch milliseconds
+//	written  time of the last write, in epoch milliseconds
 //	lock     token of the last lock; missing if there was none yet
-//	until    end of its lease, epoch milliseconds; 0 once it was ended
+//	until    end of its lease, in epoch milliseconds; 0 once the lock was ended
 //
-// Up to 128 tokens are kept. All but the newest are dropped by the first write
-// after a minute without any: who retried has given up by then. So a retry
-// within a minute finds the token of its first attempt, unless there were more
-// than 127 other writes since.
+// Up to 128 tokens are kept. The first write after a minute without writes
+// drops all but the newest: by then every caller has stopped retrying. So a
+// retry within a minute finds the token of its first attempt, unless more than
+// 127 other writes came between.
 //
-// A reply is a status, and then where it says so: milliseconds that the lock
-// is live, data, created, expires, newest token, whether all tokens of the last
-// minute are there.
+// A reply is a status and then the fields of its layout, see reply.go.
 
-// head reads what decides. Of a hash without expires and version nothing is
-// known; it is never changed.
+// head reads the fields that the scripts decide by. A hash without expires or
+// version is foreign, and no script changes it.
+//
+// keep makes the key last for a minute after the deadline, so that a retry
+// still finds the write that it repeats. A script that only moves times, or
+// ends the record, calls keep before HSET: a server with a full memory refuses
+// HSET as the first write of a script, but not as a later one.
 const head = `
 local key = KEYS[1]
 local t = redis.call('TIME')
@@ -41,18 +44,14 @@ local function full(status)
 	return {status, left, d[1], d[2], f[1], newest, covered}
 end
 local function whole(n) return string.format('%.0f', n) end
--- The key stays for a minute after the deadline, dead. So a retry still finds
--- the write that it repeats.
---
--- What only moves times, or ends the record, does this first: HSET is refused when the memory of the
--- server is full, but not in a script that has written already.
 local function keep(deadline) redis.call('PEXPIREAT', key, whole(math.max(deadline, now) + 60000)) end
 `
 
 var (
-	readCommand = &script{op: "Load", command: "HMGET"}
+	// The arguments are the names of the fields.
+	readCommand = &script{op: "Load", command: "HMGET", replies: replies{"": hashFields}}
 
-	loadScript = newScript("Load", false, replies{"ok": 6, "none": 1}, `
+	loadScript = newScript("Load", false, replies{statusOK: recordFields, statusNone: noFields}, `
 local f = redis.call('HMGET', KEYS[1], 'until', 'data', 'created', 'expires', 'version')
 if not (f[4] and f[5]) and redis.call('EXISTS', KEYS[1]) == 0 then return {'none'} end
 local left, till = 0, f[1] and tonumber(f[1]) or 0
@@ -63,10 +62,13 @@ end
 return {'ok', left, f[2], f[3], f[4], f[5] and string.sub(f[5], 1, 8)}
 `)
 
-	// token, version that was read, lock that is held, data, created, expires
-	// with a plus if a later one stays: a server refuses more arguments of
-	// somebody who has yet to give a password, and does not say why
-	saveScript = newScript("Save", true, replies{"ok": 1, "none": 1, "foreign": 1, "locked": 7, "conflict": 7}, head+`
+	// Arguments: token, version that was read, lock that is held, data,
+	// created, expires, with a plus before it if a later stored one stays. The
+	// plus is not an argument of its own: with more arguments, a server that
+	// requires a password refuses the command without saying why.
+	saveScript = newScript("Save", true, replies{
+		statusOK: noFields, statusNone: noFields, statusForeign: noFields, statusLocked: decisionFields, statusConflict: decisionFields,
+	}, head+`
 local token, old, mine = ARGV[1], ARGV[2], ARGV[3]
 local keeps, deadline = string.match(ARGV[6], '^(%+?)(.*)$')
 if there and string.find(version, token, 1, true) then return {'ok'} end
@@ -98,8 +100,8 @@ return {'ok'}
 
 	createScript = saveScript.sentOnce()
 
-	// expires
-	touchScript = newScript("Touch", true, replies{"ok": 1, "none": 1, "foreign": 1}, head+`
+	// Argument: expires.
+	touchScript = newScript("Touch", true, replies{statusOK: noFields, statusNone: noFields, statusForeign: noFields}, head+`
 if not live then return {'none'} end
 local deadline = tonumber(ARGV[1])
 if deadline > expires then
@@ -109,17 +111,19 @@ end
 return {'ok'}
 `)
 
-	deleteScript = newScript("Delete", true, replies{"ok": 1}, `
+	deleteScript = newScript("Delete", true, replies{statusOK: noFields}, `
 redis.call('DEL', KEYS[1])
 return {'ok'}
 `)
 
-	// lock, ttl
-	acquireScript = newScript("Acquire", true, replies{"ok": 7, "none": 1, "foreign": 1, "ended": 1, "locked": 7}, head+`
+	// Arguments: lock, ttl. If the lock was ended already, this is a late copy
+	// of a request that has succeeded, or a retry before which another client
+	// ended it.
+	acquireScript = newScript("Acquire", true, replies{
+		statusOK: decisionFields, statusNone: noFields, statusForeign: noFields, statusEnded: noFields, statusLocked: decisionFields,
+	}, head+`
 if not live then return {'none'} end
 if lock == ARGV[1] then
-	-- One's own. If it was ended, this is a late copy of a request that
-	-- succeeded long ago, or others came in between.
 	if till == 0 then return {'ended'} end
 elseif left > 0 then
 	return brief('locked')
@@ -128,8 +132,10 @@ redis.call('HSET', key, 'lock', ARGV[1], 'until', whole(math.ceil(now + ARGV[2])
 return full('ok')
 `)
 
-	// lock, ttl
-	extendScript = newScript("Extend", true, replies{"ok": 1, "none": 1, "foreign": 1, "conflict": 1}, head+`
+	// Arguments: lock, ttl.
+	extendScript = newScript("Extend", true, replies{
+		statusOK: noFields, statusNone: noFields, statusForeign: noFields, statusConflict: noFields,
+	}, head+`
 if not live then return {'none'} end
 if lock ~= ARGV[1] or left == 0 then return {'conflict'} end
 keep(expires)
@@ -137,8 +143,10 @@ redis.call('HSET', key, 'until', whole(math.ceil(now + ARGV[2])))
 return {'ok'}
 `)
 
-	// lock, expires
-	releaseScript = newScript("Release", true, replies{"ok": 1, "none": 1, "foreign": 1, "conflict": 7}, head+`
+	// Arguments: lock, expires.
+	releaseScript = newScript("Release", true, replies{
+		statusOK: noFields, statusNone: noFields, statusForeign: noFields, statusConflict: decisionFields,
+	}, head+`
 if not live then return {'none'} end
 if lock ~= ARGV[1] or till == 0 then return brief('conflict') end
 local deadline = tonumber(ARGV[2])
@@ -148,9 +156,3 @@ if deadline > expires then redis.call('HSET', key, 'expires', ARGV[2]) end
 return {'ok'}
 `)
 )
-
-// sentOnce returns s for what must not be sent again.
-func (s script) sentOnce() *script {
-	s.once = true
-	return &s
-}

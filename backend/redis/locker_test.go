@@ -1,10 +1,8 @@
-package redis
+package redisstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"os"
 	"reflect"
 	"strings"
 	"sync"
@@ -16,64 +14,84 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/conformance"
 )
 
-// TestCopies: what this module has in common with backend/redis is the same.
-func TestCopies(t *testing.T) {
-	for _, name := range []string{"call.go", "server_test.go"} {
-		ours, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		theirs, err := os.ReadFile("../../backend/redis/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(ours, theirs) {
-			t.Errorf("%s differs from that of backend/redis", name)
-		}
-	}
-}
-
-type rig struct {
+// lockRig is a Locker with the parts that a test needs.
+type lockRig struct {
 	*Locker
 	link   *link
 	client *redis.Client
+	prefix string
+	mini   *miniredis.Miniredis // nil with a real server
 }
 
-func newRig(t testing.TB, addr, prefix string) *rig {
+func newLockRig(t testing.TB, addr, prefix string) *lockRig {
 	t.Helper()
-	r := &rig{link: newLink()}
+	r := &lockRig{link: newLink()}
 	r.client = redis.NewClient(r.link.options(addr))
 	t.Cleanup(func() { _ = r.client.Close() })
 	var err error
-	if r.Locker, err = New(r.client, Config{Prefix: prefix}); err != nil {
+	if r.Locker, err = NewLocker(r.client, LockerConfig{Prefix: prefix}); err != nil {
 		t.Fatal(err)
 	}
+	r.prefix = r.keys.prefix
 	return r
 }
 
-// onBoth runs f on miniredis, whose clock pass moves, and on the real server,
-// where pass waits.
-func onBoth(t *testing.T, f func(t *testing.T, r *rig, pass func(time.Duration))) {
+// newMiniLockRig returns a Locker on a miniredis of its own.
+func newMiniLockRig(t testing.TB) *lockRig {
+	t.Helper()
+	m := miniredis.RunT(t)
+	r := newLockRig(t, m.Addr(), "")
+	r.mini = m
+	return r
+}
+
+// lockerOnBoth runs f on miniredis, whose clock pass moves, and on the real
+// server, where pass waits.
+func lockerOnBoth(t *testing.T, f func(t *testing.T, r *lockRig, pass func(time.Duration))) {
 	t.Helper()
 	t.Run("miniredis", func(t *testing.T) {
 		t.Parallel()
-		m := miniredis.RunT(t)
-		f(t, newRig(t, m.Addr(), ""), m.FastForward)
+		r := newMiniLockRig(t)
+		f(t, r, r.mini.FastForward)
 	})
 	t.Run("redis-server", func(t *testing.T) {
 		t.Parallel()
-		f(t, newRig(t, realServer, t.Name()+time.Now().Format("150405.000000")), time.Sleep)
+		f(t, newLockRig(t, realServer, newPrefix()), time.Sleep)
 	})
 }
 
-func (r *rig) second(t testing.TB) *rig {
+// second returns another client of the same locks.
+func (r *lockRig) second(t testing.TB) *lockRig {
 	t.Helper()
-	return newRig(t, r.client.Options().Addr, r.prefix)
+	return newLockRig(t, r.client.Options().Addr, r.prefix)
 }
 
-func mustAcquire(t *testing.T, l session.Locker, ttl time.Duration) session.Lease {
+func TestLockerConformance(t *testing.T) {
+	suite := conformance.Locker{
+		Reopen: func(t testing.TB, l session.Locker) session.Locker { return l.(*lockRig).second(t) },
+	}
+	t.Run("redis-server", func(t *testing.T) {
+		suite := suite
+		suite.New = func(t testing.TB) session.Locker { return newLockRig(t, realServer, newPrefix()) }
+		suite.Fail = func(_ testing.TB, l session.Locker) func() {
+			k := l.(*lockRig).link
+			k.setDown(true)
+			return func() { k.setDown(false) }
+		}
+		conformance.TestLocker(t, suite)
+	})
+	t.Run("miniredis", func(t *testing.T) {
+		suite := suite
+		suite.New = func(t testing.TB) session.Locker { return newMiniLockRig(t) }
+		suite.Advance = func(_ testing.TB, l session.Locker, d time.Duration) { l.(*lockRig).mini.FastForward(d) }
+		conformance.TestLocker(t, suite)
+	})
+}
+
+func mustLock(t *testing.T, l session.Locker, ttl time.Duration) session.Lease {
 	t.Helper()
 	held, err := l.Acquire(t.Context(), "k", ttl)
 	if err != nil {
@@ -94,59 +112,45 @@ func wantLocked(t *testing.T, l session.Locker, most time.Duration) {
 	}
 }
 
-func wantErr(t *testing.T, err, want error, doing string) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Errorf("%s: got error %v, want %v", doing, err, want)
-	}
-}
-
-func wantNil(t *testing.T, err error, doing string) {
-	t.Helper()
-	if err != nil {
-		t.Errorf("%s: %v", doing, err)
-	}
-}
-
-func TestLock(t *testing.T) {
+func TestLocker(t *testing.T) {
 	const short, long = 50 * time.Millisecond, time.Minute
 	tests := []struct {
 		name string
-		run  func(t *testing.T, r *rig, pass func(time.Duration))
+		run  func(t *testing.T, r *lockRig, pass func(time.Duration))
 	}{
-		{"acquire and release", func(t *testing.T, r *rig, _ func(time.Duration)) {
+		{"acquire and release", func(t *testing.T, r *lockRig, _ func(time.Duration)) {
 			o := r.second(t)
 			for range 3 {
-				held := mustAcquire(t, r, long)
+				held := mustLock(t, r, long)
 				wantLocked(t, r, long)
 				wantLocked(t, o, long)
 				wantNil(t, held.Release(t.Context()), "Release")
-				held = mustAcquire(t, o, long)
+				held = mustLock(t, o, long)
 				wantNil(t, held.Release(t.Context()), "Release")
 			}
 			if _, err := r.Acquire(t.Context(), "other", long); err != nil {
 				t.Error(err)
 			}
 		}},
-		{"ttl", func(t *testing.T, r *rig, _ func(time.Duration)) {
+		{"ttl", func(t *testing.T, r *lockRig, _ func(time.Duration)) {
 			for _, ttl := range []time.Duration{0, -1} {
 				if _, err := r.Acquire(t.Context(), "k", ttl); err == nil {
 					t.Errorf("Acquire for %v: no error", ttl)
 				}
 			}
-			held := mustAcquire(t, r, long)
+			held := mustLock(t, r, long)
 			if err := held.Extend(t.Context(), 0); err == nil {
 				t.Error("Extend by 0: no error")
 			}
 			wantLocked(t, r, long)
 		}},
-		{"shortest ttl", func(t *testing.T, r *rig, pass func(time.Duration)) {
-			mustAcquire(t, r, 1)
+		{"shortest ttl", func(t *testing.T, r *lockRig, pass func(time.Duration)) {
+			mustLock(t, r, 1)
 			pass(5 * time.Millisecond)
-			mustAcquire(t, r, long)
+			mustLock(t, r, long)
 		}},
-		{"extend", func(t *testing.T, r *rig, pass func(time.Duration)) {
-			held := mustAcquire(t, r, 2*time.Second)
+		{"extend", func(t *testing.T, r *lockRig, pass func(time.Duration)) {
+			held := mustLock(t, r, 2*time.Second)
 			wantNil(t, held.Extend(t.Context(), long), "Extend")
 			_, err := r.Acquire(t.Context(), "k", long)
 			var locked *session.LockedError
@@ -156,12 +160,12 @@ func TestLock(t *testing.T) {
 			wantNil(t, held.Extend(t.Context(), short), "Extend to an earlier end")
 			pass(2 * short)
 			wantErr(t, held.Extend(t.Context(), long), session.ErrConflict, "Extend after the lease ran out")
-			mustAcquire(t, r, long)
+			mustLock(t, r, long)
 		}},
-		{"takeover", func(t *testing.T, r *rig, pass func(time.Duration)) {
-			first := mustAcquire(t, r, short)
+		{"takeover", func(t *testing.T, r *lockRig, pass func(time.Duration)) {
+			first := mustLock(t, r, short)
 			pass(2 * short)
-			second := mustAcquire(t, r.second(t), long)
+			second := mustLock(t, r.second(t), long)
 			wantErr(t, first.Extend(t.Context(), long), session.ErrConflict, "Extend by the former holder")
 			wantNil(t, first.Release(t.Context()), "Release by the former holder")
 			wantLocked(t, r, long)
@@ -169,9 +173,9 @@ func TestLock(t *testing.T) {
 			wantNil(t, second.Release(t.Context()), "Release by the new holder")
 			wantErr(t, second.Extend(t.Context(), long), session.ErrConflict, "Extend after Release")
 			wantNil(t, second.Release(t.Context()), "Release, again")
-			mustAcquire(t, r, long)
+			mustLock(t, r, long)
 		}},
-		{"of several one", func(t *testing.T, r *rig, _ func(time.Duration)) {
+		{"of several one", func(t *testing.T, r *lockRig, _ func(time.Duration)) {
 			o := r.second(t)
 			for range 20 {
 				var won atomic.Pointer[session.Lease]
@@ -198,8 +202,8 @@ func TestLock(t *testing.T) {
 				wantNil(t, (*won.Load()).Release(t.Context()), "Release")
 			}
 		}},
-		{"done context", func(t *testing.T, r *rig, _ func(time.Duration)) {
-			held := mustAcquire(t, r, long)
+		{"done context", func(t *testing.T, r *lockRig, _ func(time.Duration)) {
+			held := mustLock(t, r, long)
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			_, err := r.Acquire(ctx, "other", long)
@@ -211,7 +215,7 @@ func TestLock(t *testing.T) {
 				t.Error(err)
 			}
 		}},
-		{"keys", func(t *testing.T, r *rig, _ func(time.Duration)) {
+		{"keys", func(t *testing.T, r *lockRig, _ func(time.Duration)) {
 			if _, err := r.Acquire(t.Context(), "", long); err == nil {
 				t.Error("an empty key: no error")
 			}
@@ -224,7 +228,7 @@ func TestLock(t *testing.T) {
 				}
 			}
 		}},
-		{"foreign", func(t *testing.T, r *rig, _ func(time.Duration)) {
+		{"foreign", func(t *testing.T, r *lockRig, _ func(time.Duration)) {
 			wantNil(t, r.client.HSet(t.Context(), r.prefix+"k", "a", "b").Err(), "HSET")
 			_, err := r.Acquire(t.Context(), "k", long)
 			wantErr(t, err, session.ErrDecode, "Acquire of a hash")
@@ -240,20 +244,20 @@ func TestLock(t *testing.T) {
 		}},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) { onBoth(t, tt.run) })
+		t.Run(tt.name, func(t *testing.T) { lockerOnBoth(t, tt.run) })
 	}
 }
 
-// One command per call.
-func TestCommands(t *testing.T) {
-	onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
+// Each call of a Locker sends one command.
+func TestLockerCommands(t *testing.T) {
+	lockerOnBoth(t, func(t *testing.T, r *lockRig, _ func(time.Duration)) {
 		for round := range 2 {
 			var held session.Lease
 			for _, c := range []struct {
 				name string
 				call func() error
 			}{
-				{"Acquire", func() error { held = mustAcquire(t, r, time.Minute); return nil }},
+				{"Acquire", func() error { held = mustLock(t, r, time.Minute); return nil }},
 				{"Acquire, locked", func() error { wantLocked(t, r, time.Minute); return nil }},
 				{"Extend", func() error { return held.Extend(t.Context(), time.Minute) }},
 				{"Release", func() error { return held.Release(t.Context()) }},
@@ -268,24 +272,24 @@ func TestCommands(t *testing.T) {
 	})
 }
 
-// A lost message is not taken for somebody else's work.
-func TestLost(t *testing.T) {
+// A call does not take its own first attempt for the work of another client.
+func TestLockerLost(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		what loss
 	}{{"request", request}, {"response", response}} {
 		t.Run(tt.name, func(t *testing.T) {
-			onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
+			lockerOnBoth(t, func(t *testing.T, r *lockRig, _ func(time.Duration)) {
 				lose := func() { r.link.loseNext(2, tt.what) }
 				lose()
-				held := mustAcquire(t, r, time.Second)
+				held := mustLock(t, r, time.Second)
 				wantLocked(t, r, time.Second)
 				lose()
 				wantNil(t, held.Extend(t.Context(), time.Minute), "Extend")
 				wantLocked(t, r, time.Minute)
 				lose()
 				wantNil(t, held.Release(t.Context()), "Release")
-				mustAcquire(t, r, time.Minute)
+				mustLock(t, r, time.Minute)
 				if n := len(r.link.sent()); n < 11 {
 					t.Errorf("%d commands were sent: the test lost too few", n)
 				}
@@ -294,10 +298,10 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// A failure of the server is neither a lock nor its loss.
-func TestDown(t *testing.T) {
-	onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
-		held := mustAcquire(t, r, time.Minute)
+// If the server fails, no call says that the lock is held or lost.
+func TestLockerDown(t *testing.T) {
+	lockerOnBoth(t, func(t *testing.T, r *lockRig, _ func(time.Duration)) {
+		held := mustLock(t, r, time.Minute)
 		r.link.setDown(true)
 		_, err := r.Acquire(t.Context(), "secret", time.Minute)
 		for doing, err := range map[string]error{
@@ -316,10 +320,10 @@ func TestDown(t *testing.T) {
 	})
 }
 
-// A call ends with its context, and a lock that comes later is given back.
-func TestAbandoned(t *testing.T) {
-	onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
-		wantNil(t, mustAcquire(t, r, time.Minute).Release(t.Context()), "warm-up")
+// A call ends with its context, and a lock that arrives later is released.
+func TestLockerAbandoned(t *testing.T) {
+	lockerOnBoth(t, func(t *testing.T, r *lockRig, _ func(time.Duration)) {
+		wantNil(t, mustLock(t, r, time.Minute).Release(t.Context()), "warm-up")
 		r.link.set(func() { r.link.hung = true })
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
@@ -343,7 +347,7 @@ func TestAbandoned(t *testing.T) {
 	})
 }
 
-func TestNew(t *testing.T) {
+func TestLockerNew(t *testing.T) {
 	client := redis.NewClient(&redis.Options{})
 	closeLater(t, client)
 	endless := redis.NewClient(&redis.Options{ReadTimeout: -1})
@@ -364,7 +368,7 @@ func TestNew(t *testing.T) {
 		{"hash tag", client, "{a}", "hash tag"},
 		{"long prefix", client, strings.Repeat("x", 129), "129 bytes"},
 	} {
-		_, err := New(tt.client, Config{Prefix: tt.prefix})
+		_, err := NewLocker(tt.client, LockerConfig{Prefix: tt.prefix})
 		switch {
 		case tt.want == "" && err != nil:
 			t.Errorf("%s: %v", tt.name, err)
@@ -374,53 +378,38 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// The permissions of the package comment are enough.
-func TestPermissions(t *testing.T) {
+// The permissions that the package comment lists for a Locker are enough.
+func TestLockerPermissions(t *testing.T) {
 	admin := redis.NewClient(&redis.Options{Addr: realServer})
 	closeLater(t, admin)
-	rules := []any{"acl", "setuser", "app", "on", ">pw", "~app:*"}
+	rules := []any{"acl", "setuser", "lockapp", "on", ">pw", "~lockapp:*"}
 	for _, rule := range strings.Fields("+eval +evalsha +get +set +pttl +pexpire +del") {
 		rules = append(rules, rule)
 	}
 	wantNil(t, admin.Do(t.Context(), rules...).Err(), "ACL SETUSER")
 	o := newLink().options(realServer)
-	o.Username, o.Password = "app", "pw"
+	o.Username, o.Password = "lockapp", "pw"
 	client := redis.NewClient(o)
 	closeLater(t, client)
-	l, err := New(client, Config{Prefix: "app:"})
+	l, err := NewLocker(client, LockerConfig{Prefix: "lockapp:"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	held := mustAcquire(t, l, time.Minute)
+	held := mustLock(t, l, time.Minute)
 	wantLocked(t, l, time.Minute)
 	wantNil(t, held.Extend(t.Context(), time.Minute), "Extend")
 	wantNil(t, held.Release(t.Context()), "Release")
 }
 
-// scripted answers every command with the same reply.
-type scripted struct{ reply any }
-
-func (s scripted) Eval(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
-	cmd := redis.NewCmd(ctx)
-	if s.reply == nil {
-		cmd.SetErr(redis.Nil)
-	}
-	cmd.SetVal(s.reply)
-	return cmd
-}
-
-func (s scripted) EvalSha(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
-	return s.Eval(ctx, "", nil)
-}
-
-// Something answers in the place of the server, and that is no answer.
-func TestImpostors(t *testing.T) {
+// If something other than the server answers, no call takes that for an answer
+// of the server.
+func TestLockerImpostors(t *testing.T) {
 	for _, reply := range []any{nil, "OK", int64(1), []any{}, []any{nil}, []any{"OK"}, []any{"ok", "ok"}, []any{"locked"}, []any{int64(1)}} {
-		l, err := New(scripted{reply}, Config{})
+		l, err := NewLocker(scripted{reply}, LockerConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := &held{client: l.client, key: "k", token: newToken()}
+		h := &lease{keys: l.keys, key: "k", token: newToken()}
 		for name, call := range map[string]func() error{
 			"Acquire": func() error { _, err := l.Acquire(t.Context(), "k", time.Minute); return err },
 			"Extend":  func() error { return h.Extend(t.Context(), time.Minute) },
@@ -433,8 +422,8 @@ func TestImpostors(t *testing.T) {
 	}
 }
 
-// A server whose memory is full still frees and renews locks.
-func TestOutOfMemory(t *testing.T) {
+// A server with a full memory still frees and renews locks.
+func TestLockerOutOfMemory(t *testing.T) {
 	addr, stop, err := startServer("--maxmemory-policy", "noeviction")
 	if err != nil {
 		t.Fatal(err)
@@ -442,7 +431,7 @@ func TestOutOfMemory(t *testing.T) {
 	defer stop()
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	closeLater(t, client)
-	l, err := New(client, Config{})
+	l, err := NewLocker(client, LockerConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -462,7 +451,7 @@ func TestOutOfMemory(t *testing.T) {
 	if err := h.Release(t.Context()); err != nil {
 		t.Errorf("Release: %v", err)
 	}
-	if n := client.Exists(t.Context(), DefaultPrefix+"k").Val(); n != 0 {
+	if n := client.Exists(t.Context(), DefaultLockPrefix+"k").Val(); n != 0 {
 		t.Error("the lock is there")
 	}
 }
