@@ -55,15 +55,11 @@ func newSite(t *testing.T, cfg session.Config, dc dynamodb.Config, pages map[str
 	mux := http.NewServeMux()
 	mux.HandleFunc("/static", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "static") })
 	for path, f := range pages {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			s, err := manager.Get(r.Context())
-			if err != nil {
-				manager.Error(w, r, err)
-				return
-			}
+		mux.Handle(path, manager.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 			f(w, r, s)
 			_, _ = io.WriteString(w, "the page")
-		})
+			return nil
+		}))
 	}
 	srv := httptest.NewServer(manager.Handler(mux))
 	t.Cleanup(srv.Close)
