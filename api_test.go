@@ -208,7 +208,7 @@ func TestHandlerFuncError(t *testing.T) {
 			} {
 				r := sessiontest.NewRequest(t, m, "POST", "/", nil, setNote)
 				w := do(handler, r)
-				if err := h.only(t); err != errMine { //nolint:errorlint // that very error
+				if err := h.only(t); err != errMine {
 					t.Errorf("%s: the ErrorHandler was told %v", name, err)
 				}
 				if w.Code != tt.status || w.Body.String() != tt.body {
@@ -233,7 +233,7 @@ func TestHandlerFuncErrorIsAnsweredOnce(t *testing.T) {
 		inner.ServeHTTP(w, r)
 		return nil
 	}), httptest.NewRequest("POST", "/", nil))
-	if err := h.only(t); err != errMine || w.Code != 500 { //nolint:errorlint // that very error
+	if err := h.only(t); err != errMine || w.Code != 500 {
 		t.Errorf("answered %d, told %v", w.Code, err)
 	}
 }
@@ -273,7 +273,7 @@ func TestHandlerFuncPanics(t *testing.T) {
 		w := httptest.NewRecorder()
 		func() {
 			defer func() {
-				if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // that very value
+				if v := recover(); v != http.ErrAbortHandler {
 					t.Errorf("%s: the panic is %v", name, v)
 				}
 			}()
@@ -516,6 +516,59 @@ func TestRefusalAtAMerge(t *testing.T) {
 	}
 }
 
+// TestRefusalLeavesNothing of a new ID that was to be.
+func TestRefusalLeavesNothing(t *testing.T) {
+	for name, more := range map[string]func(s *session.Session) error{
+		"Rotate": (*session.Session).Rotate,
+		"Login":  func(s *session.Session) error { return s.Login("ann") },
+	} {
+		for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
+			t.Run(fmt.Sprint(name, " ", mode), func(t *testing.T) {
+				var b store
+				m := newManager(t, &b, session.Config{})
+				view := newManager(t, &b, session.Config{Mode: mode})
+				token := begin(t, m, map[string]any{"counter": 4})
+				refusal, count := refusing(5)
+				late := open(t, view, token)
+				fast := open(t, m, token)
+				check(t, errors.Join(count(late), more(late), count(fast), finish(m, fast)))
+				err := late.Save(ctx)
+				if mode == session.LastWrite { // it does not ask again
+					check(t, err)
+					return
+				}
+				if err != error(refusal) || b.Len() != 1 || late.Token().Reveal() != token {
+					t.Errorf("got %v, and there are %d records", err, b.Len())
+				}
+				late.Discard()
+				check(t, errors.Join(more(late), late.Save(ctx)))
+				wantValue(t, m, late.Token().Reveal(), "counter", 5)
+			})
+		}
+	}
+}
+
+// TestRefusalIsTheErrorOfTheWriter that starts the response.
+func TestRefusalIsTheErrorOfTheWriter(t *testing.T) {
+	for name, start := range map[string]func(w http.ResponseWriter) error{
+		"Write": func(w http.ResponseWriter) error { return errOf(io.WriteString(w, "page")) },
+		"Flush": func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newManager(t, &memory.Backend{}, session.Config{})
+			token := begin(t, m, map[string]any{"counter": 4})
+			refusal, count := refusing(5)
+			serve(t, m, token, func(w http.ResponseWriter, _ *http.Request, s *session.Session) {
+				fast := open(t, m, token)
+				check(t, errors.Join(count(s), count(fast), finish(m, fast)))
+				if err := start(w); err != error(refusal) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
 // TestRefusalInGet: the lock of an inner route comes with what is stored by
 // then.
 func TestRefusalInGet(t *testing.T) {
@@ -560,7 +613,7 @@ func TestRefusalMayWrap(t *testing.T) {
 		}
 		late, fast := open(t, m, token), open(t, m, token)
 		check(t, errors.Join(count(late), count(fast), finish(m, fast)))
-		if err := late.Save(ctx); err != refusal { //nolint:errorlint // that very error
+		if err := late.Save(ctx); err != refusal {
 			t.Errorf("%v: got %v", sentinel, err)
 		}
 		wantValue(t, m, token, "counter", 5)

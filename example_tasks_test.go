@@ -127,7 +127,11 @@ func newAPI() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("POST /login", m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		var in struct{ User, Password string }
-		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || !checkPassword(in.User, in.Password) {
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return nil
+		}
+		if !checkPassword(in.User, in.Password) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return nil
 		}

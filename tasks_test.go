@@ -55,16 +55,16 @@ func TestTasksAreShort(t *testing.T) {
 			}
 		}
 		from, to := fset.Position(decl.Pos()), fset.Position(decl.End())
-		errs += strings.Count(string(src[from.Offset:to.Offset]), "err != nil")
+		errs += strings.Count(string(src[from.Offset:to.Offset]), " != nil")
 		for line := from.Line; line <= to.Line; line++ {
 			if lines[line] {
 				n++
 			}
 		}
 	}
-	t.Logf("the six tasks take %d lines, with %d err != nil", n, errs)
+	t.Logf("the six tasks take %d lines, and ask for an error %d times", n, errs)
 	if n == 0 || n > 145 || errs == 0 || errs > 17 {
-		t.Errorf("the six tasks take %d lines, with %d err != nil; want 145 and 17 at most", n, errs)
+		t.Error("want 145 and 17 at most")
 	}
 }
 
@@ -196,7 +196,7 @@ func TestRefusalAfterOtherChanges(t *testing.T) {
 				if got != nil || w.Code != http.StatusSeeOther {
 					t.Errorf("told %d, %v", w.Code, got)
 				}
-			case got != errFull || w.Code != http.StatusConflict: //nolint:errorlint // that very error
+			case got != errFull || w.Code != http.StatusConflict:
 				t.Errorf("told %d, %v", w.Code, got)
 			case len(items) != 20 || s.Has("note") || s.Has("counter"):
 				t.Errorf("stored are %d items and %v", len(items), s.Names())
@@ -228,13 +228,13 @@ func TestUsableAfterARefusal(t *testing.T) {
 			if mode == session.Exclusive { // the refusal is that of the call
 				check(t, late.Close(ctx))
 				late = open(t, view, token)
-				if err := add(late); err != errFull { //nolint:errorlint // that very error
+				if err := add(late); err != errFull {
 					t.Fatalf("got %v", err)
 				}
 			} else {
 				check(t, add(late))
 				for range 2 { // it is still pending
-					if err := late.Save(ctx); err != errFull { //nolint:errorlint // that very error
+					if err := late.Save(ctx); err != errFull {
 						t.Fatalf("got %v", err)
 					}
 				}
