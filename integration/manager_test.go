@@ -240,8 +240,7 @@ func TestNoRevival(t *testing.T) {
 		for _, end := range []string{"/logout", "/rotate", "/login"} {
 			t.Run(fmt.Sprint(mode, end), func(t *testing.T) {
 				read, ended := make(chan struct{}), make(chan struct{})
-				var s *site
-				s = newSite(t, session.Config{Mode: mode}, dynamodb.Config{}, map[string]page{
+				s := newSite(t, session.Config{Mode: mode}, dynamodb.Config{}, map[string]page{
 					"/start":  func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = note.Set(s, "x") },
 					"/rotate": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = s.Rotate() },
 					"/login":  func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = s.Login("ann") },
@@ -301,8 +300,7 @@ func TestLostResponses(t *testing.T) {
 	for _, tt := range tests {
 		for _, fault := range []proxy.Fault{proxy.DropResponse, proxy.DropRequest, proxy.Throttle, proxy.InternalError} {
 			t.Run(fmt.Sprintf("%s %v of write %d, new %v", tt.path, fault, tt.nth, tt.fresh), func(t *testing.T) {
-				var s *site
-				s = newSite(t, session.Config{TouchInterval: 1}, dynamodb.Config{}, map[string]page{
+				s := newSite(t, session.Config{TouchInterval: 1}, dynamodb.Config{}, map[string]page{
 					"/start": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = visits.Set(s, 10) },
 					"/touch": func(http.ResponseWriter, *http.Request, *session.Session) {},
 					"/visit": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _, _ = visits.Update(s, inc) },
