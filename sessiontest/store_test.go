@@ -42,7 +42,6 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conformance.TestBackend(t, conformance.Backend{
-				WantsLeaser: true,
 				New: func(testing.TB) session.Backend {
 					var st sessiontest.Store
 					st.Advance(tt.age)
@@ -58,10 +57,9 @@ func TestConformance(t *testing.T) {
 // deadlines and leases, for which they otherwise wait.
 func TestConformanceAdvancing(t *testing.T) {
 	conformance.TestBackend(t, conformance.Backend{
-		WantsLeaser: true,
-		New:         func(testing.TB) session.Backend { return &ahead{} },
-		Advance:     func(_ testing.TB, b session.Backend, d time.Duration) { b.(*ahead).advance(d) },
-		Fail:        func(_ testing.TB, b session.Backend) func() { return breakAll(&b.(*ahead).st) },
+		New:     func(testing.TB) session.Backend { return &ahead{} },
+		Advance: func(_ testing.TB, b session.Backend, d time.Duration) { b.(*ahead).advance(d) },
+		Fail:    func(_ testing.TB, b session.Backend) func() { return breakAll(&b.(*ahead).st) },
 	})
 }
 
@@ -72,6 +70,8 @@ type ahead struct {
 	mu sync.RWMutex
 	by time.Duration
 }
+
+var _ session.LockingBackend = (*ahead)(nil) // whose rules the suite then tests
 
 func (a *ahead) advance(d time.Duration) {
 	a.mu.Lock()
