@@ -21,6 +21,7 @@ func TestDependencies(t *testing.T) {
 		{"backend/memory", []string{"", "codec", "observe", "admin"}},
 		{"conformance", []string{"", "codec", "observe", "admin"}},
 		{"lock", []string{"", "codec", "observe"}},
+		{"sessiontest", []string{"", "codec", "observe", "admin", "backend/memory"}},
 	}
 	for _, tt := range tests {
 		for _, dep := range deps(t, "./"+tt.pkg) {
@@ -39,6 +40,20 @@ func TestDependencies(t *testing.T) {
 			if strings.HasPrefix(dep, join("backend/")) && !strings.HasPrefix(dep, join("backend/memory")) {
 				t.Errorf("the tests of package %s import %s", join(tt.pkg), dep)
 			}
+		}
+	}
+}
+
+// TestNoTestsInProduction: what a program imports does not import package
+// testing.
+func TestNoTestsInProduction(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".", "./admin", "./backend/...", "./codec", "./lock", "./observe/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dep := range strings.Lines(string(out)) {
+		if dep = strings.TrimSpace(dep); dep == "testing" || dep == "net/http/httptest" || dep == join("sessiontest") {
+			t.Errorf("a package for programs imports %s", dep)
 		}
 	}
 }
