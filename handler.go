@@ -105,7 +105,9 @@ func (v *visit) begin(m *Manager, mode Mode, w http.ResponseWriter, r *http.Requ
 // HandlerFunc returns a handler that calls f with the session of the request. If
 // [Manager.Get] or f fails, [Manager.Error] answers with the error and drops
 // unsaved changes. The handler saves the session as [Manager.Handler] does: it may
-// be nested in the Handler of the whole site, or stand alone.
+// be nested in the Handler of the whole site, or stand alone. If Handlers are
+// nested, the settings of the innermost one apply; so for a route with other
+// settings, use the HandlerFunc of the view that [Manager.With] returns.
 func (m *Manager) HandlerFunc(f func(w http.ResponseWriter, r *http.Request, s *Session) error) http.Handler {
 	return m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := m.Get(r.Context())

@@ -81,7 +81,8 @@ func (k Key[T]) Update(s *Session, f func(v T) T) (T, error) {
 // to a cart that is full. If f returns an error, TryUpdate returns that very
 // error, and nothing has changed. If f refuses the value that another request has
 // stored meanwhile, saving fails with that very error, and nothing is stored: in
-// a handler, [Config.ErrorHandler] gets it and tells the client.
+// a handler, [Config.ErrorHandler] gets it and tells the client. In mode
+// [LastWrite] f is not asked again.
 func (k Key[T]) TryUpdate(s *Session, f func(v T) (T, error)) (T, error) {
 	apply := func(data []byte) (v T, _ []byte, err error) {
 		if v, err = k.decode(s, data); err != nil {

@@ -63,10 +63,10 @@ func (w *responseWriter) finish() {
 		maps.Copy(h, w.page)
 		return
 	}
-	if err := w.x.commit(w.r.Context()); err != nil {
+	if err := wrap("save", w.x.commit(w.r.Context())); err != nil {
 		w.x.m.event(w.r.Context(), observe.Event{Kind: observe.EventLateFailed, Err: err})
 		if w.x.m.cfg.Observer == nil && !clientLeft(w.r, err) {
-			logError(w.r, fmt.Errorf("session: what changed after the response had started is not saved: %w", err))
+			logError(w.r, fmt.Errorf("changes made after the response had started are not saved: %w", err))
 		}
 	}
 }
@@ -81,7 +81,7 @@ func (w *responseWriter) Hijack() (undo func(), err error) {
 	}
 	if !w.x.started.Swap(true) {
 		undo = func() { w.x.started.Store(false) } // the handler can still answer
-		if err = w.x.commitAs(w.r.Context(), true); err != nil {
+		if err = wrap("save", w.x.commitAs(w.r.Context(), true)); err != nil {
 			undo()
 		}
 	}
