@@ -20,7 +20,6 @@ require (
 	github.com/seed-a7bee19b/session v0.1.0
 	github.com/seed-a7bee19b/session/backend/redis v0.1.0
 	github.com/seed-a7bee19b/session/integration v0.1.0
-	github.com/seed-a7bee19b/session/lock/redis v0.1.0
 	github.com/valyala/fasthttp v1.69.0
 )
 

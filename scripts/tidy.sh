@@ -50,7 +50,9 @@ for m in $modules; do
   cp "$tmp/go.sum" "$m/go.sum"
 done
 
-# go.work.sum has what the modules need together and none of them alone.
+# go.work.sum has what the modules need together and none of them alone. Tools
+# that list all modules would add to it otherwise.
 rm -f go.work.sum
+go list -m all >/dev/null
 # shellcheck disable=SC2046
 go list -deps -test $(for m in $modules; do echo "./$m/..."; done) >/dev/null

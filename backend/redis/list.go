@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"context"
@@ -11,81 +11,86 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Entry is what [Backend.List] tells of a key.
+// Entry describes a key that [Backend.List] visits.
 type Entry struct {
 	Key string // without [Config].Prefix
-	// Size is the bytes of the key, with its prefix, and of the fields of this
-	// package, their names included. Redis needs about 200 more for it.
-	// DataSize is that of the encoded session.
+	// Size is the number of bytes of the key with its prefix and of the names
+	// and values of the fields of this package. Redis needs about 200 bytes
+	// more. DataSize is the number of bytes of the encoded session.
 	Size     int
 	DataSize int
-	// Data is the encoded session where it contains [ListOptions].DataWith, ""
-	// elsewhere.
+	// Data is the encoded session if it contains [ListOptions].DataWith, else
+	// "".
 	Data string
 
 	Created time.Time
 	Expires time.Time
-	// LockedUntil is when the lease of a live lock runs out, by the clock of
-	// this machine; zero if there is none.
+	// LockedUntil is the end of the lease of a live lock, by the clock of this
+	// machine; zero if no lock is live.
 	LockedUntil time.Time
 
-	// Foreign is set for what this package did not write, which Load refuses.
-	// Only Key is known of it.
+	// Foreign is set if this package did not write the value, so that Load
+	// refuses it. Then only Key is set, too.
 	Foreign bool
 }
 
-// ListOptions says what to list. The zero value lists everything.
+// ListOptions selects the keys and data to list. The zero value lists all keys
+// and no data.
 type ListOptions struct {
 	// KeyPrefix restricts the list to keys that begin with it, after
-	// [Config].Prefix. It costs the server almost the same. Default "".
+	// [Config].Prefix. It costs the server almost as much as a full list.
+	// Default "".
 	KeyPrefix string
 
-	// DataWith is a text. Of the sessions that contain it Entry.Data is
-	// transferred, too; the server looks into all of them. Default "", none.
+	// DataWith is a text to search for. If a session contains it, List
+	// transfers the session's data in Entry.Data. The server searches the data
+	// of every session. Default "", which searches and transfers none.
 	DataWith string
 }
 
-// ListReport is what a List has done.
+// ListReport reports the work of a List.
 type ListReport struct {
-	Scanned int64 // keys with the prefixes that were visited
-	Foreign int64 // of these, not written by this package
+	Scanned int64 // keys visited
+	Foreign int64 // keys visited that this package did not write
 }
 
-// List calls visit with each key that begins with [Config].Prefix, in no
-// order: expired ones too, while Redis still has them, and foreign ones. visit
-// is called in the caller's goroutine. An error from it ends the list, and is
-// what List returns; the report then says what was done until then.
+// List calls visit for each key that begins with [Config].Prefix, in no
+// particular order. It includes foreign keys, and expired ones while Redis
+// still has them. List calls visit in the caller's goroutine. If visit fails,
+// List ends and returns that error, with a report of the work done until then.
 //
-// What is there from the beginning to the end is visited. What is created or
-// deleted meanwhile may be, and a key may be visited twice: when Redis resizes
-// its table, or a cluster moves a slot. To count exactly, remember the keys.
+// List visits every key that exists from its beginning to its end. It may or
+// may not visit a key that is created or deleted meanwhile. It may visit a key
+// twice, when Redis resizes its table or a cluster moves a slot: to count
+// exactly, remember the keys.
 //
-// It goes through all keys of the database, those of others included, with
-// SCAN, a few hundred at a time, on all masters of a cluster at once. For each
-// key with the prefix it then runs one small script, in a pipeline. No data is
-// transferred, and others wait for a few hundred keys at most.
+// List goes through all keys of the database, including those of other
+// applications, with SCAN, a few hundred at a time and on all masters of a
+// cluster at once. For each key with the prefix it then runs one small script,
+// in a pipeline. It transfers no data unless DataWith is set, and delays other
+// clients by the time for a few hundred keys at most.
 //
-// A plain client lists the one server that it talks to, even if that is part
-// of a cluster. List fails with an error that wraps [errors.ErrUnsupported] if the client has
-// no Pipelined, or neither ForEachMaster nor Scan, as those of go-redis have.
+// With a client that is not a cluster client, List lists that one server, even
+// if the server is part of a cluster. List fails with an error that wraps
+// [errors.ErrUnsupported] if the client has no method Pipelined, or has
+// neither ForEachMaster nor Scan. The clients of go-redis have them.
 func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) error) (ListReport, error) {
 	var report ListReport
-	client, ok := b.client.(listClient)
+	client, ok := b.keys.client.(listClient)
 	if !ok {
-		return report, fmt.Errorf("redis: List: a %T has no Pipelined: %w", b.client, errors.ErrUnsupported)
+		return report, fmt.Errorf("redisstore: List: a %T has no Pipelined: %w", b.keys.client, errors.ErrUnsupported)
 	}
 	if err := contextError(ctx); err != nil {
-		return report, fmt.Errorf("redis: List: not sent: %w", err)
+		return report, fmt.Errorf("redisstore: List: not sent: %w", err)
 	}
-	// The client does not look at a context while it waits, so it works in a
-	// goroutine, as in call.go. It ends with the answer that it waits for.
+	// The client does not notice a cancelled context while it waits, so it
+	// works in a goroutine, as in call.run. That ends with the answer.
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &list{
 		client: client,
-		prefix: b.c.Prefix,
-		match:  escape(b.c.Prefix+opts.KeyPrefix) + "*",
-		begins: b.c.Prefix + opts.KeyPrefix,
+		prefix: b.keys.prefix,
+		begins: b.keys.prefix + opts.KeyPrefix,
 		with:   opts.DataWith,
 		pages:  make(chan []Entry),
 	}
@@ -96,7 +101,7 @@ func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) 
 		case page := <-l.pages:
 			for _, e := range page {
 				if err := contextError(ctx); err != nil {
-					return report, fmt.Errorf("redis: List: %w", err)
+					return report, fmt.Errorf("redisstore: List: %w", err)
 				}
 				report.Scanned++
 				if e.Foreign {
@@ -109,12 +114,12 @@ func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) 
 		case err := <-done:
 			return report, err
 		case <-ctx.Done():
-			return report, fmt.Errorf("redis: List: %w", contextError(ctx))
+			return report, fmt.Errorf("redisstore: List: %w", contextError(ctx))
 		}
 	}
 }
 
-// listClient is what List needs of a client.
+// listClient is a Client that List can use.
 type listClient interface {
 	Client
 	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
@@ -134,9 +139,8 @@ type scanner interface {
 type list struct {
 	client listClient
 	prefix string // of all keys of the Backend
-	match  string // of the keys to visit, for the server
-	begins string // the same for us
-	with   string // what is in the data that is wanted
+	begins string // the beginning of the keys to visit
+	with   string // the text in the data to transfer
 	pages  chan []Entry
 }
 
@@ -144,8 +148,8 @@ type list struct {
 func (l *list) everywhere(ctx context.Context) error {
 	switch c := l.client.(type) {
 	case cluster:
-		// The client returns the first error and waits for the others, which
-		// have no reason to go on.
+		// The client returns the first error, but only after the other servers
+		// are done, so this cancels them.
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		var first sync.Once
@@ -160,24 +164,25 @@ func (l *list) everywhere(ctx context.Context) error {
 		if failure != nil {
 			return failure
 		}
-		return l.fail(ctx, err) // it could not learn where the masters are
+		return l.fail(ctx, err) // the client could not find the masters
 	case scanner:
 		return l.server(ctx, c)
 	}
-	return fmt.Errorf("redis: List: a %T has no Scan: %w", l.client, errors.ErrUnsupported)
+	return fmt.Errorf("redisstore: List: a %T has no Scan: %w", l.client, errors.ErrUnsupported)
 }
 
-// pageSize is how many keys SCAN looks at in one go: a fraction of a
-// millisecond in which the server does nothing else.
+// pageSize is the number of keys that one SCAN looks at. The server needs a
+// fraction of a millisecond for it, and does nothing else meanwhile.
 const pageSize = 250
 
 // server lists one server.
 func (l *list) server(ctx context.Context, server scanner) error {
+	match := escape(l.begins) + "*"
 	for cursor := uint64(0); ; {
 		if err := l.fail(ctx, nil); err != nil {
 			return err
 		}
-		found, next, err := server.Scan(ctx, cursor, l.match, pageSize).Result()
+		found, next, err := server.Scan(ctx, cursor, match, pageSize).Result()
 		if err != nil {
 			return l.fail(ctx, err)
 		}
@@ -196,14 +201,9 @@ func (l *list) server(ctx context.Context, server scanner) error {
 	}
 }
 
-// page asks about keys.
+// page returns the entries of keys.
 func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
 	var page []Entry
-	add := func(key string, fields []any) {
-		if e, ok := l.entry(key, fields); ok {
-			page = append(page, e)
-		}
-	}
 	seen := make(map[string]bool, len(keys))
 	var ask []string
 	for _, key := range keys {
@@ -214,105 +214,92 @@ func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
 	}
 	for len(ask) > 0 {
 		cmds := make([]*redis.Cmd, len(ask))
-		// An error of one command is in that command.
+		// The error of each command is in the command.
 		_, _ = l.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for i, key := range ask {
 				cmds[i] = pipe.EvalSha(ctx, listScript.sha1, []string{key}, l.with)
 			}
 			return nil
 		})
-		var unknown []string // to the server is the script
+		var unknown []string // keys whose server does not know the script
 		for i, cmd := range cmds {
-			fields, err := listReply(cmd)
-			switch {
-			case err == nil:
-				add(ask[i], fields)
-			case says(err, "WRONGTYPE"):
-				add(ask[i], []any{"foreign"})
-			case redis.HasErrorPrefix(err, "NOSCRIPT"):
+			if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
 				unknown = append(unknown, ask[i])
-			default:
-				return nil, l.fail(ctx, withoutKey(err, ask[i]))
+				continue
+			}
+			var err error
+			if page, err = l.add(ctx, page, ask[i], cmd); err != nil {
+				return nil, err
 			}
 		}
 		if ask = unknown; len(ask) == 0 {
 			break
 		}
-		// This makes the script known to the server of the key.
-		fields, err := listReply(l.client.Eval(ctx, listScript.src, ask[:1], l.with))
-		switch {
-		case err == nil:
-			add(ask[0], fields)
-		case says(err, "WRONGTYPE"):
-			add(ask[0], []any{"foreign"})
-		default:
-			return nil, l.fail(ctx, withoutKey(err, ask[0]))
+		// This teaches the script to the server of the first of them.
+		var err error
+		if page, err = l.add(ctx, page, ask[0], l.client.Eval(ctx, listScript.src, ask[:1], l.with)); err != nil {
+			return nil, err
 		}
 		ask = ask[1:]
 	}
 	return page, nil
 }
 
-// listReply returns a reply to the script.
-func listReply(cmd *redis.Cmd) ([]any, error) {
-	fields, err := cmd.Slice()
-	if err == nil {
-		err = listScript.check(fields, 0)
-	}
-	return fields, err
-}
-
-// entry reads what the script says about a key, if there is one.
-func (l *list) entry(key string, fields []any) (Entry, bool) {
-	r := &reply{fields: fields}
+// add appends the entry of key to page, if the key still exists.
+func (l *list) add(ctx context.Context, page []Entry, key string, cmd *redis.Cmd) ([]Entry, error) {
 	e := Entry{Key: strings.TrimPrefix(key, l.prefix)}
-	switch r.status() {
-	case "none":
-		return Entry{}, false // expired or deleted since it was found
-	case "foreign":
+	fields, err := cmd.Slice()
+	if says(err, "WRONGTYPE") {
 		e.Foreign = true
-		return e, true
+		return append(page, e), nil
 	}
-	rec, err := decode(r)
+	var r *reply
+	if err == nil {
+		r, err = listScript.parse(fields)
+	}
 	if err != nil {
-		e.Foreign = true
-		return e, true
+		return nil, l.fail(ctx, withoutKey(err, key))
 	}
-	e.Created, e.Expires, e.LockedUntil = rec.Created, rec.Expires, lockedUntil(r)
-	size, _ := fields[6].(int64)
-	data, _ := fields[7].(int64)
-	e.Size, e.DataSize = len(key)+int(size), int(data)
-	e.Data, _ = fields[8].(string)
-	return e, true
+	if r.status == statusNone {
+		return page, nil
+	}
+	if r.status == statusForeign || r.flaw != "" {
+		e.Foreign = true
+		return append(page, e), nil
+	}
+	e.Created, e.Expires, e.LockedUntil = r.created, r.expires, r.lockedUntil(time.Now())
+	e.Size, e.DataSize, e.Data = len(key)+int(r.size), int(r.dataSize), r.found
+	return append(page, e), nil
 }
 
-// fail puts together what the caller sees of a failed list; nil if err is nil
-// and ctx has not ended.
+// fail returns the error of a failed List. It returns nil if err is nil and ctx
+// has not ended.
 func (l *list) fail(ctx context.Context, err error) error {
 	ctxErr := contextError(ctx)
 	switch {
 	case ctxErr != nil && err != nil:
-		return fmt.Errorf("redis: List: %w: %w", ctxErr, err)
+		return fmt.Errorf("redisstore: List: %w: %w", ctxErr, err)
 	case ctxErr != nil:
-		return fmt.Errorf("redis: List: %w", ctxErr)
+		return fmt.Errorf("redisstore: List: %w", ctxErr)
 	case err == nil:
 		return nil
 	}
 	if why := explain(err); why != "" {
-		return fmt.Errorf("redis: List: %s: %w", why, err)
+		return fmt.Errorf("redisstore: List: %s: %w", why, err)
 	}
-	return fmt.Errorf("redis: List: %w", err)
+	return fmt.Errorf("redisstore: List: %w", err)
 }
 
-// escape makes a pattern of SCAN that matches s alone.
+// escape returns the pattern of SCAN that matches only s.
 func escape(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
 }
 
-// The reply is that of Load, but for the data, which is "". Then come the bytes
-// of the fields of this package, with their names, those of the data, and the
-// data if it contains ARGV[1]. If that is "", no data is read.
-var listScript = newScript("List", false, replies{"ok": 9, "none": 1, "foreign": 1}, `
+// listScript replies as loadScript does, with "" for the data. Then follow the
+// number of bytes of the fields of this package with their names, that of the
+// data, and the data if it contains ARGV[1]. If ARGV[1] is "", the script does
+// not read the data.
+var listScript = newScript("List", false, replies{statusOK: entryFields, statusNone: noFields, statusForeign: noFields}, `
 local key = KEYS[1]
 local names = {'until', 'created', 'expires', 'version', 'written', 'lock'}
 local f = redis.call('HMGET', key, unpack(names))

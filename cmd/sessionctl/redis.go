@@ -12,12 +12,12 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
-	"github.com/seed-a7bee19b/session/backend/redis"
+	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 )
 
 // redisStore is a store in Redis.
 type redisStore struct {
-	*redis.Backend
+	*redisstore.Backend
 	client goredis.UniversalClient
 	addr   string
 	prefix string
@@ -56,7 +56,7 @@ func (a *app) openRedis() (*redisStore, error) {
 	} else {
 		s.client = goredis.NewClient(opts)
 	}
-	if s.Backend, err = redis.New(s.client, redis.Config{Prefix: a.prefix}); err != nil {
+	if s.Backend, err = redisstore.New(s.client, redisstore.Config{Prefix: a.prefix}); err != nil {
 		return nil, &exitError{code: codeUsage, err: err}
 	}
 	return s, nil
@@ -71,7 +71,7 @@ func (s *redisStore) Close() error { return s.client.Close() }
 // List has no budget and no parts: Redis has neither.
 func (s *redisStore) List(ctx context.Context, opts listOptions, visit func(entry) error) (listReport, error) {
 	begun, visited := time.Now(), 0
-	report, err := s.Backend.List(ctx, redis.ListOptions{KeyPrefix: opts.KeyPrefix, DataWith: movedValue}, func(e redis.Entry) error {
+	report, err := s.Backend.List(ctx, redisstore.ListOptions{KeyPrefix: opts.KeyPrefix, DataWith: movedValue}, func(e redisstore.Entry) error {
 		_, moved, _ := movedTo([]byte(e.Data))
 		if err := visit(entry{e.Key, e.Size, e.DataSize, e.Created, e.Expires, e.LockedUntil, e.Foreign, moved}); err != nil {
 			return err
