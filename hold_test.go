@@ -20,12 +20,6 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-func request(token string) *http.Request {
-	r := httptest.NewRequest("POST", "/", nil)
-	r.AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
-	return r
-}
-
 // A lost answer, then a lock of somebody else: counted twice.
 func TestUnknownThenLocked(t *testing.T) {
 	var b store

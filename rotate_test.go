@@ -16,6 +16,12 @@ import (
 	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
+func request(token string) *http.Request {
+	r := httptest.NewRequest("POST", "/", nil)
+	r.AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
+	return r
+}
+
 // TestNothingBetweenTheTwoWrites: the context ends while the record under the
 // new ID is written. There is none then, and the old one is as it was.
 func TestNothingBetweenTheTwoWrites(t *testing.T) {
