@@ -262,7 +262,7 @@ func (w watched) Release(ctx context.Context, key string, v session.Version, exp
 	return w.Backend.(session.LockingBackend).Release(ctx, key, v, expires)
 }
 
-func (w watched) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
+func (w watched) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
 	defer w.calls(ctx, "Sweep")()
 	return w.Backend.(admin.Sweeper).Sweep(ctx, opts)
 }

@@ -187,7 +187,7 @@ func (g group) oneByOne(batch int) admin.SweepOptions {
 }
 
 // sweep is a Sweep that must succeed.
-func (p *sweepProbe) sweep(s admin.Sweeper, opts admin.SweepOptions) admin.SweepReport {
+func (p *sweepProbe) sweep(s admin.Sweeper, opts admin.SweepOptions) admin.Report {
 	p.Helper()
 	report, err := s.Sweep(p.ctx, opts)
 	if err != nil {
@@ -617,7 +617,7 @@ func ruleSweepReport(p *sweepProbe) {
 
 // consistent looks at the report of a sweep of n records, of which least were
 // to be deleted, and that has come to its end.
-func (p *sweepProbe) consistent(r admin.SweepReport, n, least int) {
+func (p *sweepProbe) consistent(r admin.Report, n, least int) {
 	p.Helper()
 	if sum := r.Deleted + r.Kept + r.Skipped + r.Failed; r.Expired != sum {
 		p.Errorf("Deleted, Kept, Skipped and Failed are %d together, and Expired is %d", sum, r.Expired)
@@ -639,9 +639,9 @@ func ruleSweepProgress(p *sweepProbe) {
 	opts := g.whole()
 	opts.BatchSize = 3
 	var mu sync.Mutex // in case that it is needed, after all
-	var last admin.SweepReport
+	var last admin.Report
 	var calls, running atomic.Int64
-	opts.OnProgress = func(r admin.SweepReport) {
+	opts.OnProgress = func(r admin.Report) {
 		if running.Add(1) > 1 {
 			p.Error("OnProgress was called by two goroutines at once")
 		}
@@ -790,7 +790,7 @@ func ruleContextEndsSweep(p *sweepProbe) {
 
 func ruleStoreFailureSweep(p *sweepProbe) {
 	g, control := p.expiredPair(8)
-	var report admin.SweepReport
+	var report admin.Report
 	p.failures(func(ctx context.Context) []namedCall {
 		return []namedCall{{"Sweep", func() (err error) { report, err = p.s.Sweep(ctx, g.whole()); return err }}}
 	})

@@ -24,16 +24,16 @@ const sweepHold = 512
 // ReadUnits, WriteUnits and Resume are refused; Workers and Segments mean
 // nothing. Nothing can fail, so OnError is not called, and nothing here is
 // foreign. A record that has expired under a live lock counts as Kept.
-func (b *Backend) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
+func (b *Backend) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
 	opts, err := opts.Complete()
 	if err != nil {
-		return admin.SweepReport{}, err
+		return admin.Report{}, err
 	}
 	switch {
 	case opts.ReadUnits != 0 || opts.WriteUnits != 0:
-		return admin.SweepReport{}, fmt.Errorf("memory: Sweep: there are no ReadUnits and WriteUnits here: %w", errors.ErrUnsupported)
+		return admin.Report{}, fmt.Errorf("memory: Sweep: there are no ReadUnits and WriteUnits here: %w", errors.ErrUnsupported)
 	case len(opts.Resume) > 0:
-		return admin.SweepReport{}, fmt.Errorf("memory: Sweep: there is nothing to resume: %w", errors.ErrUnsupported)
+		return admin.Report{}, fmt.Errorf("memory: Sweep: there is nothing to resume: %w", errors.ErrUnsupported)
 	}
 	now := time.Now()
 	w := &sweep{b: b, opts: opts, begun: now, told: now, until: now.Add(-opts.Grace).UnixMilli()}
@@ -49,7 +49,7 @@ func (b *Backend) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Swe
 type sweep struct {
 	b      *Backend
 	opts   admin.SweepOptions
-	report admin.SweepReport
+	report admin.Report
 	begun  time.Time
 	told   time.Time // when OnProgress was called last
 	until  int64     // Unix milliseconds: what has expired later is left alone

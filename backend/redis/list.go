@@ -9,67 +9,41 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-a7bee19b/session/admin"
 )
 
-// Entry is what [Backend.List] tells of a key.
-type Entry struct {
-	Key string // without [Config].Prefix
-	// Size is the bytes of the key, with its prefix, and of the fields of this
-	// package, their names included. Redis needs about 200 more for it.
-	// DataSize is that of the encoded session.
-	Size     int
-	DataSize int
-	// Data is the encoded session where it contains [ListOptions].DataWith, ""
-	// elsewhere.
-	Data string
+var _ admin.Lister = (*Backend)(nil)
 
-	Created time.Time
-	Expires time.Time
-	// LockedUntil is when the lease of a live lock runs out, by the clock of
-	// this machine; zero if there is none.
-	LockedUntil time.Time
-
-	// Foreign is set for what this package did not write, which Load refuses.
-	// Only Key is known of it.
-	Foreign bool
-}
-
-// ListOptions says what to list. The zero value lists everything.
-type ListOptions struct {
-	// KeyPrefix restricts the list to keys that begin with it, after
-	// [Config].Prefix. It costs the server almost the same. Default "".
-	KeyPrefix string
-
-	// DataWith is a text. Of the sessions that contain it Entry.Data is
-	// transferred, too; the server looks into all of them. Default "", none.
-	DataWith string
-}
-
-// ListReport is what a List has done.
-type ListReport struct {
-	Scanned int64 // keys with the prefixes that were visited
-	Foreign int64 // of these, not written by this package
-}
-
-// List calls visit with each key that begins with [Config].Prefix, in no
-// order: expired ones too, while Redis still has them, and foreign ones. visit
-// is called in the caller's goroutine. An error from it ends the list, and is
-// what List returns; the report then says what was done until then.
+// List calls visit for each key that begins with [Config].Prefix, as
+// [admin.Lister] says. It visits expired records while Redis still has them, and
+// foreign keys. visit runs in the goroutine of the caller. An Entry has the key
+// without [Config].Prefix; of a foreign key it has nothing else.
 //
-// What is there from the beginning to the end is visited. What is created or
-// deleted meanwhile may be, and a key may be visited twice: when Redis resizes
-// its table, or a cluster moves a slot. To count exactly, remember the keys.
+// Entry.Size is the length of the key with its prefix and of the fields of this
+// package with their names. Redis needs about 200 bytes more. LockedUntil is by
+// the clock of this machine. With opts.DataWith the server searches the data of
+// all sessions, and sends the data of those that match.
 //
-// It goes through all keys of the database, those of others included, with
-// SCAN, a few hundred at a time, on all masters of a cluster at once. For each
-// key with the prefix it then runs one small script, in a pipeline. No data is
-// transferred, and others wait for a few hundred keys at most.
+// A key may be visited twice, when Redis resizes its table or a cluster moves a
+// slot. To count exactly, remember the keys.
 //
-// A plain client lists the one server that it talks to, even if that is part
-// of a cluster. List fails with an error that wraps [errors.ErrUnsupported] if the client has
-// no Pipelined, or neither ForEachMaster nor Scan, as those of go-redis have.
-func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) error) (ListReport, error) {
-	var report ListReport
+// List goes through all keys of the database with SCAN, a few hundred at a time,
+// other users' keys too, and through all masters of a cluster at once. For each
+// key with the prefix it runs one small script, in a pipeline. Other clients
+// wait for a few hundred keys at most.
+//
+// A plain client lists the one server that it talks to, even if that is part of
+// a cluster. List fails with an error that wraps [errors.ErrUnsupported] if
+// opts.ReadUnits is set, or if the client lacks Pipelined, or both
+// ForEachMaster and Scan. It ignores opts.Segments and opts.Workers.
+func (b *Backend) List(ctx context.Context, opts admin.ListOptions, visit func(admin.Entry) error) (report admin.Report, err error) {
+	if opts, err = opts.Complete(); err != nil {
+		return report, err
+	}
+	if opts.ReadUnits != 0 {
+		return report, fmt.Errorf("redis: List: Redis has no ReadUnits: %w", errors.ErrUnsupported)
+	}
 	client, ok := b.client.(listClient)
 	if !ok {
 		return report, fmt.Errorf("redis: List: a %T has no Pipelined: %w", b.client, errors.ErrUnsupported)
@@ -77,8 +51,11 @@ func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) 
 	if err := contextError(ctx); err != nil {
 		return report, fmt.Errorf("redis: List: not sent: %w", err)
 	}
+	begun := time.Now()
+	defer func() { report.Elapsed = time.Since(begun) }()
 	// The client does not look at a context while it waits, so it works in a
-	// goroutine, as in call.go. It ends with the answer that it waits for.
+	// goroutine, as in call.go. The goroutine ends with the answer that it waits
+	// for.
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &list{
@@ -87,7 +64,7 @@ func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) 
 		match:  escape(b.c.Prefix+opts.KeyPrefix) + "*",
 		begins: b.c.Prefix + opts.KeyPrefix,
 		with:   opts.DataWith,
-		pages:  make(chan []Entry),
+		pages:  make(chan []admin.Entry),
 	}
 	done := make(chan error, 1)
 	go func() { done <- l.everywhere(inner) }()
@@ -105,6 +82,9 @@ func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) 
 				if err := visit(e); err != nil {
 					return report, err
 				}
+				if report.Scanned == int64(opts.Limit) {
+					return report, nil
+				}
 			}
 		case err := <-done:
 			return report, err
@@ -114,7 +94,7 @@ func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) 
 	}
 }
 
-// listClient is what List needs of a client.
+// listClient has the methods of a client that List needs.
 type listClient interface {
 	Client
 	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
@@ -135,17 +115,17 @@ type list struct {
 	client listClient
 	prefix string // of all keys of the Backend
 	match  string // of the keys to visit, for the server
-	begins string // the same for us
-	with   string // what is in the data that is wanted
-	pages  chan []Entry
+	begins string // the same, for us
+	with   string // text in the data to return
+	pages  chan []admin.Entry
 }
 
 // everywhere lists all servers.
 func (l *list) everywhere(ctx context.Context) error {
 	switch c := l.client.(type) {
 	case cluster:
-		// The client returns the first error and waits for the others, which
-		// have no reason to go on.
+		// The client returns the first error and waits for the other servers, so
+		// that error ends them too.
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		var first sync.Once
@@ -160,14 +140,14 @@ func (l *list) everywhere(ctx context.Context) error {
 		if failure != nil {
 			return failure
 		}
-		return l.fail(ctx, err) // it could not learn where the masters are
+		return l.fail(ctx, err) // the client could not find the masters
 	case scanner:
 		return l.server(ctx, c)
 	}
 	return fmt.Errorf("redis: List: a %T has no Scan: %w", l.client, errors.ErrUnsupported)
 }
 
-// pageSize is how many keys SCAN looks at in one go: a fraction of a
+// pageSize is the number of keys that SCAN looks at in one call: a fraction of a
 // millisecond in which the server does nothing else.
 const pageSize = 250
 
@@ -197,8 +177,8 @@ func (l *list) server(ctx context.Context, server scanner) error {
 }
 
 // page asks about keys.
-func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
-	var page []Entry
+func (l *list) page(ctx context.Context, keys []string) ([]admin.Entry, error) {
+	var page []admin.Entry
 	add := func(key string, fields []any) {
 		if e, ok := l.entry(key, fields); ok {
 			page = append(page, e)
@@ -221,7 +201,7 @@ func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
 			}
 			return nil
 		})
-		var unknown []string // to the server is the script
+		var unknown []string // keys whose server does not know the script
 		for i, cmd := range cmds {
 			fields, err := listReply(cmd)
 			switch {
@@ -238,7 +218,7 @@ func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
 		if ask = unknown; len(ask) == 0 {
 			break
 		}
-		// This makes the script known to the server of the key.
+		// Eval teaches the script to the server of the key.
 		fields, err := listReply(l.client.Eval(ctx, listScript.src, ask[:1], l.with))
 		switch {
 		case err == nil:
@@ -262,13 +242,14 @@ func listReply(cmd *redis.Cmd) ([]any, error) {
 	return fields, err
 }
 
-// entry reads what the script says about a key, if there is one.
-func (l *list) entry(key string, fields []any) (Entry, bool) {
+// entry reads the reply of the script about a key. It returns false if there is
+// no such key.
+func (l *list) entry(key string, fields []any) (admin.Entry, bool) {
 	r := &reply{fields: fields}
-	e := Entry{Key: strings.TrimPrefix(key, l.prefix)}
+	e := admin.Entry{Key: strings.TrimPrefix(key, l.prefix)}
 	switch r.status() {
 	case "none":
-		return Entry{}, false // expired or deleted since it was found
+		return admin.Entry{}, false // expired or deleted since SCAN found it
 	case "foreign":
 		e.Foreign = true
 		return e, true
@@ -286,8 +267,8 @@ func (l *list) entry(key string, fields []any) (Entry, bool) {
 	return e, true
 }
 
-// fail puts together what the caller sees of a failed list; nil if err is nil
-// and ctx has not ended.
+// fail returns the error of a failed list, or nil if err is nil and ctx has not
+// ended.
 func (l *list) fail(ctx context.Context, err error) error {
 	ctxErr := contextError(ctx)
 	switch {
@@ -304,7 +285,7 @@ func (l *list) fail(ctx context.Context, err error) error {
 	return fmt.Errorf("redis: List: %w", err)
 }
 
-// escape makes a pattern of SCAN that matches s alone.
+// escape returns a pattern of SCAN that matches only s.
 func escape(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
 }

@@ -83,7 +83,7 @@ func tryFolder(path string) error {
 }
 
 // save replaces the file, so that there is always a whole one.
-func (c *checkpoint) save(r admin.SweepReport) error {
+func (c *checkpoint) save(r admin.Report) error {
 	c.Saved = time.Now()
 	if c.path == "" || r.Checkpoint == nil {
 		return nil

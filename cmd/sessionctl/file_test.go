@@ -138,7 +138,7 @@ func TestResumeReplaced(t *testing.T) {
 	if err := os.Symlink(target, path); err != nil {
 		t.Skip("the file system has no symbolic links:", err)
 	}
-	if err := c.save(admin.SweepReport{Checkpoint: []byte("here")}); err == nil {
+	if err := c.save(admin.Report{Checkpoint: []byte("here")}); err == nil {
 		t.Error("it wrote to a link")
 	}
 	if _, err := os.Lstat(target); err == nil {

@@ -150,9 +150,9 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 		first   error
 		meter   = a.newSweepMeter(s, table, f, point)
 		saveErr error
-		save    = func(r admin.SweepReport) { saveErr = point.save(r) } // only the last one matters
+		save    = func(r admin.Report) { saveErr = point.save(r) } // only the last one matters
 	)
-	opts.OnProgress = func(r admin.SweepReport) {
+	opts.OnProgress = func(r admin.Report) {
 		if time.Since(point.Saved) >= time.Second {
 			save(r)
 		}

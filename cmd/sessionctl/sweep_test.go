@@ -162,7 +162,7 @@ func TestCheckpoint(t *testing.T) {
 		t.Errorf("looking leaves files behind: %v, %v", entries, err)
 	}
 	for n := range int64(3) {
-		if err := c.save(admin.SweepReport{Scanned: n, Checkpoint: []byte("here")}); err != nil {
+		if err := c.save(admin.Report{Scanned: n, Checkpoint: []byte("here")}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -179,7 +179,7 @@ func TestCheckpoint(t *testing.T) {
 		t.Errorf("without the ID of the table: %v", err)
 	}
 	again.TableID = "another"
-	if err := again.save(admin.SweepReport{Checkpoint: []byte("here")}); err != nil {
+	if err := again.save(admin.Report{Checkpoint: []byte("here")}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := loadCheckpoint(t.Context(), path, known); err == nil || !strings.Contains(err.Error(), "in another account or deleted since") {
@@ -220,9 +220,9 @@ func TestMeterLines(t *testing.T) {
 	begun := time.Now().Add(-10 * time.Second)
 	m := &sweepMeter{
 		a: &app{stderr: &output{w: &stderr}}, every: lineEvery, total: 30_000, base: 10_000, begun: begun, shown: begun,
-		last: admin.SweepReport{Scanned: 10_000, ReadUnits: 80, WriteUnits: 50},
+		last: admin.Report{Scanned: 10_000, ReadUnits: 80, WriteUnits: 50},
 	}
-	r := admin.SweepReport{Scanned: 20_000, Expired: 5_000, Deleted: 4_000, ReadUnits: 180, WriteUnits: 4_050}
+	r := admin.Report{Scanned: 20_000, Expired: 5_000, Deleted: 4_000, ReadUnits: 180, WriteUnits: 4_050}
 	m.show(r)
 	m.show(r) // too soon
 	want := "10 s: 20,000 of about 30,000 scanned, 1000/s; 5,000 expired, 4,000 deleted; 10 read and 400 write units/s; about 10 s left\n"

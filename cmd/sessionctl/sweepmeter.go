@@ -22,7 +22,7 @@ type sweepMeter struct {
 
 	resumed      bool // and nothing was told yet
 	begun, shown time.Time
-	last         admin.SweepReport // what was shown
+	last         admin.Report // what was shown
 	read, write  float64           // units per second, of late
 }
 
@@ -61,7 +61,7 @@ func aboutHow(total int64) string {
 	return fmt.Sprintf(", about %s items", count(total))
 }
 
-func (m *sweepMeter) show(r admin.SweepReport) {
+func (m *sweepMeter) show(r admin.Report) {
 	if m.quiet {
 		return
 	}
