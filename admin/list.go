@@ -20,11 +20,11 @@ type Lister interface {
 	// List calls visit for each record, in no particular order.
 	//
 	// It MUST visit every record that is live from the beginning to the end of
-	// the list, if it is written meanwhile too. It MAY visit a record twice, and it MAY
-	// visit or leave out records that begin, end or have expired. A store whose
-	// reads are eventually consistent may miss a record that was written a
-	// moment ago. A record whose key does not begin with opts.KeyPrefix MUST NOT
-	// be visited. List MUST change nothing.
+	// the list, even if it is written meanwhile. It MAY visit a record twice.
+	// Records that begin or end meanwhile, or have expired, it MAY visit or leave
+	// out. A store with eventually consistent reads may miss a record that began
+	// a moment before. A record whose key does not begin with opts.KeyPrefix
+	// MUST NOT be visited. List MUST change nothing.
 	//
 	// The Entry of a record MUST tell the times and the lock as Load does at
 	// that moment, and the size of the data. What the backend did not write, so

@@ -492,7 +492,9 @@ func TestImpostorOnTheWire(t *testing.T) {
 		for name, call := range map[string]func() error{
 			"Load": func() error { return second(b.Load(t.Context(), "k")) },
 			"Save": func() error { return second(b.Save(t.Context(), "k", record("1", ""))) },
-			"List": func() error { return second(b.List(t.Context(), admin.ListOptions{}, func(admin.Entry) error { return nil })) },
+			"List": func() error {
+				return second(b.List(t.Context(), admin.ListOptions{}, func(admin.Entry) error { return nil }))
+			},
 		} {
 			err := call()
 			if err == nil || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrConflict) {

@@ -23,7 +23,7 @@ type sweepMeter struct {
 	resumed      bool // and nothing was told yet
 	begun, shown time.Time
 	last         admin.Report // what was shown
-	read, write  float64           // units per second, of late
+	read, write  float64      // units per second, of late
 }
 
 const lineEvery = 5 * time.Second
