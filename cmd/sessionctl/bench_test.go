@@ -28,10 +28,6 @@ type memStore struct {
 func (s *memStore) String() string { return "memory" }
 func (s *memStore) Close() error   { return nil }
 
-func (s *memStore) List(context.Context, listOptions, func(entry) error) (listReport, error) {
-	return listReport{}, errors.ErrUnsupported
-}
-
 func (s *memStore) About(context.Context) (estimate, error) {
 	return estimate{}, errors.ErrUnsupported
 }

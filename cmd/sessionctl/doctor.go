@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -246,14 +248,14 @@ func (d *doctor) sample(ctx context.Context, s store) {
 	const most = 50
 	var looked, foreign, expired, moved int
 	now := time.Now()
-	report, err := s.List(ctx, listOptions{Limit: most}, func(e entry) error {
+	report, err := admin.List(ctx, s, admin.ListOptions{Limit: most, DataWith: movedValue}, func(e admin.Entry) error {
 		looked++
 		switch {
 		case e.Foreign:
 			foreign++
 		case !e.Expires.After(now):
 			expired++
-		case e.Moved:
+		case isMoved(&e):
 			moved++
 		}
 		return nil

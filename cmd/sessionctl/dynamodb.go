@@ -151,17 +151,6 @@ func credentialsFrom(s *dynamoStore) string {
 
 func (s *dynamoStore) Close() error { return nil }
 
-func (s *dynamoStore) List(ctx context.Context, opts listOptions, visit func(entry) error) (listReport, error) {
-	begun := time.Now()
-	report, err := s.Backend.List(ctx, dynamodb.ListOptions{
-		KeyPrefix: opts.KeyPrefix, DataWith: movedValue, Limit: opts.Limit, ReadUnits: opts.ReadUnits, Segments: opts.Segments, Workers: opts.Workers,
-	}, func(e dynamodb.Entry) error {
-		_, moved, _ := movedTo([]byte(e.Data))
-		return visit(entry{e.Key, e.Size, e.DataSize, e.Created, e.Expires, e.LockedUntil, e.Foreign, moved})
-	})
-	return listReport{Scanned: report.Scanned, ReadUnits: report.ReadUnits, Elapsed: time.Since(begun)}, err
-}
-
 // About is one DescribeTable, which costs no capacity.
 func (s *dynamoStore) About(ctx context.Context) (estimate, error) {
 	t, err := s.describe(ctx)

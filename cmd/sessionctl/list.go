@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 type listFlags struct {
@@ -73,13 +75,13 @@ const (
 	stateMoved   = "moved"
 )
 
-func (e *entry) state(now time.Time) string {
+func stateOf(e *admin.Entry, now time.Time) string {
 	switch {
 	case e.Foreign:
 		return stateForeign
 	case !e.Expires.After(now):
 		return stateExpired
-	case e.Moved:
+	case isMoved(e):
 		return stateMoved
 	case e.LockedUntil.After(now):
 		return stateLocked
@@ -119,9 +121,9 @@ type listed struct {
 	DataSize    int        `json:"data_bytes"`
 }
 
-func (e *entry) listed(now time.Time) listed {
+func newListed(e *admin.Entry, now time.Time) listed {
 	return listed{
-		Key: e.Key, State: e.state(now), Size: e.Size, DataSize: e.DataSize,
+		Key: e.Key, State: stateOf(e, now), Size: e.Size, DataSize: e.DataSize,
 		Created: known(e.Created), Expires: known(e.Expires), LockedUntil: known(e.LockedUntil),
 	}
 }
@@ -138,13 +140,13 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	if f.limit < 0 {
 		return usageError("--limit %d is negative", f.limit)
 	}
-	if f.readUnits < 0 {
-		return usageError("--read-units %v is negative", f.readUnits)
+	if err := a.checkReadUnits(f.readUnits); err != nil {
+		return err
 	}
 	if f.sort != "" && !slices.Contains(sortOrders, f.sort) {
 		return usageError("--sort is %q; it can be %s", f.sort, strings.Join(sortOrders, ", "))
 	}
-	opts := listOptions{KeyPrefix: f.keyPrefix, ReadUnits: f.readUnits}
+	opts := admin.ListOptions{KeyPrefix: f.keyPrefix, DataWith: movedValue, ReadUnits: f.readUnits}
 	if f.sort == "" && f.all() {
 		opts.Limit = f.limit
 	}
@@ -153,15 +155,15 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	}
 	now := time.Now()
 	shown := 0
-	show := func(e *entry) error {
+	show := func(e *admin.Entry) error {
 		shown++
 		if a.json {
-			return a.line(e.listed(now))
+			return a.line(newListed(e, now))
 		}
 		if shown == 1 {
 			a.stdout.printf("%-32s  %-9s  %-14s  %-14s  %s\n", "KEY", "SIZE", "BEGAN", "ENDS", "STATE")
 		}
-		state := e.state(now)
+		state := stateOf(e, now)
 		if state == stateLocked {
 			state += " for " + span(e.LockedUntil.Sub(now))
 		}
@@ -169,9 +171,9 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 		return a.stdout.err
 	}
 
-	var kept []entry
-	report, err := s.List(ctx, opts, func(e entry) error {
-		if !f.wants(e.state(now)) {
+	var kept []admin.Entry
+	report, err := admin.List(ctx, s, opts, func(e admin.Entry) error {
+		if !f.wants(stateOf(&e, now)) {
 			return nil
 		}
 		if f.sort != "" {
@@ -218,8 +220,8 @@ func unitsUsed(units float64) string {
 }
 
 // first sorts, and keeps as many as the limit allows.
-func (f *listFlags) first(all []entry) []entry {
-	slices.SortStableFunc(all, func(x, y entry) int {
+func (f *listFlags) first(all []admin.Entry) []admin.Entry {
+	slices.SortStableFunc(all, func(x, y admin.Entry) int {
 		switch f.sort {
 		case "created":
 			return x.Created.Compare(y.Created)
@@ -258,6 +260,20 @@ func (a *app) warnOfScan(ctx context.Context, s store) {
 	case about.Bytes == 0 && about.Records >= manyRecords:
 		a.note("This looks at all keys of %s: about %s.", s, count(about.Records))
 	}
+}
+
+// errEnough ends a list that has shown what was asked for.
+var errEnough = errors.New("as many as were asked for")
+
+// checkReadUnits checks the flag of a command that lists.
+func (a *app) checkReadUnits(n float64) error {
+	switch {
+	case n < 0:
+		return usageError("--read-units %v is negative", n)
+	case n > 0 && a.backend == "redis":
+		return usageError("--read-units is for DynamoDB, and the backend is Redis: leave it out")
+	}
+	return nil
 }
 
 // relative is a time as seen from now.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/codec"
 )
 
@@ -36,6 +37,13 @@ func movedTo(data []byte) (key string, moved bool, err error) {
 		return key, true, nil
 	}
 	return "", true, errWhereMoved
+}
+
+// isMoved reports whether e is what was left under the old ID of a session. The
+// list has to ask for the data with movedValue.
+func isMoved(e *admin.Entry) bool {
+	_, moved, _ := movedTo([]byte(e.Data))
+	return moved
 }
 
 // maxHops is how many new IDs a session is followed to. More do not leave a

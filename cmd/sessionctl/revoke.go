@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 type revokeFlags struct {
@@ -90,8 +91,8 @@ func (a *app) keysToRevoke(cmd *cobra.Command, args []string, f *revokeFlags) ([
 		return nil, usageError("which sessions? Give one of KEY..., \"-\", --token-stdin and --user")
 	case stdin && len(args) > 1:
 		return nil, usageError("\"-\" stands for the keys on standard input; give no others beside it")
-	case f.readUnits < 0:
-		return nil, usageError("--read-units %v is negative", f.readUnits)
+	case a.checkReadUnits(f.readUnits) != nil:
+		return nil, a.checkReadUnits(f.readUnits)
 	case byUser && f.user == "":
 		return nil, usageError("--user needs a name: sessions without a login have none")
 	case byUser:
@@ -335,7 +336,7 @@ func (a *app) sessionsOf(ctx context.Context, s store, f *revokeFlags) ([]string
 		})
 	}
 	now := time.Now()
-	report, err := s.List(ctx, listOptions{ReadUnits: f.readUnits}, func(e entry) error {
+	report, err := admin.List(ctx, s, admin.ListOptions{ReadUnits: f.readUnits}, func(e admin.Entry) error {
 		// The clock of an operator's machine may be fast, and what List says
 		// old: one too many does no harm, one too few does.
 		expired := now.Sub(e.Expires) > clockTrust

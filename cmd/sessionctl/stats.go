@@ -11,6 +11,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/cmd/sessionctl/cost"
 )
 
@@ -142,27 +143,14 @@ type projection struct {
 	ScansMonth      float64 `json:"daily_scans_month"` // a scan a day; the deletions depend on how many expire
 }
 
-// mostSegments is into how many parts DynamoDB divides a table at most.
-const mostSegments = 1_000_000
-
 const longExpired = 3 * 24 * time.Hour
 
 func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 	if f.sample < 0 || f.segments < 0 {
 		return usageError("--sample and --segments must not be negative")
 	}
-	if f.segments > mostSegments {
-		return usageError("--segments %d is more than %d", f.segments, mostSegments)
-	}
-	if f.readUnits < 0 {
-		return usageError("--read-units %v is negative", f.readUnits)
-	}
-	prices, err := f.table(ctx)
-	if err != nil {
+	if err := a.checkReadUnits(f.readUnits); err != nil {
 		return err
-	}
-	if f.sample == 0 {
-		a.warnOfScan(ctx, s)
 	}
 	segments := f.segments
 	if segments == 0 {
@@ -171,19 +159,30 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 			segments = 1
 		}
 	}
+	opts, err := admin.ListOptions{
+		KeyPrefix: f.keyPrefix, DataWith: movedValue, ReadUnits: f.readUnits, Segments: segments, Workers: segments, Limit: f.sample,
+	}.Complete()
+	if err != nil {
+		return &exitError{code: codeUsage, err: err}
+	}
+	prices, err := f.table(ctx)
+	if err != nil {
+		return err
+	}
+	if f.sample == 0 {
+		a.warnOfScan(ctx, s)
+	}
 	now := time.Now()
 	r := statsReport{Store: s.String()}
 	bySize, byAge := sizes("Size of a record"), times("Age of a live session")
 	byLeft, byDeath := times("Time until a live session ends"), times("Time since a session expired")
-	report, err := s.List(ctx, listOptions{
-		KeyPrefix: f.keyPrefix, ReadUnits: f.readUnits, Segments: segments, Workers: segments, Limit: f.sample,
-	}, func(e entry) error {
+	report, err := admin.List(ctx, s, opts, func(e admin.Entry) error {
 		r.Total++
 		r.Bytes += int64(e.Size)
 		r.DataBytes += int64(e.DataSize)
 		r.Largest = max(r.Largest, e.Size)
 		bySize.add(float64(e.Size))
-		switch e.state(now) {
+		switch stateOf(&e, now) {
 		case stateForeign:
 			r.Foreign++
 		case stateExpired:

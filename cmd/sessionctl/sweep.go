@@ -89,21 +89,12 @@ It needs the permissions of "sessionctl iam sweeper".`,
 
 // sweepResult is what the command prints with --json.
 type sweepResult struct {
-	Store      string  `json:"store"`
-	Complete   bool    `json:"complete"`
-	DryRun     bool    `json:"dry_run"`
-	Resumed    bool    `json:"resumed"`
-	Scanned    int64   `json:"scanned"`
-	Expired    int64   `json:"expired"`
-	Deleted    int64   `json:"deleted"`
-	Kept       int64   `json:"kept"`
-	Skipped    int64   `json:"skipped"`
-	Failed     int64   `json:"failed"`
-	Foreign    int64   `json:"foreign"`
-	Retried    int64   `json:"retried"`
-	ReadUnits  float64 `json:"read_units"`
-	WriteUnits float64 `json:"write_units"`
-	Seconds    float64 `json:"seconds"`
+	Store    string `json:"store"`
+	Complete bool   `json:"complete"`
+	DryRun   bool   `json:"dry_run"`
+	Resumed  bool   `json:"resumed"`
+	admin.Report
+	Seconds float64 `json:"seconds"`
 }
 
 func (a *app) sweep(ctx context.Context, f sweepFlags) error {
@@ -122,10 +113,6 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	s, err := a.openDynamoDB(ctx)
 	if err != nil {
 		return err
-	}
-	sweeper, ok := any(s.Backend).(admin.Sweeper)
-	if !ok {
-		return errors.New("this backend cannot sweep")
 	}
 	// A sweeper need not be allowed to describe the table. If it may not, what
 	// is wrong with the table shows later, and there is no total.
@@ -172,7 +159,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	if f.batchDelay > 0 {
 		opts.BeforeBatch = func(ctx context.Context, _ int) error { return pause(ctx, f.batchDelay) }
 	}
-	report, err := sweeper.Sweep(ctx, opts)
+	report, err := admin.Sweep(ctx, s, opts)
 	meter.close()
 	if errors.Is(err, dynamodb.ErrResume) {
 		return &wordsError{
@@ -193,9 +180,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	if !complete || !f.quiet {
 		result := sweepResult{
 			Store: s.String(), Complete: complete, DryRun: f.DryRun, Resumed: opts.Resume != nil,
-			Scanned: report.Scanned, Expired: report.Expired, Deleted: report.Deleted, Kept: report.Kept, Skipped: report.Skipped,
-			Failed: report.Failed, Foreign: report.Foreign, Retried: report.Retried,
-			ReadUnits: report.ReadUnits, WriteUnits: report.WriteUnits, Seconds: report.Elapsed.Seconds(),
+			Report: report, Seconds: report.Elapsed.Seconds(),
 		}
 		if err := a.print(result, result.human); err != nil {
 			return err
@@ -263,7 +248,7 @@ func (r *sweepResult) human(w *output) {
 	row("retried", r.Retried, false, "requests that were sent again")
 	t.AppendRow(table.Row{"read units", units(r.ReadUnits)})
 	t.AppendRow(table.Row{"write units", units(r.WriteUnits)})
-	t.AppendRow(table.Row{"time", span(time.Duration(r.Seconds * float64(time.Second)))})
+	t.AppendRow(table.Row{"time", span(r.Elapsed)})
 	w.printf("Sweep of %s:\n%s\n", r.Store, t.Render())
 }
 
