@@ -12,7 +12,7 @@ import (
 // says yes.
 func (a *app) confirm(ctx context.Context, question string) error {
 	if !terminal(a.stdin) {
-		return usageError("%s Nobody can be asked here: say --yes", question)
+		return usageError("%s There is no terminal to ask on: add --yes", question)
 	}
 	return a.ask(ctx, question)
 }

@@ -174,7 +174,7 @@ func (d *doctor) denied(ctx context.Context, action string, err error) {
 		d.says(isFail, "permission", what, todo)
 		return
 	}
-	d.says(isWarn, "permission", what, fmt.Sprintf("The role %s does not need it; %s do: see \"sessionctl iam\".", d.role, whoNeeds(action)))
+	d.says(isWarn, "permission", what, fmt.Sprintf("The role %s does not need it; the roles %s do: see \"sessionctl iam\".", d.role, whoNeeds(action)))
 }
 
 // permissions tries what can be tried without changing anything.

@@ -82,7 +82,7 @@ func (a *app) openDynamoDB(ctx context.Context) (*dynamoStore, error) {
 			cfg.Credentials = credentials.NewStaticCredentialsProvider("local", "local", "")
 			s.madeUp = true
 			if a.verbose {
-				a.note("No AWS credentials are configured; as %s is on this machine, it gets made-up ones.", endpoint)
+				a.note("No AWS credentials are configured. %s is on this machine, so sessionctl makes some up.", endpoint)
 			}
 		}
 	}

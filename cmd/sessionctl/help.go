@@ -39,9 +39,9 @@ func (a *app) usage(c *cobra.Command) error {
 		}
 	}
 	if c.HasParent() {
-		fmt.Fprintf(w, "\n\"%s help\" has the flags for attribute names and codecs, and the exit codes.\n", c.Root().Name())
+		fmt.Fprintf(w, "\n\"%s help\" lists the flags for attribute names and codecs, and the exit codes.\n", c.Root().Name())
 	} else {
-		fmt.Fprintf(w, "\n\"%s help COMMAND\" says more about a command.\n", c.Root().Name())
+		fmt.Fprintf(w, "\n\"%s help COMMAND\" describes a command.\n", c.Root().Name())
 	}
 	return nil
 }
@@ -72,7 +72,7 @@ func (a *app) usageFlags(w io.Writer, title string, flags *pflag.FlagSet) {
 func helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [command]",
-		Short: "Say more about a command",
+		Short: "Describe a command",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, rest, err := root.Find(args)

@@ -27,15 +27,15 @@ func (a *app) listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the keys of sessions",
-		Long: `list prints the keys of the records in the store, with when they began, when
-they end, their size, and whether they are locked. A key is what show and
-revoke take; it is not a token, and nobody can log in with it.
+		Long: `list prints the key, size, start, deadline and lock of the records in the store.
+show and revoke take a key. A key is not a token: nobody can log in with it.
 
-It reads the table from its beginning, a unit for each 8 KB in it, and stops at
-the limit. Records come in no order, unless --sort is given, for which it has
-to read all of them. With several of --live, --expired, --locked, --moved
-and --foreign it lists what is any of them. A session that got a new ID, as by a
-login, leaves a record under its old one, which is no session: it is "moved".`,
+list reads the table from its beginning, at a unit for each 8 KB, and stops at the
+limit. Records come in no order. With --sort it has to read all of them. With
+several of --live, --expired, --locked, --moved and --foreign it lists the
+records that match any of them. A session that gets a new ID, for example by a
+login, leaves a record under the old one. This record is "moved", and not a
+session.`,
 		Example: `  sessionctl list --limit 20
   sessionctl list --locked --json
   sessionctl list --sort size --limit 10`,
@@ -51,15 +51,15 @@ login, leaves a record under its old one, which is no session: it is "moved".`,
 	}
 	fl := c.Flags()
 	fl.SortFlags = false
-	fl.IntVarP(&f.limit, "limit", "n", 100, "stop after so many; 0 for all")
-	fl.BoolVar(&f.live, "live", false, "those that have not expired")
-	fl.BoolVar(&f.expired, "expired", false, "those that have")
-	fl.BoolVar(&f.locked, "locked", false, "those that are locked")
-	fl.BoolVar(&f.moved, "moved", false, "what is left under the old ID of a session that has a new one")
-	fl.BoolVar(&f.foreign, "foreign", false, "what package session did not write")
-	fl.StringVar(&f.sort, "sort", "", "key, created, expires or size, the largest first; reads all records")
-	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `this`")
-	numberVar(fl, &f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
+	fl.IntVarP(&f.limit, "limit", "n", 100, "stop after this number; 0 for all")
+	fl.BoolVar(&f.live, "live", false, "live sessions")
+	fl.BoolVar(&f.expired, "expired", false, "expired sessions")
+	fl.BoolVar(&f.locked, "locked", false, "locked sessions")
+	fl.BoolVar(&f.moved, "moved", false, "records under the old IDs of sessions that got new ones")
+	fl.BoolVar(&f.foreign, "foreign", false, "records that package session did not write")
+	fl.StringVar(&f.sort, "sort", "", "order by key, created, expires or size, the largest first; reads all records")
+	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
+	numberVar(fl, &f.readUnits, "read-units", 0, "use at most this number of read units a second (default: no limit)")
 	_ = c.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(sortOrders, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -255,15 +255,15 @@ func (a *app) warnOfScan(ctx context.Context, s store) {
 	units := float64(about.Bytes) / 8192
 	switch {
 	case units >= manyReadUnits:
-		a.note("This reads all of %s: about %s records, %s, %s read units. --read-units makes it gentle.",
+		a.note("This reads all of %s: about %s records, %s, %s read units. --read-units slows it down.",
 			s, count(about.Records), size(about.Bytes), amount(units))
 	case about.Bytes == 0 && about.Records >= manyRecords:
-		a.note("This looks at all keys of %s: about %s.", s, count(about.Records))
+		a.note("This looks at all keys of %s, about %s.", s, count(about.Records))
 	}
 }
 
 // errEnough ends a list that has shown what was asked for.
-var errEnough = errors.New("as many as were asked for")
+var errEnough = errors.New("the list has as many as were asked for")
 
 // checkReadUnits checks the flag of a command that lists.
 func (a *app) checkReadUnits(n float64) error {
@@ -271,7 +271,7 @@ func (a *app) checkReadUnits(n float64) error {
 	case n < 0:
 		return usageError("--read-units %v is negative", n)
 	case n > 0 && a.backend == "redis":
-		return usageError("--read-units is for DynamoDB, and the backend is Redis: leave it out")
+		return usageError("--read-units is for DynamoDB, but the backend is Redis: leave it out")
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // errWhereMoved says that a session has a new ID, and nobody can tell which.
-var errWhereMoved = errors.New("the session has a new ID, and where that is does not decode")
+var errWhereMoved = errors.New("the session has a new ID, but the record with its new key does not decode")
 
 // movedTo returns the key of the record that a session has moved to, if data is
 // what was left under its old ID. It tries all codecs: a wrong --codec must not
@@ -64,7 +64,7 @@ func follow(ctx context.Context, s store, key string) (at string, trail []string
 		trail = append(trail, key)
 		key = to
 	}
-	return key, trail, session.Record{}, fmt.Errorf("it got a new ID more than %d times", maxHops)
+	return key, trail, session.Record{}, fmt.Errorf("the session got a new ID more than %d times", maxHops)
 }
 
 const (

@@ -46,7 +46,7 @@ func (a *app) openRedis() (*redisStore, error) {
 	a.redis = s // what explains errors needs it
 	if a.redisCluster {
 		if opts.DB != 0 {
-			return nil, usageError("a Redis cluster has no database %d, only 0: take it out of the URL", opts.DB)
+			return nil, usageError("a Redis cluster has only database 0: remove the %d from the URL", opts.DB)
 		}
 		s.client = goredis.NewClusterClient(&goredis.ClusterOptions{
 			Addrs: []string{opts.Addr}, Username: opts.Username, Password: opts.Password, TLSConfig: opts.TLSConfig,

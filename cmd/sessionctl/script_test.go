@@ -74,7 +74,7 @@ func TestScripts(t *testing.T) {
 			"usage": func(ts *testscript.TestScript, _ bool, args []string) {
 				got := run(ts, codeUsage, args[1:])
 				line, hint, _ := strings.Cut(got.stderr, "\n")
-				if got.stdout != "" || line != "sessionctl: "+args[0] || !strings.HasSuffix(hint, " --help\" says how it is used.\n") {
+				if got.stdout != "" || line != "sessionctl: "+args[0] || !strings.HasSuffix(hint, " --help\" shows the usage.\n") {
 					ts.Fatalf("it does not say %q", args[0])
 				}
 			},

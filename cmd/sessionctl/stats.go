@@ -29,14 +29,15 @@ func (a *app) statsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "stats",
 		Short: "Count sessions, and show their sizes and ages",
-		Long: `stats reads the whole table once, a read unit for each 8 KB of it, and counts
-sessions by state, size and age. For DynamoDB it adds what their storage costs
-in a month, and what sweeping them would.
+		Long: `stats reads the whole table once, at a read unit for each 8 KB, and counts
+sessions by state, size and age. For DynamoDB it also computes the cost of their
+storage in a month, and of a sweep.
 
-On a very large table, --sample stops after so many records. Keys are digests
-and a table is in the order of their hashes, so these are as good as picked at
-random. What is printed is the sample; the projections are for the whole table,
-by the number of items that DynamoDB reports, which is up to 6 hours old.`,
+On a very large table, stop with --sample after a number of records. Keys are
+digests, and a table is in the order of their hashes, so the first records are as
+good as a random sample. The counts are those of the sample. The projections are
+for the whole table, by the number of items that DynamoDB reports. This number is
+up to 6 hours old.`,
 		Example: `  sessionctl stats
   sessionctl stats --sample 100000 --read-units 500`,
 		Args: cobra.NoArgs,
@@ -51,11 +52,11 @@ by the number of items that DynamoDB reports, which is up to 6 hours old.`,
 	}
 	fl := c.Flags()
 	fl.SortFlags = false
-	fl.IntVar(&f.sample, "sample", 0, "stop after so many records, and project (default: look at all)")
-	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `this`")
-	numberVar(fl, &f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
-	fl.IntVar(&f.segments, "segments", 0, "read so many parts of the table at once (default 8; 1 with --sample)")
-	fl.BoolVar(&f.ascii, "ascii", false, "draw with plain characters, as where there is no terminal")
+	fl.IntVar(&f.sample, "sample", 0, "stop after this number of records, and project (default: look at all)")
+	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
+	numberVar(fl, &f.readUnits, "read-units", 0, "use at most this number of read units a second (default: no limit)")
+	fl.IntVar(&f.segments, "segments", 0, "number of parts of the table to read at once (default 8; 1 with --sample)")
+	fl.BoolVar(&f.ascii, "ascii", false, "draw with plain characters, as without a terminal")
 	f.add(c)
 	return c
 }
@@ -220,7 +221,7 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 	if d, ok := s.(*dynamoStore); ok {
 		a.project(ctx, d, f, prices, &r)
 	} else if r.Sampled {
-		r.note = "A sample: the whole was not looked at."
+		r.note = "This is a sample. stats did not look at all records."
 	}
 	r.bar = asciiBar
 	if !f.ascii && terminal(a.stdout.w) {
@@ -239,7 +240,7 @@ func (a *app) project(ctx context.Context, s *dynamoStore, f *statsFlags, prices
 			return
 		}
 		if f.keyPrefix != "" {
-			r.note = "There is no projection: it takes all records to know how many have the prefix."
+			r.note = "There is no projection: only a look at all records can count those with the prefix."
 			return
 		}
 		r.Records = max(about.Records, r.Total)
@@ -297,7 +298,7 @@ func (r *statsReport) write(w *output) {
 		h.write(w, r.bar)
 	}
 	if r.longExpired > 0 && r.Projection != nil {
-		w.printf("\n%s records have been expired for more than 3 days: TTL is off, or far behind.\n\"sessionctl table check\" tells; \"sessionctl sweep\" removes them.\n", count(r.longExpired))
+		w.printf("\n%s records have been expired for more than 3 days: TTL is off, or far behind.\n\"sessionctl table check\" shows which; \"sessionctl sweep\" removes them.\n", count(r.longExpired))
 	}
 	if p := r.Projection; p != nil {
 		w.printf("\n")
@@ -313,7 +314,7 @@ func (r *statsReport) write(w *output) {
 		w.printf("\n%s\n", r.note)
 	}
 	if r.ReadUnits > 0 {
-		w.printf("Counting them has used %s read units.\n", amount(r.ReadUnits))
+		w.printf("Counting them used %s read units.\n", amount(r.ReadUnits))
 	}
 }
 
