@@ -43,10 +43,10 @@
 // as a conflict, nor as the lock of another holder: that needs a proxy which
 // drops the response to a request that was carried out; without Hold, neither
 // is what a request does that arrives late (the rules whose names begin with
-// Late). That a sweep leaves
-// alone what the backend did not write, keeps to its budget and goes on from a
-// page that failed: only the backend knows the store. A Sweeper whose Load
-// hides expired records is measured by its own reports.
+// Late). That a sweep leaves alone the records that the backend did not write,
+// and a list shows them as Foreign, that both keep to their budgets, and that a
+// sweep goes on from a page that failed: only the backend knows the store. A
+// Sweeper whose Load hides expired records is measured by its own reports.
 //
 // The package uses the standard library only.
 package conformance

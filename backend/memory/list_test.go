@@ -84,7 +84,7 @@ func TestListBesideWrites(t *testing.T) {
 			}
 		}
 	}()
-	for range 10 {
+	for range 4 {
 		seen := map[string]bool{}
 		_, err := b.List(t.Context(), admin.ListOptions{KeyPrefix: "stays"}, func(e admin.Entry) error {
 			seen[e.Key] = true

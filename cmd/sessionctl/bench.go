@@ -170,7 +170,7 @@ var (
 	benchCount = session.Key[int]{Name: "n"}
 )
 
-// padding is what makes a session of so many bytes.
+// padding returns a value that makes a session of size bytes.
 func padding(c session.Codec, size int) (string, error) {
 	for n := size; ; n-- {
 		pad, err := c.Marshal(strings.Repeat("x", max(n, 0)))
@@ -192,7 +192,7 @@ func padding(c session.Codec, size int) (string, error) {
 	}
 }
 
-// key is what the Manager of bench makes of a token.
+// key derives the key of a token, for the Manager of bench.
 func (b *bench) key(token string) string {
 	key := b.prefix + session.DefaultStoreKey(token)
 	b.mu.Lock()
@@ -366,7 +366,8 @@ type worker struct {
 	own []string
 }
 
-// ownMost is how many sessions a worker remembers for logging in and out.
+// ownMost is the number of sessions that a worker remembers for logins and
+// logouts.
 const ownMost = 1000
 
 func (b *bench) work(ctx context.Context, began time.Time) {
@@ -493,7 +494,7 @@ func (w *worker) use(m *session.Manager, token string, change func(*session.Sess
 	return s.Save(w.ctx)
 }
 
-// mostFailures is how many different errors are remembered.
+// mostFailures is the number of different errors that bench remembers.
 const mostFailures = 5
 
 func (b *bench) record(kind string, took time.Duration, err error) {
@@ -604,7 +605,7 @@ func (b *bench) cleanUp(ctx context.Context, s store) error {
 	return nil
 }
 
-// benchReport is what bench prints.
+// benchReport is the output of bench.
 type benchReport struct {
 	Store      string          `json:"store"`
 	Seconds    float64         `json:"seconds"`
@@ -631,7 +632,7 @@ type kindReport struct {
 	Max      float64 `json:"max_ms"`
 }
 
-// monthly is what the units would cost if this went on.
+// monthly is the cost of a month at this rate.
 type monthly struct {
 	Prices priced  `json:"prices"`
 	Reads  float64 `json:"reads"`

@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// confirm asks whoever sits at the terminal. Where nobody does, only --yes
-// says yes.
+// confirm asks on the terminal. Without one, only --yes confirms.
 func (a *app) confirm(ctx context.Context, question string) error {
 	if !terminal(a.stdin) {
 		return usageError("%s There is no terminal to ask on: add --yes", question)

@@ -44,7 +44,7 @@ type globals struct {
 	groups []flagGroup
 }
 
-// flagGroup is what the help shows together.
+// flagGroup is a group of flags in the help.
 type flagGroup struct {
 	title string
 	flags *pflag.FlagSet

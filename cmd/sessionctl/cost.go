@@ -111,7 +111,7 @@ func (v *timeoutValue) Set(s string) error {
 // String is only asked for the default, which the usage has.
 func (v *timeoutValue) String() string { return "" }
 
-// Type is what the usage calls it.
+// Type names the type in the usage.
 func (v *timeoutValue) Type() string { return "time" }
 
 func (a *app) costCommand() *cobra.Command {
@@ -266,7 +266,7 @@ func itemNames(g *globals) cost.Item {
 	}
 }
 
-// costReport is what cost prints.
+// costReport is the output of cost.
 type costReport struct {
 	Prices     priced           `json:"prices"`
 	Requests   float64          `json:"requests"` // of the application

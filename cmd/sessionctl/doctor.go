@@ -70,7 +70,7 @@ type doctor struct {
 	result doctorResult
 }
 
-// doctorResult is what the command prints with --json.
+// doctorResult is the output of doctor with --json.
 type doctorResult struct {
 	OK         bool     `json:"ok"`
 	Store      string   `json:"store,omitempty"`
@@ -81,7 +81,7 @@ type doctorResult struct {
 	WriteUnits float64  `json:"write_units"`
 }
 
-// check is one thing that was looked at.
+// check is the result of one check.
 type check struct {
 	Name   string `json:"name"`
 	Status status `json:"status"`

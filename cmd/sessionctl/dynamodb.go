@@ -35,7 +35,7 @@ type dynamoStore struct {
 
 var _ store = (*dynamoStore)(nil)
 
-// awsConfig is what the environment, the profile and the flags say, and the
+// awsConfig returns the configuration by environment, profile and flags, and the
 // endpoint if it is not that of AWS.
 func (a *app) awsConfig(ctx context.Context) (cfg aws.Config, endpoint string, err error) {
 	// As many connections as a sweep has workers: the SDK keeps 10 open.

@@ -73,7 +73,7 @@ func TestNoAnswer(t *testing.T) {
 	}
 }
 
-// redisError is what a server answers.
+// redisError is an error reply of a server.
 type redisError string
 
 func (e redisError) Error() string { return string(e) }

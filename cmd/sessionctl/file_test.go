@@ -16,7 +16,7 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// oddFiles are what is no file of its own, by what is said of it.
+// oddFiles returns paths that are not regular files, by their kind.
 func oddFiles(t *testing.T) map[string]string {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }

@@ -173,7 +173,7 @@ func partitionOf(region string) string {
 	return "aws"
 }
 
-// aclResult is what iam prints for Redis with --json.
+// aclResult is the output of iam for Redis with --json.
 type aclResult struct {
 	Role string `json:"role"`
 	Rule string `json:"rule"`

@@ -19,7 +19,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// TestMain hides the AWS configuration of whoever runs the tests.
+// TestMain hides the AWS configuration of the user.
 func TestMain(m *testing.M) {
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// outcome is what a run of the program did.
+// outcome is the result of a run of the program.
 type outcome struct {
 	code           int
 	stdout, stderr string

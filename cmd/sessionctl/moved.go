@@ -46,12 +46,13 @@ func isMoved(e *admin.Entry) bool {
 	return moved
 }
 
-// maxHops is how many new IDs a session is followed to. More do not leave a
-// trace.
+// maxHops is the number of new IDs that follow follows. A session leaves no trace
+// of more.
 const maxHops = 32
 
-// follow loads what is at key, and where that is what an old ID has left, the
-// session itself. It returns the key of that, and those that led there.
+// follow loads the record at key. If a session has left it under its old ID,
+// follow loads the session instead. It returns the key of the session, and the
+// keys that led there.
 func follow(ctx context.Context, s store, key string) (at string, trail []string, rec session.Record, err error) {
 	for range maxHops {
 		if rec, err = s.Load(ctx, key); err != nil {
@@ -72,10 +73,9 @@ const (
 	lockWait = 2 * time.Second // how long the holder of a lock is waited for
 )
 
-// end ends the session at key, under whichever key it lives by now. at is that,
-// and absent is set if there was none. What is there is ended on condition that
-// it is what was looked at: a Delete could remove the only trace of where the
-// session went a moment ago.
+// end ends the session at key, under the key at that it has by now. absent is set
+// if there was none. It ends the record on condition that it has not changed: a
+// Delete could remove the only trace of a session that moved a moment ago.
 func end(ctx context.Context, s store, key string) (at string, absent bool, err error) {
 	begun := time.Now()
 	for try := 0; ; {
@@ -110,8 +110,8 @@ func end(ctx context.Context, s store, key string) (at string, absent bool, err 
 	}
 }
 
-// forget deletes what is left of a session that has ended. Where that fails the
-// rest stays, so that whoever tries again finds the way.
+// forget deletes the records of a session that has ended. After an error the rest
+// stays, so that another try finds the way.
 func forget(ctx context.Context, s store, keys []string) error {
 	for _, key := range keys {
 		if err := s.Delete(ctx, key); err != nil {

@@ -139,7 +139,7 @@ func readKeys(r io.Reader) ([]string, error) {
 	return keys, nil
 }
 
-// revocation is what became of a key.
+// revocation is the outcome for a key.
 type revocation struct {
 	Key     string `json:"key"`
 	Revoked bool   `json:"revoked"`
@@ -156,7 +156,7 @@ type revokeReport struct {
 	Search   *search      `json:"search,omitempty"` // with --user
 }
 
-// search is what --user has looked at.
+// search counts the records that --user looked at.
 type search struct {
 	Complete    bool  `json:"complete"` // nothing of the user can have been missed
 	Scanned     int64 `json:"scanned"`
@@ -297,10 +297,10 @@ func (a *app) tellRevoked(ctx context.Context, r *revocation, err error, dryRun 
 	return todo
 }
 
-// readers is how many sessions are read at once.
+// readers is the number of sessions read at once.
 const readers = 16
 
-// sessionsOf finds the live sessions of a user, and says what it has looked at.
+// sessionsOf finds the live sessions of a user, and counts what it searched.
 func (a *app) sessionsOf(ctx context.Context, s store, f *revokeFlags) ([]string, *search, error) {
 	c, err := a.sessionCodec()
 	if err != nil {
@@ -373,7 +373,7 @@ func (a *app) sessionsOf(ctx context.Context, s store, f *revokeFlags) ([]string
 	return slices.Sorted(maps.Keys(found)), r, nil
 }
 
-// clockTrust is how long a session must have expired to be taken for dead.
+// clockTrust is the time after its deadline when a session counts as dead.
 const clockTrust = time.Hour
 
 // isUsers reports whether the session with key is bound to user. One that got a

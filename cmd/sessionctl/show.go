@@ -90,7 +90,7 @@ func checkKey(key string) error {
 	return nil
 }
 
-// shown is what show prints.
+// shown is the output of show.
 type shown struct {
 	Key         string       `json:"key"`
 	Kind        string       `json:"kind"` // session, moved or undecodable
@@ -270,7 +270,7 @@ func (v *shown) write(w *output) {
 	w.printf("\n%s\n", t.Render())
 }
 
-// typeName is what v is, as its reader thinks of it.
+// typeName names the type of v for a reader.
 func typeName(v any) string {
 	switch v := v.(type) {
 	case nil:

@@ -101,13 +101,13 @@ func (h *histogram) add(v float64) {
 	h.Buckets[i].Count++
 }
 
-// statsReport is what stats prints.
+// statsReport is the output of stats.
 type statsReport struct {
 	Store   string `json:"store"`
 	Scanned int64  `json:"scanned"`
 	Sampled bool   `json:"sampled"`
-	// Records is how many there are: Scanned, or with a sample what the store
-	// says.
+	// Records is the number of records in the store: Scanned, or with a sample
+	// the estimate of the store.
 	Records int64 `json:"records"`
 
 	Total        int64   `json:"total"` // of those counted below
@@ -132,7 +132,7 @@ type statsReport struct {
 	bar         func(share float64) string
 }
 
-// projection is what the table costs, of all its records.
+// projection is the cost of the table with all its records.
 type projection struct {
 	Prices       priced  `json:"prices"`
 	StorageGB    float64 `json:"storage_gb"`
@@ -318,7 +318,7 @@ func (r *statsReport) write(w *output) {
 	}
 }
 
-// barWidth is how many characters the longest bar has.
+// barWidth is the length of the longest bar.
 const barWidth = 40
 
 func (h *histogram) write(w *output, bar func(float64) string) {

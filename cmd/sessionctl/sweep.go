@@ -18,7 +18,7 @@ import (
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 )
 
-// sweepFlags are what the options of a sweep do not have.
+// sweepFlags adds the flags that are not options of a sweep.
 type sweepFlags struct {
 	admin.SweepOptions
 	resume     string
@@ -88,7 +88,7 @@ It needs the permissions of "sessionctl iam sweeper".`,
 	return c
 }
 
-// sweepResult is what the command prints with --json.
+// sweepResult is the output of sweep with --json.
 type sweepResult struct {
 	Store    string `json:"store"`
 	Complete bool   `json:"complete"`
@@ -196,11 +196,11 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 
 // sweepEnd says how a sweep has ended.
 func (a *app) sweepEnd(ctx context.Context, f sweepFlags, err, saveErr error, resumable bool) error {
-	todo := "What was deleted is deleted. The next sweep begins anew. With --resume FILE it would go on from here."
+	todo := "Deleted sessions stay deleted. The next sweep begins anew. With --resume FILE it would go on from here."
 	switch {
 	case saveErr != nil:
 		a.note("The file of --resume could not be written: %v.", saveErr)
-		todo = "What was deleted is deleted."
+		todo = "Deleted sessions stay deleted."
 	case f.resume != "" && resumable:
 		todo = "The same command goes on from here."
 	}

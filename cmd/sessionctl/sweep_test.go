@@ -75,7 +75,7 @@ func TestSweep(t *testing.T) {
 		{"kept", without("DeleteItem", refuses(400, "ConditionalCheckFailedException", "")), "", codeDone, "kept 10 locked, or renewed or deleted since the sweep found them\n", ""},
 		{"without a total", without("DescribeTable", denied), "", codeDone, "deleted 10\n", "Sweeping through the table"},
 		{"no permission", without("Scan", denied), "", codeFailed, "", "do not allow dynamodb:Scan on table \"sessions\""},
-		{"no deletes", without("DeleteItem", denied), "-q", codeFailed, "deleted 0\n", "Grant it: \"sessionctl iam sweeper\" prints the policy. What was deleted is deleted."},
+		{"no deletes", without("DeleteItem", denied), "-q", codeFailed, "deleted 0\n", "Grant it: \"sessionctl iam sweeper\" prints the policy. Deleted sessions stay deleted."},
 		{"errors passed over", onceDenied("DeleteItem"), "--max-errors=1", codeDone, "deleted 9\nfailed 1 left to the next sweep\n", "1 error was passed over, the first: The AWS credentials do not allow dynamodb:DeleteItem"},
 		{"too many errors", without("DeleteItem", denied), "--max-errors=3", codeFailed, "deleted 0\n", "3 errors were passed over"},
 		{"left out", onceDenied("Scan"), "--max-errors=1 --workers=1 --batch-delay=1ms", codeStopped, "scanned 0\n", "The sweep is not complete, because of the errors."},

@@ -26,7 +26,7 @@ tables.`,
 	return c
 }
 
-// tableResult is what the commands about a table print with --json.
+// tableResult is the output of the table commands with --json.
 type tableResult struct {
 	Table    string   `json:"table"`
 	Region   string   `json:"region"`
