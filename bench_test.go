@@ -64,17 +64,13 @@ func BenchmarkRequest(b *testing.B) {
 		var store memory.Backend
 		m := newManager(b, &store, session.Config{})
 		handler := func(f func(s *session.Session) error) http.Handler {
-			return m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				s, err := m.Get(r.Context())
-				if err == nil {
-					err = f(s)
-				}
-				if err != nil {
-					m.Error(w, r, err)
-					return
+			return m.HandlerFunc(func(w http.ResponseWriter, _ *http.Request, s *session.Session) error {
+				if err := f(s); err != nil {
+					return err
 				}
 				_, _ = w.Write(page)
-			}))
+				return nil
+			})
 		}
 		b.Run("read/"+size, func(b *testing.B) {
 			run(b, handler(func(s *session.Session) error { _, err := user.Get(s); return err }), begin(b, m, values))

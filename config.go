@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed-a7bee19b/session/codec"
@@ -18,115 +19,118 @@ const defaultIdle = 2 * time.Hour
 
 // Config configures a [Manager]. The zero value is a good default.
 type Config struct {
-	// IdleTimeout ends a session that was not used for this long. A request
-	// that began in time is use, also when it takes longer than that: see
-	// [Manager.Open]. A shorter one applies at once to the sessions that are
-	// stored, counted from when their deadline was last written; a longer one
-	// to each when it is used next.
-	// Default 2 hours, or AbsoluteTimeout if that is shorter; at least 1
-	// second; [Never] turns it off.
+	// IdleTimeout ends a session that was not used for this long. A request that
+	// began in time counts as use even if it takes longer than that: see
+	// [Manager.Open]. A shorter timeout applies to stored sessions at once,
+	// counted from when their deadline was last written; a longer one applies to
+	// each session when it is next used.
+	// Default 2 hours, or AbsoluteTimeout if that is shorter; at least 1 second;
+	// [Never] turns it off.
 	IdleTimeout time.Duration
 
-	// AbsoluteTimeout ends a session this long after it began, or after its
-	// last Login, however much it is used. Default 24 hours; at least 1
-	// second; [Never] turns it off. One of the two timeouts must be on.
+	// AbsoluteTimeout ends a session this long after it began or after its last
+	// Login, however much it is used. Default 24 hours; at least 1 second;
+	// [Never] turns it off. One of the two timeouts must be on.
 	AbsoluteTimeout time.Duration
 
 	// TouchInterval is how stale the idle deadline in the store may get: a
-	// session that is only read is written at most once in it. It bounds the
-	// write cost of reading, and a session may end this much early.
-	// Default IdleTimeout/10; it must be shorter than IdleTimeout.
+	// session that is only read is written at most once in each interval. It
+	// bounds the write cost of reading, and a session may end earlier by this
+	// much. Default IdleTimeout/10; it must be shorter than IdleTimeout.
 	TouchInterval time.Duration
 
-	// Mode is how concurrent writers of a session get along. Default [Merge].
+	// Mode is what happens when requests write a session concurrently. Default
+	// [Merge].
 	Mode Mode
 
-	// SafeMode, if set, is the Mode in the Handler of requests with a safe
-	// method (GET, HEAD, OPTIONS, TRACE). With Mode [Exclusive], SafeMode
-	// [Merge] spares readers the lock.
+	// SafeMode, if set, is the Mode in the Handler for requests with a safe
+	// method (GET, HEAD, OPTIONS, TRACE). With Mode [Exclusive], SafeMode [Merge]
+	// spares readers the lock.
 	SafeMode Mode
 
-	// Lock is how mode [Exclusive] locks, and how the others wait for it.
+	// Lock configures the locks of mode [Exclusive], and how other modes wait for
+	// them.
 	Lock LockConfig
 
 	// Codec encodes the values. Default codec.MessagePack{}. Sessions written
 	// with another codec fail with [ErrDecode].
 	Codec Codec
 
-	// MaxSize is the largest encoded session in bytes that is sent to the
-	// backend; a larger one fails with [ErrTooLarge]. Default 0: no limit but
-	// the backend's own.
+	// MaxSize is the size in bytes of the largest encoded session that is sent to
+	// the backend; a larger one fails with [ErrTooLarge]. Default 0: only the
+	// backend's own limit applies.
 	MaxSize int
 
-	// Undecodable is what [Manager.Get] does about a stored session that does
-	// not decode. Default [FailUndecodable].
+	// Undecodable is what [Manager.Get] does if a stored session does not decode.
+	// Default [FailUndecodable].
 	Undecodable UndecodablePolicy
 
-	// StoreKey derives a record's key from the token. The default,
-	// [DefaultStoreKey], is 24 bytes of its SHA-256 in base64url, so that who
-	// can read the store cannot use what he finds there as a cookie. It must be deterministic, give
-	// different tokens different keys of at most 512 bytes, and never panic.
+	// StoreKey derives the key of a record from the token. The default,
+	// [DefaultStoreKey], is 24 bytes of the token's SHA-256 in base64url, so that
+	// a key that leaks from the store cannot be used as a cookie. A StoreKey must
+	// be deterministic, give different tokens different keys of at most 512
+	// bytes, and never panic.
 	StoreKey func(token string) string
 
-	// Cookie is how the token travels by default.
+	// Cookie configures the cookie that carries the token.
 	Cookie Cookie
 
-	// Header, if set, names a header that carries the token instead of a
-	// cookie, for APIs: in requests, with or without "Bearer " before it, and
-	// in the responses that hand out a new token, as it was asked for. An
-	// empty value in a response says that the token is dead. The name may have
-	// 256 bytes. Default "": the token travels in a cookie.
+	// Header, if set, names a header that carries the token instead of a cookie,
+	// for APIs: in requests, with or without "Bearer " before it, and in the
+	// responses that hand out a new token; there with "Bearer " if the header is
+	// Authorization. An empty value in a response says that the token is dead.
+	// The name may have 256 bytes. Default "": the token travels in a cookie.
 	Header string
 
-	// CommitTimeout bounds the saving of a session by the Handler, which goes
-	// on when the client is gone. Where nothing changed, moving the deadline or
-	// freeing the lock has a tenth of it. If that fails, the responses of the
-	// next 5 seconds wait for it only for sessions that end by then; after a
-	// Save that failed, the error page does not wait for it at all. Default 5
-	// seconds.
+	// CommitTimeout bounds the time in which the Handler saves a session, even if
+	// the client has gone away. If nothing changed, moving the deadline or freeing
+	// the lock has a tenth of it. If that fails, the responses of the next 5
+	// seconds wait for it only if their session would end by then; the error page
+	// after a failed save does not wait for it at all. Default 5 seconds.
 	CommitTimeout time.Duration
 
-	// MaxMerges is how often one Save tries again after a conflict before it
-	// fails with [ErrConflict]. Default 32. The requests of one process line
-	// up after their first, so more than one are with other processes.
+	// MaxMerges is how often a Save tries again after a conflict before it fails
+	// with [ErrConflict]. Requests of one process line up after their first
+	// conflict, so later conflicts are with other processes. Default 32.
 	MaxMerges int
 
-	// ErrorHandler answers a request whose session could not be loaded or
-	// saved; nothing has been sent yet. err never holds a session ID, but may
-	// hold what the store said. It is called for a client that has gone away
-	// too, with an error in which errors.Is finds [context.Canceled]. Default:
-	// [Manager.Error]'s, which logs.
+	// ErrorHandler answers a request whose session could not be loaded or saved,
+	// or whose handler failed; nothing has been sent yet. [Status] gives the
+	// status for err, which contains no session ID, but may contain text from the
+	// store. ErrorHandler is also called if the client has gone away; then
+	// errors.Is finds [context.Canceled] in err. Default: see [Manager.Error].
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
-	// Observer is told of store calls and events. Default nil: nobody.
+	// Observer is told of store calls and events. Default nil: none.
 	Observer observe.Observer
 }
 
-// Mode is how concurrent writers of one session get along.
+// Mode is what happens when requests write one session concurrently.
 type Mode int
 
 const (
-	// Merge takes no lock. When another writer was first, the changes of this
-	// one are applied to what is stored now, value by value, and saved again.
-	// A value that both changed goes to the later writer, unless it was
-	// changed by [Key.Update] or its [Key] has a Resolve function.
+	// Merge takes no lock. If another request has saved the session first, the
+	// changes of this one are applied to the stored session, value by value, and
+	// saved again. If both changed a value, the later writer wins, unless it used
+	// [Key.Update] or its [Key] has a Resolve function.
 	Merge Mode = iota + 1
 
 	// LastWrite takes no lock, and lets the later writer replace the whole
-	// session: the changes of the earlier one are lost. A session that is
-	// gone stays gone all the same.
+	// session: the changes of the earlier one are lost. A session that was
+	// destroyed stays destroyed.
 	LastWrite
 
-	// Exclusive locks the session while a request has it: from when it is read
-	// to when it is saved. Other requests wait, those in mode Merge and
-	// LastWrite with what they want to save. The lock has a lease, which is
-	// renewed until the handler has returned, also when its client has left,
-	// but not for longer than [LockConfig.MaxHold]; if it is lost, the request's
-	// context is cancelled with the cause [ErrLockLost], and nothing is written
-	// any more. It needs a Backend that is a [LockingBackend], or a [LockConfig.Locker].
+	// Exclusive locks the session from when a request reads it until it is saved.
+	// Other requests in mode Exclusive wait to read it; those in mode Merge and
+	// LastWrite wait to save it. The lock has a lease, which is renewed until the
+	// handler returns, even if its client has left, but for at most
+	// [LockConfig.MaxHold]. If the lock is lost, the request's context is
+	// cancelled with the cause [ErrLockLost], and nothing is written any more.
+	// Exclusive needs a Backend that is a [LockingBackend], or a
+	// [LockConfig.Locker].
 	//
-	// Saving ends the lock: what a handler changes after its response has
-	// started is merged.
+	// Saving frees the lock: changes that a handler makes after its response has
+	// started are merged.
 	Exclusive
 
 	// ReadOnly never writes: a change fails with [ErrReadOnly], and reading
@@ -158,8 +162,8 @@ func (m Mode) String() string {
 	return fmt.Sprintf("Mode(%d)", int(m))
 }
 
-// UndecodablePolicy is what happens to a stored session that does not decode.
-// It is never changed or deleted.
+// UndecodablePolicy says what to do if a stored session does not decode. The
+// record is never changed or deleted.
 type UndecodablePolicy int
 
 const (
@@ -183,8 +187,7 @@ func probeStoreKey(f func(string) string) error {
 	return nil
 }
 
-// takenHeaders are some that mean something else to clients, servers and
-// everything between them.
+// takenHeaders have another meaning to clients, servers and proxies.
 var takenHeaders = []string{
 	"Cookie", "Set-Cookie", "Host", "Connection", "Content-Length", "Content-Type", "Content-Encoding",
 	"Transfer-Encoding", "Upgrade", "Te", "Trailer", "Location", "Vary", "Cache-Control", "Date", "Origin",
@@ -283,3 +286,16 @@ var (
 	_ Codec = codec.MessagePack{}
 	_ Codec = codec.JSON{}
 )
+
+// validHeaderName reports whether a header can have that name.
+func validHeaderName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return name != ""
+}

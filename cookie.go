@@ -4,29 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
-	"time"
 )
 
-// Cookie is how the cookie is made that carries the token. The zero value is
-// the safest there is: named "__Host-session", Secure, HttpOnly, SameSite=Lax,
-// for the whole of one host, gone with the browser.
+// Cookie configures the cookie that carries the token. The zero value is the
+// safest: the name is "__Host-session", with Secure, HttpOnly and SameSite=Lax, for
+// one host and all its paths, until the browser closes.
 type Cookie struct {
-	// Name defaults to "__Host-session"; with a Domain, or a Path other than
-	// "/", to "__Secure-session"; with InsecureHTTP to "session". A prefix in
-	// a name of your own must fit the other fields, and browsers must store
-	// it: with the token it may have 4,096 bytes.
+	// Name defaults to "__Host-session"; with a Domain, or a Path other than "/",
+	// to "__Secure-session"; with InsecureHTTP to "session". A prefix in a name of
+	// your own must fit the other fields. Name and token together may have 4,096
+	// bytes, as browsers store no more.
 	//
-	// Where a request carries several cookies of that name, they are tried in
-	// their order, four at most, and the first that has a session counts.
+	// If a request has several cookies of that name, up to four are tried in their
+	// order, and the first that has a session counts.
 	Name string
 
 	// Path defaults to "/".
 	Path string
 
-	// Domain, if set, shares the cookie with all hosts under it. Any of them
-	// can then plant or read it. Default "": this host only.
+	// Domain, if set, shares the cookie with all hosts under it. Each of them can
+	// then plant or read it. Default "": this host only.
 	Domain string
 
 	// SameSite defaults to Lax. None needs Secure.
@@ -36,14 +34,14 @@ type Cookie struct {
 	// Secure.
 	Partitioned bool
 
-	// Persistent lets the cookie outlive the browser, until the absolute
-	// deadline; or for 400 days, the most that browsers keep, if there is no
-	// AbsoluteTimeout. It is sent once for each ID, so the idle timeout is
-	// the store's alone.
+	// Persistent lets the cookie outlive the browser, until the absolute deadline,
+	// or for 400 days, the most that browsers allow, if there is no
+	// AbsoluteTimeout. The cookie is sent once for each ID, so it does not follow
+	// the idle timeout.
 	Persistent bool
 
-	// InsecureHTTP lets the cookie travel over plain HTTP, where everybody on
-	// the way can take it. It is for development.
+	// InsecureHTTP lets the cookie travel over plain HTTP, where anyone on the
+	// network path can read it. It is for development.
 	InsecureHTTP bool
 }
 
@@ -125,93 +123,4 @@ func (c Cookie) cookie(token string) *http.Cookie {
 		SameSite:    c.SameSite,
 		Partitioned: c.Partitioned,
 	}
-}
-
-// maxCookieAge is the most that browsers grant.
-const maxCookieAge = 400 * 24 * time.Hour
-
-// maxTokens is how many tokens of one request are tried: one is usual, and two
-// where the cookie's Path or Domain was changed.
-const maxTokens = 4
-
-// carried is what a request carries in the place of its token.
-type carried struct {
-	tokens    []string // different ones that may be ours, at most maxTokens
-	malformed bool     // none of them is
-	values    int      // how many there are, if they are not all alike
-}
-
-// carried returns the tokens of a request in the order in which it has them,
-// appended to buf.
-func (c *Config) carried(h http.Header, buf []string) carried {
-	var values carried
-	first, alike, n := "", true, 0
-	add := func(v string) {
-		if v == "" {
-			return
-		}
-		if n++; n == 1 {
-			first = v
-		}
-		alike = alike && v == first
-		if validToken(v) && len(buf) < maxTokens && !slices.Contains(buf, v) {
-			buf = append(buf, v)
-		}
-	}
-	if c.Header != "" {
-		for _, v := range h[c.Header] {
-			if scheme, rest, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "Bearer") {
-				v = strings.TrimLeft(rest, " ")
-			}
-			add(v)
-		}
-	} else {
-		for _, cookie := range (&http.Request{Header: h}).CookiesNamed(c.Cookie.Name) {
-			add(cookie.Value)
-		}
-	}
-	values.tokens, values.malformed = buf, n > 0 && len(buf) == 0
-	if !alike {
-		values.values = n
-	}
-	return values
-}
-
-// sendToken hands a token to the client, together with the deadline of its
-// session; an empty token takes the client's away. It returns the line of
-// Set-Cookie, if it is one.
-func (c *Config) sendToken(h http.Header, token string, created time.Time) string {
-	switch {
-	case c.Header == "Authorization" && token != "":
-		h.Set(c.Header, "Bearer "+token)
-	case c.Header != "":
-		h.Set(c.Header, token)
-	default:
-		cookie := c.Cookie.cookie(token)
-		if token == "" {
-			cookie.MaxAge = -1
-		} else if c.Cookie.Persistent {
-			age := maxCookieAge
-			if c.AbsoluteTimeout > 0 {
-				age = min(age, time.Until(created.Add(c.AbsoluteTimeout)))
-			}
-			cookie.MaxAge = max(1, int(age/time.Second))
-		}
-		line := cookie.String()
-		h.Add("Set-Cookie", line)
-		return line
-	}
-	return ""
-}
-
-func validHeaderName(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return name != ""
 }

@@ -17,14 +17,15 @@ func TestDependencies(t *testing.T) {
 		allowed []string // of the module's own packages
 	}{
 		{"codec", nil},
-		{"", []string{"codec", "observe", "internal/printable"}},
-		{"backend/memory", []string{"", "codec", "observe", "admin", "internal/printable"}},
-		{"conformance", []string{"", "codec", "observe", "admin", "internal/printable"}},
-		{"lock", []string{"", "codec", "observe", "internal/printable"}},
+		{"", []string{"codec", "observe"}},
+		{"backend/memory", []string{"", "codec", "observe", "admin"}},
+		{"conformance", []string{"", "codec", "observe", "admin"}},
+		{"lock", []string{"", "codec", "observe"}},
+		{"sessiontest", []string{"", "codec", "observe", "admin", "backend/memory"}},
 	}
 	for _, tt := range tests {
 		for _, dep := range deps(t, "./"+tt.pkg) {
-			own := dep == join(tt.pkg)
+			own := dep == join(tt.pkg) || strings.HasPrefix(dep, join("internal/"))
 			for _, a := range tt.allowed {
 				own = own || dep == join(a)
 			}
@@ -39,6 +40,20 @@ func TestDependencies(t *testing.T) {
 			if strings.HasPrefix(dep, join("backend/")) && !strings.HasPrefix(dep, join("backend/memory")) {
 				t.Errorf("the tests of package %s import %s", join(tt.pkg), dep)
 			}
+		}
+	}
+}
+
+// TestNoTestsInProduction: what a program imports does not import package
+// testing.
+func TestNoTestsInProduction(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".", "./admin", "./backend/...", "./codec", "./lock", "./observe/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dep := range strings.Lines(string(out)) {
+		if dep = strings.TrimSpace(dep); dep == "testing" || dep == "net/http/httptest" || dep == join("sessiontest") {
+			t.Errorf("a package for programs imports %s", dep)
 		}
 	}
 }

@@ -307,13 +307,7 @@ func visit(m *session.Manager, method, token string, h http.HandlerFunc) *httpte
 
 // logout is a handler as in the documentation.
 func logout(m *session.Manager) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		s, err := m.Get(r.Context())
-		if err == nil {
-			err = s.Destroy(r.Context())
-		}
-		if err != nil {
-			m.Error(w, r, err)
-		}
-	}
+	return m.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+		return s.Destroy(r.Context())
+	}).ServeHTTP
 }

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
@@ -22,19 +23,14 @@ func Example() {
 	}
 	visits := session.Key[int]{Name: "visits"}
 
-	handler := manager.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := manager.Get(r.Context())
+	handler := manager.HandlerFunc(func(w http.ResponseWriter, _ *http.Request, s *session.Session) error {
+		n, err := visits.Update(s, func(n int) int { return n + 1 })
 		if err != nil {
-			manager.Error(w, r, err)
-			return
+			return err
 		}
-		if _, err := visits.Update(s, func(n int) int { return n + 1 }); err != nil {
-			manager.Error(w, r, err)
-			return
-		}
-		n, _ := visits.Get(s)
 		fmt.Fprintf(w, "visit %d", n)
-	}))
+		return nil
+	})
 
 	server := httptest.NewTLSServer(handler)
 	defer server.Close()
@@ -77,6 +73,44 @@ func ExampleNew() {
 	// session: Cookie: the name "__Host-shop" needs Path "/" and no Domain
 }
 
+// An error that the handler returns goes to the ErrorHandler, as does one of
+// getting and of saving the session. What the handler has changed is dropped.
+func ExampleManager_HandlerFunc() {
+	errTeapot := errors.New("no coffee here")
+	manager, err := session.New(&memory.Backend{}, session.Config{
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			status := session.Status(err)
+			if errors.Is(err, errTeapot) {
+				status = http.StatusTeapot
+			}
+			http.Error(w, err.Error(), status)
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	orders := session.Key[int]{Name: "orders"}
+	order := manager.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		n, err := orders.Update(s, func(n int) int { return n + 1 })
+		switch {
+		case err != nil:
+			return err
+		case r.FormValue("what") == "coffee":
+			return errTeapot
+		}
+		fmt.Fprintln(w, "order", n)
+		return nil
+	})
+	for _, url := range []string{"/?what=tea", "/?what=coffee"} {
+		w := httptest.NewRecorder()
+		order.ServeHTTP(w, httptest.NewRequest("POST", url, nil))
+		fmt.Print(w.Code, " ", w.Body)
+	}
+	// Output:
+	// 200 order 1
+	// 418 no coffee here
+}
+
 // Outside net/http a session is opened with its token, saved and closed.
 func ExampleManager_Open() {
 	ctx := context.Background()
@@ -109,35 +143,26 @@ func ExampleManager_Open() {
 // had in the cart stays.
 func ExampleSession_Login() {
 	manager, _ := session.New(&memory.Backend{}, session.Config{})
-	http.Handle("POST /login", manager.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := manager.Get(r.Context())
-		if err != nil {
-			manager.Error(w, r, err)
-			return
-		}
+	http.Handle("POST /login", manager.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		// Check the password first.
 		if err := s.Login(r.FormValue("user")); err != nil {
-			manager.Error(w, r, err)
-			return
+			return err
 		}
 		http.Redirect(w, r, "/", http.StatusSeeOther)
-	})))
+		return nil
+	}))
 }
 
 // Destroy deletes the session at once, and says if it could not.
 func ExampleSession_Destroy() {
 	manager, _ := session.New(&memory.Backend{}, session.Config{})
-	http.Handle("POST /logout", manager.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := manager.Get(r.Context())
-		if err == nil {
-			err = s.Destroy(r.Context())
-		}
-		if err != nil {
-			manager.Error(w, r, err)
-			return
+	http.Handle("POST /logout", manager.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		if err := s.Destroy(r.Context()); err != nil {
+			return err
 		}
 		http.Redirect(w, r, "/", http.StatusSeeOther)
-	})))
+		return nil
+	}))
 }
 
 // With makes routes that differ. It may be nested in the Handler of the whole
@@ -148,16 +173,11 @@ func ExampleManager_With() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	report := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := manager.Get(r.Context()) // that of readOnly: they share it
-		if err != nil {
-			manager.Error(w, r, err)
-			return
-		}
-		fmt.Println(s.Set("x", 1))
-	})
 	mux := http.NewServeMux()
-	mux.Handle("/report", readOnly.Handler(report))
+	mux.Handle("/report", readOnly.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
+		fmt.Println(s.Set("x", 1))
+		return nil
+	}))
 	manager.Handler(mux).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/report", nil))
 	// Output: session: set "x": read-only
 }
@@ -187,6 +207,43 @@ func ExampleKey_Update() {
 	// Output:
 	// <nil> <nil>
 	// [tea milk cake] <nil>
+}
+
+// Two requests of one client add a guest at once, where there is room for one.
+// The function of the second is called again when that one is saved. It refuses,
+// and Save fails with its error.
+func ExampleKey_TryUpdate() {
+	ctx := context.Background()
+	manager, _ := session.New(&memory.Backend{}, session.Config{})
+	errNoRoom := errors.New("the table has room for two")
+	guests := session.Key[[]string]{Name: "guests"}
+	invite := func(s *session.Session, name string) error {
+		_, err := guests.TryUpdate(s, func(names []string) ([]string, error) {
+			if len(names) == 2 {
+				return nil, errNoRoom
+			}
+			return append(names, name), nil
+		})
+		return err
+	}
+	s := manager.Start()
+	_ = invite(s, "ann")
+	_ = s.Save(ctx)
+	token := s.Token().Reveal()
+
+	tab1, _ := manager.Open(ctx, token)
+	tab2, _ := manager.Open(ctx, token)
+	fmt.Println(invite(tab1, "ben"), invite(tab2, "cid"))
+	fmt.Println(tab1.Save(ctx))
+	fmt.Println(tab2.Save(ctx))
+
+	s, _ = manager.Open(ctx, token)
+	fmt.Println(guests.Get(s))
+	// Output:
+	// <nil> <nil>
+	// <nil>
+	// the table has room for two
+	// [ann ben] <nil>
 }
 
 // Resolve decides about a value that was Set by two requests at once.
@@ -235,26 +292,21 @@ func ExampleManager_With_exclusive() {
 		log.Fatal(err) // the backend cannot lock
 	}
 	paid := session.Key[bool]{Name: "paid"}
-	http.Handle("/checkout", locking.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := manager.Get(r.Context()) // waits for the lock
-		if err != nil {
-			manager.Error(w, r, err) // 503 and Retry-After, if it was not to be had
-			return
-		}
+	// It waits for the lock. If it times out, the answer is 503 with Retry-After.
+	http.Handle("/checkout", locking.HandlerFunc(func(w http.ResponseWriter, _ *http.Request, s *session.Session) error {
 		done, err := paid.Get(s)
 		if err != nil {
-			manager.Error(w, r, err)
-			return
+			return err
 		}
 		if done {
 			fmt.Fprintln(w, "You have paid already.")
-			return
+			return nil
 		}
 		// Pay, with r.Context(): it ends if the lock is lost.
 		if err := paid.Set(s, true); err != nil {
-			manager.Error(w, r, err)
-			return
+			return err
 		}
 		fmt.Fprintln(w, "Thank you.") // saves, and frees the lock
-	})))
+		return nil
+	}))
 }

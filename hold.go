@@ -10,15 +10,14 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// A hold is a lock that a session has: its lease, and the place at the head of
+// A hold is a lock that a session holds: its lease, and the place at the head of
 // the line, which keeps the other requests of this process waiting.
 type hold struct {
 	m      *core
 	key    string
-	ctx    context.Context         // who relies on the lock
+	ctx    context.Context         // of the work that relies on the lock
 	cancel context.CancelCauseFunc // of ctx, for when the lock is lost
-	extend func(ctx context.Context, ttl time.Duration) error
-	free   func(ctx context.Context, expires time.Time) error
+	lease  lease
 	wait   *wait
 
 	mu      sync.Mutex
@@ -31,10 +30,10 @@ type hold struct {
 	over    bool
 }
 
-// take waits for the lock and returns the record. From then on the lock is
-// renewed until the hold ends, though not for longer than MaxHold, and h.cancel
-// is called if it is lost. A client that leaves changes nothing about it: the
-// handler may be at work all the same.
+// take waits for the lock and returns the record. From then on it renews the lock
+// until the hold ends, but for at most MaxHold, and calls h.cancel if the lock is
+// lost. It does so even if the client leaves, because the handler may still be
+// at work.
 func (h *hold) take(ctx context.Context) (Record, error) {
 	h.wait = h.m.newWait(h.key)
 	held := false
@@ -63,16 +62,17 @@ func (h *hold) acquire(ctx context.Context) (Record, error) {
 	}
 	for {
 		asked := time.Now()
-		rec, err := h.try(ctx)
+		l, rec, err := h.m.acquire(ctx, h.key, h.m.cfg.Lock.TTL)
 		switch {
 		case err == nil:
+			h.lease = l
 			h.until, h.last = asked.Add(h.m.cfg.Lock.TTL), asked.Add(h.m.cfg.Lock.MaxHold)
 			return rec, nil
 		case !errors.Is(err, ErrLocked):
 			return Record{}, err
 		}
 		var werr error
-		if h.m.leaser != nil {
+		if h.m.locking != nil {
 			_, werr = h.wait.untilFree(ctx)
 		} else {
 			werr = h.wait.another(ctx)
@@ -83,52 +83,8 @@ func (h *hold) acquire(ctx context.Context) (Record, error) {
 	}
 }
 
-// lockError says that the wait ended because of werr, and what it was for.
-func lockError(werr, locked error) error {
-	if errors.Is(werr, ErrLockTimeout) {
-		return fmt.Errorf("%w: %w", werr, locked)
-	}
-	return werr
-}
-
-// try asks for the lock once, and learns how to renew and to free what it got.
-func (h *hold) try(ctx context.Context) (Record, error) {
-	m, ttl := h.m, h.m.cfg.Lock.TTL
-	if m.leaser != nil {
-		rec, err := m.lease(ctx, h.key, ttl)
-		if err != nil {
-			return Record{}, err
-		}
-		h.extend = func(ctx context.Context, ttl time.Duration) error {
-			return m.extend(ctx, h.key, rec.Version, ttl)
-		}
-		h.free = func(ctx context.Context, expires time.Time) error {
-			return m.release(ctx, h.key, rec.Version, expires)
-		}
-		return rec, nil
-	}
-	lease, err := m.lock(ctx, h.key, ttl)
-	if err != nil {
-		return Record{}, err
-	}
-	h.extend = func(ctx context.Context, ttl time.Duration) error { return m.extendLease(ctx, lease, ttl) }
-	h.free = func(ctx context.Context, expires time.Time) error {
-		var err error
-		if !expires.IsZero() {
-			err = m.touch(ctx, h.key, expires)
-		}
-		return errors.Join(err, m.releaseLease(ctx, lease))
-	}
-	rec, err := m.load(ctx, h.key)
-	if err != nil {
-		_ = m.releaseLease(ctx, lease) // the lease ends it otherwise
-		return Record{}, err
-	}
-	return rec, nil
-}
-
-// nextRenewal is when a third of the lease is over, or when it ends if it is
-// not to be renewed any more.
+// nextRenewal returns how long it is until a third of the lease is over, or until
+// its end if it is not to be renewed any more.
 func (h *hold) nextRenewal() time.Duration {
 	left := time.Until(h.until)
 	if !h.until.Before(h.last) {
@@ -146,8 +102,8 @@ func (h *hold) renew() {
 		return
 	}
 	until, next := h.until, earlier(h.last, asked.Add(ttl))
-	// Not all the lease for one try: an answer that is lost may be had the
-	// next time.
+	// One try does not get all of the lease: if its answer is lost, the next try
+	// may succeed.
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(h.ctx), earlier(until, asked.Add(ttl/3)))
 	h.stop = cancel
 	h.mu.Unlock()
@@ -155,7 +111,7 @@ func (h *hold) renew() {
 
 	err := errHeldTooLong
 	if next.After(until) {
-		err = h.extend(ctx, next.Sub(asked))
+		err = h.lease.extend(ctx, next.Sub(asked))
 	}
 	h.mu.Lock()
 	h.stop = nil
@@ -172,21 +128,14 @@ func (h *hold) renew() {
 		return
 	default:
 		// The store failed, and may recover before the lease runs out; or a
-		// write that frees the lock was faster than we, and will tell.
+		// write that frees the lock overtook us, and its outcome will tell.
 		h.timer.Reset(min(ttl/10, left))
 	}
 	h.mu.Unlock()
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// lose ends the hold because the lock is lost, and returns the error that says
-// so. Where it has ended already it changes nothing.
+// lose ends the hold because the lock is lost, and returns an [ErrLockLost]. If
+// the hold has ended already, it changes nothing.
 func (h *hold) lose(cause error) error {
 	h.mu.Lock()
 	first := h.err == nil && !h.over
@@ -230,127 +179,20 @@ func (h *hold) check() error {
 	return err
 }
 
-// write says that a write begins, or has ended, after which the lock is free
-// if it succeeds: a renewal that it overtakes is no loss.
+// write records that a write begins or has ended which frees the lock if it
+// succeeds: if it overtakes a renewal, the lock is not lost.
 func (h *hold) write(begins bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.writing = begins
 }
 
-// end ends the hold of a lock that was freed, or will be by its lease.
-func (h *hold) end() {
+// abandon ends the hold of a lock that was freed, or that its lease will free.
+func (h *hold) abandon() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.over && h.err == nil {
 		h.quit()
 	}
 	h.over = true
-}
-
-// lockContext is what a lock of s is relied on with: the request's, or one of
-// the session's own.
-func (s *Session) lockContext() (context.Context, context.CancelCauseFunc) {
-	if s.exchange != nil {
-		return s.exchange.ctx, s.exchange.cancel
-	}
-	if s.cancel == nil {
-		ctx, cancel := context.WithCancelCause(s.ctx)
-		s.set(func() { s.ctx, s.cancel = ctx, cancel })
-	}
-	return s.ctx, s.cancel
-}
-
-// acquire locks the record and returns it. What it does if there is no lock in
-// time is up to the policy.
-func (s *Session) acquire(ctx context.Context) (Record, error) {
-	h := &hold{m: s.m, key: s.key}
-	h.ctx, h.cancel = s.lockContext()
-	rec, err := h.take(ctx)
-	if errors.Is(err, ErrLockTimeout) && s.m.cfg.Lock.OnTimeout != FailOnTimeout {
-		mode := Merge
-		if s.m.cfg.Lock.OnTimeout == ReadOnlyOnTimeout {
-			mode = ReadOnly
-		}
-		s.mode.set(mode)
-		s.set(func() { s.lockless = err })
-		return s.m.load(ctx, s.key)
-	}
-	if err != nil {
-		return Record{}, err
-	}
-	s.mode.set(Exclusive)
-	s.set(func() { s.hold = h })
-	return rec, nil
-}
-
-// upgrade locks a session that was opened without a lock, and applies its
-// changes to what is stored now.
-func (s *Session) upgrade(ctx context.Context) error {
-	return s.exclusively(ctx, time.Time{}, func() error {
-		if s.hold != nil || s.closed.Load() || !s.stored() {
-			return nil
-		}
-		rec, err := s.acquire(ctx)
-		if err == nil {
-			err = s.adopt(rec)
-		}
-		if err != nil {
-			s.unlock(ctx)
-		}
-		return err
-	})
-}
-
-// release frees the lock without writing data. If the store fails, the lock is
-// still held.
-func (s *Session) release(ctx context.Context, expires time.Time) error {
-	h := s.hold
-	if err := h.check(); err != nil {
-		return err
-	}
-	err := h.free(ctx, expires)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		s.letGo()
-		return nil // ended by another request, and nothing to save
-	case errors.Is(err, ErrConflict):
-		return h.lose(err)
-	case err != nil:
-		return err
-	}
-	s.letGo()
-	s.set(func() {
-		s.fresh = true
-		if !expires.IsZero() {
-			s.rec.Expires = expires
-		}
-	})
-	return nil
-}
-
-// unlock frees the lock of a session that will not be saved any more. If it
-// cannot, the lease ends it.
-func (s *Session) unlock(ctx context.Context) {
-	if s.hold != nil {
-		_ = s.release(ctx, time.Time{})
-		s.letGo()
-	}
-}
-
-// letGo forgets the lock: it is free, or nobody will renew it any more.
-func (s *Session) letGo() {
-	if h := s.hold; h != nil {
-		h.end()
-		s.set(func() { s.hold = nil })
-	}
-}
-
-// unlocked does what is left to do when the record was written or is gone: a
-// LockingBackend's lock went with it.
-func (s *Session) unlocked(ctx context.Context) {
-	if s.m.leaser == nil {
-		s.unlock(ctx)
-	}
-	s.letGo()
 }

@@ -31,11 +31,15 @@ func serve(t testing.TB, m *session.Manager, token string, f func(w http.Respons
 		r.AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
 	}
 	w := httptest.NewRecorder()
-	m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := m.Get(r.Context())
-		check(t, err)
+	asked := false
+	m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		asked = true
 		f(w, r, s)
-	})).ServeHTTP(recorder{w}, r)
+		return nil
+	}).ServeHTTP(recorder{w}, r)
+	if !asked {
+		t.Fatalf("there is no session: %d %s", w.Code, w.Body)
+	}
 	return w
 }
 
@@ -358,20 +362,15 @@ func TestParallelRequests(t *testing.T) {
 	m := newManager(t, &b, session.Config{Cookie: session.Cookie{InsecureHTTP: true}})
 	var ready sync.WaitGroup
 	ready.Add(n)
-	srv := httptest.NewServer(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := m.Get(r.Context())
-		if err != nil {
-			m.Error(w, r, err)
-			return
+	srv := httptest.NewServer(m.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+		key := r.FormValue("key")
+		if key == "" {
+			return note.Set(s, "x")
 		}
-		if key := r.FormValue("key"); key != "" {
-			ready.Done()
-			ready.Wait() // all have read before one writes
-			_ = s.Set(key, key)
-		} else {
-			_ = note.Set(s, "x")
-		}
-	})))
+		ready.Done()
+		ready.Wait() // all have read before one writes
+		return s.Set(key, key)
+	}))
 	defer srv.Close()
 	client := srv.Client()
 	client.Jar, _ = cookiejar.New(nil)
@@ -445,16 +444,13 @@ func TestStreaming(t *testing.T) {
 func TestHijack(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{Cookie: session.Cookie{InsecureHTTP: true}})
 	token := begin(t, m, map[string]any{"note": "x"})
-	h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := m.Get(r.Context())
-		check(t, err)
+	h := m.HandlerFunc(func(w http.ResponseWriter, _ *http.Request, s *session.Session) error {
 		if _, err := counter.Update(s, inc); err != nil {
 			t.Error(err)
 		}
 		conn, buf, err := w.(http.Hijacker).Hijack()
 		if err != nil {
-			m.Error(w, r, err)
-			return
+			return err
 		}
 		defer func() { _ = conn.Close() }()
 		if _, err := counter.Update(s, inc); err != nil {
@@ -462,7 +458,8 @@ func TestHijack(t *testing.T) {
 		}
 		_, _ = buf.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 		_ = buf.Flush()
-	}))
+		return nil
+	})
 	returned := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(w, r)

@@ -9,49 +9,50 @@ import (
 // LockConfig configures mode [Exclusive], and how the other modes wait while a
 // session is locked. The zero value is a good default.
 type LockConfig struct {
-	// Locker locks in place of the Backend. It is needed only if the Backend
-	// is no [LockingBackend], and costs two requests for each lock. It keeps out only
-	// those who lock: what a request in another mode saves meanwhile makes the
-	// holder's Save fail with [ErrConflict]. So lock wherever there are writes.
+	// Locker locks in place of the Backend. It is needed only if the Backend is
+	// no [LockingBackend], and costs two requests for each lock. It keeps out only
+	// requests that lock: if a request in another mode saves the session
+	// meanwhile, the holder's Save fails with [ErrConflict]. So every route that
+	// writes should lock.
 	Locker Locker
 
-	// TTL is the lease: how long a lock outlives a holder that crashed. While
-	// the holder works it is renewed each third of it. Default 5 seconds; at
-	// least 100 milliseconds. Set it well above the longest pause of the
-	// process and the difference of the clocks of your machines.
+	// TTL is the length of the lease: how long a lock outlives a holder that
+	// crashed. While the holder works, the lease is renewed after each third of
+	// it. Default 5 seconds; at least 100 milliseconds. Set it well above the
+	// longest pause of the process and the difference between the clocks of your
+	// machines.
 	TTL time.Duration
 
-	// MaxHold is how long one request may have a lock. It is renewed until the
-	// handler has returned, or the session is saved, closed or destroyed, also
-	// when the client has left; but not for longer than MaxHold, so that a
-	// handler that hangs, or reads a body that drips in, does not keep the
-	// others out for ever. After that the lock is lost, as [ErrLockLost] says.
-	// Set it above the time that your slowest handler takes. Default 30
-	// seconds, or TTL if that is longer; at least TTL.
+	// MaxHold is how long one request may hold a lock. The lock is renewed until
+	// the handler returns, or the session is saved, closed or destroyed, even if
+	// the client has left; but for at most MaxHold, so that a handler that hangs,
+	// or reads a body that arrives slowly, does not keep other requests out for
+	// ever. After that the lock is lost, see [ErrLockLost]. Set MaxHold above the
+	// time that your slowest handler takes. Default 30 seconds, or TTL if that is
+	// longer; at least TTL.
 	MaxHold time.Duration
 
-	// MaxWait is how long a request waits for a lock; in the Handler, also how
-	// much longer than [Config.CommitTimeout] a save waits for its turn.
+	// MaxWait is how long a request waits for a lock. In the Handler it is also
+	// how much longer than [Config.CommitTimeout] a save may wait for its turn.
 	// Default 10 seconds.
 	MaxWait time.Duration
 
-	// MinRetry and MaxRetry bound the random pause between two looks at a
-	// lock that somebody else holds: each look is one Load. Defaults 10 and
-	// 50 milliseconds; on Redis 2 and 10 are better.
+	// MinRetry and MaxRetry bound the random pause between two looks at a lock
+	// that another request holds; each look is 1 Load. Defaults 10 and 50
+	// milliseconds; on Redis 2 and 10 are better.
 	MinRetry, MaxRetry time.Duration
 
-	// MaxWaiters is how many requests of this process may wait for the lock of
-	// one session in mode Exclusive; one more fails at once. Those that only
-	// wait to save have done their work, and are not counted: their time is
-	// bounded. Default 128.
+	// MaxWaiters is how many requests of this process may wait for the lock of one
+	// session in mode Exclusive; one more fails at once. Requests that only wait
+	// to save do not count. Default 128.
 	MaxWaiters int
 
-	// OnTimeout is what becomes of a request that got no lock in time.
-	// Default [FailOnTimeout].
+	// OnTimeout says what to do if a lock could not be acquired in time. Default
+	// [FailOnTimeout].
 	OnTimeout TimeoutPolicy
 }
 
-// TimeoutPolicy is what becomes of a request that got no lock within
+// TimeoutPolicy says what to do if a lock could not be acquired within
 // [LockConfig.MaxWait].
 type TimeoutPolicy int
 
@@ -62,8 +63,8 @@ const (
 	// ReadOnlyOnTimeout opens the session in mode [ReadOnly]. A change is then
 	// both an [ErrReadOnly] and an [ErrLockTimeout].
 	ReadOnlyOnTimeout
-	// MergeOnTimeout opens the session in mode [Merge]. If it is still locked
-	// when the request saves, that waits for MaxWait once more.
+	// MergeOnTimeout opens the session in mode [Merge]. If it is still locked when
+	// the request saves it, the save waits for MaxWait once more.
 	MergeOnTimeout
 )
 

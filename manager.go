@@ -1,44 +1,48 @@
-// Package session keeps the sessions of a web application in a store outside
-// of it, so that they are the same on every machine that serves it.
+// Package session keeps the sessions of a web application in a store that all
+// of its machines share.
 //
-// A [Manager] joins a [Backend], which stores records, to net/http:
-//
-//	m, err := session.New(&memory.Backend{}, session.Config{})
-//	...
-//	http.ListenAndServe(addr, m.Handler(mux))
-//
-// A handler asks for its session, and reads and writes values through typed
+// A [Manager] joins a [Backend], which stores records, to net/http. A handler
+// gets its session as an argument, and reads and writes values through typed
 // keys:
 //
 //	var visits = session.Key[int]{Name: "visits"}
 //
-//	s, err := m.Get(r.Context())
-//	if err != nil {
-//		m.Error(w, r, err)
-//		return
-//	}
-//	err = visits.Update(s, func(n int) int { return n + 1 })
+//	m, err := session.New(&memory.Backend{}, session.Config{})
+//	...
+//	http.Handle("/", m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+//		n, err := visits.Update(s, func(n int) int { return n + 1 })
+//		if err != nil {
+//			return err
+//		}
+//		_, err = fmt.Fprintf(w, "visit %d\n", n)
+//		return err
+//	}))
 //
-// # What it promises
+// # Promises
 //
 //   - A store error never becomes an empty session. It is returned, and
 //     nothing is written.
 //   - Logout is final: no slow or concurrent request revives a session that
-//     was destroyed, rotated away or has expired.
+//     was destroyed, was rotated away or has expired.
 //   - No update is lost: every write is conditional on the version that was
-//     read. What two requests change at once is merged value by value, unless
-//     the mode says otherwise.
+//     read. Changes that two requests make at once are merged value by value,
+//     unless the mode says otherwise.
 //   - A lock has a lease and is fenced: a holder that lost it cannot write.
 //   - A retry after a lost response is not mistaken for a conflict.
-//   - What cannot be stored or decoded is an error, and what was stored stays.
+//   - A value that cannot be stored or decoded is an error, and the stored
+//     session stays as it was.
 //   - Every wait is bounded by a context.
 //
 // # The life of a session
 //
 // Nothing is read until a handler asks for its session, and nothing is stored
-// for a visitor without data. Changes are kept in the [Session] until they are
-// saved in one request: by the [Manager.Handler] before the first byte of the
-// response leaves, or outside HTTP by [Manager.Save] and [Manager.Close].
+// for a visitor without data. A [Session] collects changes until it is saved in
+// one request: by the Handler before the first byte of the response leaves, or
+// outside of HTTP by [Session.Save].
+//
+// Packages: backend/dynamodb, backend/redis and backend/memory are backends;
+// sessiontest is for tests of handlers; conformance tests a backend of your own;
+// observe logs, traces and counts; admin sweeps and lists a store.
 package session
 
 import (
@@ -46,30 +50,18 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// Manager gives out sessions that live in a [Backend]. It is safe for
+// Manager opens sessions that are stored in a [Backend]. It is safe for
 // concurrent use and has no goroutine of its own.
 type Manager struct {
 	*core
 	mode     Mode
 	safeMode Mode // 0: like mode
 	view     bool // made by With
-}
-
-// core is what all the views that [Manager.With] makes of a Manager share.
-type core struct {
-	backend Backend
-	leaser  LockingBackend // the backend, if it locks; nil if not
-	cfg     Config         // with every default filled in
-	lines   lines          // of those who want locks
-	writers lines          // of those who save and are in the way of each other
-	locking atomic.Bool    // there is a Manager with mode Exclusive
-	rests   atomic.Int64   // until when no deadline is moved; Unix nanoseconds
 }
 
 // New returns a Manager over backend. It checks the whole configuration and
@@ -87,10 +79,7 @@ func New(backend Backend, cfg Config) (*Manager, error) {
 			return nil, fmt.Errorf("session: the backend stores text only, and codec %T is not a text codec; use codec.JSON", cfg.Codec)
 		}
 	}
-	m := &Manager{core: &core{backend: backend, cfg: cfg}, mode: cfg.Mode, safeMode: cfg.SafeMode}
-	if cfg.Lock.Locker == nil {
-		m.leaser, _ = backend.(LockingBackend)
-	}
+	m := &Manager{core: newCore(backend, cfg), mode: cfg.Mode, safeMode: cfg.SafeMode}
 	if err := m.canLock(cfg.Mode, cfg.SafeMode); err != nil {
 		return nil, err
 	}
@@ -102,8 +91,8 @@ func (m *core) canLock(modes ...Mode) error {
 	if !slices.Contains(modes, Exclusive) {
 		return nil
 	}
-	m.locking.Store(true)
-	if m.leaser == nil && m.cfg.Lock.Locker == nil {
+	m.locks.Store(true)
+	if m.locking == nil && m.locker == nil {
 		return fmt.Errorf("session: mode Exclusive needs a Backend that is a LockingBackend, which %T is not, or a Lock.Locker", m.backend)
 	}
 	return nil
@@ -112,7 +101,7 @@ func (m *core) canLock(modes ...Mode) error {
 // Config returns the configuration of m, with every default filled in.
 func (m *Manager) Config() Config { return m.cfg }
 
-// Route is what can differ from route to route.
+// Route has the settings that can differ from route to route.
 type Route struct {
 	// Mode is as [Config.Mode]; zero inherits.
 	Mode Mode
@@ -122,8 +111,9 @@ type Route struct {
 }
 
 // With returns a view of m with other settings, which shares everything else.
-// Put its Handler around the route: it may be nested in that of m, and the
-// inner one then rules. Both Managers get the same session there.
+// Wrap the route in the view's Handler or HandlerFunc. It may be nested in the
+// Handler of m: the settings of the inner one apply, and both Managers return
+// the same session there.
 func (m *Manager) With(rt Route) (*Manager, error) {
 	v := *m
 	v.view = true
@@ -148,34 +138,34 @@ func (m *Manager) With(rt Route) (*Manager, error) {
 // Start returns a new session. It makes no request; nothing is stored before
 // the session has data and is saved.
 func (m *Manager) Start() *Session {
-	s := &Session{m: m.core, ctx: context.Background()}
-	s.mode.set(m.mode)
-	return s
+	return m.newSession(context.Background(), nil)
 }
 
-// Open returns the session of a token that a client sent. Cost: 1 Load; in
-// mode [Exclusive] 1 Acquire, and while it waits 1 Load for each look. One
-// that is found past its deadline costs 1 Save more, which ends it before
-// anybody is told so, but not in mode [ReadOnly]; and 1 Load, if it was not 30
-// seconds ago, as another request may have moved the deadline in time.
+// Open returns the session of a token that a client sent.
 //
-// A session that is open is in use: its deadline is moved before it passes, so
-// that a long request keeps its session. In a handler that lasts until the
-// response starts; outside HTTP until the session is saved, closed or
-// destroyed, or ctx ends. It is not done at all with a context that cannot end,
-// such as [context.Background]. Cost: 1 Touch each time that two thirds of what
-// was left have passed, so nothing for a short request.
+// Cost: 1 Load; in mode [Exclusive] 1 Acquire, and 1 Load for each look while it
+// waits. A session that is found past its deadline costs 1 Save, which ends it
+// before the caller is told, and another Load if the deadline passed less than
+// 30 seconds ago, because another request may have moved it in time. In mode
+// [ReadOnly] nothing is written.
 //
-// It fails with [ErrNotFound] if there is no live session (a token that
-// cannot be one of ours is refused without a request), with [ErrDecode] if
-// what is stored is not a session, and with the store's error otherwise. In
-// mode Exclusive it can fail with [ErrLockTimeout], and the session must be
-// saved, closed or destroyed: until then it holds its lock, also when ctx has
-// ended, for at most [LockConfig.MaxHold].
+// An open session is in use: its deadline is moved before it passes, so that a
+// long request keeps its session. In a handler this lasts until the response
+// starts; outside of HTTP, until the session is saved, closed or destroyed, or
+// ctx ends. With a context that cannot end, such as [context.Background], the
+// deadline is not moved. Cost: 1 Touch each time that two thirds of the remaining
+// time have passed, so none for a short request.
+//
+// Open fails with [ErrNotFound] if there is no live session (a malformed token is
+// refused without a request), with [ErrDecode] if the record is not a session,
+// and with [ErrStore] if the store fails. In mode Exclusive it can fail with
+// [ErrLockTimeout], and the session must be saved, closed or destroyed: until
+// then it holds its lock, even if ctx has ended, for at most
+// [LockConfig.MaxHold].
 func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
 	s, err := m.open(ctx, token, nil)
 	if errors.Is(err, errMoved) {
-		err = errMoved // and nothing of what is in the marker
+		err = errMoved // without the contents of the marker
 	}
 	if err != nil {
 		return nil, wrap("open", err)
@@ -183,17 +173,14 @@ func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
 	return s, nil
 }
 
-// open is Open in the exchange x, which may be nil.
-func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Session, err error) {
+// open is Open for a client, which may be nil.
+func (m *Manager) open(ctx context.Context, token string, c client) (_ *Session, err error) {
 	if !validToken(token) {
 		m.event(ctx, observe.Event{Kind: observe.EventTokenMalformed})
 		return nil, ErrNotFound
 	}
-	s := &Session{m: m.core, token: &token, key: m.cfg.StoreKey(token), ctx: ctx, exchange: x}
-	s.mode.set(m.mode)
-	if x != nil {
-		s.ctx = x.ctx
-	}
+	s := m.newSession(ctx, c)
+	s.stored.token, s.stored.key = &token, m.cfg.StoreKey(token)
 	opened := false
 	defer func() {
 		if !opened { // also when something panics
@@ -201,23 +188,8 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 			s.end()
 		}
 	}()
-	var rec Record
-	asked := time.Now()
-	if m.mode == Exclusive {
-		rec, err = s.acquire(ctx)
-	} else {
-		rec, err = m.load(ctx, s.key)
-	}
-	decoded := err // of the data
-	for looks := 0; err == nil; looks++ {
-		if !m.expired(rec, asked) {
-			if decoded = s.rebase(rec); decoded != nil || asked.Before(s.due(asked)) {
-				break
-			}
-		}
-		rec, asked, err = s.conclude(ctx, rec, asked, looks)
-	}
-	switch {
+	rec, decoded, err := s.read(ctx)
+	switch to := asMoved(decoded); {
 	case errors.Is(err, errExpired):
 		s.unlocked(ctx) // the lock has gone with the record
 		m.event(ctx, observe.Event{Kind: observe.EventSessionExpired})
@@ -227,30 +199,67 @@ func (m *Manager) open(ctx context.Context, token string, x *exchange) (_ *Sessi
 		return nil, ErrNotFound
 	case err != nil:
 		return nil, err
-	}
-	to := asMoved(decoded)
-	if to != nil {
-		to.from, to.stored = s.key, rec.Version
-	}
-	switch err := decoded; {
-	case to != nil && !to.recent():
-		m.event(ctx, observe.Event{Kind: observe.EventTokenUnknown})
-		return nil, err
 	case to != nil:
-		m.event(ctx, observe.Event{Kind: observe.EventTokenMoved})
-		return nil, err
-	case err != nil:
-		m.event(ctx, observe.Event{Kind: observe.EventUndecodable, Err: err})
-		return nil, err
+		to.from, to.found = s.stored.key, rec.Version
+		kind := observe.EventTokenUnknown
+		if to.recent() {
+			kind = observe.EventTokenMoved
+		}
+		m.event(ctx, observe.Event{Kind: kind})
+		return nil, decoded
+	case decoded != nil:
+		m.event(ctx, observe.Event{Kind: observe.EventUndecodable, Err: decoded})
+		return nil, decoded
 	}
 	opened = true
-	s.use.begin(s.ctx, s)
+	s.beginUse(s.ctx)
 	return s, nil
 }
 
-// end ends the session's own context.
-func (s *Session) end() {
-	if s.cancel != nil {
-		s.cancel(nil)
+// newSession returns a session without an ID.
+func (m *Manager) newSession(ctx context.Context, c client) *Session {
+	s := &Session{m: m.core, client: c, ctx: ctx}
+	if c != nil {
+		s.ctx, _ = c.context()
 	}
+	s.mode.set(m.mode)
+	return s
+}
+
+// read reads the record and makes it the base of s. If the session has expired,
+// it is ended first. decoded is why the record is no session.
+func (s *Session) read(ctx context.Context) (rec Record, decoded, err error) {
+	asked := time.Now()
+	if s.mode.get() == Exclusive {
+		rec, err = s.acquire(ctx)
+	} else {
+		rec, err = s.m.load(ctx, s.stored.key)
+	}
+	for looks := 0; err == nil; looks++ {
+		if !s.m.expired(rec, asked) {
+			if decoded = s.rebase(rec); decoded != nil || asked.Before(s.due(asked)) {
+				break
+			}
+		}
+		rec, asked, err = s.conclude(ctx, rec, asked, looks)
+	}
+	return rec, decoded, err
+}
+
+// upgrade locks a session that was opened without a lock, and applies its
+// changes to what is stored now.
+func (s *Session) upgrade(ctx context.Context) error {
+	return s.exclusively(ctx, time.Time{}, func() error {
+		if s.hold != nil || s.closed.Load() || !s.isStored() {
+			return nil
+		}
+		rec, err := s.acquire(ctx)
+		if err == nil {
+			err = s.adopt(rec)
+		}
+		if err != nil {
+			s.unlock(ctx)
+		}
+		return err
+	})
 }

@@ -2,85 +2,34 @@ package session
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
-	"fmt"
-	"maps"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/seed-a7bee19b/session/internal/changes"
 )
 
-const (
-	// markerLife is how long what is left under an old ID is there at least:
-	// longer than anybody tries to find out who ended it.
-	markerLife = 10 * time.Minute
-	// justMoved is how long requests under the old ID are taken to have been on
-	// their way. What they change is not saved under yet another ID,
-	// as its cookie would displace that of the new one.
-	justMoved = 10 * time.Second
-	// maxTrail is how many markers a session leaves behind.
-	maxTrail = 8
-)
+// markerLife is the shortest life of a marker: longer than settleMove tries to find
+// out who ended the old ID.
+const markerLife = 10 * time.Minute
 
-// errMoved says that a session lives on under another ID.
-var errMoved = fmt.Errorf("%w: it has a new ID", ErrNotFound)
-
-// movedError is an errMoved that knows what the marker under the old ID says. It
-// stays in here.
-type movedError struct {
-	key     string            // of the record under the new ID
-	version Version           // that it began with, "" if that is not known
-	at      time.Time         // when the session moved
-	kept    map[string][]byte // the values from before a Login, nil if there are none
-	from    string            // the key of the marker
-	stored  Version           // of the marker
-}
-
-// asMoved returns the movedError in err, nil if there is none.
-func asMoved(err error) *movedError {
-	if err == nil {
-		return nil // without an allocation
-	}
-	var to *movedError
-	errors.As(err, &to)
-	return to
-}
-
-func (e *movedError) Error() string { return errMoved.Error() }
-func (e *movedError) Unwrap() error { return errMoved }
-
-// marker is what is to be left under the session's ID: where it goes, and kept,
-// what it was.
-func (s *Session) marker(mv *move, kept map[string][]byte) (Record, error) {
-	key, err := s.m.encode(mv.key)
+// marker returns the record to leave under the session's ID. It leads to key, where
+// the session began as version v, and has the values in kept.
+func (s *Session) marker(key string, v Version, kept map[string][]byte) (Record, error) {
+	data, err := s.m.joinMarker(key, v, kept)
 	if err != nil {
 		return Record{}, err
-	}
-	version, err := s.m.encode(base64.RawURLEncoding.EncodeToString([]byte(mv.rec.Version)))
-	if err != nil {
-		return Record{}, err
-	}
-	values := map[string][]byte{movedName: key, versionName: version}
-	maps.Copy(values, kept)
-	data, err := s.m.cfg.Codec.Join(values)
-	if err != nil {
-		return Record{}, fmt.Errorf("%w: %w", ErrEncode, err)
-	}
-	if limit := s.m.cfg.MaxSize; limit > 0 && len(data) > limit && len(kept) > 0 {
-		return s.marker(mv, nil)
 	}
 	return Record{
-		Data: data, Created: time.Now(), Expires: s.markedUntil(), KeepLater: true, Version: s.rec.Version,
+		Data: data, Created: time.Now(), Expires: s.markedUntil(), KeepLater: true, Version: s.stored.rec.Version,
 	}, nil
 }
 
-// markedUntil returns how long a marker is to be left: as long as the old ID
-// would have been good, so that whoever has it can log out.
+// markedUntil returns when a marker expires: not before the old ID would have
+// expired, so that a client that has the old ID can log out.
 func (s *Session) markedUntil() time.Time {
 	now := time.Now()
-	until := s.m.deadline(now, s.rec.Created)
-	for _, t := range []time.Time{s.rec.Expires, now.Add(markerLife)} {
+	until := s.m.deadline(now, s.stored.rec.Created)
+	for _, t := range []time.Time{s.stored.rec.Expires, now.Add(markerLife)} {
 		if until.Before(t) {
 			until = t
 		}
@@ -88,45 +37,15 @@ func (s *Session) markedUntil() time.Time {
 	return until
 }
 
-// firstLogin reports whether the session is nobody's yet and is to be somebody's.
-// Its marker keeps what it was, for those whom the answer does not reach. One
-// that was somebody's leaves nothing: its old ID must be worth nothing.
-func (s *Session) firstLogin() bool { return s.login && s.base[userName] == nil }
-
-// split is Codec.Split. It fails with a movedError for what Rotate left behind.
-func (m *core) split(rec Record) (map[string][]byte, error) {
-	values, err := m.cfg.Codec.Split(rec.Data)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDecode, err)
-	}
-	if values[movedName] == nil {
-		return values, nil
-	}
-	to := &movedError{at: rec.Created, kept: maps.Clone(values)}
-	if err := m.decode(values[movedName], &to.key); err != nil {
-		return nil, err
-	}
-	if data := values[versionName]; data != nil { // there was none once
-		var text string
-		if err := m.decode(data, &text); err != nil {
-			return nil, err
-		}
-		version, err := base64.RawURLEncoding.DecodeString(text)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrDecode, err)
-		}
-		to.version = Version(version)
-	}
-	delete(to.kept, movedName)
-	delete(to.kept, versionName)
-	if len(to.kept) == 0 {
-		to.kept = nil
-	}
-	return nil, to
+// firstLogin reports whether the session has no user and is to get one. Its marker
+// keeps the values, for a client that the answer does not reach. A session that
+// had a user leaves no values: its old ID must be worth nothing.
+func (s *Session) firstLogin() bool {
+	return s.renewal == newLogin && s.changes.Base()[userName] == nil
 }
 
-// find returns what is at key, which is current if that is not nil; and where
-// the session went, if it is a marker.
+// find returns the record at key, which is current if that is not nil; and, if it
+// is a marker, where the session went.
 func (m *core) find(ctx context.Context, key string, current *Record) (rec Record, to *movedError, err error) {
 	if current != nil {
 		rec = *current
@@ -139,44 +58,41 @@ func (m *core) find(ctx context.Context, key string, current *Record) (rec Recor
 	return rec, to, err
 }
 
-// recent reports whether the answer with the new ID may be on its way.
-func (e *movedError) recent() bool { return time.Since(e.at) < justMoved }
-
-// instead makes s, which is new, the session for a request that came under the
-// old ID of one that has moved: Destroy ends that one. While the answer may be
-// on its way, only a Login may be saved.
+// instead makes s, a new session, replace the one that has moved, for a request
+// under its old ID: Destroy ends that one. While the answer with the new ID may be
+// in flight, only a Login may be saved.
 func (s *Session) instead(ctx context.Context, to *movedError) error {
-	s.left, s.barred = to, to.recent()
+	s.origin = &origin{movedError: to, barred: to.recent()}
 	unused, err := s.m.unused(ctx, to)
 	if unused {
-		s.base = to.kept
+		s.changes = changes.On(to.kept)
 	}
 	return err
 }
 
-// inherit makes the session, just stored at key as version v with what a Login
-// had left, the one that the marker leads to, and ends the one that the Login
-// has made, which was of no use to anybody: there must be one of them to log
-// out. If this answer is lost as well, the marker is as good for the next try.
+// inherit makes the marker lead to this session, which was just stored at key as
+// version v with the values that a Login had left, and ends the session that the
+// Login has made, whose ID reached no client: a logout must have one session to
+// end. If this answer is lost as well, the marker serves for the next try.
 func (s *Session) inherit(ctx context.Context, key string, v Version) error {
-	to := s.left
-	marker, err := s.marker(&move{key: key, rec: Record{Version: v}}, to.kept)
+	to := s.origin.movedError
+	marker, err := s.marker(key, v, to.kept)
 	if err == nil {
-		marker.Version = to.stored
+		marker.Version = to.found
 		err = s.lead(ctx, to, key, marker)
 	}
 	if err != nil {
-		if isAny(err, ErrConflict, ErrTooLarge, ErrEncode) { // else the marker may lead to it yet
+		if isAny(err, ErrConflict, ErrTooLarge, ErrEncode) { // otherwise the marker may lead to it
 			s.m.remove(ctx, key)
 		}
 		return err
 	}
-	_ = s.m.end(ctx, to.key, to.version) // if it cannot, that waits for its deadline
+	_ = s.m.end(ctx, to.key, to.version) // if that fails, the session stays until its deadline
 	return nil
 }
 
-// lead replaces the marker that to comes from by one that leads to key. Others
-// may have led it elsewhere meanwhile.
+// lead replaces the marker that to came from by one that leads to key. It fails if
+// another request has made it lead elsewhere.
 func (s *Session) lead(ctx context.Context, to *movedError, key string, marker Record) error {
 	var err error
 	for range 3 {
@@ -204,8 +120,8 @@ func (s *Session) lead(ctx context.Context, to *movedError, key string, marker R
 	return err
 }
 
-// unused reports whether the session is as its Login has made it: so the new ID
-// was of no use to anybody, as far as one can tell, and what was kept is good.
+// unused reports whether the session is as its Login has made it. Then, as far as
+// one can tell, no client has the new ID, and the kept values are good.
 func (m *core) unused(ctx context.Context, to *movedError) (bool, error) {
 	if to.kept == nil {
 		return false, nil
@@ -215,34 +131,4 @@ func (m *core) unused(ctx context.Context, to *movedError) (bool, error) {
 		return false, unlessGone(err)
 	}
 	return rec.Version == to.version && !m.expired(rec, time.Now()), nil
-}
-
-// hidden reports whether nothing is known of the session but that it has moved.
-// The lock is held.
-func (s *Session) hidden() bool { return s.barred && s.base == nil && !s.login }
-
-// leaving returns the session's trail with the marker at key, which is to live
-// until expires, and the key of the one that is to be deleted instead, "" if
-// there is room. A trail is a line for each marker: when it ends, and its key.
-// One that does not decode is as good as none.
-func (m *core) leaving(trail []byte, key string, expires time.Time) (_ []byte, oldest string, err error) {
-	var old string
-	if trail != nil {
-		_ = m.decode(trail, &old)
-	}
-	var marks []string
-	now := time.Now().Unix()
-	for mark := range strings.Lines(old) {
-		until, _, _ := strings.Cut(mark, " ")
-		if n, err := strconv.ParseInt(until, 36, 64); err == nil && n > now {
-			marks = append(marks, strings.TrimSuffix(mark, "\n"))
-		}
-	}
-	marks = append(marks, strconv.FormatInt(expires.Unix(), 36)+" "+key)
-	if len(marks) > maxTrail {
-		_, oldest, _ = strings.Cut(marks[0], " ")
-		marks = marks[1:]
-	}
-	data, err := m.encode(strings.Join(marks, "\n"))
-	return data, oldest, err
 }

@@ -142,15 +142,9 @@ func TestDoubleClick(t *testing.T) {
 	old := begin(t, m, map[string]any{"note": "cart"})
 	var w *httptest.ResponseRecorder
 	for range 3 {
-		w = visit(m, "POST", old, func(w http.ResponseWriter, r *http.Request) {
-			s, err := m.Get(r.Context())
-			if err == nil {
-				err = s.Login("ann")
-			}
-			if err != nil {
-				m.Error(w, r, err)
-			}
-		})
+		w = visit(m, "POST", old, m.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
+			return s.Login("ann")
+		}).ServeHTTP)
 		if w.Code != http.StatusOK || sent(w) == "" {
 			t.Fatalf("status %d", w.Code)
 		}

@@ -204,7 +204,9 @@ func TestHandlersThatSaveTheSameSession(t *testing.T) {
 			began := time.Now()
 			for range n {
 				wg.Go(func() {
-					w := serve(t, m, token, func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { check(t, errOf(counter.Update(s, inc))) })
+					w := serve(t, m, token, func(_ http.ResponseWriter, _ *http.Request, s *session.Session) {
+						check(t, errOf(counter.Update(s, inc)))
+					})
 					switch w.Code {
 					case http.StatusOK:
 						stored.Add(1)

@@ -97,7 +97,9 @@ func TestOneWriterHangs(t *testing.T) {
 		go func() { done <- s.Save(hangs) }()
 		synctest.Wait()
 		start := time.Now()
-		w := serve(t, m, token, func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { check(t, errOf(counter.Update(s, inc))) })
+		w := serve(t, m, token, func(_ http.ResponseWriter, _ *http.Request, s *session.Session) {
+			check(t, errOf(counter.Update(s, inc)))
+		})
 		if w.Code != http.StatusOK {
 			t.Errorf("status %d after %v", w.Code, time.Since(start))
 		}

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,30 +9,17 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// A move is a rotation under way: the record under the new ID is stored, and
-// the old one is to be replaced by a marker that has the new one's key.
-type move struct {
-	token, key string
-	rec        Record // as stored under key; no Version: it never was
-	values     map[string][]byte
-	login      bool
-	marker     Record // for the old ID
-	trail      []byte // with that marker
-	oldest     string // the key of a marker that is to be deleted, "" if there is none
-	err        error  // why it is not known whether the marker was stored
-}
-
-// rotate stores the session under a new ID and then ends the old one: not
-// with Delete, but with a conditional Save, so that what another request
-// saved in between is merged and not lost, and so that we can tell afterwards
-// who ended it. Until both are done nobody has the new ID.
+// rotate stores the session under a new ID and then ends the old one: not with
+// Delete, but with a conditional Save, so that changes that another request has
+// saved meanwhile are merged and not lost, and so that we can tell afterwards who
+// ended it. Until both are done, no client has the new ID.
 func (s *Session) rotate(ctx context.Context) error {
-	if s.exchange.late() {
+	if s.late() {
 		return ErrTooLate
 	}
-	// A client that may have gone before we began may wait all the same. It
-	// gets its login, but keeps what it had, in case that does not reach it.
-	gone := s.exchange.gone()
+	// A client that seems to have gone may still wait for the answer. It gets its
+	// login, but the old ID stays good as well, in case the answer is lost.
+	gone := s.gone()
 	if gone != nil && (!s.firstLogin() || errors.Is(gone, ErrLockLost)) {
 		return gone
 	}
@@ -45,10 +31,10 @@ func (s *Session) rotate(ctx context.Context) error {
 		if gone != nil {
 			s.unlock(ctx)
 			s.moved(ctx, mv)
-			return nil //nolint:nilerr // a client that is gone need not be told
+			return nil //nolint:nilerr // the client seems to have gone
 		}
-		// A client that went during the first write did not wait for the
-		// answer: the old ID is all that it has.
+		// A client that went away during the first write did not wait for the
+		// answer: it only has the old ID.
 		if err := s.interrupted(ctx); err != nil {
 			return s.undo(ctx, mv, err)
 		}
@@ -60,12 +46,12 @@ func (s *Session) rotate(ctx context.Context) error {
 			return nil
 		case uncertain(err):
 			mv.err = err
-			s.moving = mv
+			s.saving.moving = mv
 			serr := s.settleMove(ctx)
 			switch {
 			case isAny(serr, ErrNotFound, ErrLocked): // ended by another request, or to be waited for
 				return serr
-			case serr != nil || s.rotating:
+			case serr != nil || s.renewal != sameID:
 				return err
 			}
 			return nil
@@ -79,20 +65,20 @@ func (s *Session) rotate(ctx context.Context) error {
 // store stores the session as it is now under the new ID, and prepares the
 // marker, if there is to be one.
 func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
-	created := s.rec.Created
-	if s.login {
+	created := s.stored.rec.Created
+	if s.renewal == newLogin {
 		created = time.Now()
 	}
-	values := s.values()
-	mv.trail = s.trail
-	// There is one first login, and its marker needs no room in the session.
+	values := s.changes.Values()
+	mv.trail = s.stored.trail
+	// A session has one first login, whose marker needs no place in the trail.
 	if marked && (mv.trail != nil || !s.firstLogin()) {
 		var err error
-		if mv.trail, mv.oldest, err = s.m.leaving(s.trail, s.key, s.markedUntil()); err != nil {
+		if mv.trail, mv.oldest, err = s.m.extendTrail(s.stored.trail, s.stored.key, s.markedUntil()); err != nil {
 			return err
 		}
 	}
-	rec, err := s.recordWith(mv.trail, values, created)
+	rec, err := s.record(contents{values: values, trail: mv.trail}, created)
 	if err != nil {
 		return err
 	}
@@ -106,14 +92,14 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 	if err != nil {
 		return fmt.Errorf("under a new ID: %w", err)
 	}
-	mv.rec, mv.values, mv.login = rec, values, s.login
+	mv.rec, mv.values, mv.login = rec, values, s.renewal == newLogin
 	return nil
 }
 
-// interrupted returns an error if nobody waits any more for what is being
-// saved.
+// interrupted returns an error if neither the client nor the caller waits any
+// more.
 func (s *Session) interrupted(ctx context.Context) error {
-	if err := s.exchange.gone(); err != nil {
+	if err := s.gone(); err != nil {
 		return err
 	}
 	return ctx.Err()
@@ -123,17 +109,17 @@ func (s *Session) interrupted(ctx context.Context) error {
 func (s *Session) leave(ctx context.Context, mv *move) (err error) {
 	var kept map[string][]byte
 	if s.firstLogin() {
-		kept = s.base
+		kept = s.changes.Base()
 	}
-	if mv.marker, err = s.marker(mv, kept); err != nil {
+	if mv.marker, err = s.marker(mv.key, mv.rec.Version, kept); err != nil {
 		return err
 	}
-	_, err = s.m.save(ctx, s.key, mv.marker)
+	_, err = s.m.save(ctx, s.stored.key, mv.marker)
 	return err
 }
 
-// undo takes back the new record of a rotation that certainly did not end the
-// old one, and returns err.
+// undo deletes the new record of a rotation that has not ended the old one, and
+// returns err.
 func (s *Session) undo(ctx context.Context, mv *move, err error) error {
 	if mv.rec.Version != "" {
 		s.m.remove(ctx, mv.key)
@@ -141,26 +127,14 @@ func (s *Session) undo(ctx context.Context, mv *move, err error) error {
 	return err
 }
 
-// remove deletes a record that is of no use to anybody, and does not take long
-// over it for a caller whose context has ended. If it cannot, the record waits
-// for its deadline.
-func (m *core) remove(ctx context.Context, key string) {
-	if ctx.Err() != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-	}
-	_ = m.delete(ctx, key)
-}
-
-// settleMove finds out how a rotation ended of which that is not known: it
-// saves the marker once more. A read would not do, as it may be an eventually
-// consistent one, and as the first marker may still be on its way: only when
-// the old record is gone, or has another version, can it not come any more.
+// settleMove finds out how a rotation has ended whose outcome is not known: it
+// saves the marker once more. Reading is not enough, because a read may be
+// eventually consistent, and because the first marker may still be in flight. It
+// cannot arrive any more only when the old record is gone or has another version.
 func (s *Session) settleMove(ctx context.Context) error {
-	mv := s.moving
+	mv := s.saving.moving
 	mv.marker.Created = time.Now()
-	_, err := s.m.save(ctx, s.key, mv.marker)
+	_, err := s.m.save(ctx, s.stored.key, mv.marker)
 	var conflict *ConflictError
 	switch {
 	case err == nil:
@@ -170,33 +144,33 @@ func (s *Session) settleMove(ctx context.Context) error {
 		return err
 	}
 	if !conflict.Gone {
-		rec, to, err := s.m.find(ctx, s.key, conflict.Current)
+		rec, to, err := s.m.find(ctx, s.stored.key, conflict.Current)
 		switch {
 		case err != nil:
 			return err
 		case to != nil && to.key == mv.key: // it was we who ended it
 			return s.movedBefore(ctx, mv)
-		case rec.Version == s.rec.Version:
+		case rec.Version == s.stored.rec.Version:
 			return fmt.Errorf("%w: it returned a state that it has said is over", ErrStore)
 		}
 		conflict.Gone = to != nil
 	}
-	s.moving = nil
+	s.saving.moving = nil
 	_ = s.undo(ctx, mv, nil)
 	if conflict.Gone {
 		return &ConflictError{Gone: true}
 	}
-	return nil // changed by others: rotate anew
+	return nil // changed by another request: rotate anew
 }
 
-// movedBefore is moved for a marker that was there already: a logout may have
+// movedBefore is moved for a marker that was stored before: a logout may have
 // followed it since.
 func (s *Session) movedBefore(ctx context.Context, mv *move) error {
 	_, err := s.m.load(ctx, mv.key)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		s.moving = nil
-		s.m.remove(ctx, s.key)
+		s.saving.moving = nil
+		s.m.remove(ctx, s.stored.key)
 		return &ConflictError{Gone: true}
 	case err != nil:
 		return err
@@ -205,26 +179,17 @@ func (s *Session) movedBefore(ctx context.Context, mv *move) error {
 	return nil
 }
 
-// moved makes the session that of the new ID. What changed after a try whose
-// outcome was not known stays pending.
+// moved gives the session its new ID. Changes since a try whose outcome was not
+// known stay pending.
 func (s *Session) moved(ctx context.Context, mv *move) {
-	later, again := make(map[string]change), s.login && !mv.login
-	for name, c := range s.changes {
-		if !bytes.Equal(c.data, mv.values[name]) {
-			later[name] = change{data: c.data}
-		}
+	later, again := s.changes.Since(mv.values), sameID
+	if s.renewal == newLogin && !mv.login {
+		again = newLogin
 	}
-	if s.cleared {
-		for name := range mv.values {
-			if _, ok := s.changes[name]; !ok {
-				later[name] = change{}
-			}
-		}
-	}
-	s.moving = nil
-	s.set(func() { s.token, s.key, s.trail = &mv.token, mv.key, mv.trail })
+	s.saving.moving = nil
+	s.set(func() { s.stored.token, s.stored.key, s.stored.trail = &mv.token, mv.key, mv.trail })
 	s.settle(ctx, observe.EventSessionRotated, mv.rec, mv.values)
-	s.set(func() { s.changes, s.rotating, s.login = later, again, again })
+	s.set(func() { s.changes, s.renewal = later, again })
 	if mv.oldest != "" {
 		s.m.remove(ctx, mv.oldest)
 	}

@@ -409,17 +409,12 @@ func TestFullStoreServesThoseInside(t *testing.T) {
 	b, err := memory.New(memory.Config{MaxRecords: records})
 	check(t, err)
 	m := newManager(t, b, session.Config{Cookie: session.Cookie{InsecureHTTP: true}})
-	srv := httptest.NewServer(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := m.Get(r.Context())
-		if err == nil && r.URL.Path == "/login" {
-			err = s.Login("ann")
-		} else if err == nil {
-			_, err = counter.Update(s, inc)
+	srv := httptest.NewServer(m.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+		if r.URL.Path == "/login" {
+			return s.Login("ann")
 		}
-		if err != nil {
-			m.Error(w, r, err)
-		}
-	})))
+		return errOf(counter.Update(s, inc))
+	}))
 	defer srv.Close()
 	get := func(jar http.CookieJar, path string) int {
 		client := *srv.Client()

@@ -7,57 +7,109 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
+
+	"github.com/seed-a7bee19b/session/internal/changes"
+	"github.com/seed-a7bee19b/session/internal/line"
 )
 
-// Session is one client's session, as one request sees it: the values that
-// were read, and the changes to be saved. It is safe for concurrent use by
-// the goroutines of that request; when the Handler has returned, it is closed.
-// While it is being saved, reading goes on, and changes wait.
+// Session is the session of one client, as one request sees it: the values that
+// were read, and the changes that are to be saved. It is safe for concurrent use
+// by the goroutines of that request. While it is being saved, reads go on and
+// changes wait. When the Handler returns, it is closed.
 type Session struct {
-	m   *core
-	ctx context.Context // ends when the lock is lost
+	m      *core
+	client client          // the request that it is for; nil outside of HTTP
+	ctx    context.Context // ends when the lock is lost
+	mode   atomicMode
+	use    use
+	closed atomic.Bool // also by the end of the Handler, which does not wait for work
 
-	mode atomicMode
+	mu      sync.Mutex
+	work    work
+	over    chan struct{}   // closed when the work is; made by a caller that waits for it
+	then    func()          // what is to be done when the work is over, if anything
+	stored  stored          // what the store has
+	changes changes.Changes // of the values
+	renewal renewal         // of the ID
+	saving  saving
+	origin  *origin // of a session in place of one that has moved, else nil
 
-	mu       sync.Mutex
-	saving   bool          // somebody is at work with the store
-	saved    chan struct{} // closed when that is done; made by who waits for it
-	token    *string       // nil before it is stored
-	key      string
-	rec      Record            // as in the store; Data is in base
-	base     map[string][]byte // the values as in the store, encoded
-	idle     time.Duration     // how long before rec.Expires it was used, of takeIdle
-	changes  map[string]change
-	apart    bool        // base is not what is stored: mode LastWrite, overtaken
-	cleared  bool        // the changes apply to an empty session, not to base
-	rotating bool        // the next save moves the session to a new ID
-	login    bool        // and restarts the absolute timeout
-	moving   *move       // a rotation whose outcome is not known
-	turn     *turn       // at the head of the line, while it saves there
-	unknown  error       // why it is not known whether the changes were stored
-	fresh    bool        // the deadline was written, or it was told that it need not be
-	failed   bool        // the store did not save it: the response is not to wait for that again
-	dropped  bool        // the changes are to be discarded when the work is done
-	redoing  bool        // the work is in functions of Updates: edits need not wait
-	edits    int         // how many there were
-	lockless error       // why a session of mode Exclusive has no lock
-	closed   atomic.Bool // also by the end of the Handler, which does not wait for others' work
-
-	trail  []byte      // the keys of the markers under the IDs that it had, encoded
-	left   *movedError // where the session went in whose place this one is, as the request has its old ID
-	barred bool        // that was a moment ago: only a Login may be saved
-
-	cancel   context.CancelCauseFunc // of ctx, where it is the session's own
 	hold     *hold                   // of the lock in mode Exclusive, nil if there is none
-	use      use
-	exchange *exchange // nil outside HTTP
+	lockless error                   // why a session of mode Exclusive has no lock
+	cancel   context.CancelCauseFunc // of ctx, where it is the session's own
+}
+
+// client is the request that a session is for, as far as the session needs it.
+type client interface {
+	late() bool                                          // the response has started, and can carry no token any more
+	gone() error                                         // why the client may have gone, nil if it waits
+	forget(s *Session)                                   // s was destroyed
+	context() (context.Context, context.CancelCauseFunc) // of the request; the function may be nil
+}
+
+// work tells what a goroutine is doing with the store for a session. There is at
+// most one such goroutine.
+type work int8
+
+const (
+	unattended work = iota // nobody is at work; edits are let in
+	storing                // somebody is; edits wait
+	replaying              // it runs functions of Updates; edits need not wait
+)
+
+// stored is the state of the record, as far as the session knows. The values are
+// in its changes.
+type stored struct {
+	token *string // nil before it is stored
+	key   string
+	rec   Record        // without Data
+	used  time.Duration // how long before rec.Expires it was used; 0 if that is not stored
+	trail []byte        // the markers under the IDs that it had, encoded
+	apart bool          // the values are not those of rec: mode LastWrite, overtaken
+	fresh bool          // the deadline was written, or the observer was told that it need not be
+}
+
+// renewal tells what the next save does to the ID.
+type renewal int8
+
+const (
+	sameID   renewal = iota
+	newID            // Rotate
+	newLogin         // Login: a new ID, and the absolute timeout starts anew
+)
+
+// saving is the state of a save that is under way or has failed.
+type saving struct {
+	moving  *move              // a rotation whose outcome is not known
+	unknown error              // why it is not known whether the changes were stored
+	failed  bool               // the store did not save it: a response does not wait for that again
+	turn    *line.Turn[Record] // at the head of the line, while it saves there
+}
+
+// A move is a rotation under way: the record under the new ID is stored, and
+// the old one is to be replaced by a marker that has the new one's key.
+type move struct {
+	token, key string
+	rec        Record // as stored under key; no Version: it never was
+	values     map[string][]byte
+	login      bool
+	marker     Record // for the old ID
+	trail      []byte // with that marker
+	oldest     string // the key of a marker that is to be deleted, "" if there is none
+	err        error  // why it is not known whether the marker was stored
+}
+
+// origin is the session that this one replaces: the request came under an ID that
+// the other session gave up.
+type origin struct {
+	*movedError
+	barred bool // that was a moment ago: only a Login may be saved
 }
 
 // atomicMode is a Mode that a nested Handler sets while others read it.
@@ -66,82 +118,61 @@ type atomicMode struct{ v atomic.Int32 }
 func (m *atomicMode) get() Mode     { return Mode(m.v.Load()) }
 func (m *atomicMode) set(mode Mode) { m.v.Store(int32(mode)) }
 
-// change is what a request did to one value.
-type change struct {
-	data []byte // encoded; nil: deleted
-	// redo computes data again from the value of a writer that was faster. It
-	// is nil if data holds whatever others wrote.
-	redo func(theirs []byte) ([]byte, error)
-}
-
-// Names with this prefix are ours: userName is where Login keeps the user;
-// movedName and versionName, in the record of an old ID, have the key of the
-// new one and the version that it began with. Beside the values, and not among
-// them in a Session, are trailName, with the keys of such records, and idleName.
-const (
-	reserved    = "_session."
-	userName    = reserved + "user"
-	movedName   = reserved + "moved"
-	versionName = reserved + "version"
-	trailName   = reserved + "trail"
-	idleName    = reserved + "idle"
-)
-
-// String says that it is a session, and nothing more.
+// String returns "[session]".
 func (s *Session) String() string { return "[session]" }
 
-// Format hides what is in the session, whatever the verb.
+// Format writes "[session]", whatever the verb.
 func (s *Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// LogValue hides what is in the session.
+// LogValue returns "[session]".
 func (s *Session) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// Token returns the session's token: that of the zero value before it is first
-// saved. Rotate and Login change it at the next save.
+// Token returns the session's token. It is the zero Token until the session is
+// first saved; Rotate and Login change it at the next save.
 func (s *Session) Token() Token {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.token == nil {
+	if s.stored.token == nil {
 		return Token{}
 	}
-	return Token{secret: &secret{s.token}}
+	return Token{secret: &secret{s.stored.token}}
 }
 
 // Context returns the context that the session was opened with. In mode
-// [Exclusive] it is cancelled with the cause [ErrLockLost] when the lock is
-// lost; in a handler the request's own context is.
+// [Exclusive] it is cancelled with the cause [ErrLockLost] if the lock is lost;
+// in a handler, so is the request's own context.
 func (s *Session) Context() context.Context { return s.ctx }
 
-// IsNew reports whether the session is not in the store: it never was, or is
-// destroyed.
+// IsNew reports whether the session is not in the store, because it was never
+// saved or was destroyed.
 func (s *Session) IsNew() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.stored()
+	return !s.isStored()
 }
 
-func (s *Session) stored() bool { return s.rec.Version != "" }
+func (s *Session) isStored() bool { return s.stored.rec.Version != "" }
 
-// Created returns when the session began, or when its user last logged in.
-// It is zero before the session is saved.
+// Created returns when the session began, or when its user last logged in. It is
+// zero until the session is saved.
 func (s *Session) Created() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rec.Created
+	return s.stored.rec.Created
 }
 
-// Expires returns the deadline that the store knows: that of a session which
-// is used is moved by at least [Config.TouchInterval] at a time. It is zero
-// before the session is saved.
+// Expires returns the deadline in the store. Use moves it, by at least
+// [Config.TouchInterval] at a time. It is zero until the session is saved.
 func (s *Session) Expires() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rec.Expires
+	return s.stored.rec.Expires
 }
 
 // Get decodes the value called name into dst, a pointer, and reports whether
-// there is one. If it does not decode into dst, the error is [ErrDecode] and
-// the value stays. See [Key] for access with a type.
+// there is one. If the value does not decode into dst, the error is [ErrDecode]
+// and the value stays. See [Key] for typed access. The name is checked as by
+// [Session.Set].
 func (s *Session) Get(name string, dst any) (bool, error) {
 	err := checkName(name)
 	ok := false
@@ -154,7 +185,7 @@ func (s *Session) Get(name string, dst any) (bool, error) {
 // get is Get, also for our own names.
 func (s *Session) get(name string, dst any) (bool, error) {
 	s.mu.Lock()
-	data := s.value(name)
+	data := s.changes.Value(name)
 	closed, hidden := s.closed.Load(), s.hidden()
 	s.mu.Unlock()
 	switch {
@@ -168,66 +199,66 @@ func (s *Session) get(name string, dst any) (bool, error) {
 	return true, s.m.decode(data, dst)
 }
 
-// Set changes the value called name to v, encoded now: a later change to what
-// v points to has no effect. A value equal to the one there is no change.
+// Set sets the value called name to v. It encodes v at once, so a later change to
+// what v points to has no effect. Setting an equal value is no change.
 //
-// It fails with [ErrEncode] if the codec cannot encode v or name is empty, not
-// UTF-8 or begins with "_session."; and with [ErrReadOnly], [ErrClosed] or
-// [ErrTooLate]. Nothing has changed then.
+// It fails with [ErrEncode] if the codec cannot encode v, or if name is empty, is
+// not UTF-8 or begins with "_session."; and with [ErrReadOnly], [ErrClosed] or
+// [ErrTooLate]. If it fails, nothing has changed.
 func (s *Session) Set(name string, v any) error {
 	data, err := s.m.encodeValue(name, v)
 	if err != nil {
 		return wrapValue("set", name, err)
 	}
 	return s.edit("set", name, func() error {
-		s.put(name, change{data: data})
+		s.changes.Put(name, changes.Edit{Data: data})
 		return nil
 	})
 }
 
-// Delete removes the value called name, if there is one. It fails as
+// Delete deletes the value called name, if there is one. It fails as
 // [Session.Set] does.
 func (s *Session) Delete(name string) error {
 	if err := checkName(name); err != nil {
 		return wrapValue("delete", name, err)
 	}
 	return s.edit("delete", name, func() error {
-		s.put(name, change{})
+		s.changes.Put(name, changes.Edit{})
 		return nil
 	})
 }
 
-// Clear removes every value, those too that another request adds before this
-// one is saved. The session and its user stay; see [Manager.Destroy].
+// Clear deletes every value, including those that another request adds before
+// this session is saved. The session and its user stay; see [Session.Destroy].
 func (s *Session) Clear() error {
 	return s.edit("clear", "", func() error {
-		user := s.value(userName)
-		s.changes, s.cleared = nil, true
+		user := s.changes.Value(userName)
+		s.changes.Clear()
 		if user != nil {
-			s.put(userName, change{data: user})
+			s.changes.Put(userName, changes.Edit{Data: user})
 		}
 		return nil
 	})
 }
 
-// Discard drops every change that is not saved, Rotate and Login included.
+// Discard drops every change that is not saved, including Rotate and Login.
 // [Manager.Error] does so for a request that failed.
 func (s *Session) Discard() {
-	s.lock()
+	s.lockToEdit()
 	defer s.mu.Unlock()
 	s.discard()
 }
 
 func (s *Session) discard() {
-	s.edits++
-	s.changes, s.cleared, s.rotating, s.login = nil, false, false, false
+	s.changes.Discard()
+	s.renewal = sameID
 }
 
 // Has reports whether there is a value called name.
 func (s *Session) Has(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.value(name) != nil
+	return s.changes.Value(name) != nil
 }
 
 // Names returns the names of all values, sorted.
@@ -235,7 +266,7 @@ func (s *Session) Names() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var names []string
-	for name := range s.values() {
+	for name := range s.changes.Values() {
 		if !strings.HasPrefix(name, reserved) {
 			names = append(names, name)
 		}
@@ -245,28 +276,28 @@ func (s *Session) Names() []string {
 }
 
 // Rotate gives the session a new ID at the next save, and keeps its data and
-// deadline. The old ID is dead as soon as the new one is stored: it opens
-// nothing, and is good for logging out alone. Call Rotate whenever what the
-// session is allowed to do changes; [Session.Login] does.
+// deadline. Once the new ID is stored, the old one opens nothing, and can only be
+// used to log out. Call Rotate whenever the privileges of the session change;
+// [Session.Login] does.
 //
 // It fails with [ErrReadOnly], [ErrClosed], or [ErrTooLate] if the response
 // has started and could not carry the new ID.
 func (s *Session) Rotate() error {
 	return s.edit("rotate", "", func() error {
-		if s.exchange.late() {
+		if s.late() {
 			return ErrTooLate
 		}
-		s.rotating = true
+		s.renewal = max(s.renewal, newID)
 		return nil
 	})
 }
 
-// Login binds the session to user, a name or ID of your choice. It rotates,
-// and the absolute timeout starts anew. If the session was bound to somebody
-// else, that one's values are removed first. If it was bound to nobody, what it
-// was stays with the old ID, for a client that never hears of the new one: see
-// [Manager.Get]. Errors are those of [Session.Rotate]; an empty user is an
-// error.
+// Login binds the session to user, a name or an ID of your choice. It rotates the
+// session and restarts the absolute timeout. If the session was bound to another
+// user, that user's values are deleted first. If it was bound to no user, its
+// values also stay under the old ID, for a client that never receives the new
+// one: see [Manager.Get]. Errors are those of [Session.Rotate]; an empty user is
+// an error.
 func (s *Session) Login(user string) error {
 	if user == "" {
 		return errors.New("session: login: the user is empty")
@@ -276,123 +307,41 @@ func (s *Session) Login(user string) error {
 		return wrap("login", err)
 	}
 	return s.edit("login", "", func() error {
-		if s.exchange.late() {
+		if s.late() {
 			return ErrTooLate
 		}
-		if was := s.value(userName); was != nil && !bytes.Equal(was, data) {
-			s.changes, s.cleared = nil, true
+		if was := s.changes.Value(userName); was != nil && !bytes.Equal(was, data) {
+			s.changes.Clear()
 		}
-		s.put(userName, change{data: data})
-		s.rotating, s.login = true, true
+		s.changes.Put(userName, changes.Edit{Data: data})
+		s.renewal = newLogin
 		return nil
 	})
 }
 
-// User returns whom [Session.Login] bound the session to, or "".
+// User returns the user that [Session.Login] bound the session to, or "".
 func (s *Session) User() (string, error) {
 	var user string
 	_, err := s.get(userName, &user)
 	return user, wrap("user", err)
 }
 
-// Save stores the changes of s, if there are any. The session stays open.
-// In a handler it is not needed: the Handler saves before the response starts.
-//
-// Cost: nothing for an unchanged session within [Config.TouchInterval] of the
-// last write, 1 Touch after that; 1 Save for changes, and one more for each
-// conflict; 2 Saves after Rotate or Login. Where several requests of this
-// process save one session, they do so in turn, and each has one conflict at
-// most, unless other processes write it too. In mode [Exclusive] it frees the
-// lock: with the same Save, or with 1 Release if nothing changed.
-//
-// It fails with [ErrNotFound] if the session was destroyed, got a new ID or
-// has expired in the meantime, with [ErrConflict] if it was changed by others
-// again and again, with [ErrLockTimeout] if it stays locked, with [ErrLockLost],
-// with [ErrTooLarge], or with the store's error. The changes are then still
-// pending: call Save again, or [Session.Discard]. If the store's error leaves
-// open whether they were stored, and somebody has changed the session since,
-// a second Save returns that error again rather than apply a [Key.Update]
-// twice.
-func (s *Session) Save(ctx context.Context) error {
-	return s.with(ctx, "save", func() error {
-		if s.closed.Load() {
-			return ErrClosed
-		}
-		err := s.outcome(s.save(ctx, limits{}))
-		if err == nil && s.exchange == nil {
-			s.use.end()
-		}
-		return err
-	})
-}
-
-// Close ends the use of s: what was not saved is dropped, the idle deadline is
-// moved if it is time, and a lock is freed. So a deferred Close after an
-// error leaves what is stored as it is. Closing twice is no error.
-//
-// Cost: nothing; 1 Touch if [Config.TouchInterval] has passed; 1 Release in
-// mode [Exclusive] if it was not saved.
-func (s *Session) Close(ctx context.Context) error {
-	s.use.end()
-	return s.with(ctx, "close", func() error {
-		defer s.end()
-		defer s.unlock(ctx)
-		if s.closed.Load() {
-			return nil
-		}
-		s.set(func() { s.discard(); s.closed.Store(true) })
-		return s.outcome(s.save(ctx, limits{}))
-	})
-}
-
-// Destroy ends the session in the store at once: log out. Pending changes
-// are dropped, and s can no longer be used; in a handler, the next
-// [Manager.Get] gives a new session. After an error the session may still be
-// there: say so to the user, or call Destroy again.
-//
-// It ends the session whatever others have made of it since s was opened, also
-// under another ID; not any other session of the same user. While another
-// holder's lock is live it waits, at most for [LockConfig.MaxWait], and then does not
-// mind the lock.
-//
-// Cost: 1 Save that ends the record, and one more for each time that it was
-// changed or got a new ID since, with 1 Load where the backend has not said
-// what there is now; nothing for a session that was never stored.
-func (s *Session) Destroy(ctx context.Context) error {
-	s.use.end()
-	return s.with(ctx, "destroy", func() error {
-		err := s.destroy(ctx)
-		if err == nil {
-			s.end()
-			if s.exchange != nil {
-				s.exchange.forget(s)
-			}
-		}
-		return err
-	})
-}
-
-// with runs f as the only one at work with the store for s.
-func (s *Session) with(ctx context.Context, what string, f func() error) error {
-	return wrap(what, s.exclusively(ctx, time.Time{}, f))
-}
-
-// lock takes s.mu when no save is under way.
-func (s *Session) lock() {
+// lockToEdit takes s.mu when edits are let in.
+func (s *Session) lockToEdit() {
 	for {
 		s.mu.Lock()
-		if !s.saving || s.redoing {
+		if s.work != storing {
 			return
 		}
-		saved := s.whenSaved()
+		over := s.whenOver()
 		s.mu.Unlock()
-		<-saved
+		<-over
 	}
 }
 
 // edit runs f, with the lock held, if the session may be changed.
 func (s *Session) edit(what, name string, f func() error) error {
-	s.lock()
+	s.lockToEdit()
 	defer s.mu.Unlock()
 	err := func() error {
 		switch {
@@ -402,88 +351,130 @@ func (s *Session) edit(what, name string, f func() error) error {
 			return fmt.Errorf("%w: %w", ErrReadOnly, s.lockless)
 		case s.mode.get() == ReadOnly:
 			return ErrReadOnly
-		case !s.stored() && s.exchange.late():
+		case !s.isStored() && s.late():
 			return ErrTooLate
 		case s.hidden() && what != "login":
 			return errMoved
 		}
-		s.edits++
 		return f()
 	}()
 	return wrapValue(what, name, err)
 }
 
-// value returns the encoded value as the request sees it, nil if there is none.
-func (s *Session) value(name string) []byte {
-	if c, ok := s.changes[name]; ok {
-		return c.data
-	}
-	if s.cleared {
+// late reports whether the response has started, and can carry no token any
+// more.
+func (s *Session) late() bool { return s.client != nil && s.client.late() }
+
+// gone returns why the client may have gone, nil if it waits.
+func (s *Session) gone() error {
+	if s.client == nil {
 		return nil
 	}
-	return s.base[name]
+	return s.client.gone()
 }
 
-// values returns all of them.
-func (s *Session) values() map[string][]byte {
-	if len(s.changes) == 0 && !s.cleared {
-		return s.base
-	}
-	var all map[string][]byte
-	if !s.cleared {
-		all = maps.Clone(s.base)
-	}
-	if all == nil {
-		all = make(map[string][]byte, len(s.changes))
-	}
-	for name, c := range s.changes {
-		if c.data != nil {
-			all[name] = c.data
-		} else {
-			delete(all, name)
-		}
-	}
-	return all
-}
-
-// put records a change, or that there is none.
-func (s *Session) put(name string, c change) {
-	if c.redo == nil && !s.cleared && bytes.Equal(c.data, s.base[name]) {
-		delete(s.changes, name)
-		return
-	}
-	if s.changes == nil {
-		s.changes = make(map[string]change)
-	}
-	s.changes[name] = c
+// hidden reports whether the session is known to have moved, and nothing else is
+// known of it. The lock is held.
+func (s *Session) hidden() bool {
+	return s.origin != nil && s.origin.barred && s.changes.Base() == nil && s.renewal != newLogin
 }
 
 // changed reports whether there is anything to save.
-func (s *Session) changed() bool {
-	if s.rotating || s.cleared && len(s.base) > 0 {
-		return true
-	}
-	for name, c := range s.changes {
-		if !bytes.Equal(c.data, s.base[name]) {
-			return true
-		}
-	}
-	return false
+func (s *Session) changed() bool { return s.renewal != sameID || s.changes.Any() }
+
+// set runs f with the lock held.
+func (s *Session) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
 }
 
-// rebase makes rec the state that the pending changes apply to. Only who is at
-// work with the store calls it.
+// exclusively runs f when no other goroutine is at work with the store for s. It
+// waits for that until the deadline, if there is one. f may read s without the
+// lock, because edits wait, and must take the lock to write, because reads go on.
+func (s *Session) exclusively(ctx context.Context, deadline time.Time, f func() error) error {
+	for {
+		s.mu.Lock()
+		if s.work == unattended {
+			break
+		}
+		over := s.whenOver()
+		s.mu.Unlock()
+		if err := within(ctx, deadline, func(ctx context.Context) error {
+			select {
+			case <-over:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	s.work = storing
+	s.mu.Unlock()
+	defer s.set(func() {
+		s.work = unattended
+		if s.then != nil {
+			s.then()
+			s.then = nil
+		}
+		if s.over != nil {
+			close(s.over)
+			s.over = nil
+		}
+	})
+	return f()
+}
+
+// with is exclusively for an exported method.
+func (s *Session) with(ctx context.Context, what string, f func() error) error {
+	return wrap(what, s.exclusively(ctx, time.Time{}, f))
+}
+
+// whenOver returns a channel that is closed when the work that is under way is
+// over. The lock is held.
+func (s *Session) whenOver() <-chan struct{} {
+	if s.over == nil {
+		s.over = make(chan struct{})
+	}
+	return s.over
+}
+
+// quickly runs f with the lock held if no goroutine is at work and idle returns
+// true. Otherwise it returns false.
+func (s *Session) quickly(idle func() bool, f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.work != unattended || !idle() {
+		return false
+	}
+	f()
+	return true
+}
+
+// discardWhenOver drops the changes. If they are being saved, it drops those that
+// are left afterwards.
+func (s *Session) discardWhenOver() {
+	s.set(func() {
+		if s.work == unattended {
+			s.discard()
+		} else {
+			s.then = s.discard
+		}
+	})
+}
+
+// rebase applies the pending changes to rec. The caller must be at work with the
+// store.
 func (s *Session) rebase(rec Record) error {
-	base, err := s.m.split(rec)
+	c, err := s.m.split(rec)
 	if err != nil {
 		return err
 	}
-	trail := base[trailName]
-	delete(base, trailName)
-	idle := s.m.takeIdle(base)
 	rec.Data = nil
 	for range 10 {
-		done, err := s.redo(rec, base, trail, idle)
+		done, err := s.replay(rec, c)
 		if done || err != nil {
 			return err
 		}
@@ -491,38 +482,34 @@ func (s *Session) rebase(rec Record) error {
 	return errors.New("a function of an Update or Resolve changes the session")
 }
 
-// redo applies the pending changes to base. The functions of Updates run
-// without the lock, and edits are let in meanwhile, also theirs; if there were
-// any, it has done nothing.
-func (s *Session) redo(rec Record, base map[string][]byte, trail []byte, idle time.Duration) (done bool, err error) {
+// replay applies the pending changes to c. The functions of Updates run without
+// the lock, and edits may be made meanwhile, even by these functions. If one was
+// made, replay changes nothing and returns false.
+func (s *Session) replay(rec Record, c contents) (done bool, err error) {
 	s.mu.Lock()
-	edits, cleared := s.edits, s.cleared
-	changes := maps.Clone(s.changes)
-	s.redoing = true
+	mine, was := s.changes.Clone(), s.work
+	s.work = replaying
 	s.mu.Unlock()
-	defer s.set(func() { s.redoing = false })
+	defer s.set(func() { s.work = was })
 
-	for name, c := range changes {
-		theirs := base[name]
-		if cleared {
-			theirs = nil
-		}
-		switch {
-		case c.redo != nil:
-			if c.data, err = c.redo(theirs); err != nil {
-				return false, fmt.Errorf("value %q: %w", name, err)
-			}
-			changes[name] = c
-		case !cleared && bytes.Equal(c.data, theirs):
-			delete(changes, name)
-		}
+	replayed, err := mine.Replay(c.values)
+	if err != nil {
+		return false, err
 	}
 	s.set(func() {
-		if done = s.edits == edits; done {
-			s.rec, s.base, s.changes, s.trail, s.idle, s.apart = rec, base, changes, trail, idle, false
+		if done = s.changes.SameEdits(mine); done {
+			s.changes = replayed
+			s.stored.rec, s.stored.trail, s.stored.used, s.stored.apart = rec, c.trail, c.used, false
 		}
 	})
 	return done, nil
+}
+
+// end ends the session's own context.
+func (s *Session) end() {
+	if s.cancel != nil {
+		s.cancel(nil)
+	}
 }
 
 func checkName(name string) error {
@@ -543,23 +530,4 @@ func (m *core) encodeValue(name string, v any) ([]byte, error) {
 		return nil, err
 	}
 	return m.encode(v)
-}
-
-func (m *core) encode(v any) ([]byte, error) {
-	data, err := m.cfg.Codec.Marshal(v)
-	if err == nil && len(data) == 0 {
-		err = errors.New("the codec made nothing of it")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w a %T: %w", ErrEncode, v, err)
-	}
-	return data, nil
-}
-
-// decode decodes data into dst, a pointer.
-func (m *core) decode(data []byte, dst any) error {
-	if err := m.cfg.Codec.Unmarshal(data, dst); err != nil {
-		return fmt.Errorf("%w into a %T: %w", ErrDecode, dst, err)
-	}
-	return nil
 }

@@ -2,118 +2,162 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-func (m *core) event(ctx context.Context, e observe.Event) {
-	if m.cfg.Observer != nil {
-		m.cfg.Observer.Event(ctx, e)
+// storage is the one door to the store: every call of the backend and of the locker
+// goes through it. It tells the observer, and marks failures.
+type storage struct {
+	backend  Backend
+	locking  LockingBackend // the backend, if it locks; nil if it does not
+	locker   Locker         // locks in its place, if not nil
+	observer observe.Observer
+}
+
+func (st *storage) event(ctx context.Context, e observe.Event) {
+	if st.observer != nil {
+		st.observer.Event(ctx, e)
 	}
 }
 
-// call begins a call of the store. What done returns is err, marked if it is
-// a failure of the store and no answer.
-func (m *core) call(ctx context.Context, op observe.Op) (_ context.Context, done func(err error) error) {
-	if m.cfg.Observer == nil {
-		return ctx, failed
+// call begins a call of the store. done returns err, marked if it is a failure of
+// the store.
+func (st *storage) call(ctx context.Context, op observe.Op) (_ context.Context, done func(err error) error) {
+	if st.observer == nil {
+		return ctx, failure
 	}
-	ctx, tell := m.cfg.Observer.Call(ctx, op)
+	ctx, tell := st.observer.Call(ctx, op)
 	if tell == nil {
-		return ctx, failed
+		return ctx, failure
 	}
 	return ctx, func(err error) error {
 		tell(err)
-		return failed(err)
+		return failure(err)
 	}
 }
 
-// failed marks err with [ErrStore], unless it is one of the answers that the
-// contract has.
-func failed(err error) error {
-	if err == nil || isAny(err, ErrNotFound, ErrConflict, ErrLocked, ErrTooLarge, ErrEncode, ErrDecode) {
+// answers are the errors of the contract, which are no failures of the store.
+var answers = []error{ErrNotFound, ErrConflict, ErrLocked, ErrTooLarge, ErrEncode, ErrDecode}
+
+// failure marks err with [ErrStore], unless it is an answer.
+func failure(err error) error {
+	if err == nil || isAny(err, answers...) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrStore, err)
 }
 
-func (m *core) load(ctx context.Context, key string) (Record, error) {
-	ctx, done := m.call(ctx, observe.OpLoad)
-	rec, err := m.backend.Load(ctx, key)
+// uncertain reports whether a Save that failed with err may have been applied.
+func uncertain(err error) bool {
+	return err != nil && isAny(err, ErrStore, context.Canceled, context.DeadlineExceeded) && !isAny(err, answers...)
+}
+
+func (st *storage) load(ctx context.Context, key string) (Record, error) {
+	ctx, done := st.call(ctx, observe.OpLoad)
+	rec, err := st.backend.Load(ctx, key)
 	return rec, done(err)
 }
 
-func (m *core) save(ctx context.Context, key string, rec Record) (Version, error) {
-	ctx, done := m.call(ctx, observe.OpSave)
-	v, err := m.backend.Save(ctx, key, rec)
+func (st *storage) save(ctx context.Context, key string, rec Record) (Version, error) {
+	ctx, done := st.call(ctx, observe.OpSave)
+	v, err := st.backend.Save(ctx, key, rec)
 	return v, done(err)
 }
 
-// end ends the record at key if its version is still v: a Save of nothing whose
-// deadline is past. Unlike with Delete, what stands there by now is not lost
-// with it.
-func (m *core) end(ctx context.Context, key string, v Version) error {
-	ctx, done := m.call(ctx, observe.OpDelete)
+// end ends the record at key if its version is still v, with a Save whose deadline
+// is past. Unlike delete, it fails if another request has changed the record.
+func (st *storage) end(ctx context.Context, key string, v Version) error {
+	ctx, done := st.call(ctx, observe.OpDelete)
 	past := time.Unix(0, 0)
-	_, err := m.backend.Save(ctx, key, Record{Created: past, Expires: past, Version: v})
+	_, err := st.backend.Save(ctx, key, Record{Created: past, Expires: past, Version: v})
 	return done(err)
 }
 
-// endUnlessTouched is end for a record that is past its deadline, unless that
-// was moved since the record was read, which its version does not tell.
-func (m *core) endUnlessTouched(ctx context.Context, key string, rec Record) error {
-	ctx, done := m.call(ctx, observe.OpDelete)
+// endUnlessTouched is end for a record that is past its deadline. It does nothing
+// if the deadline was moved since the record was read, which the version does not
+// tell.
+func (st *storage) endUnlessTouched(ctx context.Context, key string, rec Record) error {
+	ctx, done := st.call(ctx, observe.OpDelete)
 	rec.KeepLater = true
-	_, err := m.backend.Save(ctx, key, rec)
+	_, err := st.backend.Save(ctx, key, rec)
 	return done(err)
 }
 
-func (m *core) delete(ctx context.Context, key string) error {
-	ctx, done := m.call(ctx, observe.OpDelete)
-	err := m.backend.Delete(ctx, key)
-	return done(err)
+func (st *storage) delete(ctx context.Context, key string) error {
+	ctx, done := st.call(ctx, observe.OpDelete)
+	return done(st.backend.Delete(ctx, key))
 }
 
-func (m *core) touch(ctx context.Context, key string, expires time.Time) error {
-	ctx, done := m.call(ctx, observe.OpTouch)
-	err := m.backend.Touch(ctx, key, expires)
-	return done(err)
+// remove deletes a record that no client needs. If the context of the caller has
+// ended, it takes a second at most. If it fails, the record stays until its
+// deadline.
+func (st *storage) remove(ctx context.Context, key string) {
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+	}
+	_ = st.delete(ctx, key)
 }
 
-func (m *core) lease(ctx context.Context, key string, ttl time.Duration) (Record, error) {
-	ctx, done := m.call(ctx, observe.OpAcquire)
-	rec, err := m.leaser.Acquire(ctx, key, ttl)
-	return rec, done(err)
+func (st *storage) touch(ctx context.Context, key string, expires time.Time) error {
+	ctx, done := st.call(ctx, observe.OpTouch)
+	return done(st.backend.Touch(ctx, key, expires))
 }
 
-func (m *core) extend(ctx context.Context, key string, v Version, ttl time.Duration) error {
-	ctx, done := m.call(ctx, observe.OpExtend)
-	err := m.leaser.Extend(ctx, key, v, ttl)
-	return done(err)
+// lease is a lock of a LockingBackend or of a Locker.
+type lease struct {
+	st  *storage
+	key string
+	v   Version // of a LockingBackend's
+	l   Lease   // of a Locker's; nil if it is none
 }
 
-func (m *core) release(ctx context.Context, key string, v Version, expires time.Time) error {
-	ctx, done := m.call(ctx, observe.OpRelease)
-	err := m.leaser.Release(ctx, key, v, expires)
-	return done(err)
+// acquire locks the record at key and returns it.
+func (st *storage) acquire(ctx context.Context, key string, ttl time.Duration) (lease, Record, error) {
+	if st.locking != nil {
+		ctx, done := st.call(ctx, observe.OpAcquire)
+		rec, err := st.locking.Acquire(ctx, key, ttl)
+		return lease{st: st, key: key, v: rec.Version}, rec, done(err)
+	}
+	lctx, done := st.call(ctx, observe.OpAcquire)
+	l, err := st.locker.Acquire(lctx, key, ttl)
+	if err = done(err); err != nil {
+		return lease{}, Record{}, err
+	}
+	ls := lease{st: st, key: key, l: l}
+	rec, err := st.load(ctx, key)
+	if err != nil {
+		_ = ls.release(ctx, time.Time{}) // else the lease ends it
+	}
+	return ls, rec, err
 }
 
-func (m *core) lock(ctx context.Context, key string, ttl time.Duration) (Lease, error) {
-	ctx, done := m.call(ctx, observe.OpAcquire)
-	lease, err := m.cfg.Lock.Locker.Acquire(ctx, key, ttl)
-	return lease, done(err)
+func (ls lease) extend(ctx context.Context, ttl time.Duration) error {
+	ctx, done := ls.st.call(ctx, observe.OpExtend)
+	if ls.l != nil {
+		return done(ls.l.Extend(ctx, ttl))
+	}
+	return done(ls.st.locking.Extend(ctx, ls.key, ls.v, ttl))
 }
 
-func (m *core) extendLease(ctx context.Context, lease Lease, ttl time.Duration) error {
-	ctx, done := m.call(ctx, observe.OpExtend)
-	err := lease.Extend(ctx, ttl)
-	return done(err)
-}
-
-func (m *core) releaseLease(ctx context.Context, lease Lease) error {
-	ctx, done := m.call(ctx, observe.OpRelease)
-	err := lease.Release(ctx)
-	return done(err)
+// release frees the lock, and moves the deadline unless expires is zero.
+func (ls lease) release(ctx context.Context, expires time.Time) error {
+	if ls.l == nil {
+		ctx, done := ls.st.call(ctx, observe.OpRelease)
+		return done(ls.st.locking.Release(ctx, ls.key, ls.v, expires))
+	}
+	var err error
+	if !expires.IsZero() {
+		err = ls.st.touch(ctx, ls.key, expires)
+	}
+	ctx, done := ls.st.call(ctx, observe.OpRelease)
+	if rerr := done(ls.l.Release(ctx)); rerr != nil {
+		err = errors.Join(err, rerr)
+	}
+	return err
 }

@@ -6,8 +6,6 @@ replace github.com/seed-a7bee19b/session => ../
 
 replace github.com/seed-a7bee19b/session/backend/redis => ../backend/redis
 
-replace github.com/seed-a7bee19b/session/lock/redis => ../lock/redis
-
 replace github.com/seed-a7bee19b/session/integration => ../integration
 
 require (
@@ -27,7 +25,6 @@ require (
 	github.com/seed-a7bee19b/session v0.0.0-00010101000000-000000000000
 	github.com/seed-a7bee19b/session/backend/redis v0.0.0-00010101000000-000000000000
 	github.com/seed-a7bee19b/session/integration v0.0.0-00010101000000-000000000000
-	github.com/seed-a7bee19b/session/lock/redis v0.0.0-00010101000000-000000000000
 	github.com/valyala/fasthttp v1.69.0
 )
 

@@ -16,7 +16,6 @@ import (
 	"github.com/seed-a7bee19b/session/backend/memory"
 	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 	"github.com/seed-a7bee19b/session/integration/proxy"
-	redislocker "github.com/seed-a7bee19b/session/lock/redis"
 )
 
 // Handoff is what a lock costs.
@@ -129,8 +128,8 @@ func lockings(ctx context.Context, redisAddr string, commands func() int64, p *p
 			m, err := session.New(b, session.Config{Mode: session.Exclusive, Lock: onRedis})
 			return section(m, redisToken), err
 		}, commands},
-		{"session, lock/redis", modOurs, "mode Exclusive over a store in memory, locked in Redis, 2 to 10 ms", "and reads and saves the session, in memory", func() (func(context.Context, time.Duration) error, error) {
-			l, err := redislocker.New(client(), redislocker.Config{})
+		{"session, redisstore.Locker", modOurs, "mode Exclusive over a store in memory, locked in Redis, 2 to 10 ms", "and reads and saves the session, in memory", func() (func(context.Context, time.Duration) error, error) {
+			l, err := redisstore.NewLocker(client(), redisstore.LockerConfig{})
 			if err != nil {
 				return nil, err
 			}

@@ -380,17 +380,13 @@ func prices(ctx context.Context, env environment) ([]Price, error) {
 	}
 	vs := values(typical)
 	get := func(m *session.Manager, f func(r *http.Request, s *session.Session) error) http.Handler {
-		return m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s, err := m.Get(r.Context())
-			if err == nil {
-				err = f(r, s)
-			}
-			if err != nil {
-				m.Error(w, r, err)
-				return
+		return m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			if err := f(r, s); err != nil {
+				return err
 			}
 			_, _ = w.Write(page)
-		}))
+			return nil
+		})
 	}
 	one := func(_ *http.Request, s *session.Session) error { _, err := user.Get(s); return err }
 	inc := func(_ *http.Request, s *session.Session) error { _, err := number.Update(s, increment); return err }

@@ -190,17 +190,13 @@ func startOurs(ctx context.Context, b session.Backend, vs func() map[string]any,
 
 func ourHandlers(m *session.Manager, vs func() map[string]any) map[work]http.Handler {
 	handler := func(f func(*session.Session) error) http.Handler {
-		return m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s, err := m.Get(r.Context())
-			if err == nil {
-				err = f(s)
-			}
-			if err != nil {
-				m.Error(w, r, err)
-				return
+		return m.HandlerFunc(func(w http.ResponseWriter, _ *http.Request, s *session.Session) error {
+			if err := f(s); err != nil {
+				return err
 			}
 			_, _ = w.Write(page)
-		}))
+			return nil
+		})
 	}
 	return map[work]http.Handler{
 		read: handler(func(s *session.Session) error {

@@ -21,7 +21,7 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
-	"github.com/seed-a7bee19b/session/backend/redis"
+	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
@@ -41,11 +41,11 @@ type shown struct {
 
 // shop is a Manager behind its own proxy, and its pages.
 func shop(m *session.Manager) http.Handler {
-	return m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		var p shown
+		var err error
 		name := r.FormValue("name")
-		s, err := m.Get(r.Context())
-		if err == nil && r.URL.Path == "/login" {
+		if r.URL.Path == "/login" {
 			err = s.Login(name)
 		}
 		if err == nil && r.URL.Path == "/logout" {
@@ -54,11 +54,11 @@ func shop(m *session.Manager) http.Handler {
 			err = p.fill(r, s, name)
 		}
 		if err != nil {
-			m.Error(w, r, err)
-			return
+			return err
 		}
 		_ = json.NewEncoder(w).Encode(p) // the browser may have gone
-	}))
+		return nil
+	})
 }
 
 // fill does what r asks for and reads what there is.
@@ -90,7 +90,7 @@ func (a address) impatient(t *testing.T, timeout time.Duration) session.Backend 
 			ContextTimeoutEnabled: true, ReadTimeout: timeout, WriteTimeout: timeout,
 		})
 		t.Cleanup(func() { _ = c.Close() }) // of a connection that a proxy has closed
-		b, err := redis.New(c, redis.Config{Prefix: a.Room})
+		b, err := redisstore.New(c, redisstore.Config{Prefix: a.Room})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -66,7 +66,6 @@ require (
 	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/power-devops/perfstat v0.0.0-20240221224432-82ca36839d55 // indirect
 	github.com/seed-a7bee19b/session/backend/redis v0.0.0-00010101000000-000000000000
-	github.com/seed-a7bee19b/session/lock/redis v0.0.0-00010101000000-000000000000
 	github.com/shirou/gopsutil/v4 v4.26.6 // indirect
 	github.com/sirupsen/logrus v1.9.4 // indirect
 	github.com/stretchr/testify v1.12.1 // indirect
@@ -86,7 +85,5 @@ require (
 replace github.com/seed-a7bee19b/session => ../
 
 replace github.com/seed-a7bee19b/session/backend/redis => ../backend/redis
-
-replace github.com/seed-a7bee19b/session/lock/redis => ../lock/redis
 
 replace github.com/seed-a7bee19b/session/observe/otel => ../observe/otel

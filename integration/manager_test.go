@@ -55,15 +55,11 @@ func newSite(t *testing.T, cfg session.Config, dc dynamodb.Config, pages map[str
 	mux := http.NewServeMux()
 	mux.HandleFunc("/static", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "static") })
 	for path, f := range pages {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			s, err := manager.Get(r.Context())
-			if err != nil {
-				manager.Error(w, r, err)
-				return
-			}
+		mux.Handle(path, manager.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 			f(w, r, s)
 			_, _ = io.WriteString(w, "the page")
-		})
+			return nil
+		}))
 	}
 	srv := httptest.NewServer(manager.Handler(mux))
 	t.Cleanup(srv.Close)
@@ -244,8 +240,7 @@ func TestNoRevival(t *testing.T) {
 		for _, end := range []string{"/logout", "/rotate", "/login"} {
 			t.Run(fmt.Sprint(mode, end), func(t *testing.T) {
 				read, ended := make(chan struct{}), make(chan struct{})
-				var s *site
-				s = newSite(t, session.Config{Mode: mode}, dynamodb.Config{}, map[string]page{
+				s := newSite(t, session.Config{Mode: mode}, dynamodb.Config{}, map[string]page{
 					"/start":  func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = note.Set(s, "x") },
 					"/rotate": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = s.Rotate() },
 					"/login":  func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = s.Login("ann") },
@@ -305,8 +300,7 @@ func TestLostResponses(t *testing.T) {
 	for _, tt := range tests {
 		for _, fault := range []proxy.Fault{proxy.DropResponse, proxy.DropRequest, proxy.Throttle, proxy.InternalError} {
 			t.Run(fmt.Sprintf("%s %v of write %d, new %v", tt.path, fault, tt.nth, tt.fresh), func(t *testing.T) {
-				var s *site
-				s = newSite(t, session.Config{TouchInterval: 1}, dynamodb.Config{}, map[string]page{
+				s := newSite(t, session.Config{TouchInterval: 1}, dynamodb.Config{}, map[string]page{
 					"/start": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _ = visits.Set(s, 10) },
 					"/touch": func(http.ResponseWriter, *http.Request, *session.Session) {},
 					"/visit": func(_ http.ResponseWriter, _ *http.Request, s *session.Session) { _, _ = visits.Update(s, inc) },

@@ -25,7 +25,7 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
-	"github.com/seed-a7bee19b/session/backend/redis"
+	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 	"github.com/seed-a7bee19b/session/integration/proxy"
 	sessionotel "github.com/seed-a7bee19b/session/observe/otel"
 	sessionslog "github.com/seed-a7bee19b/session/observe/slog"
@@ -341,7 +341,7 @@ func TestSpansOfClientsNest(t *testing.T) {
 			if err := redisotel.InstrumentTracing(client, redisotel.WithTracerProvider(tracers), redisotel.WithDBStatement(false)); err != nil {
 				t.Fatal(err)
 			}
-			b, err := redis.New(client, redis.Config{Prefix: a.Room})
+			b, err := redisstore.New(client, redisstore.Config{Prefix: a.Room})
 			if err != nil {
 				t.Fatal(err)
 			}

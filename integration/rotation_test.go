@@ -36,15 +36,9 @@ func TestAfterARotation(t *testing.T) {
 					r := httptest.NewRequestWithContext(ctx, "POST", "/", nil)
 					r.AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
 					w := httptest.NewRecorder()
-					m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-						s, err := m.Get(r.Context())
-						if err == nil {
-							err = f(r, s)
-						}
-						if err != nil {
-							m.Error(w, r, err)
-						}
-					})).ServeHTTP(w, r)
+					m.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+						return f(r, s)
+					}).ServeHTTP(w, r)
 					for _, c := range w.Result().Cookies() {
 						sent = c.Value
 					}

@@ -14,9 +14,8 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
-	"github.com/seed-a7bee19b/session/backend/redis"
+	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 	"github.com/seed-a7bee19b/session/integration/proxy"
-	lock "github.com/seed-a7bee19b/session/lock/redis"
 )
 
 // A store locks records. What is tested of one is tested of all.
@@ -100,7 +99,7 @@ var redisStore = &store{
 	},
 	link: func(target string) (link, error) { return proxy.NewRedis(target) },
 	connect: func(a address) (session.LockingBackend, error) {
-		return redis.New(clients.at(a), redis.Config{Prefix: a.Room})
+		return redisstore.New(clients.at(a), redisstore.Config{Prefix: a.Room})
 	},
 	writes:   "EVALSHA",
 	busy:     proxy.Throttle,
@@ -243,7 +242,7 @@ func (a address) locker() (session.Locker, error) {
 	if a.Locks == "" {
 		return nil, nil
 	}
-	return lock.New(clients.at(address{URL: a.Locks, Attempts: a.Attempts}), lock.Config{Prefix: a.Room + ":"})
+	return redisstore.NewLocker(clients.at(address{URL: a.Locks, Attempts: a.Attempts}), redisstore.LockerConfig{Prefix: a.Room + ":"})
 }
 
 func (a address) backend(t testing.TB) session.LockingBackend {

@@ -16,13 +16,13 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// errImpostor is the cause of an error after an answer that is not of DynamoDB,
-// but of something in front of it, such as a proxy.
+// errImpostor is the cause of an error after an answer that did not come from
+// DynamoDB, but from a proxy in front of it, for example.
 var errImpostor = errors.New("the answer is not one of DynamoDB")
 
-// checkAnswers has the SDK take no answer for a success that is not one of
-// DynamoDB. Left to itself it takes an empty one for "there is no item", and
-// for "it is written".
+// checkAnswers adds a middleware that refuses every success that is not an
+// answer of DynamoDB. Without it the SDK reads an empty answer as "there is no
+// item", and as "it is written".
 func checkAnswers(stack *middleware.Stack) error {
 	check := middleware.DeserializeMiddlewareFunc("SessionCheckAnswer", func(
 		ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler,
@@ -39,7 +39,7 @@ func checkAnswers(stack *middleware.Stack) error {
 			return out, metadata, &smithy.DeserializationError{Err: err}
 		}
 		body, err := io.ReadAll(response.Body)
-		if err == nil && strings.HasPrefix(format, "application/x-amz-json-") { // the one of today
+		if err == nil && strings.HasPrefix(format, "application/x-amz-json-") { // the only one today
 			err = impostor(operation(middleware.GetOperationName(ctx)), body)
 		}
 		if err != nil {
@@ -51,12 +51,12 @@ func checkAnswers(stack *middleware.Stack) error {
 		}{bytes.NewReader(body), response.Body}
 		return out, metadata, nil
 	})
-	// Behind it, the body is what DynamoDB wrote, uncompressed.
+	// At this place of the stack the body is not compressed.
 	return stack.Deserialize.Insert(check, "OperationDeserializer", middleware.After)
 }
 
-// members are those of which the answers have at least one. Only an answer
-// about an item may have none.
+// members are the names at the top of answers. Each answer has at least one of
+// them, except that an answer about an item may be empty.
 var members = []string{
 	"Item", "Attributes", "ConsumedCapacity", "ItemCollectionMetrics",
 	"Items", "Count", "ScannedCount", "LastEvaluatedKey",
@@ -68,7 +68,7 @@ func mediaType(h http.Header) string {
 	return strings.ToLower(strings.TrimSpace(t))
 }
 
-// impostor tells what is wrong with the body of an answer that is no error.
+// impostor returns an error unless body is that of a successful answer to op.
 func impostor(op operation, body []byte) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if start, err := d.Token(); err != nil || start != json.Delim('{') {

@@ -14,8 +14,7 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// Something in front of DynamoDB answers in its place, and every call takes
-// that for what it is: no answer.
+// A proxy answers in place of DynamoDB. No call takes that for an answer.
 func TestImpostors(t *testing.T) {
 	says := func(status int, contentType, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -128,7 +127,7 @@ func TestImpostors(t *testing.T) {
 	}
 }
 
-// What comes after an impostor counts.
+// An answer of DynamoDB after that of an impostor counts.
 func TestAfterImpostor(t *testing.T) {
 	empty := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
 	item := answer(200, "", fmt.Sprintf(`{"ConsumedCapacity":{"TableName":"t","CapacityUnits":1},"Item":{

@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// budget keeps to a number of capacity units per second. Requests stand in
-// line: the first one waits until what it is thought to cost has come in, and
-// takes it. What it has really cost is settled after the answer, so that a
-// wrong guess is made up for by those that follow. What comes in while nobody
-// wants it is lost, but for a tenth of a second's worth: more would be a burst.
+// budget limits the capacity units per second. Requests queue. The first one
+// waits until the units that it is expected to cost are there, and takes them.
+// The answer settles the real cost, so that later requests make up for a wrong
+// estimate. Units that no request wants are lost, except those of the last tenth
+// of a second: more would be a burst.
 //
-// A nil budget is no limit.
+// A nil budget has no limit.
 type budget struct {
 	rate float64       // units per second
-	line chan struct{} // holds one while somebody waits at its head
+	line chan struct{} // holds one while a request waits at its head
 
 	mu      sync.Mutex
-	level   float64 // units that may be spent at the time at; negative: debts
+	level   float64 // units that may be spent at the time at; negative for a debt
 	at      time.Time
-	settled bool          // once: until then nobody knows what a request costs
-	changed chan struct{} // holds one when level has changed but for the time
+	settled bool          // the cost of a request is known
+	changed chan struct{} // holds one when level has changed other than by time
 }
 
 func newBudget(rate float64) *budget {
@@ -32,9 +32,9 @@ func newBudget(rate float64) *budget {
 	return &budget{rate: rate, line: make(chan struct{}, 1), at: time.Now(), changed: make(chan struct{}, 1)}
 }
 
-// reserve waits until what estimate says, at the head of the line, may be
-// spent. It fails only when ctx ends. Until the first request is settled, there
-// is no other.
+// reserve waits until the units that estimate returns may be spent. It calls
+// estimate at the head of the line. It fails only if ctx ends. Until the first
+// request is settled, no other one gets units.
 func (b *budget) reserve(ctx context.Context, estimate func() float64) (units float64, err error) {
 	if b == nil {
 		return 0, ctx.Err()
@@ -48,7 +48,7 @@ func (b *budget) reserve(ctx context.Context, estimate func() float64) (units fl
 	b.mu.Lock()
 	b.pass(b.rate / 10)
 	for b.level < units {
-		wait := min((units-b.level)/b.rate, 1e6) // far from what overflows
+		wait := min((units-b.level)/b.rate, 1e6) // seconds, so that a Duration cannot overflow
 		b.mu.Unlock()
 		err := b.wait(ctx, time.Duration(math.Ceil(wait*float64(time.Second))))
 		b.mu.Lock()
@@ -67,15 +67,15 @@ func (b *budget) reserve(ctx context.Context, estimate func() float64) (units fl
 	return units, nil
 }
 
-// pass lets come in what time has brought, but not to more than most. What was
-// given back is beyond that: it would have been spent already.
+// pass adds the units of the time since the last call, up to the level most. A
+// level that is higher stays: units that were given back are not lost.
 func (b *budget) pass(most float64) {
 	now := time.Now()
 	b.level = min(b.level+now.Sub(b.at).Seconds()*b.rate, max(b.level, most))
 	b.at = now
 }
 
-// wait waits for d, or less if the level has changed meanwhile.
+// wait waits for d, or until the level changes.
 func (b *budget) wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -88,7 +88,7 @@ func (b *budget) wait(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// settle puts what a request has cost in place of what it had reserved.
+// settle replaces the units that a request has reserved by its real cost.
 func (b *budget) settle(reserved, cost float64) {
 	if b == nil {
 		return
@@ -106,13 +106,13 @@ func (b *budget) settle(reserved, cost float64) {
 	}
 }
 
-// average is a mean in which what is new counts more than what is old.
+// average is a mean in which new values count more than old ones.
 type average struct {
 	mu     sync.Mutex
 	sum, n float64
 }
 
-// get returns the mean, or what is given if there is none yet.
+// get returns the mean, or otherwise if there is none yet.
 func (a *average) get(otherwise float64) (mean float64, known bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

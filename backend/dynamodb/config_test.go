@@ -102,7 +102,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// The SDK's own retries are off, also for a client of the caller.
+// The retries of the SDK are off, even for a client that the caller made.
 func TestClientsRetryerIsReplaced(t *testing.T) {
 	cfg, n := answers(t, answer(500, "InternalServerError", ""))
 	b := newBackend(t, dynamodb.NewFromConfig(cfg), quick(Config{MaxAttempts: 2}))

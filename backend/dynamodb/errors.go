@@ -8,35 +8,45 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// callError puts together what the caller sees of a failed request. All of
-// err and also can be reached through it.
-func (b *Backend) callError(op operation, attempts int, why string, also, err error, applied bool) error {
-	var s strings.Builder
-	fmt.Fprintf(&s, "dynamodb: %s on table %q: ", op, b.c.Table)
-	if attempts > 1 {
-		fmt.Fprintf(&s, "gave up after %d attempts: ", attempts)
-	}
-	if applied {
-		s.WriteString("it is not known whether it was applied: ")
-	}
-	if why != "" {
-		s.WriteString(why + ": ")
-	}
-	if also != nil {
-		return fmt.Errorf("%s%w: %w", s.String(), also, err)
-	}
-	return fmt.Errorf("%s%w", s.String(), err)
+// failure is a request that failed for good.
+type failure struct {
+	op       operation
+	attempts int
+	unsure   bool   // an attempt may have been applied
+	why      string // "" if not known
+	ended    error  // of the context, or nil
+	err      error  // of the last attempt
 }
 
-// explain says what an operator can do about err, "" if nothing is known.
+// callError returns the error that the caller sees. It wraps f.ended and f.err.
+func (b *Backend) callError(f failure) error {
+	var s strings.Builder
+	fmt.Fprintf(&s, "dynamodb: %s on table %q: ", f.op, b.c.Table)
+	if f.attempts > 1 {
+		fmt.Fprintf(&s, "gave up after %d attempts: ", f.attempts)
+	}
+	if f.unsure {
+		s.WriteString("it is not known whether it was applied: ")
+	}
+	if f.why != "" {
+		s.WriteString(f.why + ": ")
+	}
+	if f.ended != nil {
+		return fmt.Errorf("%s%w: %w", s.String(), f.ended, f.err)
+	}
+	return fmt.Errorf("%s%w", s.String(), f.err)
+}
+
+// explain returns the likely cause of err and what an operator can do, or "" if
+// it does not know.
 func (b *Backend) explain(op operation, err error) string {
 	if noCredentials(err) {
-		return "no AWS credentials could be had: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the machine a role"
+		return "no AWS credentials were found: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the machine a role"
 	}
 	code, message := apiError(err)
 	switch {
 	case errors.Is(err, errImpostor):
-		return "something in front of DynamoDB answers in its place: look at the endpoint, and at proxies on the way"
+		return "something else than DynamoDB has answered: check the endpoint, and proxies on the way"
 	case isThrottle(err):
 		return "throttled: the capacity of the table, of the account or of one busy item is used up"
 	case code == "ResourceNotFoundException":
@@ -52,7 +62,7 @@ func (b *Backend) explain(op operation, err error) string {
 	return ""
 }
 
-// place names the region, if it is known.
+// place names the region if it is known.
 func (b *Backend) place() string {
 	if b.region == "" {
 		return "this region"
@@ -60,7 +70,8 @@ func (b *Backend) place() string {
 	return "region " + b.region
 }
 
-// apiError returns what DynamoDB said, if it said something.
+// apiError returns the code and the message of an answer of DynamoDB, "" if err
+// is none.
 func apiError(err error) (code, message string) {
 	var api smithy.APIError
 	if errors.As(err, &api) {
@@ -69,8 +80,8 @@ func apiError(err error) (code, message string) {
 	return "", ""
 }
 
-// itemTooLarge recognises the answer to an item that is larger than it looked
-// from here, because it has attributes of others.
+// itemTooLarge recognises the answer for an item that became too large because
+// it has attributes that this package does not know.
 func itemTooLarge(err error) bool {
 	code, message := apiError(err)
 	return code == "ValidationException" && strings.Contains(message, "Item size")

@@ -39,8 +39,8 @@ func ExampleNew() {
 	log.Fatal(http.ListenAndServe(":8080", sessions.Handler(http.DefaultServeMux)))
 }
 
-// A table that was made for the session handler of the AWS SDK for PHP, with
-// names of its own. DynamoDB Local is one BaseEndpoint away.
+// A table that was set up for the session handler of the AWS SDK for PHP, with
+// other names, on DynamoDB Local.
 func ExampleNewFromClient() {
 	cfg, err := loadConfig(context.Background())
 	if err != nil {
@@ -80,7 +80,7 @@ func ExampleBackend_CreateTable() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// On-demand, with TTL. It does nothing if the table is there.
+	// On-demand, with TTL. This changes nothing if the table exists.
 	err = backend.CreateTable(ctx, dynamodb.TableOptions{
 		DeletionProtection: true,
 		Tags:               map[string]string{"team": "web"},
@@ -113,8 +113,8 @@ func ExampleBackend_CheckTable() {
 	}
 }
 
-// What a Manager does in mode Exclusive: two requests, the second of which
-// also frees the lock.
+// A Manager in mode Exclusive sends these two requests. The second one also frees
+// the lock.
 func ExampleBackend_Acquire() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -138,12 +138,12 @@ func ExampleBackend_Acquire() {
 	}
 	rec.Data = append(rec.Data, "more"...)
 	if _, err := backend.Save(ctx, key, rec); err != nil {
-		log.Fatal(err) // session.ErrConflict if the lease has run out and another took over
+		log.Fatal(err) // session.ErrConflict if the lease ran out and another client took the lock
 	}
 }
 
-// A sweep for cron: within a budget, and if it is interrupted it goes on next
-// time from where it was.
+// A sweep for cron, with a budget. If it is interrupted, the next one goes on from
+// there.
 func ExampleBackend_Sweep() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -203,7 +203,7 @@ func ExampleBackend_List() {
 	fmt.Printf("%d of %d have expired\n", expired, report.Scanned)
 }
 
-// What each request costs, in a log.
+// Log the cost of each request.
 func ExampleConfig_onRequest() {
 	cfg, err := loadConfig(context.Background())
 	if err != nil {

@@ -26,8 +26,8 @@ import (
 
 type item = map[string]types.AttributeValue
 
-// fake is a DynamoDB of one table that knows the expressions of this package,
-// and can be told to fail.
+// fake is a DynamoDB with one table. It evaluates the expressions of this package,
+// and fails on demand.
 type fake struct {
 	mu     sync.Mutex
 	items  map[string]item
@@ -53,7 +53,7 @@ type fake struct {
 	scanned    int // items
 }
 
-// fault is what happens to one request. The zero fault is none.
+// fault describes the failure of one request. The zero fault is none.
 type fault struct {
 	lost  error  // fails with it, and is not applied
 	after error  // is applied, and fails with it
@@ -62,8 +62,8 @@ type fault struct {
 	mute  bool   // is applied, and never answered
 	then  func() // runs when the request is over
 
-	// late is given what applies the request, whose sender sees the connection
-	// break.
+	// late is called with a function that applies the request. The sender sees
+	// the connection break.
 	late func(apply func())
 }
 
@@ -277,7 +277,7 @@ func (f *fake) Scan(ctx context.Context, in *dynamodb.ScanInput, _ ...func(*dyna
 				out.Items = append(out.Items, found)
 				out.Count++
 			}
-			// Like DynamoDB, it does not know whether that was the last one.
+			// Like DynamoDB, the fake does not know whether that was the last one.
 			if out.ScannedCount == aws.ToInt32(in.Limit) || size >= cmp.Or(f.pageBytes, 1<<20) {
 				out.LastEvaluatedKey = item{f.keyName: &types.AttributeValueMemberS{Value: k}}
 				break
@@ -311,7 +311,7 @@ func (f *fake) bill(asked types.ReturnConsumedCapacity, units float64) *types.Co
 
 func (f *fake) keyOf(key item) string { return key[f.keyName].(*types.AttributeValueMemberS).Value }
 
-// copied is what goes over a wire.
+// copied returns a value without shared memory, as if it came over a wire.
 func copied(v types.AttributeValue) types.AttributeValue {
 	if b, ok := v.(*types.AttributeValueMemberB); ok {
 		return &types.AttributeValueMemberB{Value: slices.Clone(b.Value)}
@@ -327,7 +327,7 @@ func copiedItem(it item) item {
 	return c
 }
 
-// checkPlaceholders refuses what DynamoDB refuses: unused and unknown ones.
+// checkPlaceholders refuses unused and unknown placeholders, as DynamoDB does.
 func checkPlaceholders(expressions string, names map[string]string, values item) error {
 	used := map[string]bool{}
 	for _, word := range strings.FieldsFunc(expressions, func(r rune) bool {
@@ -450,7 +450,7 @@ func clauseHolds(clause string, names map[string]string, values, it item) bool {
 	return false
 }
 
-// sdkError is err as the SDK hands it over.
+// sdkError wraps err as the SDK does.
 func sdkError(op string, status int, err error) error {
 	return &smithy.OperationError{ServiceID: "DynamoDB", OperationName: op, Err: &awshttp.ResponseError{
 		RequestID: "REQUEST",
@@ -471,7 +471,7 @@ var (
 	errInternal = sdkError("UpdateItem", 500, &types.InternalServerError{})
 )
 
-// quick has retries that take no time worth mentioning.
+// quick returns c with retries that take hardly any time.
 func quick(c Config) Config {
 	c.BackoffBase, c.MaxBackoff = 1, 1
 	return c

@@ -16,11 +16,11 @@ const (
 	tokens    = 16 // in a history
 )
 
-// history is the content of the version attribute, and the session.Version of
-// all but the holder of a lock: the tokens of the last writes to the item,
-// newest first. Each write draws its token at random, so no two states of a
-// key have the same history, and a retry finds its own first attempt even
-// under later writes of others.
+// history is the content of the version attribute: the tokens of the last
+// writes to the item, newest first. It is also the session.Version, except for
+// the holder of a lock. Each write draws its token at random, so no two states
+// of a key have the same history, and a retry recognises its own first attempt
+// even below later writes of others.
 type history string
 
 func newToken() string {
@@ -34,8 +34,8 @@ func (h history) push(token string) history {
 	return history(token) + h[:min(len(h), (tokens-1)*tokenSize)]
 }
 
-// index returns how many writes came after the one with token, -1 if it is
-// not in h.
+// index returns the number of writes after the one with token, or -1 if token
+// is not in h.
 func (h history) index(token string) int {
 	for i := 0; len(token) == tokenSize && (i+1)*tokenSize <= len(h); i++ {
 		if string(h[i*tokenSize:(i+1)*tokenSize]) == token {
@@ -45,17 +45,17 @@ func (h history) index(token string) int {
 	return -1
 }
 
-// newest returns the token of the last write, "" if there is none.
+// newest returns the token of the last write, or "" if there is none.
 func (h history) newest() string { return string(h[:min(len(h), tokenSize)]) }
 
-// full reports whether there may have been writes before those in h.
+// full reports whether h may lack older writes.
 func (h history) full() bool { return len(h) >= tokens*tokenSize }
 
 func (h history) valid() bool {
 	return len(h) > 0 && len(h) <= tokens*tokenSize && len(h)%tokenSize == 0
 }
 
-// The range of times that time.Time formats and compares well: years 1 to 9999.
+// The years 1 to 9999, as time.Time formats and compares no others well.
 const (
 	minSeconds = -62135596800
 	maxSeconds = 253402300799
@@ -77,35 +77,8 @@ func number(n int64) *types.AttributeValueMemberN {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
 
-// numberSize is the size that DynamoDB counts for n: it keeps numbers in base
-// 100 without trailing zeros, and needs one byte more, and one for a minus.
-func numberSize(n int64) int {
-	if n == 0 {
-		return 1
-	}
-	size := 1
-	if n < 0 {
-		size++
-	}
-	for n%100 == 0 {
-		n /= 100
-	}
-	for ; n != 0; n /= 100 {
-		size++
-	}
-	return size
-}
-
-// digitsSize is numberSize of any number; where it is no integer, nearly.
-func digitsSize(n string) int {
-	if i, err := strconv.ParseInt(n, 10, 64); err == nil {
-		return numberSize(i)
-	}
-	return len(n)/2 + 2
-}
-
-// decode reads an item that Save and Acquire made, and refuses everything
-// else. The record is locked if the lock is live at now.
+// decode reads an item that Save or Acquire wrote, and refuses any other. It
+// sets LockedUntil if the lock is live at now.
 func (b *Backend) decode(item map[string]types.AttributeValue, now time.Time) (rec session.Record, l lock, err error) {
 	switch data := item[b.c.DataAttribute].(type) {
 	case *types.AttributeValueMemberB:
@@ -136,7 +109,7 @@ func (b *Backend) decode(item map[string]types.AttributeValue, now time.Time) (r
 
 	switch id := item[b.c.LockAttribute].(type) {
 	case nil:
-		// The other attribute alone locks nothing.
+		// The other lock attribute does not matter without this one.
 		return rec, lock{}, nil
 	case *types.AttributeValueMemberB:
 		l.id = string(id.Value)
@@ -154,7 +127,7 @@ func (b *Backend) decode(item map[string]types.AttributeValue, now time.Time) (r
 	return rec, l, nil
 }
 
-// epoch returns a time in units of 1/perSecond s.
+// epoch reads a time in units of 1/perSecond s.
 func epoch(v types.AttributeValue, perSecond int64) (int64, bool) {
 	n, ok := v.(*types.AttributeValueMemberN)
 	if !ok {
@@ -167,6 +140,7 @@ func epoch(v types.AttributeValue, perSecond int64) (int64, bool) {
 	return i, true
 }
 
+// foreign is the error for an item that this package did not write.
 func (b *Backend) foreign(item map[string]types.AttributeValue, attribute, want string) error {
 	what := "is missing"
 	if v := item[attribute]; v != nil {

@@ -11,16 +11,16 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// content is what is stored but for the lock, which is bounded by its lease.
+// content returns the stored item without its lock, which its lease bounds.
 func (f *fake) content() string {
 	content, _, _ := strings.Cut(f.state(), "lock ")
 	return content
 }
 
-// The first attempt of each call is late. Others work on the record before the
-// retry and after the call, and then it arrives. Unless the call has said that
-// its outcome is not known, it changes nothing then: neither after a success,
-// nor after an error that says that nothing was written.
+// The first attempt of each call arrives late, after others have used the record
+// before the retry and after the call. Unless the call said that its outcome is
+// not known, that attempt changes nothing: neither after a success, nor after an
+// error that says that nothing was written.
 func TestLateAttempt(t *testing.T) {
 	const ttl = time.Minute
 	type step struct {
@@ -143,8 +143,8 @@ func TestLateAttempt(t *testing.T) {
 	}
 }
 
-// A Save or a Touch that was sent before the deadline, by a clock that said so,
-// is not applied once anybody was told that the session has expired.
+// A Save or a Touch that was sent before the deadline, by the clock of its
+// sender, is not applied after a call has reported that the session has expired.
 func TestLateAfterExpiry(t *testing.T) {
 	ctx := context.Background()
 	tells := map[string]func(b *Backend) error{
@@ -272,8 +272,8 @@ func TestEndingSave(t *testing.T) {
 	}
 }
 
-// A Save with KeepLater leaves the later Expires, and costs one request more
-// only where that is the stored one.
+// A Save with KeepLater leaves a later Expires as it is. Only then does it cost
+// one request more.
 func TestKeepLater(t *testing.T) {
 	ctx := context.Background()
 	hour := func(n int) time.Time { return time.Unix(time.Now().Unix(), 0).Add(time.Duration(n) * time.Hour) }
@@ -325,7 +325,7 @@ func TestKeepLater(t *testing.T) {
 		}
 	}
 
-	// The record has expired, and stays so.
+	// An expired record stays expired.
 	f := newFake()
 	b := newClockedBackend(t, f, Config{})
 	rec := record("1")
@@ -337,8 +337,8 @@ func TestKeepLater(t *testing.T) {
 	}
 }
 
-// With an engine that ignores ALL_OLD, under contention: a lock that is taken
-// is the only reason not to get it.
+// With an engine that ignores ALL_OLD, and many callers, Acquire fails only
+// because the lock is taken.
 func TestContendedAcquire(t *testing.T) {
 	f := newFake()
 	f.withoutOld = true

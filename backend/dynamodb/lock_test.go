@@ -33,10 +33,10 @@ func mustRelease(t testing.TB, b *Backend, v session.Version) {
 	}
 }
 
-// someHolder is a version as the holder of a lock has it.
+// someHolder is the version of a lock's holder.
 var someHolder = lock{id: "0123456789abcdef"}.held(session.Record{Version: "12345678"}).Version
 
-// state is the stored item as text.
+// state returns the stored item as text.
 func (f *fake) state() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -58,7 +58,7 @@ func (f *fake) state() string {
 	return s.String()
 }
 
-// What a call can end in.
+// The outcomes of a call.
 const (
 	success = iota
 	conflicts
@@ -68,7 +68,7 @@ const (
 	unknown
 )
 
-// checkOutcome wants err to be exactly one of them.
+// checkOutcome checks that err is exactly the one that is wanted.
 func checkOutcome(t testing.TB, what string, err error, want int) {
 	t.Helper()
 	var (
@@ -105,7 +105,8 @@ func checkOutcome(t testing.TB, what string, err error, want int) {
 	}
 }
 
-// A locked read-modify-write is two requests, and so is a look and a release.
+// A locked read, change and write takes two requests, and so does a locked read
+// without a change.
 func TestLockedReadModifyWrite(t *testing.T) {
 	f := newFake()
 	b := newBackend(t, f, Config{})
@@ -153,7 +154,7 @@ func TestLockedReadModifyWrite(t *testing.T) {
 	if got := mustLoad(t, b); got.Version != v2 || !got.LockedUntil.IsZero() || strings.Contains(f.state(), "lock") {
 		t.Errorf("after Release: %+v", got)
 	}
-	// Each holder has a version of its own, also if nothing was written.
+	// Each holder has another version, even if nothing was written.
 	if again := mustAcquire(t, b, time.Minute); again.Version == rec.Version {
 		t.Error("two holders with one version")
 	}
@@ -190,7 +191,7 @@ func TestAcquireWhereNothingIs(t *testing.T) {
 	}
 }
 
-// What a live lock forbids to others, and what it does not.
+// A live lock refuses the writes of others, and nothing else.
 func TestUnderLock(t *testing.T) {
 	ctx := context.Background()
 	for _, withoutOld := range []bool{false, true} {
@@ -264,7 +265,7 @@ func TestUnderLock(t *testing.T) {
 	}
 }
 
-// Whoever has lost its lock, in whichever way, learns it from each call, and
+// Each call of a holder that has lost its lock, in whichever way, fails and
 // changes nothing.
 func TestFormerHolder(t *testing.T) {
 	ctx := context.Background()
@@ -360,8 +361,8 @@ func TestFormerHolder(t *testing.T) {
 	}
 }
 
-// As long as nobody took over, a lease that has run out does not hinder the
-// holder, but cannot be had back.
+// A holder whose lease has run out can write and release as long as nobody has
+// taken the lock over, but cannot extend it.
 func TestLapsedLock(t *testing.T) {
 	ctx := context.Background()
 	for _, end := range []string{"Save", "Release"} {
@@ -386,7 +387,7 @@ func TestLapsedLock(t *testing.T) {
 	}
 }
 
-// A Save without a lock ends one that has run out, and leaves nothing of it.
+// A Save without a lock removes one that has run out.
 func TestSaveEndsLapsedLock(t *testing.T) {
 	f := newFake()
 	b := newClockedBackend(t, f, Config{})
@@ -441,7 +442,7 @@ func TestReleaseMovesExpires(t *testing.T) {
 	}
 }
 
-// A lost response to any request about a lock is made up for by the retry.
+// A retry makes up for the lost response to any request about a lock.
 func TestLostResponseWithLock(t *testing.T) {
 	ctx := context.Background()
 	later := time.Now().Add(2 * time.Hour)
@@ -499,8 +500,8 @@ func TestLostResponseWithLock(t *testing.T) {
 	}
 }
 
-// What the retry finds after a lost response, and what it makes of it. In
-// between, the clock may go past the lease, and others do what they can.
+// The verdict of a retry after a lost response. Before the retry the lease may run
+// out, and others may use the record.
 func TestWhatRetryFindsWithLock(t *testing.T) {
 	ctx := context.Background()
 	const ttl = time.Minute
@@ -675,7 +676,7 @@ func TestWhatRetryFindsWithLock(t *testing.T) {
 				}
 				switch tt.call {
 				case doAcquire:
-					// The lock is really there, and the record is what is stored.
+					// The lock is there, and the record is the stored one.
 					got := mustLoad(t, other)
 					if string(got.Data) != string(rec.Data) || !got.Expires.Equal(rec.Expires) || !got.LockedUntil.Equal(rec.LockedUntil) {
 						t.Errorf("got %+v, stored %+v", rec, got)
@@ -695,7 +696,7 @@ func TestWhatRetryFindsWithLock(t *testing.T) {
 	}
 }
 
-// The versions of holders and of others cannot be taken for each other.
+// The version of a holder and that of another client are never confused.
 func TestSplit(t *testing.T) {
 	id := strings.Repeat("i", lockIDSize)
 	for n := 1; n <= tokens; n++ {
@@ -782,7 +783,7 @@ func TestForeignLock(t *testing.T) {
 		})
 	}
 
-	// An item that cannot be read is not left locked.
+	// An item that cannot be read does not stay locked.
 	f := newFake()
 	b := newBackend(t, f, Config{})
 	mustSave(t, b, record("1"))
@@ -796,7 +797,7 @@ func TestForeignLock(t *testing.T) {
 	}
 }
 
-// size is what DynamoDB counts.
+// size returns the size that DynamoDB counts for it.
 func size(it item) int {
 	n := 0
 	for name, v := range it {
@@ -835,7 +836,7 @@ func TestSizeOfLockedItem(t *testing.T) {
 	}
 	mustRelease(t, b, got.Version)
 
-	// With attributes of others it is DynamoDB that finds out.
+	// Only DynamoDB knows about the attributes of others.
 	f.fail(fault{lost: apiFault(400, "ValidationException", "Item size to update has exceeded the maximum allowed size")})
 	if _, err := b.Acquire(context.Background(), key, time.Minute); !errors.Is(err, session.ErrTooLarge) {
 		t.Errorf("refused by DynamoDB: %v", err)
@@ -865,8 +866,8 @@ func TestAcquireRacesWithRead(t *testing.T) {
 	}
 }
 
-// The same of a Save: it was locked when it was refused, and that is the
-// answer, unless an earlier attempt may find the record free.
+// The same for a Save. It fails because the record was locked, unless an earlier
+// attempt may find the record free.
 func TestSaveRacesWithRead(t *testing.T) {
 	for _, tt := range []struct {
 		first []fault
@@ -890,7 +891,7 @@ func TestSaveRacesWithRead(t *testing.T) {
 	}
 }
 
-// Holders and a writer without a lock count together, and nothing is lost.
+// Holders and a writer without a lock count together, and no count is lost.
 func TestLockedCount(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

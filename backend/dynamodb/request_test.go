@@ -17,7 +17,7 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// requests collects what OnRequest is told.
+// requests collects the arguments of OnRequest.
 type requests struct {
 	mu  sync.Mutex
 	all []observe.Request
@@ -137,7 +137,7 @@ func TestOnRequest(t *testing.T) {
 	}
 }
 
-// Nobody pays for what nobody asked for.
+// Without OnRequest no request asks for its consumed capacity.
 func TestNoOnRequest(t *testing.T) {
 	f := newFake()
 	b := newBackend(t, f, Config{})

@@ -21,8 +21,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// answers is an HTTP server on loopback that gives each request to the SDK
-// the next answer, and the last one again and again.
+// answers starts an HTTP server on loopback. It answers each request of the SDK
+// with the next handler, and with the last one from then on.
 func answers(t *testing.T, handlers ...http.HandlerFunc) (aws.Config, *atomic.Int32) {
 	t.Helper()
 	var n atomic.Int32
@@ -64,8 +64,8 @@ func answer(status int, code, message string) http.HandlerFunc {
 
 var ok = answer(200, "", "{}")
 
-// The real client of the SDK, with answers from a server: what is sent again,
-// how often, and what the caller is told.
+// The client of the SDK, with the answers of a server: which requests are sent
+// again, how often, and the error for the caller.
 func TestThroughSDK(t *testing.T) {
 	reset := func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()
@@ -168,9 +168,8 @@ func TestThroughSDK(t *testing.T) {
 	}
 }
 
-// A Save that creates is sent again after what was certainly not applied, and
-// after nothing else: somebody could delete the record before the first
-// attempt arrives.
+// A Save that creates is sent again only after an attempt that was certainly not
+// applied: somebody could delete the record before the first attempt arrives.
 func TestCreateIsSentOnce(t *testing.T) {
 	throttled := answer(400, "ProvisionedThroughputExceededException", "slow down")
 	for _, tt := range []struct {
@@ -213,7 +212,7 @@ func TestCreateIsSentOnce(t *testing.T) {
 	}
 }
 
-// Errors that come before anything is sent.
+// Errors from before a request is sent.
 func TestNotSent(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -230,7 +229,7 @@ func TestNotSent(t *testing.T) {
 		cfg   aws.Config
 		words string
 	}{
-		{"no credentials", none, "no AWS credentials could be had"},
+		{"no credentials", none, "no AWS credentials were found"},
 		{"refused", config(refusing), "gave up after 4 attempts"},
 		{"bad endpoint", bad, "not a host"},
 	} {

@@ -43,7 +43,7 @@ func mustLoad(t testing.TB, b *Backend) session.Record {
 	return rec
 }
 
-// replaced returns rec with other data, to be saved over version v.
+// replaced returns rec with other data, to replace version v.
 func replaced(rec session.Record, v session.Version, data string) session.Record {
 	rec.Version, rec.Data = v, []byte(data)
 	return rec
@@ -93,8 +93,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// An eventually consistent read never has the last word on that there is no
-// session, or none any more.
+// An eventually consistent read that finds no session, or an expired one, is
+// followed by a consistent read.
 func TestConsistentRead(t *testing.T) {
 	live, dead := record("1"), record("1")
 	dead.Expires = time.Now().Add(-time.Minute)
@@ -146,8 +146,8 @@ func TestConsistentRead(t *testing.T) {
 	}
 }
 
-// A lost response to any write is made up for by the retry, with no conflict
-// and no second effect.
+// A retry makes up for the lost response to any write, without a conflict and
+// without a second effect.
 func TestLostResponse(t *testing.T) {
 	lost := []struct {
 		name string
@@ -186,7 +186,7 @@ func TestLostResponse(t *testing.T) {
 				t.Errorf("after touch: Expires %v at %x", got.Expires, got.Version)
 			}
 
-			// A record that is saved as dead: the retry finds none.
+			// A Save whose Expires has passed: the retry finds no record.
 			f.fail(tt.f)
 			dead := replaced(record(""), v2, "3")
 			dead.Expires = time.Now().Add(-time.Minute)
@@ -207,7 +207,7 @@ func TestLostResponse(t *testing.T) {
 	}
 }
 
-// What the retry of a Save finds after a lost response, and what it makes of it.
+// The verdict of the retry of a Save after a lost response.
 func TestWhatRetryFinds(t *testing.T) {
 	const (
 		success = iota
@@ -413,8 +413,8 @@ func TestGoneAndDead(t *testing.T) {
 	}
 }
 
-// Once DynamoDB has shown that it hands over items, no item means that there
-// is none, and no read is needed.
+// After DynamoDB has sent an item with a refusal, a refusal without one means that
+// there is no record, and takes no read.
 func TestGoneCostsOneRequest(t *testing.T) {
 	ctx := context.Background()
 	f := newFake()
@@ -474,7 +474,7 @@ func TestTouchRacesWithRead(t *testing.T) {
 		b, other := newBackend(t, f, quick(Config{MaxAttempts: 3})), newBackend(t, f, Config{})
 		again := fault{then: func() { mustSave(t, other, record("anew")) }}
 		for range races {
-			// Absent when Touch comes, there when the read does.
+			// Absent when Touch arrives, there when the read does.
 			f.fail(again, fault{}, fault{then: func() {
 				if err := other.Delete(context.Background(), key); err != nil {
 					t.Fatal(err)
@@ -489,7 +489,7 @@ func TestTouchRacesWithRead(t *testing.T) {
 	}
 }
 
-// What others wrote is reported and stays.
+// An item that others wrote is reported, and stays.
 func TestForeignItem(t *testing.T) {
 	ctx := context.Background()
 	ours := func() item {
@@ -564,7 +564,7 @@ func TestForeignItem(t *testing.T) {
 			t.Errorf("Acquire of a live one: %v: %s", err, f.state())
 		}
 		f.items[key]["expires"] = number(time.Now().Add(-time.Hour).Unix())
-		// It has expired, but is not ours to overwrite.
+		// Even an expired item of others is not overwritten.
 		if _, err := b.Save(ctx, key, record("2")); !errors.Is(err, session.ErrConflict) {
 			t.Errorf("Save: %v", err)
 		}
@@ -616,7 +616,7 @@ func TestSize(t *testing.T) {
 		mustSave(t, b, replaced(rec, v, string(rec.Data[tokenSize:])))
 	}
 
-	// Attributes that others have added count, and only DynamoDB sees them.
+	// Attributes that others have added count, and only DynamoDB knows them.
 	f := newFake()
 	b := newBackend(t, f, Config{})
 	f.fail(fault{lost: apiFault(400, "ValidationException", "Item size to update has exceeded the maximum allowed size")})
@@ -636,7 +636,7 @@ func TestNumberSize(t *testing.T) {
 	}
 }
 
-// These are refused without a request.
+// Save refuses these without a request.
 func TestRefused(t *testing.T) {
 	ctx := context.Background()
 	ended, cancel := context.WithCancelCause(ctx)
@@ -708,7 +708,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// The caller's slices are neither kept nor changed.
+// Save and Load neither keep nor change the slices of the caller.
 func TestSlicesStayTheCallers(t *testing.T) {
 	b := newBackend(t, newFake(), Config{})
 	rec := record("abc")
@@ -750,7 +750,7 @@ func FuzzDecode(f *testing.F) {
 		if held, h := split(l.held(rec).Version); held.id != l.id || held.expires != rec.Expires.Unix() || session.Version(h) != rec.Version {
 			t.Fatalf("version %x of %q became %x of %q", rec.Version, l.id, h, held.id)
 		}
-		// What is read can be written, and is then the same.
+		// A record that was read can be written, and is then the same.
 		h := history(rec.Version)
 		next := h.push(newToken())
 		if !next.valid() || next.index(next.newest()) != 0 || next.index(h.newest()) < 0 {

@@ -13,8 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// ScanClient has the call of [*dynamodb.Client] that [Backend.Sweep] and
-// [Backend.List] need besides. A [Client] without it serves sessions only.
+// ScanClient has the method of [*dynamodb.Client] that [Backend.Sweep] and
+// [Backend.List] need. These two fail with a [Client] that lacks it.
 type ScanClient interface {
 	Scan(context.Context, *dynamodb.ScanInput, ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error)
 }
@@ -28,23 +28,23 @@ func (b *Backend) scanClient() (ScanClient, error) {
 	return client, nil
 }
 
-// job is what the requests of a Sweep or a List have in common: a number of
-// them at once, budgets, and more patience than a visitor's request has.
+// job sends the requests of a Sweep or a List. It limits the number of requests
+// at once, keeps the budgets, and retries longer than a call for a visitor does.
 type job struct {
 	b      *Backend
 	client ScanClient
 	ctx    context.Context // of the caller
-	stop   context.Context // done when no request is to begin any more
+	stop   context.Context // done once no other request must begin
 	cancel context.CancelFunc
-	slots  chan struct{} // holds one for each request under way
+	slots  chan struct{} // holds one for each request in flight
 	reads  *budget
 	writes *budget
 	item   average // read units
 	write  average // write units of a deletion
-	page   float64 // read units that a page should have; 0 if it does not matter
+	page   float64 // read units that a page should cost; 0 for any
 
 	mu         sync.Mutex
-	err        error // what ended the job
+	err        error // that ended the job
 	retried    int64
 	readUnits  float64
 	writeUnits float64
@@ -57,16 +57,16 @@ func (b *Backend) newJob(ctx context.Context, client ScanClient, workers int, re
 	}
 	j.stop, j.cancel = context.WithCancel(ctx)
 	if j.reads != nil {
-		// Small against the budget, but not so small that rounding up to half
-		// a unit for each page would be most of the price.
-		const largest = 1 << 20 / 4096 / 2 // a page has 1 MB
+		// Small compared with the budget, but not so small that rounding up to
+		// half a unit for each page would be most of the cost.
+		const largest = 1 << 20 / 4096 / 2 // a page has at most 1 MB
 		j.page = min(largest, max(readUnits/10, min(readUnits, 2)))
 	}
 	return j
 }
 
-// fail ends the job with err, unless it is ending already. Requests under way
-// are not cut off, so that what they do is counted.
+// fail ends the job with err, unless it is ending already. It does not cancel
+// the requests in flight, so that their effects are counted.
 func (j *job) fail(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -76,12 +76,12 @@ func (j *job) fail(err error) {
 	j.cancel()
 }
 
-// ended reports whether nothing is to begin any more. stop learns of the end of
-// ctx a moment after those who wait for ctx itself.
+// ended reports whether no other request must begin. It looks at ctx too, because
+// stop is done a moment after ctx.
 func (j *job) ended() bool { return j.stop.Err() != nil || j.ctx.Err() != nil }
 
-// close returns what the job fails with, when all of its goroutines are done.
-// One that is complete does not fail because ctx ended a moment ago.
+// close returns the error of the job after all of its goroutines have ended. A
+// job that is complete does not fail because ctx ended a moment ago.
 func (j *job) close(what string, complete bool) error {
 	defer j.cancel()
 	j.mu.Lock()
@@ -95,17 +95,17 @@ func (j *job) close(what string, complete bool) error {
 	return nil
 }
 
-// The least patience of a job: it can wait longer than a visitor, and a page
-// is more work than a session.
+// The least patience of a job. It can wait longer than a visitor, and a page is
+// more work than a session.
 const (
 	jobAttempts   = 10
 	jobTimeout    = 10 * time.Second
 	jobMaxBackoff = 5 * time.Second
 )
 
-// call sends a request when the budget and the number of those under way
-// allow it. It fails with j.stop's error, and nothing else, if the job ended
-// before that.
+// call sends a request as soon as the budget and the number of requests in
+// flight allow it. If the job ends before that, it fails with the error of
+// j.stop.
 func (j *job) call(op operation, estimate func() float64, send sender) (unsure, err error) {
 	budget, units := j.reads, &j.readUnits
 	if op.writes() {
@@ -150,7 +150,7 @@ func (j *job) call(op operation, estimate func() float64, send sender) (unsure, 
 	})
 }
 
-// costOfFailure is what a failed request is taken to have cost: no answer says.
+// costOfFailure estimates the cost of a failed request, which no answer tells.
 func costOfFailure(err error, reserved float64) float64 {
 	var failed *types.ConditionalCheckFailedException
 	if errors.As(err, &failed) {
@@ -162,8 +162,8 @@ func costOfFailure(err error, reserved float64) float64 {
 	return reserved
 }
 
-// scan reads a page. It sets Limit, so that the page suits the budget; most is
-// what the caller has for it, 0 for no limit.
+// scan reads a page. It sets Limit so that the page suits the budget. most is
+// the largest Limit for the caller, 0 for any.
 func (j *job) scan(in *dynamodb.ScanInput, most int) (out *dynamodb.ScanOutput, err error) {
 	in.Limit = nil
 	if most > 0 {
@@ -197,8 +197,8 @@ func (j *job) scan(in *dynamodb.ScanInput, most int) (out *dynamodb.ScanOutput, 
 	return out, nil
 }
 
-// next is where the page after out begins: the key of its last item, "" if it
-// was the last page.
+// next returns the key of the last item in out, after which the next page begins,
+// or "" if out was the last page.
 func (b *Backend) next(out *dynamodb.ScanOutput) (string, error) {
 	if len(out.LastEvaluatedKey) == 0 {
 		return "", nil
@@ -211,55 +211,11 @@ func (b *Backend) next(out *dynamodb.ScanOutput) (string, error) {
 	return k.Value, nil
 }
 
-// startAt is where a page begins that comes after an item with key after.
+// startAt returns the ExclusiveStartKey of the page after the item with key
+// after, or of the first page if that is "".
 func (b *Backend) startAt(after string) map[string]types.AttributeValue {
 	if after == "" {
 		return nil
 	}
 	return b.key(after)
-}
-
-// itemSize is what DynamoDB counts for an item, names included.
-func itemSize(it map[string]types.AttributeValue) (size int) {
-	for name, v := range it {
-		size += len(name) + valueSize(v)
-	}
-	return size
-}
-
-func valueSize(v types.AttributeValue) int {
-	size := 0
-	switch v := v.(type) {
-	case *types.AttributeValueMemberS:
-		return len(v.Value)
-	case *types.AttributeValueMemberB:
-		return len(v.Value)
-	case *types.AttributeValueMemberN:
-		return digitsSize(v.Value)
-	case *types.AttributeValueMemberSS:
-		for _, s := range v.Value {
-			size += len(s)
-		}
-	case *types.AttributeValueMemberBS:
-		for _, b := range v.Value {
-			size += len(b)
-		}
-	case *types.AttributeValueMemberNS:
-		for _, n := range v.Value {
-			size += digitsSize(n)
-		}
-	case *types.AttributeValueMemberL:
-		size = 3
-		for _, e := range v.Value {
-			size += 1 + valueSize(e)
-		}
-	case *types.AttributeValueMemberM:
-		size = 3
-		for name, e := range v.Value {
-			size += 1 + len(name) + valueSize(e)
-		}
-	default: // BOOL, NULL
-		size = 1
-	}
-	return size
 }

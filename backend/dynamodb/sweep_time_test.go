@@ -19,8 +19,8 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// bills is a client that notes when what was billed, and takes some time to
-// answer.
+// bills is a client that notes the time and the cost of each request, and takes
+// some time to answer.
 type bills struct {
 	*fake
 	latency time.Duration
@@ -57,7 +57,7 @@ func (c *bills) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, op
 	return out, err
 }
 
-// most is the largest sum within any time of length d.
+// most returns the largest sum within any time of length d.
 func most(list []bill, d time.Duration) (most float64) {
 	for i, first := range list {
 		sum := 0.0
@@ -87,7 +87,7 @@ func TestSweepBudget(t *testing.T) {
 		latency       time.Duration
 		faults        []fault
 		dry           bool
-		binding       string // the budget that decides how long it takes
+		binding       string // the budget that decides the duration
 	}{
 		{name: "writes", items: 1000, size: 100, writes: 100, binding: "writes"},
 		{name: "writes with latency", items: 1000, size: 100, writes: 100, latency: 50 * time.Millisecond, binding: "writes"},
@@ -151,7 +151,7 @@ func TestSweepBudget(t *testing.T) {
 	}
 }
 
-// Refused deletions count, though nobody says what they cost.
+// Refused deletions count, although no answer has their cost.
 func TestSweepBudgetOfRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
@@ -185,7 +185,7 @@ func TestListBudget(t *testing.T) {
 	})
 }
 
-// Every wait ends with the context, and nothing is left running.
+// Every wait ends with the context, and no goroutine stays.
 func TestSweepEnds(t *testing.T) {
 	throttled := func(string) fault { return fault{lost: errThrottle} }
 	for _, tt := range []struct {
@@ -219,7 +219,7 @@ func TestSweepEnds(t *testing.T) {
 	}
 }
 
-// A sweep can wait: for longer than a visitor.
+// A sweep waits longer than a call for a visitor.
 func TestSweepPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := expiredItems(1)
@@ -237,8 +237,8 @@ func TestSweepPatience(t *testing.T) {
 	})
 }
 
-// A hook that takes its time delays its own batch, and with all workers in
-// hooks the scan waits, too.
+// A slow hook delays its own batch. If all workers are in hooks, the scan waits
+// too.
 func TestSweepHooksDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := expiredItems(1000)
@@ -293,7 +293,7 @@ func TestSweepProgress(t *testing.T) {
 	})
 }
 
-// lateContext ends for those who ask before it does for those who wait.
+// lateContext is a context whose Err says that it has ended before Done does.
 type lateContext struct {
 	context.Context
 	ended atomic.Bool
@@ -306,8 +306,8 @@ func (c *lateContext) Err() error {
 	return c.Context.Err()
 }
 
-// The end of the context costs no record: OnError is not asked, and a Resume
-// finds what is left.
+// After the end of the context no record is lost: OnError is not called, and a
+// Resume finds what is left.
 func TestSweepEndsWithoutOnError(t *testing.T) {
 	for _, tt := range []struct {
 		name string

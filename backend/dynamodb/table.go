@@ -14,27 +14,28 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// TableOptions says how [Backend.CreateTable] makes a table. The zero value
-// is useful.
+// TableOptions configures a table that [Backend.CreateTable] creates. The zero
+// value creates an on-demand table.
 type TableOptions struct {
-	// ReadCapacity and WriteCapacity are the provisioned capacity units per
-	// second. Set both or none. Default none: the table is on-demand.
+	// ReadCapacity and WriteCapacity are the provisioned capacity, in units per
+	// second. Set both or neither. Default 0: the table is on-demand.
 	ReadCapacity  int64
 	WriteCapacity int64
 
-	// DeletionProtection makes DynamoDB refuse to delete the table. Default off.
+	// DeletionProtection makes DynamoDB refuse to delete the table. Default
+	// false.
 	DeletionProtection bool
 
-	// Tags are put on the table. Default none.
+	// Tags are the tags of the table. Default none.
 	Tags map[string]string
 }
 
-// TableError lists what is wrong with a table.
+// TableError is the error for a table that cannot be used.
 type TableError struct {
 	Table string
-	// Problems has a sentence for each thing that is wrong, with what to do.
+	// Problems has a sentence for each problem, with what to do about it.
 	Problems []string
-	// Err is what DynamoDB said, if it refused to say more. It may be nil.
+	// Err is the error of DynamoDB that ended the check, or nil.
 	Err error
 }
 
@@ -48,17 +49,19 @@ func (e *TableError) Error() string {
 
 func (e *TableError) Unwrap() error { return e.Err }
 
-// CreateTable creates the table if it does not exist, waits until it is
-// active, switches TTL on for ExpiresAttribute, and waits until that is
-// enabled. It can be called again at any time: a table that exists keeps its
-// settings, TTL apart if that is off. One that cannot be used, because of its
-// key or because TTL is on another attribute, is left as it is, and the error
-// is a [*TableError].
+// CreateTable creates the table if it does not exist, and waits until it is
+// active. It then switches TTL on for ExpiresAttribute, and waits until TTL is
+// enabled. It may be called again at any time. A table that exists keeps its
+// settings, except that TTL is switched on if it is off. opts is ignored then.
 //
-// It takes some seconds, but DynamoDB reserves an hour for TTL: give ctx a
-// deadline. If it ends while TTL is being enabled, the error says so; the
-// table can be used then, and DynamoDB goes on by itself. opts matters only
-// if the table does not exist.
+// CreateTable fails with a [*TableError], and changes nothing, if the table
+// exists and cannot be used because of its key, or because TTL is on another
+// attribute. It fails if the client is not a [TableClient].
+//
+// It usually takes some seconds, but DynamoDB may take an hour to enable TTL, so
+// give ctx a deadline. If ctx ends before TTL is enabled, the error says so. The
+// table can be used then, and DynamoDB goes on by itself. The requests cost no
+// capacity units.
 func (b *Backend) CreateTable(ctx context.Context, opts TableOptions) error {
 	client, err := b.tableClient()
 	if err != nil {
@@ -84,7 +87,7 @@ func (b *Backend) CreateTable(ctx context.Context, opts TableOptions) error {
 	for {
 		table, err := b.describe(ctx, client)
 		switch {
-		case created && isMissing(err): // not everybody at DynamoDB has heard of it yet
+		case created && isMissing(err): // DynamoDB does not always find a new table at once
 		case err != nil:
 			return err
 		case table.TableStatus != types.TableStatusCreating:
@@ -99,8 +102,8 @@ func (b *Backend) CreateTable(ctx context.Context, opts TableOptions) error {
 	}
 }
 
-// sendCreate sends the request. That somebody else is creating the table, or an
-// attempt of ours whose response was lost has, is what we want.
+// sendCreate sends the request. It succeeds if the table is being created
+// already, by another client or by an attempt whose response was lost.
 func (b *Backend) sendCreate(ctx context.Context, client TableClient, opts TableOptions) error {
 	in := &dynamodb.CreateTableInput{
 		TableName:            &b.c.Table,
@@ -131,12 +134,13 @@ func (b *Backend) sendCreate(ctx context.Context, client TableClient, opts Table
 	return err
 }
 
+// enableTTL switches TTL on, and waits until it is enabled.
 func (b *Backend) enableTTL(ctx context.Context, client TableClient) error {
 	var (
 		wait  waiter
 		asked bool
-		// DynamoDB refuses to enable TTL twice, and for other reasons: only
-		// its state tells which it was.
+		// DynamoDB refuses to enable TTL twice, and for other reasons. Only the
+		// state of TTL tells which it was.
 		refused error
 	)
 	for {
@@ -153,16 +157,7 @@ func (b *Backend) enableTTL(ctx context.Context, client TableClient) error {
 		case b.ttlOff(ttl) && refused != nil:
 			return refused
 		case b.ttlOff(ttl) && !asked:
-			_, err := b.call(ctx, opUpdateTimeToLive, func(ctx context.Context) (*types.ConsumedCapacity, error) {
-				_, err := client.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
-					TableName: &b.c.Table,
-					TimeToLiveSpecification: &types.TimeToLiveSpecification{
-						AttributeName: &b.c.ExpiresAttribute,
-						Enabled:       aws.Bool(true),
-					},
-				}, b.opts...)
-				return nil, err
-			})
+			err := b.sendTTL(ctx, client)
 			code, _ := apiError(err)
 			switch {
 			case err == nil:
@@ -183,11 +178,26 @@ func (b *Backend) enableTTL(ctx context.Context, client TableClient) error {
 	}
 }
 
+func (b *Backend) sendTTL(ctx context.Context, client TableClient) error {
+	_, err := b.call(ctx, opUpdateTimeToLive, func(ctx context.Context) (*types.ConsumedCapacity, error) {
+		_, err := client.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
+			TableName: &b.c.Table,
+			TimeToLiveSpecification: &types.TimeToLiveSpecification{
+				AttributeName: &b.c.ExpiresAttribute,
+				Enabled:       aws.Bool(true),
+			},
+		}, b.opts...)
+		return nil, err
+	})
+	return err
+}
+
 // CheckTable returns nil if the table can be used: it exists, is active, has
-// the key that Config names, and TTL on ExpiresAttribute, enabled or being
-// enabled. Otherwise it returns a [*TableError] that says everything that is
-// wrong, or the error of a request that failed. It changes nothing. It is a
-// good thing to do when a program starts, and costs no capacity.
+// the key that Config names, and has TTL on ExpiresAttribute, enabled or being
+// enabled. Otherwise it returns a [*TableError] with all problems, or the error
+// of a request that failed. It fails if the client is not a [TableClient]. It
+// changes nothing, costs no capacity units, and is worth calling when a program
+// starts.
 func (b *Backend) CheckTable(ctx context.Context) error {
 	client, err := b.tableClient()
 	if err != nil {
@@ -222,7 +232,7 @@ func (b *Backend) CheckTable(ctx context.Context) error {
 
 func (b *Backend) tableProblems(table *types.TableDescription) (problems []string) {
 	switch table.TableStatus {
-	case types.TableStatusActive, types.TableStatusUpdating: // it serves requests while it is updated
+	case types.TableStatusActive, types.TableStatusUpdating: // a table serves requests while it is updated
 	case types.TableStatusCreating:
 		problems = append(problems, "it is still being created: wait until it is ACTIVE")
 	case types.TableStatusDeleting:
@@ -267,7 +277,7 @@ func (b *Backend) ttlProblem(ttl *types.TimeToLiveDescription) string {
 		return fmt.Sprintf("TTL is on attribute %q and not on %q: set Config.ExpiresAttribute to %q, or switch TTL off, and on again for %q",
 			name, b.c.ExpiresAttribute, name, b.c.ExpiresAttribute)
 	}
-	return "" // ENABLED, or ENABLING: nothing is left to do for anybody
+	return "" // ENABLED, or ENABLING
 }
 
 func (b *Backend) ttlOff(ttl *types.TimeToLiveDescription) bool {
@@ -322,9 +332,10 @@ func isInUse(err error) bool {
 	return errors.As(err, &inUse)
 }
 
-// waiter waits between two looks at a table, longer each time.
+// waiter waits between two requests about a table, longer each time.
 type waiter struct{ d time.Duration }
 
+// next waits, and fails if ctx ends before or would end meanwhile.
 func (w *waiter) next(ctx context.Context) error {
 	const first, longest = 100 * time.Millisecond, 5 * time.Second
 	w.d = min(max(2*w.d, first), longest)

@@ -14,7 +14,7 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// tables is a fake that has the calls on tables too.
+// tables is a fake with the methods of TableClient.
 type tables struct {
 	*fake
 	table    *types.TableDescription // nil if there is none

@@ -23,8 +23,8 @@ func forever(ft fault) []fault {
 	return faults
 }
 
-// Every wait ends with the caller's context, at once, and the error has both
-// the context's error and what went wrong.
+// Every wait ends at once with the context of the caller. The error wraps that of
+// the context and the last failure.
 func TestWaits(t *testing.T) {
 	hang, throttle := fault{hang: true}, fault{lost: errThrottle}
 	slow := Config{BackoffBase: time.Hour, MaxBackoff: time.Hour}
@@ -130,8 +130,8 @@ func TestWaits(t *testing.T) {
 	}
 }
 
-// Each attempt looks at the clock anew: a record that expires during the
-// retries is not revived.
+// Each attempt reads the clock again: a record that expires during the retries is
+// not revived.
 func TestExpiresDuringRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -159,7 +159,7 @@ func TestExpiresDuringRetries(t *testing.T) {
 	})
 }
 
-// The deadline is exact: a record lives up to its second, and not in it.
+// The deadline is exact: a record is live until the second of its Expires begins.
 func TestDeadlineIsExact(t *testing.T) {
 	for name, call := range map[string]func(context.Context, *Backend, session.Record) error{
 		"Save": func(ctx context.Context, b *Backend, rec session.Record) error {
@@ -190,8 +190,8 @@ func TestDeadlineIsExact(t *testing.T) {
 	}
 }
 
-// A record that is saved as dead is dead at once, also in the second in which
-// its Expires was.
+// A record that is saved after its Expires is dead at once, even within the second
+// of its Expires.
 func TestDeadAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -212,7 +212,7 @@ func TestDeadAtOnce(t *testing.T) {
 	})
 }
 
-// A lease is exact, too: it runs for ttl and no longer, for everybody.
+// A lease is exact too: it runs for ttl, and no longer, for all clients.
 func TestLeaseIsExact(t *testing.T) {
 	const ttl = 10 * time.Second
 	others := map[string]func(context.Context, *Backend, session.Version) error{
@@ -263,8 +263,8 @@ func TestLeaseIsExact(t *testing.T) {
 	}
 }
 
-// Each attempt asks for the lease anew. The one that was applied counts, and
-// LockedUntil says when it ends.
+// Each attempt asks for a lease from its own time. The one that was applied
+// counts, and LockedUntil is its end.
 func TestLeaseOfRetry(t *testing.T) {
 	const ttl = 10 * time.Second
 	for _, tt := range []struct {
@@ -300,7 +300,7 @@ func TestLeaseOfRetry(t *testing.T) {
 			if err := b.Extend(ctx, key, rec.Version, ttl); err != nil {
 				t.Fatal(err)
 			}
-			// The retry of Extend always counts: it does not have to ask.
+			// The retry of an Extend always counts.
 			if got := mustLoad(t, b).LockedUntil; got.Before(time.Now().Add(ttl)) {
 				t.Errorf("%s: extended to %v", tt.name, got)
 			}
@@ -308,7 +308,7 @@ func TestLeaseOfRetry(t *testing.T) {
 	}
 }
 
-// An Extend that is answered too late to renew anything says so.
+// An Extend fails if the lease has run out before its retry arrives.
 func TestLeaseEndsDuringRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -333,8 +333,8 @@ func TestLeaseEndsDuringRetries(t *testing.T) {
 	})
 }
 
-// Clocks that differ move the end of a lease by the difference, and nothing
-// that is stored suffers.
+// If clocks differ, the end of a lease moves by the difference, and no stored data
+// is lost.
 func TestClocksDiffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()

@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"context"
@@ -63,7 +63,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// The table of the package comment.
+// Each call sends the commands that the package comment says.
 func TestCommands(t *testing.T) {
 	onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
 		ctx := t.Context()
@@ -135,7 +135,7 @@ func TestForeign(t *testing.T) {
 		for _, tt := range []struct {
 			name string
 			hash map[string]string // nil: a string
-			half bool              // enough for Touch and Delete to work
+			half bool              // Touch works on it
 			ok   bool
 		}{
 			{name: "string"},
@@ -189,7 +189,7 @@ func TestForeign(t *testing.T) {
 				}
 			} else {
 				got := r.client.HGetAll(ctx, r.c.Prefix+key).Val()
-				delete(got, "lock") // an Acquire that fails to decode gives it back
+				delete(got, "lock") // Acquire releases a record that it cannot decode
 				delete(got, "until")
 				if !reflect.DeepEqual(got, tt.hash) {
 					t.Errorf("%s: changed from %v to %v", tt.name, tt.hash, got)
@@ -200,7 +200,7 @@ func TestForeign(t *testing.T) {
 	})
 }
 
-// Redis removes what has expired, a minute later.
+// Redis removes a record a minute after its deadline.
 func TestExpiry(t *testing.T) {
 	r := newRig(t, Config{})
 	mustSave(t, r, "k", "1", "")
@@ -243,7 +243,7 @@ func (f fixed) EvalSha(ctx context.Context, _ string, _ []string, _ ...any) *red
 	return f.Eval(ctx, "", nil)
 }
 
-// What servers say comes with words for the operator, and without the key.
+// The error of a server gets an explanation for the operator and loses the key.
 func TestErrors(t *testing.T) {
 	for _, tt := range []struct{ err, words string }{
 		{"READONLY You can't write against a read only replica.", "failover"},
@@ -295,7 +295,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// The same from a real server.
+// TestServerErrors is TestErrors with a real server.
 func TestServerErrors(t *testing.T) {
 	addr, stop, err := startServer("--requirepass", "pass")
 	if err != nil {
@@ -393,13 +393,13 @@ func TestPermissions(t *testing.T) {
 	wantNil(t, b.Delete(ctx, "k"), "Delete")
 }
 
-// A call ends with its context, whatever the client is told about contexts.
+// A call ends with its context, whatever the options of the client say.
 func TestHangs(t *testing.T) {
 	for _, enabled := range []bool{false, true} {
 		l := newLink()
 		o := l.options(realServer)
 		o.ContextTimeoutEnabled = enabled
-		o.ReadTimeout = 2 * time.Second // ends what is left behind
+		o.ReadTimeout = 2 * time.Second // ends the goroutines that are left behind
 		client := redis.NewClient(o)
 		b, err := New(client, Config{Prefix: newPrefix()})
 		if err != nil {
@@ -427,9 +427,9 @@ func TestHangs(t *testing.T) {
 	}
 }
 
-// What is left behind by calls that were given up ends with the client.
+// The goroutines of abandoned calls end with the client.
 func TestGoroutinesEnd(t *testing.T) {
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // connects, and never answers
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,7 +442,7 @@ func TestGoroutinesEnd(t *testing.T) {
 	working := func() int {
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
-		return strings.Count(string(stacks), "session/backend/redis.run.func")
+		return strings.Count(string(stacks), "session/backend/redis.(*call).run.func")
 	}
 	before := working()
 	for range 10 {
@@ -451,7 +451,7 @@ func TestGoroutinesEnd(t *testing.T) {
 		_, err := b.Load(ctx, "k")
 		wantErr(t, err, context.Canceled, "Load")
 	}
-	// falls waits, since a goroutine may be on its way out.
+	// falls waits, because a goroutine may be about to end.
 	falls := func(most int, when string) {
 		t.Helper()
 		for deadline := time.Now().Add(10 * time.Second); working()-before > most; time.Sleep(time.Millisecond) {
@@ -465,8 +465,8 @@ func TestGoroutinesEnd(t *testing.T) {
 	falls(0, "after Close")
 }
 
-// gate is a hook that holds commands back until it is opened, and then sends
-// them although their context has ended.
+// gate is a hook that holds commands back until open is closed, and then sends
+// them even if their context has ended.
 type gate struct{ waiting, open chan struct{} }
 
 func (g *gate) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -486,7 +486,7 @@ func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// The caller's data is not read after Save has returned.
+// Save does not read the caller's data after it has returned.
 func TestDataAfterCancel(t *testing.T) {
 	r := newRig(t, Config{})
 	o := r.second(t)

@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"context"
@@ -23,8 +23,8 @@ func newBenchBackend(b testing.TB) (*Backend, *redis.Client) {
 	return backend, client
 }
 
-// BenchmarkBackend is against a server on this machine: most of it is the way
-// there and back.
+// BenchmarkBackend uses a server on this machine: most of the time is the round
+// trip.
 func BenchmarkBackend(b *testing.B) {
 	conformance.BenchmarkBackend(b, conformance.Backend{New: func(t testing.TB) session.Backend {
 		t.Helper()
@@ -33,11 +33,11 @@ func BenchmarkBackend(b *testing.B) {
 	}})
 }
 
-// BenchmarkRaw is what the same reads and writes cost without this package.
+// BenchmarkRaw measures the same reads and writes without this package.
 func BenchmarkRaw(b *testing.B) {
 	backend, client := newBenchBackend(b)
 	data := strings.Repeat("x", 700)
-	key := backend.c.Prefix + "k"
+	key := backend.keys.prefix + "k"
 	b.Run("HMGET", func(b *testing.B) {
 		client.HSet(b.Context(), key, "data", data, "created", 1, "expires", 2, "version", "12345678")
 		for b.Loop() {
@@ -55,7 +55,7 @@ func BenchmarkRaw(b *testing.B) {
 	})
 }
 
-// BenchmarkLockedWrite is Acquire and Save.
+// BenchmarkLockedWrite measures an Acquire followed by a Save.
 func BenchmarkLockedWrite(b *testing.B) {
 	backend, _ := newBenchBackend(b)
 	ctx, cancel := context.WithCancel(b.Context())

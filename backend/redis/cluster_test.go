@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"context"
@@ -70,7 +70,7 @@ func TestCluster(t *testing.T) {
 	addrs := startCluster(t)
 	newBackend := func(t testing.TB) *Backend {
 		t.Helper()
-		// One that would read from replicas, if it could.
+		// This client would read from replicas if it could.
 		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{addrs[0]}, ReadOnly: true})
 		t.Cleanup(func() { _ = client.Close() })
 		b, err := New(client, Config{MaxSize: testMaxSize})

@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"strings"
@@ -15,13 +15,14 @@ import (
 
 const testMaxSize = 256 << 10
 
-// rig is a Backend, and what a test needs to know about it.
+// rig is a Backend with the parts that a test needs.
 type rig struct {
 	*Backend
+	c      Config
 	link   *link
 	client *redis.Client
 	mini   *miniredis.Miniredis // nil with a real server
-	ahead  *atomic.Int64        // of the clock of mini
+	ahead  *atomic.Int64        // how far the clock of mini is ahead
 }
 
 // newRig returns a Backend on the real server, with a prefix of its own.
@@ -42,6 +43,7 @@ func rigOn(t testing.TB, addr string, c Config) *rig {
 	if r.Backend, err = New(r.client, c); err != nil {
 		t.Fatal(err)
 	}
+	r.c = c
 	return r
 }
 
@@ -51,8 +53,8 @@ func newPrefix() string {
 	return "test" + time.Now().Format("150405.000000000") + string(rune('a'+prefixes.Add(1)%26)) + ":"
 }
 
-// newMiniRig returns a Backend on a miniredis of its own, whose clock can be
-// moved.
+// newMiniRig returns a Backend on a miniredis of its own. Adding to ahead moves
+// the clock of that.
 func newMiniRig(t testing.TB, c Config) *rig {
 	t.Helper()
 	m := miniredis.RunT(t)
@@ -107,7 +109,7 @@ func TestConformance(t *testing.T) {
 			t.Helper()
 			return newRig(t, Config{MaxSize: testMaxSize})
 		}
-		// Another way to fail: it hangs.
+		// Here the failing server hangs.
 		suite.Fail = func(_ testing.TB, b session.Backend) func() {
 			l := b.(*rig).link
 			l.set(func() { l.hung = true })
@@ -117,7 +119,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// hold keeps back the next command, whose sender sees the connection break.
+// hold keeps back the next script. Its sender sees the connection break.
 func (l *link) hold() (deliver func()) {
 	l.set(func() {
 		l.deliver = nil

@@ -1,4 +1,4 @@
-package redis_test
+package redisstore_test
 
 import (
 	"context"
@@ -8,20 +8,20 @@ import (
 	"net/http"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/admin"
-	"github.com/seed-a7bee19b/session/backend/redis"
+	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 )
 
 func ExampleNew() {
-	client := goredis.NewClient(&goredis.Options{
+	client := redis.NewClient(&redis.Options{
 		Addr:                  "localhost:6379",
 		ReadTimeout:           time.Second,
 		ContextTimeoutEnabled: true,
 	})
-	backend, err := redis.New(client, redis.Config{Prefix: "shop:session:"})
+	backend, err := redisstore.New(client, redisstore.Config{Prefix: "shop:session:"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -33,12 +33,12 @@ func ExampleNew() {
 }
 
 func ExampleNew_cluster() {
-	client := goredis.NewClusterClient(&goredis.ClusterOptions{
+	client := redis.NewClusterClient(&redis.ClusterOptions{
 		Addrs:                 []string{"redis-1:6379", "redis-2:6379"},
 		ReadTimeout:           time.Second,
 		ContextTimeoutEnabled: true,
 	})
-	backend, err := redis.New(client, redis.Config{})
+	backend, err := redisstore.New(client, redisstore.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -47,13 +47,13 @@ func ExampleNew_cluster() {
 
 // With Sentinel, the client follows the master.
 func ExampleNew_sentinel() {
-	client := goredis.NewFailoverClient(&goredis.FailoverOptions{
+	client := redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName:            "sessions",
 		SentinelAddrs:         []string{"sentinel-1:26379", "sentinel-2:26379", "sentinel-3:26379"},
 		ReadTimeout:           time.Second,
 		ContextTimeoutEnabled: true,
 	})
-	backend, err := redis.New(client, redis.Config{})
+	backend, err := redisstore.New(client, redisstore.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -61,16 +61,16 @@ func ExampleNew_sentinel() {
 }
 
 func ExampleConfig() {
-	client := goredis.NewClient(&goredis.Options{})
-	_, err := redis.New(client, redis.Config{Prefix: "{session}:"})
+	client := redis.NewClient(&redis.Options{})
+	_, err := redisstore.New(client, redisstore.Config{Prefix: "{session}:"})
 	fmt.Println(err)
-	// Output: redis: Config.Prefix "{session}:" has a hash tag in braces, which would put all keys on one server of a cluster
+	// Output: redisstore: Config.Prefix "{session}:" has a hash tag in braces, which would put all keys on one server of a cluster
 }
 
-// The Manager does this in mode Exclusive, and waits, and renews the lease.
+// In mode Exclusive the Manager does this. It also waits and renews the lease.
 func ExampleBackend_Acquire() {
-	client := goredis.NewClient(&goredis.Options{Addr: "localhost:6379"})
-	backend, err := redis.New(client, redis.Config{})
+	client := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
+	backend, err := redisstore.New(client, redisstore.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func ExampleBackend_Acquire() {
 	var locked *session.LockedError
 	switch {
 	case errors.As(err, &locked):
-		fmt.Println("somebody holds it until", locked.Until)
+		fmt.Println("the session is locked until", locked.Until)
 		return
 	case err != nil:
 		log.Fatal(err)
@@ -91,10 +91,10 @@ func ExampleBackend_Acquire() {
 	}
 }
 
-// How many sessions are live, and how much room they take.
+// This counts the live sessions and the bytes that they use.
 func ExampleBackend_List() {
-	client := goredis.NewClient(&goredis.Options{Addr: "localhost:6379"})
-	backend, err := redis.New(client, redis.Config{})
+	client := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
+	backend, err := redisstore.New(client, redisstore.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}

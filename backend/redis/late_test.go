@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"context"
@@ -15,14 +15,14 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// ending is what ends a record of that version.
+// ending returns a record that, when saved, ends the one of version v.
 func ending(v session.Version) session.Record {
 	past := time.Unix(0, 0)
 	return session.Record{Created: past, Expires: past, Version: v}
 }
 
-// content is what is stored at key but for the lock, which is bounded by its
-// lease. A record that has expired is none.
+// content describes the record at key without its lock, which the lease limits.
+// For an expired record it returns "none".
 func (r *rig) content(t *testing.T, key string) string {
 	t.Helper()
 	rec, err := r.Load(t.Context(), key)
@@ -35,10 +35,11 @@ func (r *rig) content(t *testing.T, key string) string {
 	return fmt.Sprintf("%s %v %q", rec.Data, rec.Expires, rec.Version)
 }
 
-// The first attempt of each call is late. Others work on the record before the
-// retry and after the call, and then it arrives. Unless the call has said that
-// its outcome is not known, it changes nothing then: neither after a success,
-// nor after an error that says that nothing was written.
+// The first attempt of each call is late: it arrives only after another client
+// has worked on the record, before the retry and after the call. The late
+// attempt must change nothing, whether the call succeeded or failed with an
+// error that says that nothing was written. It may change the record only if
+// the call said that its outcome is not known.
 func TestLateAttempt(t *testing.T) {
 	const ttl = time.Minute
 	type step struct {
@@ -109,7 +110,7 @@ func TestLateAttempt(t *testing.T) {
 	} {
 		r := newMiniRig(t, Config{})
 		o := r.second(t)
-		// The scripts are known from here on.
+		// From here on the server knows the scripts.
 		warm := record("warm", "")
 		warm.Version = mustSave(t, r, "warm", "1", "")
 		_ = call.do(t.Context(), r, "warm", warm)
@@ -166,7 +167,7 @@ func TestLateAttempt(t *testing.T) {
 	}
 }
 
-// A Save that creates is sent once, unless it certainly was not carried out.
+// A Save that creates is sent again only if the server did not run it.
 func TestCreateIsSentOnce(t *testing.T) {
 	for _, what := range []loss{request, response, late} {
 		onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
@@ -182,7 +183,7 @@ func TestCreateIsSentOnce(t *testing.T) {
 			}
 		})
 	}
-	// A client that is none of go-redis may retry, too.
+	// A client that is not from go-redis may retry, too.
 	r := newRig(t, Config{})
 	mustSave(t, r, "warm-up", "1", "")
 	b, err := New(struct{ Client }{r.client}, Config{Prefix: r.c.Prefix})
@@ -279,7 +280,7 @@ func TestKeepLater(t *testing.T) {
 			name          string
 			stored, given time.Time
 			keeps         bool
-			want          time.Time // zero: the record is gone
+			want          time.Time // zero if the record is gone
 		}{
 			{"later", hour(1), hour(2), true, hour(2)},
 			{"same", hour(1), hour(1), true, hour(1)},
@@ -323,8 +324,8 @@ func TestKeepLater(t *testing.T) {
 	})
 }
 
-// A server whose memory is full still ends what is there: locks, sessions,
-// and their deadlines are moved.
+// A server with a full memory still ends locks and sessions and moves
+// deadlines.
 func TestOutOfMemory(t *testing.T) {
 	addr, stop, err := startServer("--maxmemory-policy", "noeviction")
 	if err != nil {
@@ -395,7 +396,7 @@ func TestOutOfMemory(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// script answers every command with the same reply.
+// scripted answers every command with the same reply.
 type scripted struct{ reply any }
 
 func (s scripted) Eval(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
@@ -409,13 +410,13 @@ func (s scripted) Eval(ctx context.Context, _ string, _ []string, _ ...any) *red
 
 func (s scripted) EvalSha(ctx context.Context, _ string, _ []string, args ...any) *redis.Cmd {
 	if len(args) > 0 {
-		_, _ = args[0].(*counted).MarshalBinary() // it is sent
+		_, _ = args[0].(*counted).MarshalBinary() // counts as sent
 	}
 	return s.Eval(ctx, "", nil)
 }
 
-// Something answers in the place of the server, and every call takes that for
-// what it is: no answer.
+// If something other than the server answers, no call takes that for an answer
+// of the server.
 func TestImpostors(t *testing.T) {
 	ctx := t.Context()
 	v := holderVersion("12345678", "abcdefgh")
@@ -456,7 +457,8 @@ func TestImpostors(t *testing.T) {
 	}
 }
 
-// The same on the wire, where Load begins with a command that is no script.
+// TestImpostorOnTheWire is TestImpostors with a real client, with which Load
+// begins with HMGET.
 func TestImpostorOnTheWire(t *testing.T) {
 	for _, reply := range []string{
 		"*0\r\n", "*-1\r\n", "$-1\r\n", "$0\r\n\r\n", "+OK\r\n", ":1\r\n", "*1\r\n$-1\r\n", "*4\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n",

@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"context"
@@ -28,8 +28,8 @@ func onBoth(t *testing.T, f func(t *testing.T, r *rig, pass func(time.Duration))
 	})
 }
 
-// The must functions do not end the test if they fail: some are called from
-// goroutines of the client.
+// The must functions do not end the test if they fail, because goroutines of
+// the client call some of them.
 
 func record(data string, v session.Version) session.Record {
 	return session.Record{
@@ -260,7 +260,7 @@ func TestLease(t *testing.T) {
 			pass(3 * short)
 			fenced(t, r, held.Version)
 			wantErr(t, r.Touch(t.Context(), "k", rec.Expires.Add(time.Hour)), session.ErrNotFound, "Touch")
-			v := mustSave(t, r, "k", "2", "") // the lock died with the record
+			v := mustSave(t, r, "k", "2", "") // the lock ended with the record
 			fenced(t, r, held.Version)
 			mustSave(t, r, "k", "3", v)
 		}},
@@ -311,7 +311,8 @@ func TestLease(t *testing.T) {
 	}
 }
 
-// fenced complains if the former holder with version v can do anything.
+// fenced fails the test if the former holder with version v can still write,
+// extend or release.
 func fenced(t *testing.T, r *rig, v session.Version) {
 	t.Helper()
 	ctx := t.Context()
@@ -325,13 +326,13 @@ func fenced(t *testing.T, r *rig, v session.Version) {
 	wantErr(t, r.Release(ctx, "k", v, time.Now().Add(24*time.Hour)), session.ErrConflict, "Release by the former holder")
 }
 
-// A lost message is not taken for somebody else's work, and none is done
-// twice.
+// A call does not take its own first attempt for the work of another client,
+// and does nothing twice.
 func TestLost(t *testing.T) {
 	ops := []struct {
 		name string
-		// call prepares, and returns the call that loses a message and a check
-		// of what it did.
+		// call prepares the record. It returns the call that loses a message,
+		// and a check of its effect.
 		call func(t *testing.T, r *rig) (call func() error, check func())
 	}{
 		{"replace", func(t *testing.T, r *rig) (func() error, func()) {
@@ -422,8 +423,8 @@ func TestLost(t *testing.T) {
 				t.Run(tt.name, func(t *testing.T) {
 					onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
 						call, check := op.call(t, r)
-						// On miniredis the script may be new: then two are lost,
-						// EVALSHA and EVAL.
+						// If the script is new to miniredis, both EVALSHA and EVAL
+						// are lost.
 						r.link.sent()
 						r.link.loseNext(2, tt.what)
 						if err := call(); err != nil {
@@ -440,11 +441,12 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// A write is applied, its response lost, and others write before the retry.
+// A write loses its request or response, and other clients write before the
+// retry.
 func TestLostThenOthers(t *testing.T) {
 	for _, tt := range []struct {
 		others int
-		held   bool // the last other holds a lock
+		held   bool // the last other write is followed by a lock
 		lost   loss
 		want   error // nil: applied
 	}{
@@ -456,14 +458,14 @@ func TestLostThenOthers(t *testing.T) {
 		{others: 1, lost: request, want: session.ErrConflict},
 		{others: 1, lost: request, held: true, want: session.ErrLocked},
 		{others: 127, lost: request, want: session.ErrConflict},
-		{others: 0, lost: request, held: true, want: errUnknown}, // it may come, and the lock be free by then
+		{others: 0, lost: request, held: true, want: errUnknown}, // the request may arrive after the lock was freed
 		{others: 129, lost: request, want: errUnknown},
 	} {
 		t.Run(fmt.Sprintf("%+v", tt), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, Config{})
 			o := r.second(t)
-			mustSave(t, r, "warm-up", "1", "") // the script is loaded
+			mustSave(t, r, "warm-up", "1", "") // loads the script
 			old := mustSave(t, r, "k", "1", "")
 			for range 3 {
 				old = mustSave(t, r, "k", "1", old)
@@ -515,7 +517,8 @@ func TestLostThenOthers(t *testing.T) {
 
 var errUnknown = errors.New("not known")
 
-// Tokens are kept for a minute without writes, and are not more than 128.
+// The tokens are kept until a minute has passed without writes, at most 128 of
+// them.
 func TestTokens(t *testing.T) {
 	r := newMiniRig(t, Config{})
 	size := func() int { return len(r.client.HGet(t.Context(), r.c.Prefix+"k", "version").Val()) / tokenSize }
@@ -538,17 +541,17 @@ func TestTokens(t *testing.T) {
 	}
 	now := time.Now()
 	for _, tt := range []struct {
-		covered int64
+		covered bool
 		sent    time.Duration // ago
 		want    bool
-	}{{1, 0, true}, {0, 0, false}, {1, 49 * time.Second, true}, {1, 51 * time.Second, false}} {
-		if got := (&reply{fields: []any{"conflict", tt.covered}, sent: now.Add(-tt.sent)}).proves(now); got != tt.want {
+	}{{true, 0, true}, {false, 0, false}, {true, 49 * time.Second, true}, {true, 51 * time.Second, false}} {
+		if got := (&reply{status: statusConflict, covered: tt.covered, sent: now.Add(-tt.sent)}).settles(now); got != tt.want {
 			t.Errorf("%+v: got %v", tt, got)
 		}
 	}
 }
 
-// Without a lost message an old version is a conflict, however old it is.
+// If no message was lost, an old version is a conflict, however old it is.
 func TestVeryStale(t *testing.T) {
 	r := newRig(t, Config{})
 	first := mustSave(t, r, "k", "1", "")
@@ -563,13 +566,13 @@ func TestVeryStale(t *testing.T) {
 			t.Errorf("got %v, want a conflict with the current record", err)
 		}
 	}
-	// Nor does it matter that the server has forgotten the script.
+	// The same holds if the server has forgotten the script.
 	wantNil(t, r.client.ScriptFlush(t.Context()).Err(), "SCRIPT FLUSH")
 	_, err := r.Save(t.Context(), "k", record("3", first))
 	wantErr(t, err, session.ErrConflict, "Save")
 }
 
-// A release is applied, its response lost, and others come before the retry.
+// A release loses its response, and other clients come before the retry.
 func TestLostReleaseThenOthers(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -615,13 +618,13 @@ func TestLateAcquire(t *testing.T) {
 	onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
 		v := mustSave(t, r, "k", "1", "")
 		lock := newToken()
-		acquire := func() string {
+		acquire := func() status {
 			t.Helper()
-			reply, err := r.run(t.Context(), acquireScript, "k", lock, int64(60000))
+			reply, err := r.keys.run(t.Context(), acquireScript, "k", lock, int64(60000))
 			if err != nil {
 				t.Fatal(err)
 			}
-			return reply.status()
+			return reply.status
 		}
 		if got := acquire(); got != "ok" {
 			t.Fatalf("first copy: %s", got)
@@ -640,8 +643,8 @@ func TestLateAcquire(t *testing.T) {
 	})
 }
 
-// Acquire is applied, its response lost until the lease has run out, and
-// somebody ends the lock before the retry: Acquire gets another.
+// Acquire loses its response, the lease runs out, and another client ends the
+// lock before the retry: Acquire then acquires a new lock.
 func TestLostAcquireEnded(t *testing.T) {
 	r := newRig(t, Config{})
 	v := mustSave(t, r, "k", "1", "")
@@ -669,7 +672,7 @@ func TestLostAcquireEnded(t *testing.T) {
 	}
 }
 
-// A lock that comes when its caller is gone is given back.
+// A lock that arrives after its caller has gone is released.
 func TestAbandonedAcquire(t *testing.T) {
 	r := newRig(t, Config{})
 	v := mustSave(t, r, "k", "1", "")

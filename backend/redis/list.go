@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"context"
@@ -16,53 +16,54 @@ import (
 var _ admin.Lister = (*Backend)(nil)
 
 // List calls visit for each key that begins with [Config].Prefix, as
-// [admin.Lister] says. It visits expired records while Redis still has them, and
-// foreign keys. visit runs in the goroutine of the caller. An Entry has the key
-// without [Config].Prefix; of a foreign key it has nothing else.
+// [admin.Lister] says. It includes foreign keys, and expired ones while Redis
+// still has them. List calls visit in the caller's goroutine. An Entry has the
+// key without [Config].Prefix; for a foreign key it has nothing else.
 //
-// Entry.Size is the length of the key with its prefix and of the fields of this
-// package with their names. Redis needs about 200 bytes more. LockedUntil is by
-// the clock of this machine. With opts.DataWith the server searches the data of
-// all sessions, and sends the data of those that match.
+// Entry.Size is the number of bytes of the key with its prefix and of the names
+// and values of the fields of this package. Redis needs about 200 bytes more.
+// LockedUntil is by the clock of this machine.
 //
-// A key may be visited twice, when Redis resizes its table or a cluster moves a
-// slot. To count exactly, remember the keys.
+// List may visit a key twice, when Redis resizes its table or a cluster moves a
+// slot: to count exactly, remember the keys.
 //
-// List goes through all keys of the database with SCAN, a few hundred at a time,
-// other users' keys too, and through all masters of a cluster at once. For each
-// key with the prefix it runs one small script, in a pipeline. Other clients
-// wait for a few hundred keys at most.
+// List goes through all keys of the database, including those of other
+// applications, with SCAN, a few hundred at a time and on all masters of a
+// cluster at once. A KeyPrefix costs the server almost as much as a full list.
+// For each key with the prefix List then runs one small script, in a pipeline.
+// It transfers no data unless DataWith is set: then the server searches the data
+// of every session, and List transfers the data that matches. List delays other
+// clients by the time for a few hundred keys at most.
 //
-// A plain client lists the one server that it talks to, even if that is part of
-// a cluster. List fails with an error that wraps [errors.ErrUnsupported] if
-// opts.ReadUnits is set, or if the client lacks Pipelined, or both
-// ForEachMaster and Scan. It ignores opts.Segments and opts.Workers.
+// With a client that is not a cluster client, List lists that one server, even
+// if the server is part of a cluster. List fails with an error that wraps
+// [errors.ErrUnsupported] if opts.ReadUnits is set, or if the client has no
+// method Pipelined, or has neither ForEachMaster nor Scan. The clients of
+// go-redis have them. Segments and Workers mean nothing.
 func (b *Backend) List(ctx context.Context, opts admin.ListOptions, visit func(admin.Entry) error) (report admin.Report, err error) {
 	if opts, err = opts.Complete(); err != nil {
 		return report, err
 	}
 	if opts.ReadUnits != 0 {
-		return report, fmt.Errorf("redis: List: Redis has no ReadUnits: %w", errors.ErrUnsupported)
+		return report, fmt.Errorf("redisstore: List: Redis has no ReadUnits: %w", errors.ErrUnsupported)
 	}
-	client, ok := b.client.(listClient)
+	client, ok := b.keys.client.(listClient)
 	if !ok {
-		return report, fmt.Errorf("redis: List: a %T has no Pipelined: %w", b.client, errors.ErrUnsupported)
+		return report, fmt.Errorf("redisstore: List: a %T has no Pipelined: %w", b.keys.client, errors.ErrUnsupported)
 	}
 	if err := contextError(ctx); err != nil {
-		return report, fmt.Errorf("redis: List: not sent: %w", err)
+		return report, fmt.Errorf("redisstore: List: not sent: %w", err)
 	}
 	begun := time.Now()
 	defer func() { report.Elapsed = time.Since(begun) }()
-	// The client does not look at a context while it waits, so it works in a
-	// goroutine, as in call.go. The goroutine ends with the answer that it waits
-	// for.
+	// The client does not notice a cancelled context while it waits, so it
+	// works in a goroutine, as in call.run. That ends with the answer.
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &list{
 		client: client,
-		prefix: b.c.Prefix,
-		match:  escape(b.c.Prefix+opts.KeyPrefix) + "*",
-		begins: b.c.Prefix + opts.KeyPrefix,
+		prefix: b.keys.prefix,
+		begins: b.keys.prefix + opts.KeyPrefix,
 		with:   opts.DataWith,
 		pages:  make(chan []admin.Entry),
 	}
@@ -73,7 +74,7 @@ func (b *Backend) List(ctx context.Context, opts admin.ListOptions, visit func(a
 		case page := <-l.pages:
 			for _, e := range page {
 				if err := contextError(ctx); err != nil {
-					return report, fmt.Errorf("redis: List: %w", err)
+					return report, fmt.Errorf("redisstore: List: %w", err)
 				}
 				report.Scanned++
 				if e.Foreign {
@@ -89,12 +90,12 @@ func (b *Backend) List(ctx context.Context, opts admin.ListOptions, visit func(a
 		case err := <-done:
 			return report, err
 		case <-ctx.Done():
-			return report, fmt.Errorf("redis: List: %w", contextError(ctx))
+			return report, fmt.Errorf("redisstore: List: %w", contextError(ctx))
 		}
 	}
 }
 
-// listClient has the methods of a client that List needs.
+// listClient is a Client that List can use.
 type listClient interface {
 	Client
 	Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
@@ -114,9 +115,8 @@ type scanner interface {
 type list struct {
 	client listClient
 	prefix string // of all keys of the Backend
-	match  string // of the keys to visit, for the server
-	begins string // the same, for us
-	with   string // text in the data to return
+	begins string // the beginning of the keys to visit
+	with   string // the text in the data to transfer
 	pages  chan []admin.Entry
 }
 
@@ -124,8 +124,8 @@ type list struct {
 func (l *list) everywhere(ctx context.Context) error {
 	switch c := l.client.(type) {
 	case cluster:
-		// The client returns the first error and waits for the other servers, so
-		// that error ends them too.
+		// The client returns the first error, but only after the other servers
+		// are done, so this cancels them.
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		var first sync.Once
@@ -144,20 +144,21 @@ func (l *list) everywhere(ctx context.Context) error {
 	case scanner:
 		return l.server(ctx, c)
 	}
-	return fmt.Errorf("redis: List: a %T has no Scan: %w", l.client, errors.ErrUnsupported)
+	return fmt.Errorf("redisstore: List: a %T has no Scan: %w", l.client, errors.ErrUnsupported)
 }
 
-// pageSize is the number of keys that SCAN looks at in one call: a fraction of a
-// millisecond in which the server does nothing else.
+// pageSize is the number of keys that one SCAN looks at. The server needs a
+// fraction of a millisecond for it, and does nothing else meanwhile.
 const pageSize = 250
 
 // server lists one server.
 func (l *list) server(ctx context.Context, server scanner) error {
+	match := escape(l.begins) + "*"
 	for cursor := uint64(0); ; {
 		if err := l.fail(ctx, nil); err != nil {
 			return err
 		}
-		found, next, err := server.Scan(ctx, cursor, l.match, pageSize).Result()
+		found, next, err := server.Scan(ctx, cursor, match, pageSize).Result()
 		if err != nil {
 			return l.fail(ctx, err)
 		}
@@ -176,14 +177,9 @@ func (l *list) server(ctx context.Context, server scanner) error {
 	}
 }
 
-// page asks about keys.
+// page returns the entries of keys.
 func (l *list) page(ctx context.Context, keys []string) ([]admin.Entry, error) {
 	var page []admin.Entry
-	add := func(key string, fields []any) {
-		if e, ok := l.entry(key, fields); ok {
-			page = append(page, e)
-		}
-	}
 	seen := make(map[string]bool, len(keys))
 	var ask []string
 	for _, key := range keys {
@@ -194,7 +190,7 @@ func (l *list) page(ctx context.Context, keys []string) ([]admin.Entry, error) {
 	}
 	for len(ask) > 0 {
 		cmds := make([]*redis.Cmd, len(ask))
-		// An error of one command is in that command.
+		// The error of each command is in the command.
 		_, _ = l.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for i, key := range ask {
 				cmds[i] = pipe.EvalSha(ctx, listScript.sha1, []string{key}, l.with)
@@ -203,97 +199,83 @@ func (l *list) page(ctx context.Context, keys []string) ([]admin.Entry, error) {
 		})
 		var unknown []string // keys whose server does not know the script
 		for i, cmd := range cmds {
-			fields, err := listReply(cmd)
-			switch {
-			case err == nil:
-				add(ask[i], fields)
-			case says(err, "WRONGTYPE"):
-				add(ask[i], []any{"foreign"})
-			case redis.HasErrorPrefix(err, "NOSCRIPT"):
+			if redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
 				unknown = append(unknown, ask[i])
-			default:
-				return nil, l.fail(ctx, withoutKey(err, ask[i]))
+				continue
+			}
+			var err error
+			if page, err = l.add(ctx, page, ask[i], cmd); err != nil {
+				return nil, err
 			}
 		}
 		if ask = unknown; len(ask) == 0 {
 			break
 		}
-		// Eval teaches the script to the server of the key.
-		fields, err := listReply(l.client.Eval(ctx, listScript.src, ask[:1], l.with))
-		switch {
-		case err == nil:
-			add(ask[0], fields)
-		case says(err, "WRONGTYPE"):
-			add(ask[0], []any{"foreign"})
-		default:
-			return nil, l.fail(ctx, withoutKey(err, ask[0]))
+		// This teaches the script to the server of the first of them.
+		var err error
+		if page, err = l.add(ctx, page, ask[0], l.client.Eval(ctx, listScript.src, ask[:1], l.with)); err != nil {
+			return nil, err
 		}
 		ask = ask[1:]
 	}
 	return page, nil
 }
 
-// listReply returns a reply to the script.
-func listReply(cmd *redis.Cmd) ([]any, error) {
-	fields, err := cmd.Slice()
-	if err == nil {
-		err = listScript.check(fields, 0)
-	}
-	return fields, err
-}
-
-// entry reads the reply of the script about a key. It returns false if there is
-// no such key.
-func (l *list) entry(key string, fields []any) (admin.Entry, bool) {
-	r := &reply{fields: fields}
+// add appends the entry of key to page, if the key still exists.
+func (l *list) add(ctx context.Context, page []admin.Entry, key string, cmd *redis.Cmd) ([]admin.Entry, error) {
 	e := admin.Entry{Key: strings.TrimPrefix(key, l.prefix)}
-	switch r.status() {
-	case "none":
-		return admin.Entry{}, false // expired or deleted since SCAN found it
-	case "foreign":
+	fields, err := cmd.Slice()
+	if says(err, "WRONGTYPE") {
 		e.Foreign = true
-		return e, true
+		return append(page, e), nil
 	}
-	rec, err := decode(r)
+	var r *reply
+	if err == nil {
+		r, err = listScript.parse(fields)
+	}
 	if err != nil {
-		e.Foreign = true
-		return e, true
+		return nil, l.fail(ctx, withoutKey(err, key))
 	}
-	e.Created, e.Expires, e.LockedUntil = rec.Created, rec.Expires, lockedUntil(r)
-	size, _ := fields[6].(int64)
-	data, _ := fields[7].(int64)
-	e.Size, e.DataSize = len(key)+int(size), int(data)
-	e.Data, _ = fields[8].(string)
-	return e, true
+	if r.status == statusNone {
+		return page, nil
+	}
+	if r.status == statusForeign || r.flaw != "" {
+		e.Foreign = true
+		return append(page, e), nil
+	}
+	e.Created, e.Expires, e.LockedUntil = r.created, r.expires, r.lockedUntil(time.Now())
+	e.Size, e.DataSize, e.Data = len(key)+int(r.size), int(r.dataSize), r.found
+	return append(page, e), nil
 }
 
-// fail returns the error of a failed list, or nil if err is nil and ctx has not
-// ended.
+// fail returns the error of a failed List. It returns nil if err is nil and ctx
+// has not ended.
 func (l *list) fail(ctx context.Context, err error) error {
 	ctxErr := contextError(ctx)
 	switch {
 	case ctxErr != nil && err != nil:
-		return fmt.Errorf("redis: List: %w: %w", ctxErr, err)
+		return fmt.Errorf("redisstore: List: %w: %w", ctxErr, err)
 	case ctxErr != nil:
-		return fmt.Errorf("redis: List: %w", ctxErr)
+		return fmt.Errorf("redisstore: List: %w", ctxErr)
 	case err == nil:
 		return nil
 	}
 	if why := explain(err); why != "" {
-		return fmt.Errorf("redis: List: %s: %w", why, err)
+		return fmt.Errorf("redisstore: List: %s: %w", why, err)
 	}
-	return fmt.Errorf("redis: List: %w", err)
+	return fmt.Errorf("redisstore: List: %w", err)
 }
 
-// escape returns a pattern of SCAN that matches only s.
+// escape returns the pattern of SCAN that matches only s.
 func escape(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
 }
 
-// The reply is that of Load, but for the data, which is "". Then come the bytes
-// of the fields of this package, with their names, those of the data, and the
-// data if it contains ARGV[1]. If that is "", no data is read.
-var listScript = newScript("List", false, replies{"ok": 9, "none": 1, "foreign": 1}, `
+// listScript replies as loadScript does, with "" for the data. Then follow the
+// number of bytes of the fields of this package with their names, that of the
+// data, and the data if it contains ARGV[1]. If ARGV[1] is "", the script does
+// not read the data.
+var listScript = newScript("List", false, replies{statusOK: entryFields, statusNone: noFields, statusForeign: noFields}, `
 local key = KEYS[1]
 local names = {'until', 'created', 'expires', 'version', 'written', 'lock'}
 local f = redis.call('HMGET', key, unpack(names))

@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"context"
@@ -16,12 +16,12 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// listed returns what List visits, by key.
+// listed returns the entries that List visits, by key.
 func listed(t *testing.T, b *Backend, opts admin.ListOptions) map[string]admin.Entry {
 	t.Helper()
 	got := map[string]admin.Entry{}
 	report, err := b.List(t.Context(), opts, func(e admin.Entry) error {
-		got[e.Key] = e // a key may come twice
+		got[e.Key] = e // a key may be visited twice
 		return nil
 	})
 	if err != nil {
@@ -36,7 +36,8 @@ func listed(t *testing.T, b *Backend, opts admin.ListOptions) map[string]admin.E
 func TestList(t *testing.T) {
 	onBoth(t, func(t *testing.T, r *rig, pass func(time.Duration)) {
 		ctx := t.Context()
-		// Others on the same server, which would match if it were a pattern.
+		// Keys of other applications. They would match if the prefix were a
+		// pattern.
 		const pattern = `a*b?c[d]e\f-^`
 		for _, key := range []string{"other", pattern, "axbxcdef-^" + r.c.Prefix} {
 			wantNil(t, r.client.Set(ctx, key, "x", time.Hour).Err(), "SET")
@@ -142,7 +143,7 @@ func TestList(t *testing.T) {
 	})
 }
 
-// What Load refuses is foreign, and nothing else is.
+// A key is foreign if and only if Load refuses it.
 func TestListForeign(t *testing.T) {
 	r := newRig(t, Config{})
 	ctx := t.Context()
@@ -173,7 +174,7 @@ func TestListForeign(t *testing.T) {
 	}
 }
 
-// A list ends with its context, wherever it is.
+// List ends with its context, whatever it is doing.
 func TestListContext(t *testing.T) {
 	r := newRig(t, Config{})
 	for i := range 600 {
@@ -219,13 +220,13 @@ func TestListContext(t *testing.T) {
 	}
 }
 
-// A failure is told in words, and no key is in them.
+// The error of a failed List has no key in it.
 func TestListFails(t *testing.T) {
 	r := newRig(t, Config{})
 	for i := range 300 {
 		mustSave(t, r, fmt.Sprint("secret", i), "1", "")
 	}
-	// The client tries again by itself.
+	// The client retries by itself.
 	r.link.loseNext(2, response)
 	if got := listed(t, r.Backend, admin.ListOptions{}); len(got) != 300 {
 		t.Errorf("with two answers lost: %d keys, want 300", len(got))
@@ -248,7 +249,7 @@ func TestListFails(t *testing.T) {
 	wantErr(t, err, errors.ErrUnsupported, "with a client that cannot")
 }
 
-// A server that has forgotten its scripts learns this one again.
+// A server that has forgotten the script learns it again.
 func TestListNoScript(t *testing.T) {
 	addr, stop, err := startServer()
 	if err != nil {
@@ -299,7 +300,8 @@ func TestListPermissions(t *testing.T) {
 	}
 }
 
-// TestListData has the data of what contains a text, and of nothing else.
+// List transfers the data of the sessions that contain the text, and no other
+// data.
 func TestListData(t *testing.T) {
 	onBoth(t, func(t *testing.T, r *rig, _ func(time.Duration)) {
 		for key, data := range map[string]string{"other": "m.rk", "here": "a mark\xff", "empty": ""} {

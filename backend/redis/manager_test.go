@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"errors"
@@ -13,8 +13,8 @@ import (
 
 var counter = session.Key[int]{Name: "counter"}
 
-// In mode Exclusive nothing is lost and nothing done twice, while one message
-// in twenty is lost.
+// In mode Exclusive no increment is lost or done twice, although one message in
+// twenty is lost.
 func TestExclusive(t *testing.T) {
 	const clients, times = 6, 15
 	ctx := t.Context()
@@ -57,7 +57,7 @@ func TestExclusive(t *testing.T) {
 	first.link.sent()
 	wantNil(t, increment(t, m, token), "increment")
 	if sent := first.link.sent(); !reflect.DeepEqual(sent, []string{"evalsha", "evalsha"}) {
-		// The first Acquire of this server was another client's.
+		// Another client has loaded the scripts.
 		t.Errorf("an increment sent %q, want two evalsha", sent)
 	}
 	s, err := m.Open(ctx, token)

@@ -1,4 +1,4 @@
-package redis
+package redisstore
 
 import (
 	"bytes"
@@ -19,13 +19,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// This file is the same in backend/redis and lock/redis.
-
-// realServer is the address of a redis-server that all tests share.
+// realServer is the address of the redis-server that all tests share.
 var realServer string
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(silence{}) // it tells of each connection that breaks, which is most
+	redis.SetLogger(silence{}) // it logs each broken connection, and the tests break most
 	code := 1
 	addr, stop, err := startServer()
 	if err != nil {
@@ -74,8 +72,8 @@ func startOn(path string, options []string) (addr string, stop func(), err error
 		return "", nil, err
 	}
 	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--daemonize", "no"}, options...)
-	// The shell ends the server when its input is closed, also by the death of
-	// this process.
+	// The shell ends the server when its input is closed, also if this process
+	// dies.
 	server := exec.Command("sh", append([]string{"-c", `"$@" & cat >/dev/null; kill -9 $!; wait; rm -rf "$0"`, dir, path}, args...)...)
 	log := new(strings.Builder)
 	server.Stdout, server.Stderr = log, log
@@ -102,27 +100,28 @@ func startOn(path string, options []string) (addr string, stop func(), err error
 	return "", nil, fmt.Errorf("redis-server did not start: %w\n%s", err, log)
 }
 
-// link is what lies between a client and its server. It counts, and does harm.
+// link lies between a client and its server. It records the commands, and can
+// lose them.
 type link struct {
 	mu       sync.Mutex
-	commands []string // names of what was sent, but for the set-up of connections
+	commands []string // the names of those sent, without the set-up of connections
 	down     bool     // nothing comes through
 	hung     bool     // nothing comes back
 	lose     func(string) loss
 	before   func()       // called before each command
 	pause    func(string) // called with the name of a command before it is sent
 	conns    map[*linkConn]struct{}
-	deliver  func() // of the last command that is late
+	deliver  func() // delivers the last late command
 }
 
-// loss is what becomes of one command.
+// loss says how one command is lost.
 type loss int
 
 const (
 	nothing  loss = iota
-	request       // it does not reach the server
-	response      // it is carried out, and nobody learns it
-	late          // it reaches the server when deliver is called
+	request       // the request does not reach the server
+	response      // the server runs the command, and the response is lost
+	late          // the request reaches the server when deliver is called
 )
 
 func newLink() *link { return &link{conns: make(map[*linkConn]struct{})} }
@@ -165,7 +164,7 @@ func (l *link) setDown(down bool) {
 	}
 }
 
-// options makes a client use the link. It retries soon.
+// options returns options for a client that uses the link and retries soon.
 func (l *link) options(addr string) *redis.Options {
 	return &redis.Options{
 		Addr:            addr,
@@ -202,7 +201,8 @@ type linkConn struct {
 	until time.Time
 }
 
-// command returns the name of the command that p begins with.
+// command returns the name of the command at the start of p, "" for one that
+// sets up a connection.
 func command(p []byte) string {
 	lines := strings.SplitN(string(p[:min(len(p), 64)]), "\r\n", 4)
 	if len(lines) < 4 || !strings.HasPrefix(lines[0], "*") {
@@ -277,7 +277,7 @@ func (c *linkConn) Read(p []byte) (int, error) {
 	lost, named := c.lost, c.named
 	c.mu.Unlock()
 	if lost && err == nil {
-		// The answer is there, so the command was carried out.
+		// The response has arrived, so the server has run the command.
 		_ = c.Conn.Close()
 		return 0, io.EOF
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
-	"github.com/seed-a7bee19b/session/backend/redis"
+	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 	"github.com/seed-a7bee19b/session/observe"
 )
 
@@ -67,7 +67,7 @@ func (g *globals) add(root *cobra.Command) {
 	f.StringVar(&g.redisURL, "redis", "", "`URL` of Redis, redis:// or rediss://; implies --backend redis\n"+
 		"(default $REDIS_URL, which keeps a password out of the process\nlist, or redis://127.0.0.1:6379)")
 	f.BoolVar(&g.redisCluster, "redis-cluster", false, "the URL is of a node of a Redis cluster")
-	f.StringVar(&g.prefix, "prefix", redis.DefaultPrefix, "`prefix` of all keys in Redis")
+	f.StringVar(&g.prefix, "prefix", redisstore.DefaultPrefix, "`prefix` of all keys in Redis")
 
 	f = group("Output and time", true)
 	f.BoolVar(&g.json, "json", false, "print JSON")

@@ -164,7 +164,7 @@ func problems(table *dynamodb.TableError) []string {
 // package that it is from.
 func plain(err error) string {
 	text := inFlags.Replace(err.Error())
-	for _, name := range []string{"session: ", "admin: ", "dynamodb: ", "redis: ", "cost: "} {
+	for _, name := range []string{"session: ", "admin: ", "dynamodb: ", "redisstore: ", "redis: ", "cost: "} {
 		text = strings.TrimPrefix(text, name)
 	}
 	return text

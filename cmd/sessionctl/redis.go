@@ -11,12 +11,12 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
-	"github.com/seed-a7bee19b/session/backend/redis"
+	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 )
 
 // redisStore is a store in Redis.
 type redisStore struct {
-	*redis.Backend
+	*redisstore.Backend
 	client goredis.UniversalClient
 	addr   string
 	prefix string
@@ -55,7 +55,7 @@ func (a *app) openRedis() (*redisStore, error) {
 	} else {
 		s.client = goredis.NewClient(opts)
 	}
-	if s.Backend, err = redis.New(s.client, redis.Config{Prefix: a.prefix}); err != nil {
+	if s.Backend, err = redisstore.New(s.client, redisstore.Config{Prefix: a.prefix}); err != nil {
 		return nil, &exitError{code: codeUsage, err: err}
 	}
 	return s, nil

@@ -66,13 +66,13 @@ func newShop(backend session.Backend, store string, log *slog.Logger) (http.Hand
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /style.css", stylesheet) // never asks for a session, so costs no store call
-	mux.Handle("GET /login", sh.handle(sh.loginPage))
-	mux.Handle("POST /login", sh.handle(sh.login))
-	mux.Handle("POST /logout", sh.handle(sh.logout))
-	mux.Handle("GET /{$}", sh.members(sh.catalogue))
-	mux.Handle("GET /cart", sh.members(sh.showCart))
-	mux.Handle("POST /cart", sh.members(sh.changeCart))
-	mux.Handle("GET /account", readOnly.Handler(sh.members(sh.account)))
+	mux.Handle("GET /login", sh.sessions.HandlerFunc(sh.loginPage))
+	mux.Handle("POST /login", sh.sessions.HandlerFunc(sh.login))
+	mux.Handle("POST /logout", sh.sessions.HandlerFunc(sh.logout))
+	mux.Handle("GET /{$}", sh.sessions.HandlerFunc(members(sh.catalogue)))
+	mux.Handle("GET /cart", sh.sessions.HandlerFunc(members(sh.showCart)))
+	mux.Handle("POST /cart", sh.sessions.HandlerFunc(members(sh.changeCart)))
+	mux.Handle("GET /account", readOnly.HandlerFunc(members(sh.account)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { sh.errorPage(w, r, http.StatusNotFound) })
 
 	csrf := http.NewCrossOriginProtection()
@@ -99,25 +99,13 @@ func (sh *shop) outer(next http.Handler) http.Handler {
 	})
 }
 
-// A handler answers a request that has a session. Its error is one of the
-// session package.
+// A handler answers a request that has a session. Its error goes to
+// sessionError.
 type handler func(w http.ResponseWriter, r *http.Request, s *session.Session) error
 
-func (sh *shop) handle(h handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := sh.sessions.Get(r.Context())
-		if err == nil {
-			err = h(w, r, s)
-		}
-		if err != nil {
-			sh.sessions.Error(w, r, err)
-		}
-	})
-}
-
 // members sends everybody who is not logged in to the login page.
-func (sh *shop) members(h handler) http.Handler {
-	return sh.handle(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+func members(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		user, err := s.User()
 		if err != nil {
 			return err
@@ -127,7 +115,7 @@ func (sh *shop) members(h handler) http.Handler {
 			return nil
 		}
 		return h(w, r, s)
-	})
+	}
 }
 
 // loginForm is what the login page shows.
@@ -179,10 +167,7 @@ func (sh *shop) logout(w http.ResponseWriter, r *http.Request, s *session.Sessio
 }
 
 func (sh *shop) catalogue(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-	if _, err := visits.Update(s, func(n int) int { return n + 1 }); err != nil {
-		return err
-	}
-	n, err := visits.Get(s)
+	n, err := visits.Update(s, func(n int) int { return n + 1 })
 	if err != nil {
 		return err
 	}

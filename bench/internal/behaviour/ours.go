@@ -146,15 +146,11 @@ func (a *App) launchOurs(b *switched) error {
 		return string(rec.Data) == garbage, err
 	}
 	a.planted = "plantedplantedplantedplantedplan" // 32 characters, as its own
-	a.serve(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := m.Get(r.Context())
-		if err != nil {
-			m.Error(w, r, err)
-			return
-		}
+	a.serve(m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		if err := a.steps(w, r, ourVisit{r.Context(), m, s}); err != nil {
-			m.Error(w, r, fmt.Errorf("page: %w", err))
+			return fmt.Errorf("page: %w", err)
 		}
-	})))
+		return nil
+	}))
 	return nil
 }

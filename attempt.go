@@ -1,0 +1,261 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed-a7bee19b/session/internal/changes"
+	"github.com/seed-a7bee19b/session/observe"
+)
+
+// create stores a session that was never stored, if it has data.
+func (s *Session) create(ctx context.Context) error {
+	values := s.changes.Values()
+	switch {
+	case s.origin != nil && s.origin.barred && s.renewal != newLogin:
+		return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errMoved)
+	case len(values) == 0:
+		return nil
+	case s.late():
+		return ErrTooLate
+	}
+	rec, err := s.record(contents{values: values, trail: s.stored.trail}, time.Now())
+	if err != nil {
+		return err
+	}
+	token, key, v, err := s.m.create(ctx, rec)
+	if err != nil {
+		return err
+	}
+	rec.Version = v
+	if s.origin != nil && s.changes.Base() != nil {
+		if err := s.inherit(ctx, key, v); err != nil {
+			return err
+		}
+	}
+	s.set(func() { s.stored.token, s.stored.key, s.origin = &token, key, nil })
+	s.settle(ctx, observe.EventSessionCreated, rec, values)
+	return nil
+}
+
+// create stores rec under a new ID. If it is not known whether it was stored, the
+// request may still be in flight, so create draws another ID: a record that
+// arrives after the session has ended must not have an ID that a client has.
+func (m *core) create(ctx context.Context, rec Record) (token, key string, v Version, err error) {
+	const most = 5
+	var abandoned []string
+	for {
+		token = newToken()
+		key = m.cfg.StoreKey(token)
+		v, err = m.save(ctx, key, rec)
+		if !uncertain(err) || len(abandoned) == most-1 || backoff(ctx, len(abandoned)) != nil {
+			break
+		}
+		abandoned = append(abandoned, key)
+	}
+	if err == nil {
+		for _, key := range abandoned {
+			m.remove(ctx, key)
+		}
+	}
+	return token, key, v, err
+}
+
+// replace stores the session under the ID that it has.
+func (s *Session) replace(ctx context.Context) error {
+	values := s.changes.Values()
+	rec, err := s.record(contents{values: values, trail: s.stored.trail}, s.stored.rec.Created)
+	if err != nil {
+		return err
+	}
+	rec.Version = s.stored.rec.Version
+	// A deadline that is later than ours comes from a use since we read it, or
+	// from a clock that is ahead, unless a longer timeout has made it.
+	_, by := s.m.behind(s.stored.rec, s.stored.used, time.Now())
+	rec.KeepLater = by >= 0
+	if rec.Version, err = s.m.save(ctx, s.stored.key, rec); err != nil {
+		return s.refused(ctx, err)
+	}
+	s.settle(ctx, observe.EventSessionSaved, rec, values)
+	if s.saving.turn != nil {
+		s.saving.turn.Done = &Record{Data: rec.Data, Created: rec.Created, Expires: rec.Expires, Version: rec.Version}
+	}
+	return nil
+}
+
+// restamp brings forward a deadline that a longer timeout has made, which a Touch
+// cannot. If another request is at work with the session, it leaves that to it.
+func (s *Session) restamp(ctx context.Context) error {
+	rec, err := s.record(contents{values: s.changes.Base(), trail: s.stored.trail}, s.stored.rec.Created)
+	if err == nil {
+		rec.Version = s.stored.rec.Version
+		rec.Version, err = s.m.save(ctx, s.stored.key, rec)
+	}
+	switch {
+	case err == nil:
+		rec.Data = nil
+		s.set(func() { s.stored.rec, s.stored.used, s.stored.fresh = rec, s.m.stamp(), true })
+		s.unlocked(ctx)
+	case s.hold != nil && errors.Is(err, ErrNotFound):
+		s.unlocked(ctx)
+		return nil
+	case s.hold != nil && errors.Is(err, ErrConflict):
+		return s.hold.lose(err)
+	case isAny(err, ErrConflict, ErrLocked):
+		return nil
+	case !errors.Is(err, ErrTooLarge):
+		s.notMoved(ctx, err)
+	}
+	return err
+}
+
+// record returns a record of c for a session that is used now.
+func (s *Session) record(c contents, created time.Time) (Record, error) {
+	now := time.Now()
+	rec := Record{Created: created, Expires: s.m.deadline(now, created)}
+	c.used = rec.Expires.Sub(now)
+	data, err := s.m.join(c)
+	if err != nil {
+		return Record{}, err
+	}
+	rec.Data = data
+	return rec, nil
+}
+
+// settle makes the stored record the state of the session.
+func (s *Session) settle(ctx context.Context, kind observe.EventKind, rec Record, values map[string][]byte) {
+	size := len(rec.Data)
+	rec.Data = nil
+	if rec.KeepLater && s.stored.rec.Expires.After(rec.Expires) {
+		rec.Expires = s.stored.rec.Expires
+	}
+	s.set(func() {
+		s.stored.rec, s.stored.used, s.stored.fresh, s.stored.apart = rec, s.m.stamp(), true, false
+		s.changes, s.renewal = changes.On(values), sameID
+		s.saving.unknown, s.saving.failed = nil, false
+	})
+	s.m.event(ctx, observe.Event{Kind: kind, N: size})
+	s.unlocked(ctx)
+}
+
+func (s *Session) merged(ctx context.Context, conflicts int) {
+	if conflicts > 0 {
+		s.m.event(ctx, observe.Event{Kind: observe.EventMerged, N: conflicts})
+	}
+}
+
+// refused returns the error to report for err, the error of a Save. It returns a
+// conflict that may be tried again as it is.
+func (s *Session) refused(ctx context.Context, err error) error {
+	if uncertain(err) {
+		s.saving.unknown = err
+	}
+	var conflict *ConflictError
+	if !errors.As(err, &conflict) || !conflict.Gone && s.hold == nil {
+		return err
+	}
+	conflict.Current = nil // not for the caller of Save
+	switch {
+	case conflict.Gone:
+		// The record may be there, past its deadline by the store's clock: no
+		// other request may revive it.
+		if eerr := s.m.end(ctx, s.stored.key, s.stored.rec.Version); uncertain(eerr) {
+			return eerr
+		}
+		s.unlocked(ctx)
+		return err
+	case s.saving.unknown != nil:
+		return s.notKnown()
+	case s.m.locking != nil:
+		return s.hold.lose(err) // nobody can write under a lock that is held
+	}
+	if lost := s.hold.check(); lost != nil {
+		return lost
+	}
+	return err // a request without a lock has changed it
+}
+
+// catchUp handles err, the error of a Save. After a conflict that may be tried
+// again, it applies the changes to the current record and returns nil.
+func (s *Session) catchUp(ctx context.Context, err error, try int) error {
+	err = s.refused(ctx, err)
+	var conflict *ConflictError
+	if !errors.As(err, &conflict) || conflict.Gone || s.hold != nil {
+		return err
+	}
+	current := conflict.Current
+	conflict.Current = nil // not for the caller of Save
+	switch {
+	case try >= s.m.cfg.MaxMerges:
+		return fmt.Errorf("%w (%d times in a row)", err, try+1)
+	case try == 0 && current != nil:
+		return s.adopt(*current)
+	}
+	// Other requests are busy with this session. Step back, and then load it, as
+	// the record that came with the conflict is old by then.
+	if werr := backoff(ctx, try); werr != nil {
+		return fmt.Errorf("%w, while retrying after: %w", werr, err)
+	}
+	return s.reload(ctx)
+}
+
+// notKnown is the error of a Save if it is not known whether an earlier one was
+// applied.
+func (s *Session) notKnown() error {
+	err := s.saving.unknown
+	if s.saving.moving != nil {
+		err = s.saving.moving.err
+	}
+	return fmt.Errorf("it is not known whether the changes were stored: %w", err)
+}
+
+// reload applies the changes to the record that is stored now. It fails if there is
+// no live session.
+func (s *Session) reload(ctx context.Context) error {
+	holder := s.hold != nil && s.m.locking != nil
+	asked := time.Now()
+	rec, err := s.m.load(ctx, s.stored.key)
+	for looks := 0; err == nil && s.m.expired(rec, asked); looks++ {
+		if holder {
+			rec.Version = s.stored.rec.Version // the one that counts
+		}
+		rec, asked, err = s.conclude(ctx, rec, asked, looks)
+	}
+	if errors.Is(err, ErrNotFound) {
+		s.unlocked(ctx)
+		return &ConflictError{Gone: true}
+	} else if err != nil {
+		return err
+	}
+	if holder { // the data is as it was
+		s.set(func() { s.stored.rec.Expires = rec.Expires })
+		return nil
+	}
+	return s.adopt(rec)
+}
+
+// adopt applies the changes to rec.
+func (s *Session) adopt(rec Record) error {
+	if s.saving.unknown != nil && rec.Version != s.stored.rec.Version && s.changes.Depend() {
+		// The record may be the result of an earlier Save of ours.
+		return s.notKnown()
+	}
+	var err error
+	if s.mode.get() == LastWrite {
+		// This session replaces the other as a whole, so its base stays; but it
+		// must not replace a marker.
+		var theirs contents
+		if theirs, err = s.m.split(rec); err == nil {
+			rec.Data = nil
+			s.set(func() { s.stored.rec, s.stored.used, s.stored.apart = rec, theirs.used, true })
+		}
+	} else {
+		err = s.rebase(rec)
+	}
+	if errors.Is(err, errMoved) {
+		return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errMoved)
+	}
+	return err
+}

@@ -1,0 +1,221 @@
+package session
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Names with this prefix are ours: userName has the user that Login was given;
+// movedName and versionName, in the marker under an old ID, have the key of the
+// new record and the version that it began with. trailName, with the keys of
+// such markers, and idleName stand beside the values, and a Session never has
+// them among its own.
+const (
+	reserved    = "_session."
+	userName    = reserved + "user"
+	movedName   = reserved + "moved"
+	versionName = reserved + "version"
+	trailName   = reserved + "trail"
+	idleName    = reserved + "idle"
+)
+
+// contents is what the Data of a record has.
+type contents struct {
+	values map[string][]byte
+	trail  []byte        // the markers that the session has left, encoded
+	used   time.Duration // how long before its Expires the session was used; 0 if that is not stored
+}
+
+// split takes apart what join has made. It fails with a movedError for a marker.
+func (m *core) split(rec Record) (contents, error) {
+	values, err := m.cfg.Codec.Split(rec.Data)
+	if err != nil {
+		return contents{}, fmt.Errorf("%w: %w", ErrDecode, err)
+	}
+	if values[movedName] != nil {
+		return contents{}, m.splitMarker(rec, values)
+	}
+	c := contents{values: values, trail: values[trailName], used: m.decodeIdle(values[idleName])}
+	delete(values, trailName)
+	delete(values, idleName)
+	return c, nil
+}
+
+// join makes the Data of a record. It leaves out the trail rather than fail
+// because of it.
+func (m *core) join(c contents) ([]byte, error) {
+	all, idle := c.values, m.encodeIdle(c.used)
+	if c.trail != nil || idle != nil {
+		all = make(map[string][]byte, len(c.values)+2)
+		maps.Copy(all, c.values)
+		putUnlessNil(all, trailName, c.trail)
+		putUnlessNil(all, idleName, idle)
+	}
+	data, err := m.cfg.Codec.Join(all)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEncode, err)
+	}
+	if limit := m.cfg.MaxSize; limit > 0 && len(data) > limit {
+		if c.trail != nil {
+			c.trail = nil
+			return m.join(c)
+		}
+		return nil, fmt.Errorf("%w: %d bytes, and MaxSize is %d", ErrTooLarge, len(data), limit)
+	}
+	return data, nil
+}
+
+func putUnlessNil(values map[string][]byte, name string, data []byte) {
+	if data != nil {
+		values[name] = data
+	}
+}
+
+// A session stores how many seconds lay between its last use and Expires. The
+// deadline alone does not tell when that use was, and a shorter IdleTimeout is
+// to apply at once. Moving the deadline leaves it as it is, and so costs no
+// write of the values. The two most usual timeouts are left out, so that
+// sessions with them are no larger: timeouts.madeBy tells them by the deadline.
+
+// encodeIdle returns used as it is stored, nil if it is left out.
+func (m *core) encodeIdle(used time.Duration) []byte {
+	if used = used.Truncate(time.Second); used == defaultIdle || used == hourIdle {
+		return nil
+	}
+	data, err := m.cfg.Codec.Marshal(int64(used / time.Second))
+	if err != nil || len(data) == 0 {
+		return nil
+	}
+	return data
+}
+
+// decodeIdle is the reverse. It returns 0 for what is left out or does not
+// decode.
+func (m *core) decodeIdle(data []byte) time.Duration {
+	if data == nil {
+		return 0
+	}
+	var n int64 // on the heap, so not before
+	if err := m.cfg.Codec.Unmarshal(data, &n); err != nil || n < 0 || n > math.MaxInt64/int64(time.Second) {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// movedError says that a session lives on under another ID, and what the marker
+// under the old ID says. It stays inside of this package.
+type movedError struct {
+	key     string            // of the record under the new ID
+	version Version           // that it began with, "" if that is not known
+	at      time.Time         // when the session moved
+	kept    map[string][]byte // the values from before a Login, nil if there are none
+	from    string            // the key of the marker
+	found   Version           // of the marker
+}
+
+// errMoved is what a caller is told.
+var errMoved = fmt.Errorf("%w: it has a new ID", ErrNotFound)
+
+func (e *movedError) Error() string { return errMoved.Error() }
+func (e *movedError) Unwrap() error { return errMoved }
+
+// asMoved returns the movedError in err, nil if there is none.
+func asMoved(err error) *movedError {
+	if err == nil {
+		return nil // without an allocation
+	}
+	var to *movedError
+	errors.As(err, &to)
+	return to
+}
+
+// justMoved is how long requests under the old ID are taken to have been in
+// flight when the session moved. What they change is not saved under yet another
+// ID, as its cookie would displace that of the new one.
+const justMoved = 10 * time.Second
+
+// recent reports whether the answer with the new ID may be in flight.
+func (e *movedError) recent() bool { return time.Since(e.at) < justMoved }
+
+// joinMarker makes the Data of a marker: where the session went, and kept, what
+// it was.
+func (m *core) joinMarker(key string, v Version, kept map[string][]byte) ([]byte, error) {
+	encodedKey, err := m.encode(key)
+	if err != nil {
+		return nil, err
+	}
+	version, err := m.encode(base64.RawURLEncoding.EncodeToString([]byte(v)))
+	if err != nil {
+		return nil, err
+	}
+	values := map[string][]byte{movedName: encodedKey, versionName: version}
+	maps.Copy(values, kept)
+	data, err := m.cfg.Codec.Join(values)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEncode, err)
+	}
+	if limit := m.cfg.MaxSize; limit > 0 && len(data) > limit && len(kept) > 0 {
+		return m.joinMarker(key, v, nil)
+	}
+	return data, nil
+}
+
+// splitMarker returns the movedError of a marker that has values.
+func (m *core) splitMarker(rec Record, values map[string][]byte) error {
+	to := &movedError{at: rec.Created, kept: maps.Clone(values)}
+	if err := m.decode(values[movedName], &to.key); err != nil {
+		return err
+	}
+	if data := values[versionName]; data != nil { // there was none once
+		var text string
+		if err := m.decode(data, &text); err != nil {
+			return err
+		}
+		version, err := base64.RawURLEncoding.DecodeString(text)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDecode, err)
+		}
+		to.version = Version(version)
+	}
+	delete(to.kept, movedName)
+	delete(to.kept, versionName)
+	if len(to.kept) == 0 {
+		to.kept = nil
+	}
+	return to
+}
+
+// maxTrail is how many markers a session leaves behind.
+const maxTrail = 8
+
+// extendTrail returns trail with the marker at key, which is to live until
+// expires, and the key of the marker that is to be deleted in exchange, "" if
+// there is room. A trail is a line for each marker: when it ends, and its key.
+// One that does not decode is as good as none.
+func (m *core) extendTrail(trail []byte, key string, expires time.Time) (_ []byte, oldest string, err error) {
+	var old string
+	if trail != nil {
+		_ = m.decode(trail, &old)
+	}
+	var marks []string
+	now := time.Now().Unix()
+	for mark := range strings.Lines(old) {
+		until, _, _ := strings.Cut(mark, " ")
+		if n, err := strconv.ParseInt(until, 36, 64); err == nil && n > now {
+			marks = append(marks, strings.TrimSuffix(mark, "\n"))
+		}
+	}
+	marks = append(marks, strconv.FormatInt(expires.Unix(), 36)+" "+key)
+	if len(marks) > maxTrail {
+		_, oldest, _ = strings.Cut(marks[0], " ")
+		marks = marks[1:]
+	}
+	data, err := m.encode(strings.Join(marks, "\n"))
+	return data, oldest, err
+}

@@ -1,0 +1,425 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-a7bee19b/session/internal/transparent"
+	"github.com/seed-a7bee19b/session/observe"
+)
+
+var (
+	errNoHandler = errors.New("the context is not that of a request that came through Manager.Handler")
+	errNoView    = errors.New("the request did not come through the Handler of this Manager, which With has made")
+)
+
+type exchangeKey struct{ *core }
+
+func (m *Manager) exchange(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{m.core}).(*exchange)
+	return x
+}
+
+// exchangeContext is the context of the request, with its exchange.
+type exchangeContext struct {
+	context.Context
+	x *exchange
+}
+
+// Value returns the exchange for its key, and otherwise the value of the request's
+// own context. For a key without a core it returns the innermost exchange, which
+// may be that of another Manager.
+func (c *exchangeContext) Value(key any) any {
+	if k, ok := key.(exchangeKey); ok && (k.core == c.x.m.core || k.core == nil) {
+		return c.x
+	}
+	return c.Context.Value(key)
+}
+
+// String names the context, as those of package context do, and shows no values.
+func (c *exchangeContext) String() string {
+	outer := fmt.Sprintf("%T", c.Context)
+	if s, ok := c.Context.(fmt.Stringer); ok {
+		outer = s.String()
+	}
+	return outer + ".WithSession"
+}
+
+// exchange is a request and its response, as far as the session is concerned.
+type exchange struct {
+	m       *Manager
+	outer   *exchange               // of another Manager, whose Handler is outside
+	ctx     context.Context         // of the request
+	cancel  context.CancelCauseFunc // of ctx, if there are locks
+	request http.Header
+	safe    bool        // the method is
+	started atomic.Bool // the response has; no token can be sent any more
+
+	mu      sync.Mutex
+	inner   *Manager // whose Handler is the innermost
+	mode    Mode
+	s       *Session
+	opening bool          // a Get is under way
+	opened  chan struct{} // closed when it is done; made by a goroutine that waits for it
+	asked   bool          // the handler asked for the session
+	quiet   bool          // it did so in mode ReadOnly: nothing is touched
+	locked  bool          // it has, or was refused and goes on without
+	over    bool          // the Handler has returned
+	first   [1]string     // room for tokens
+	tokens  []string      // those that the client has sent, until it logs out
+	token   string        // the client's, as far as it is alive
+	dead    bool          // the client's was destroyed
+	cookies []string      // lines of Set-Cookie that Managers inside have sent
+}
+
+// enter applies the settings of a nested Handler, and returns those from before.
+func (x *exchange) enter(m *Manager, mode Mode) (*Manager, Mode) {
+	x.mu.Lock()
+	outer, outerMode := x.inner, x.mode
+	x.mu.Unlock()
+	x.use(m, mode)
+	return outer, outerMode
+}
+
+// use applies the settings of the Handler of m.
+func (x *exchange) use(m *Manager, mode Mode) {
+	x.mu.Lock()
+	x.inner, x.mode = m, mode
+	s := x.s
+	x.mu.Unlock()
+	if s != nil && mode != Exclusive { // a lock comes with the next Get
+		s.mode.set(mode)
+	}
+}
+
+func (x *exchange) late() bool { return x.started.Load() }
+
+func (x *exchange) context() (context.Context, context.CancelCauseFunc) { return x.ctx, x.cancel }
+
+// gone returns why the client may have gone, nil if it waits.
+func (x *exchange) gone() error {
+	err := context.Cause(x.ctx)
+	if err == nil || errors.Is(err, ErrLockLost) {
+		return err
+	}
+	return fmt.Errorf("%w: the client is gone: %w", ErrTooLate, err)
+}
+
+// session returns the session, if there is one, and whether to touch it.
+func (x *exchange) session() (s *Session, quiet bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.s, x.quiet
+}
+
+// get is Manager.Get.
+func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
+	for {
+		x.mu.Lock()
+		switch {
+		case x.over:
+			x.mu.Unlock()
+			return nil, ErrClosed
+		case m.view && x.inner != m:
+			x.mu.Unlock()
+			return nil, errNoView // or it would run in a mode that its caller did not choose
+		}
+		if !x.opening {
+			break
+		}
+		if x.opened == nil {
+			x.opened = make(chan struct{})
+		}
+		opened := x.opened
+		x.mu.Unlock()
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	lock := x.mode == Exclusive && !x.locked && !x.late()
+	if x.s != nil && !lock {
+		defer x.mu.Unlock()
+		x.quiet = x.quiet && x.mode == ReadOnly
+		return x.s, nil
+	}
+	var sent carried
+	if !x.asked {
+		x.asked = true
+		sent = x.m.cfg.carried(x.request, x.first[:0])
+		if x.tokens = sent.tokens; len(x.tokens) > 0 {
+			x.token = x.tokens[0]
+		}
+	}
+	x.opening = true
+	x.quiet = x.mode == ReadOnly
+	s, tokens, mode := x.s, x.tokens, x.mode
+	x.mu.Unlock()
+	defer x.openingDone()
+
+	if sent.malformed {
+		x.m.event(ctx, observe.Event{Kind: observe.EventTokenMalformed})
+	}
+	if sent.values > 0 {
+		x.m.event(ctx, observe.Event{Kind: observe.EventTokenDuplicate, N: sent.values})
+	}
+	var err error
+	if s != nil {
+		err = s.upgrade(ctx)
+	} else {
+		s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens)
+	}
+	if err != nil {
+		return nil, err
+	}
+	x.mu.Lock()
+	over := x.over
+	x.s, x.locked = s, x.locked || lock
+	if s.stored.token != nil {
+		x.token = *s.stored.token // of those that it has sent, the one that is alive
+	}
+	x.mu.Unlock()
+	if over { // the Handler has returned meanwhile, and closed nothing
+		x.close(ctx, s)
+		return nil, ErrClosed
+	}
+	return s, nil
+}
+
+func (x *exchange) openingDone() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.opening = false
+	if x.opened != nil {
+		close(x.opened)
+		x.opened = nil
+	}
+}
+
+// open returns the session of the first token that has one, or a new session. A
+// dead token must not hide a live one: a browser sends two cookies of one name if
+// their Path or Domain has changed, or if a sibling host has planted one.
+func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (*Session, error) {
+	var moved *movedError
+	for _, token := range tokens {
+		s, err := m.open(ctx, token, x)
+		if err == nil {
+			return s, nil
+		}
+		to := asMoved(err)
+		switch {
+		case to != nil:
+			moved = cmp.Or(moved, to)
+		case errors.Is(err, ErrNotFound),
+			errors.Is(err, ErrDecode) && m.cfg.Undecodable == ReplaceUndecodable:
+		default:
+			return nil, err
+		}
+	}
+	if moved != nil {
+		return x.instead(ctx, m, moved)
+	}
+	return x.start(m), nil
+}
+
+func (x *exchange) start(m *Manager) *Session {
+	return m.newSession(x.ctx, x)
+}
+
+// instead returns the session for a request whose own session has moved.
+func (x *exchange) instead(ctx context.Context, m *Manager, to *movedError) (*Session, error) {
+	if to.recent() && x.safe {
+		return nil, errMoved
+	}
+	s := x.start(m)
+	return s, s.instead(ctx, to)
+}
+
+// forget lets go of a session that was destroyed.
+func (x *exchange) forget(s *Session) {
+	x.mu.Lock()
+	if x.s == s {
+		x.s, x.dead = nil, x.dead || x.token != ""
+		x.token, x.tokens = "", nil
+	}
+	x.mu.Unlock()
+}
+
+// discard drops the changes of the session.
+func (x *exchange) discard() {
+	if s, _ := x.session(); s != nil {
+		s.discardWhenOver()
+	}
+}
+
+// end closes the session: after the Handler has returned it cannot be saved.
+func (x *exchange) end(ctx context.Context) {
+	x.mu.Lock()
+	s := x.s
+	x.over = true
+	x.mu.Unlock()
+	if s != nil {
+		x.close(ctx, s)
+	}
+}
+
+func (x *exchange) close(ctx context.Context, s *Session) {
+	s.use.end()
+	locked := true
+	s.set(func() {
+		s.closed.Store(true)
+		locked = s.hold != nil || s.work != unattended // or it may come to be
+	})
+	if !locked {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.moveTimeout())
+	defer cancel()
+	err := s.exclusively(ctx, time.Time{}, func() error {
+		s.unlock(ctx)
+		return nil
+	})
+	if err != nil { // a goroutine is still at work with it
+		s.set(func() {
+			if s.hold != nil {
+				s.hold.abandon()
+			}
+		})
+	}
+}
+
+// commit saves the session, and before the response starts also touches it or
+// frees its lock. Nothing that needs a new token comes after it, even if the
+// response is started by another goroutine.
+func (x *exchange) commit(ctx context.Context) error { return x.commitAs(ctx, !x.started.Load()) }
+
+// commitAs is commit; first says whether the response has still to start.
+func (x *exchange) commitAs(ctx context.Context, first bool) error {
+	start := func() { x.started.Store(true) }
+	s, quiet := x.session()
+	if s == nil {
+		start()
+		return nil
+	}
+	s.use.end()
+	quiet = quiet || !first
+	var p plan
+	idle := func() bool {
+		p = x.plan(s, quiet)
+		return p.step == doNothing
+	}
+	// With the session's lock, so that no edit is in between.
+	if s.quickly(idle, func() { s.stored.fresh = s.stored.fresh || p.spared; start() }) {
+		if p.spared {
+			s.m.event(ctx, observe.Event{Kind: observe.EventTouchSkipped})
+		}
+		return nil
+	}
+	timeout := x.m.cfg.CommitTimeout
+	limit := limits{try: timeout, all: time.Now().Add(timeout + x.m.cfg.Lock.MaxWait)}
+	detached := context.WithoutCancel(ctx)
+	err := s.exclusively(detached, limit.all, func() error {
+		defer s.set(start)
+		if idle() {
+			return nil
+		}
+		return x.save(detached, s, limit)
+	})
+	start() // also when another goroutine's work took all the time
+	return err
+}
+
+// plan makes the plan for the start of the response or, if it has started, for its
+// end.
+func (x *exchange) plan(s *Session, quiet bool) plan {
+	sit := s.situation()
+	sit.response, sit.closed, sit.started = true, s.closed.Load(), x.started.Load()
+	sit.failed, sit.quiet = s.saving.failed, quiet
+	if sit.by != 0 {
+		sit.resting = x.m.resting(s.due(time.Now()))
+	}
+	return x.m.plan(sit)
+}
+
+// save saves s. It is no error if only the deadline is not moved or the lock not
+// freed.
+func (x *exchange) save(ctx context.Context, s *Session, limit limits) error {
+	changed := s.changed()
+	if !changed && s.saving.moving == nil {
+		limit.try = x.m.moveTimeout()
+	}
+	err := s.outcome(s.save(ctx, limit))
+	if errors.Is(err, context.DeadlineExceeded) || !changed && uncertain(err) && !errors.Is(err, ErrLockLost) {
+		x.m.rest()
+	}
+	if s.saving.moving != nil { // the session may have its new ID: find out while it can be sent
+		settle, cancel := context.WithTimeout(ctx, x.m.cfg.CommitTimeout)
+		defer cancel()
+		if s.settleMove(settle) == nil && s.saving.moving == nil && !s.changed() {
+			return nil
+		}
+	}
+	if changed || errors.Is(err, ErrLockLost) {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.abandon() // freeing the lock takes too long; the lease ends it
+	}
+	return nil
+}
+
+// announce puts a new token, or the end of the old one, into the headers of a
+// response that is about to start. Only the goroutine that writes the response
+// may call it.
+func (x *exchange) announce(h http.Header) {
+	x.mu.Lock()
+	s, asked, was, dead := x.s, x.asked, x.token, x.dead
+	x.mu.Unlock()
+	if !asked {
+		return
+	}
+	cfg := &x.m.cfg
+	var id, created = was, time.Time{}
+	if s != nil {
+		s.mu.Lock()
+		if s.isStored() {
+			id, created = *s.stored.token, s.stored.rec.Created
+		}
+		s.mu.Unlock()
+	}
+	handsOut := id != was || id == "" && dead
+	if handsOut {
+		line := cfg.sendToken(h, id, created)
+		for o := x.outer; o != nil && line != ""; o = o.outer {
+			o.mu.Lock()
+			o.cookies = append(o.cookies, line)
+			o.mu.Unlock()
+		}
+	}
+	// One allocation for both headers; appending to one copies it.
+	values := [...]string{cmp.Or(cfg.Header, "Cookie"), "no-store"}
+	if vary := values[0]; !transparent.Listed(h["Vary"], vary) {
+		if len(h["Vary"]) == 0 {
+			h["Vary"] = values[:1:1]
+		} else {
+			h.Add("Vary", vary)
+		}
+	}
+	if len(h["Cache-Control"]) == 0 || handsOut && !transparent.Unshared(h["Cache-Control"]) {
+		h["Cache-Control"] = values[1:2:2]
+	}
+	if handsOut {
+		for name, values := range h { // what some caches obey instead
+			if transparent.ForCaches(name) && !transparent.Unshared(values) && name != "Cache-Control" && name != "Pragma" {
+				delete(h, name)
+			}
+		}
+	}
+}
