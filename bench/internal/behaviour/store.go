@@ -122,7 +122,7 @@ var undecodable = Behaviour{
 	Name:  "undecodable",
 	Title: "Undecodable data",
 	What: "What is stored does not decode, as after a change of codec, key or type. A request reads a, sets b=2 and ends. " +
-		"Is what was stored still there for who mends it?",
+		"Are the stored bytes still there, so that an operator can mend them?",
 	Run: func(ctx context.Context, a *App) (Result, error) {
 		if a.garble == nil {
 			return Result{Verdict: NotApplicable, Short: "no store", Seen: "the session is in the cookie: nothing is stored that could be kept"}, nil
