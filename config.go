@@ -193,15 +193,67 @@ var takenHeaders = []string{
 	"Transfer-Encoding", "Upgrade", "Te", "Trailer", "Location", "Vary", "Cache-Control", "Date", "Origin",
 }
 
+// problems collects what is wrong with a configuration.
+type problems []error
+
+func (p *problems) add(err error) {
+	if err != nil {
+		*p = append(*p, err)
+	}
+}
+
+func (p *problems) bad(format string, args ...any) {
+	p.add(fmt.Errorf("session: "+format, args...))
+}
+
 func (c Config) withDefaults() (Config, error) {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("session: "+format, args...)) }
+	var p problems
+	c.timeoutDefaults(&p)
+	if c.Mode == 0 {
+		c.Mode = Merge
+	}
+	p.add(c.Mode.check())
+	if c.SafeMode != 0 {
+		p.add(c.SafeMode.check())
+	}
+	var err error
+	c.Lock, err = c.Lock.withDefaults()
+	p.add(err)
+	if c.Codec == nil {
+		c.Codec = codec.MessagePack{}
+	}
+	if c.MaxSize < 0 {
+		p.bad("MaxSize is %d; it must not be negative", c.MaxSize)
+	}
+	if c.Undecodable != FailUndecodable && c.Undecodable != ReplaceUndecodable {
+		p.bad("unknown UndecodablePolicy %d", int(c.Undecodable))
+	}
+	if c.StoreKey == nil {
+		c.StoreKey = DefaultStoreKey
+	} else {
+		p.add(probeStoreKey(c.StoreKey))
+	}
+	if c.CommitTimeout < 0 {
+		p.bad("CommitTimeout is %v; it must not be negative", c.CommitTimeout)
+	} else if c.CommitTimeout == 0 {
+		c.CommitTimeout = 5 * time.Second
+	}
+	if c.MaxMerges < 0 {
+		p.bad("MaxMerges is %d; it must not be negative", c.MaxMerges)
+	} else if c.MaxMerges == 0 {
+		c.MaxMerges = 32
+	}
+	c.transportDefaults(&p)
+	return c, errors.Join(p...)
+}
+
+func (c *Config) timeoutDefaults(p *problems) {
 	timeout := func(name string, d *time.Duration, def time.Duration) {
 		switch {
 		case *d == 0:
 			*d = def
 		case *d != Never && *d < time.Second:
-			bad("%s is %v; it must be at least 1s, or Never", name, *d)
+			p.bad("%s is %v; it must be at least 1s, or Never", name, *d)
 		}
 	}
 	timeout("AbsoluteTimeout", &c.AbsoluteTimeout, 24*time.Hour)
@@ -212,74 +264,37 @@ func (c Config) withDefaults() (Config, error) {
 	timeout("IdleTimeout", &c.IdleTimeout, idle)
 	switch {
 	case c.IdleTimeout == Never && c.AbsoluteTimeout == Never:
-		bad("IdleTimeout and AbsoluteTimeout are both Never; a session must end")
+		p.bad("IdleTimeout and AbsoluteTimeout are both Never; a session must end")
 	case c.IdleTimeout == Never && c.TouchInterval != 0:
-		bad("TouchInterval is set, and IdleTimeout is Never: there is nothing to touch")
+		p.bad("TouchInterval is set, and IdleTimeout is Never: there is nothing to touch")
 	case c.TouchInterval < 0:
-		bad("TouchInterval is %v; it must not be negative", c.TouchInterval)
+		p.bad("TouchInterval is %v; it must not be negative", c.TouchInterval)
 	case c.IdleTimeout > c.AbsoluteTimeout && c.AbsoluteTimeout != Never:
-		bad("IdleTimeout is %v, longer than AbsoluteTimeout, which is %v and would always come first", c.IdleTimeout, c.AbsoluteTimeout)
+		p.bad("IdleTimeout is %v, longer than AbsoluteTimeout, which is %v and would always come first", c.IdleTimeout, c.AbsoluteTimeout)
 	case c.TouchInterval == 0:
 		c.TouchInterval = c.IdleTimeout / 10
 	case c.TouchInterval >= c.IdleTimeout:
-		bad("TouchInterval is %v; it must be shorter than IdleTimeout, which is %v", c.TouchInterval, c.IdleTimeout)
+		p.bad("TouchInterval is %v; it must be shorter than IdleTimeout, which is %v", c.TouchInterval, c.IdleTimeout)
 	}
-	if c.Mode == 0 {
-		c.Mode = Merge
+}
+
+func (c *Config) transportDefaults(p *problems) {
+	if c.Header == "" {
+		var err error
+		c.Cookie, err = c.Cookie.withDefaults()
+		p.add(err)
+		return
 	}
-	if err := c.Mode.check(); err != nil {
-		errs = append(errs, err)
+	if c.Cookie != (Cookie{}) {
+		p.bad("Header and Cookie are both set; the token travels in one of them")
 	}
-	if c.SafeMode != 0 {
-		if err := c.SafeMode.check(); err != nil {
-			errs = append(errs, err)
-		}
+	if !validHeaderName(c.Header) || slices.Contains(takenHeaders, http.CanonicalHeaderKey(c.Header)) {
+		p.bad("%q cannot be the Header of a token", c.Header)
 	}
-	var err error
-	if c.Lock, err = c.Lock.withDefaults(); err != nil {
-		errs = append(errs, err)
+	if len(c.Header) > 256 {
+		p.bad("Header has a name of %d bytes; the longest is 256", len(c.Header))
 	}
-	if c.Codec == nil {
-		c.Codec = codec.MessagePack{}
-	}
-	if c.MaxSize < 0 {
-		bad("MaxSize is %d; it must not be negative", c.MaxSize)
-	}
-	if c.Undecodable != FailUndecodable && c.Undecodable != ReplaceUndecodable {
-		bad("unknown UndecodablePolicy %d", int(c.Undecodable))
-	}
-	if c.StoreKey == nil {
-		c.StoreKey = DefaultStoreKey
-	} else if err := probeStoreKey(c.StoreKey); err != nil {
-		errs = append(errs, err)
-	}
-	if c.CommitTimeout < 0 {
-		bad("CommitTimeout is %v; it must not be negative", c.CommitTimeout)
-	} else if c.CommitTimeout == 0 {
-		c.CommitTimeout = 5 * time.Second
-	}
-	if c.MaxMerges < 0 {
-		bad("MaxMerges is %d; it must not be negative", c.MaxMerges)
-	} else if c.MaxMerges == 0 {
-		c.MaxMerges = 32
-	}
-	if c.Header != "" {
-		if c.Cookie != (Cookie{}) {
-			bad("Header and Cookie are both set; the token travels in one of them")
-		}
-		if !validHeaderName(c.Header) || slices.Contains(takenHeaders, http.CanonicalHeaderKey(c.Header)) {
-			bad("%q cannot be the Header of a token", c.Header)
-		}
-		if len(c.Header) > 256 {
-			bad("Header has a name of %d bytes; the longest is 256", len(c.Header))
-		}
-		c.Header = http.CanonicalHeaderKey(c.Header)
-	} else {
-		if c.Cookie, err = c.Cookie.withDefaults(); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return c, errors.Join(errs...)
+	c.Header = http.CanonicalHeaderKey(c.Header)
 }
 
 var (

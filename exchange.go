@@ -120,29 +120,8 @@ func (x *exchange) session() (s *Session, quiet bool) {
 
 // get is Manager.Get.
 func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
-	for {
-		x.mu.Lock()
-		switch {
-		case x.over:
-			x.mu.Unlock()
-			return nil, ErrClosed
-		case m.view && x.inner != m:
-			x.mu.Unlock()
-			return nil, errNoView // or it would run in a mode that its caller did not choose
-		}
-		if !x.opening {
-			break
-		}
-		if x.opened == nil {
-			x.opened = make(chan struct{})
-		}
-		opened := x.opened
-		x.mu.Unlock()
-		select {
-		case <-opened:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	if err := x.enterGet(ctx, m); err != nil {
+		return nil, err
 	}
 	lock := x.mode == Exclusive && !x.locked && !x.late()
 	if x.s != nil && !lock {
@@ -150,14 +129,7 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 		x.quiet = x.quiet && x.mode == ReadOnly
 		return x.s, nil
 	}
-	var sent carried
-	if !x.asked {
-		x.asked = true
-		sent = x.m.cfg.carried(x.request, x.first[:0])
-		if x.tokens = sent.tokens; len(x.tokens) > 0 {
-			x.token = x.tokens[0]
-		}
-	}
+	sent := x.readTokens()
 	x.opening = true
 	x.quiet = x.mode == ReadOnly
 	s, tokens, mode := x.s, x.tokens, x.mode
@@ -179,6 +151,51 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	return x.keep(ctx, s, lock)
+}
+
+// enterGet takes x.mu when no other get is under way.
+func (x *exchange) enterGet(ctx context.Context, m *Manager) error {
+	for {
+		x.mu.Lock()
+		switch {
+		case x.over:
+			x.mu.Unlock()
+			return ErrClosed
+		case m.view && x.inner != m:
+			x.mu.Unlock()
+			return errNoView // or it would run in a mode that its caller did not choose
+		case !x.opening:
+			return nil
+		}
+		if x.opened == nil {
+			x.opened = make(chan struct{})
+		}
+		opened := x.opened
+		x.mu.Unlock()
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// readTokens reads the tokens of the request, once. The lock is held.
+func (x *exchange) readTokens() carried {
+	if x.asked {
+		return carried{}
+	}
+	x.asked = true
+	sent := x.m.cfg.carried(x.request, x.first[:0])
+	if x.tokens = sent.tokens; len(x.tokens) > 0 {
+		x.token = x.tokens[0]
+	}
+	return sent
+}
+
+// keep makes s, which was just opened or locked, the session of the exchange.
+func (x *exchange) keep(ctx context.Context, s *Session, lock bool) (*Session, error) {
 	x.mu.Lock()
 	over := x.over
 	x.s, x.locked = s, x.locked || lock
