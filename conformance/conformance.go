@@ -73,10 +73,10 @@ type Backend struct {
 	// rule begin with 16 random characters, and are at most 900.
 	New func(t testing.TB) session.Backend
 
-	// WantsLeaser says that the backend has to be a [session.LockingBackend]. The rules
-	// of LockingBackend run for any backend that is one. With WantsLeaser, one that
+	// WantsLocking says that the backend has to be a [session.LockingBackend]. The rules
+	// of LockingBackend run for any backend that is one. With WantsLocking, one that
 	// is not, or is not any more, fails.
-	WantsLeaser bool
+	WantsLocking bool
 
 	// WantsSweeper says likewise that the backend has to be a
 	// [admin.Sweeper]. Rules about it sweep keys of their own; on a store
@@ -150,12 +150,12 @@ func TestBackend(t *testing.T, backend Backend) {
 
 var (
 	allBackendRules = slices.Concat(backendRules, versionRules, readRules, pairRules, endRules, lateRules)
-	allLeaserRules  = slices.Concat(leaserRules, leaserPairRules, endLeaserRules, lateLeaserRules)
+	allLockingRules = slices.Concat(lockingRules, lockingPairRules, endLockingRules, lateLockingRules)
 )
 
 // rulesFor returns the rules that apply to b.
 func rulesFor(backend Backend, b session.Backend) []backendRule {
-	_, isLeaser := b.(session.LockingBackend)
+	_, isLocking := b.(session.LockingBackend)
 	_, isSweeper := b.(admin.Sweeper)
 	var rules []backendRule
 	for _, set := range []struct {
@@ -163,11 +163,11 @@ func rulesFor(backend Backend, b session.Backend) []backendRule {
 		rules   []backendRule
 	}{
 		{true, allBackendRules},
-		{backend.WantsLeaser, []backendRule{wantsLeaser}},
-		{isLeaser, allLeaserRules},
+		{backend.WantsLocking, []backendRule{wantsLocking}},
+		{isLocking, allLockingRules},
 		{backend.WantsSweeper, []backendRule{wantsSweeper}},
 		{isSweeper, sweeperRules},
-		{isSweeper && isLeaser, sweptLockRules},
+		{isSweeper && isLocking, sweptLockRules},
 	} {
 		if set.applies {
 			rules = append(rules, set.rules...)

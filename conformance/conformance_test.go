@@ -13,7 +13,7 @@ import (
 
 var unbounded = conformance.Backend{
 	New:          func(testing.TB) session.Backend { return new(memory.Backend) },
-	WantsLeaser:  true,
+	WantsLocking: true,
 	WantsSweeper: true,
 }
 
@@ -32,7 +32,7 @@ func TestMemoryBounded(t *testing.T) {
 			}
 			return b
 		},
-		WantsLeaser:  true,
+		WantsLocking: true,
 		WantsSweeper: true,
 		MaxData:      4096,
 	})
@@ -44,7 +44,7 @@ func TestMemoryShared(t *testing.T) {
 	var b memory.Backend
 	conformance.TestBackend(t, conformance.Backend{
 		New:          func(testing.TB) session.Backend { return &b },
-		WantsLeaser:  true,
+		WantsLocking: true,
 		WantsSweeper: true,
 	})
 }

@@ -26,7 +26,7 @@ func TestEveryMustHasARule(t *testing.T) {
 		{"Backend", backend, "", quotesOf(allBackendRules, backendQuotes), untested, 20},
 		{
 			"LockingBackend", contract(t, "../locking.go", "LockingBackend"), backend,
-			quotesOf(append(allLeaserRules, wantsLeaser), backendQuotes), untestedLeaser, 15,
+			quotesOf(append(allLockingRules, wantsLocking), backendQuotes), untestedLocking, 15,
 		},
 		{
 			"Sweeper", contract(t, "../admin/sweep.go", ""), backend,

@@ -22,22 +22,22 @@ var endRules = []backendRule{
 	}},
 }
 
-// endLeaserRules are likewise, of records that are locked.
-var endLeaserRules = []backendRule{
-	{name: "LockedEndingSave", run: leasing(ruleLockedEndingSave), wide: true, quotes: []string{
+// endLockingRules are likewise, of records that are locked.
+var endLockingRules = []backendRule{
+	{name: "LockedEndingSave", run: locking(ruleLockedEndingSave), wide: true, quotes: []string{
 		"Save with any Version but the holder's MUST fail with a *LockedError and write nothing. The holder's Save MUST write and unlock.",
 	}},
-	{name: "LockedTooLarge", run: leasing(ruleLockedTooLarge), wide: true, quotes: []string{
+	{name: "LockedTooLarge", run: locking(ruleLockedTooLarge), wide: true, quotes: []string{
 		"A record that the store cannot hold MUST be refused with ErrTooLarge; what was stored before stays, with its Expires and its lock.",
 	}, needs: func(b Backend) bool { return b.MaxData > 0 }},
-	{name: "LockedReads", run: leasing(ruleLockedReads), wide: true, quotes: []string{
+	{name: "LockedReads", run: locking(ruleLockedReads), wide: true, quotes: []string{
 		"Load MUST return the record, with LockedUntil set, and a Version that is not the holder's.",
 		"a Load that begins after a write has returned MUST NOT answer with what was there before, whichever client of the store wrote.",
 	}},
-	{name: "ManyLocks", run: leasing(ruleManyLocks), wide: true, quotes: []string{
+	{name: "ManyLocks", run: locking(ruleManyLocks), wide: true, quotes: []string{
 		"it holds until the ttl of Acquire or Extend has passed",
 	}},
-	{name: "HolderBytes", run: leasing(ruleHolderBytes), wide: true, quotes: []string{
+	{name: "HolderBytes", run: locking(ruleHolderBytes), wide: true, quotes: []string{
 		"one that this backend never made MUST be treated as one that is no longer stored, whatever its bytes and its length.",
 		"It MUST fail with ErrConflict if v is not that of a lock which is still held,",
 	}},
@@ -144,7 +144,7 @@ func ruleEndingSave(p *probe) {
 	p.conflict(err, "ending a record that never was")
 }
 
-func ruleLockedEndingSave(p *leaseProbe) {
+func ruleLockedEndingSave(p *lockingProbe) {
 	past := p.now().Add(-time.Hour)
 	key := p.key("a")
 	v := p.save(key, p.record("1"))
@@ -173,7 +173,7 @@ func ruleLockedEndingSave(p *leaseProbe) {
 	p.roundedUp("the holder's Save with KeepLater", p.load(key).Expires, p.later())
 }
 
-func ruleLockedTooLarge(p *leaseProbe) {
+func ruleLockedTooLarge(p *lockingProbe) {
 	key := p.key("a")
 	p.save(key, p.record("1"))
 	holder := p.acquire(key, long)
@@ -198,7 +198,7 @@ func ruleLockedTooLarge(p *leaseProbe) {
 }
 
 // ruleLockedReads is ReadAfterWrite for locks.
-func ruleLockedReads(p *leaseProbe) {
+func ruleLockedReads(p *lockingProbe) {
 	clients := []session.LockingBackend{p.l, p.otherL}
 	for i, first := range clients {
 		for j, then := range clients {
@@ -239,7 +239,7 @@ func ruleLockedReads(p *leaseProbe) {
 	}
 }
 
-func ruleManyLocks(p *leaseProbe) {
+func ruleManyLocks(p *lockingProbe) {
 	const n = 300
 	key := func(i int) string { return p.key(fmt.Sprint("locked ", i)) }
 	together(n, func(i int) {
@@ -259,7 +259,7 @@ func ruleManyLocks(p *leaseProbe) {
 	})
 }
 
-func ruleHolderBytes(p *leaseProbe) {
+func ruleHolderBytes(p *lockingProbe) {
 	key := p.key("a")
 	v := p.save(key, p.record("1"))
 	before := p.load(key)

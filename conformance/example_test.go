@@ -22,7 +22,7 @@ func ExampleTestBackend() {
 				}
 				return b
 			},
-			WantsLeaser:  true,
+			WantsLocking: true,
 			WantsSweeper: true,
 			MaxData:      64 << 10,
 		})

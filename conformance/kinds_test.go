@@ -198,7 +198,7 @@ func timed(change func(time.Time) time.Time) func(*hooked) {
 // looking does something else than the model with what it has at a key, after
 // it has looked at it and let go.
 func (h *hooked) looking(key string, act func(was leased, is *leased)) bool {
-	m := h.leaser
+	m := h.lockingModel
 	m.mu.Lock()
 	r := m.records[key]
 	if r == nil || r.rec.Expired(m.now()) {
@@ -371,7 +371,7 @@ var kinds = []kind{
 				s.keys = append(s.keys, key)
 			}
 			if len(s.keys) > 500 {
-				_ = h.leaser.Delete(ctx, s.keys[0])
+				_ = h.lockingModel.Delete(ctx, s.keys[0])
 				s.keys = s.keys[1:]
 			}
 			return save(ctx, key, rec)
@@ -399,7 +399,7 @@ var kinds = []kind{
 			rec, err := load(ctx, key)
 			if err == nil && rec.Expired(h.now()) {
 				gap()
-				_ = h.leaser.Delete(ctx, key)
+				_ = h.lockingModel.Delete(ctx, key)
 				return session.Record{}, session.ErrNotFound
 			}
 			return rec, err
@@ -410,7 +410,7 @@ var kinds = []kind{
 		h.save = func(ctx context.Context, key string, rec session.Record) (session.Version, error) {
 			if old, err := load(ctx, key); rec.Version == "" && err == nil && old.Expired(h.now()) {
 				gap()
-				_ = h.leaser.Delete(ctx, key)
+				_ = h.lockingModel.Delete(ctx, key)
 			}
 			return save(ctx, key, rec)
 		}
@@ -426,7 +426,7 @@ var kinds = []kind{
 	}},
 	{mutant{"touch changes Created", "TouchKeeps"}, func(h *hooked) {
 		h.touch = func(ctx context.Context, key string, e time.Time) error {
-			err := h.leaser.Touch(ctx, key, e)
+			err := h.lockingModel.Touch(ctx, key, e)
 			h.looking(key, func(_ leased, is *leased) { is.rec.Created = h.now() })
 			return err
 		}
@@ -440,7 +440,7 @@ var kinds = []kind{
 	{mutant{"data is lower case", "Data"}, mending(strings.ToLower)},
 	{mutant{"keys are patterns", "Keys"}, func(h *hooked) {
 		h.delete = func(ctx context.Context, key string) error {
-			if err := h.leaser.Delete(ctx, key); err != nil {
+			if err := h.lockingModel.Delete(ctx, key); err != nil {
 				return err
 			}
 			h.mu.Lock()
@@ -461,7 +461,7 @@ var kinds = []kind{
 		h.save = func(ctx context.Context, key string, rec session.Record) (session.Version, error) {
 			v, err := save(ctx, key, rec)
 			if errors.Is(err, session.ErrTooLarge) {
-				_ = h.leaser.Touch(ctx, key, rec.Expires)
+				_ = h.lockingModel.Touch(ctx, key, rec.Expires)
 			}
 			return v, err
 		}
@@ -495,7 +495,7 @@ var kinds = []kind{
 		save := h.save
 		h.save = func(ctx context.Context, key string, rec session.Record) (session.Version, error) {
 			if rec.Version != "" && rec.Expires.Before(h.now()) && !rec.Expires.IsZero() && string(rec.Data) == "end" {
-				return "ended", h.leaser.Delete(ctx, key)
+				return "ended", h.lockingModel.Delete(ctx, key)
 			}
 			return save(ctx, key, rec)
 		}
@@ -514,7 +514,7 @@ var kinds = []kind{
 		h.save = func(ctx context.Context, key string, rec session.Record) (session.Version, error) {
 			if _, err := load(ctx, key); rec.Version == "" && errors.Is(err, session.ErrNotFound) {
 				gap()
-				_ = h.leaser.Delete(ctx, key)
+				_ = h.lockingModel.Delete(ctx, key)
 			}
 			return save(ctx, key, rec)
 		}
@@ -652,7 +652,7 @@ var kinds = []kind{
 			err := extend(ctx, key, v, ttl)
 			s.Lock()
 			defer s.Unlock()
-			if h.mu.Lock(); err != nil && ttl > 0 && h.records[key] != nil && h.records[key].client != h.leaser && h.formerOf(h.records[key], v) {
+			if h.mu.Lock(); err != nil && ttl > 0 && h.records[key] != nil && h.records[key].client != h.lockingModel && h.formerOf(h.records[key], v) {
 				err = nil
 			}
 			h.mu.Unlock()
@@ -911,10 +911,10 @@ func TestSlow(t *testing.T) {
 			return load(ctx, key)
 		}
 	})
-	i := slices.IndexFunc(leaserRules, func(r backendRule) bool { return r.name == "RaceLockTouch" })
+	i := slices.IndexFunc(lockingRules, func(r backendRule) bool { return r.name == "RaceLockTouch" })
 	res := &results{spell: spell}
 	ok, log := run(t, func(t testing.TB) {
-		leaserRules[i].test(t, backend, backend.clients(t, backend.New(t)), patience, res)
+		lockingRules[i].test(t, backend, backend.clients(t, backend.New(t)), patience, res)
 	})
 	if why := res.unexplained(); !ok || why != "" || loads.Load() < 3 {
 		t.Errorf("passed: %v, %s%s", ok, why, log)

@@ -25,11 +25,11 @@ var lateRules = []backendRule{
 	{name: "LateTouchAfterEnd", run: ruleLateTouchAfterEnd, waits: true, own: true, wide: true, needs: canHold, quotes: lateAfterEnd},
 }
 
-var lateLeaserRules = []backendRule{
-	{name: "LateLocked", run: leasing(ruleLateLocked), own: true, wide: true, needs: canHold, quotes: append(lateNoSentinel,
+var lateLockingRules = []backendRule{
+	{name: "LateLocked", run: locking(ruleLateLocked), own: true, wide: true, needs: canHold, quotes: append(lateNoSentinel,
 		"a write that a retry finds refused by a lock fails with an error of the store, as the lock may be freed before the first attempt arrives.",
 	)},
-	{name: "LateAcquire", run: leasing(ruleLateAcquire), own: true, wide: true, needs: canHold, quotes: append(lateNoSentinel,
+	{name: "LateAcquire", run: locking(ruleLateAcquire), own: true, wide: true, needs: canHold, quotes: append(lateNoSentinel,
 		"A retry inside the backend after a lost response MUST NOT report the caller's own lock as another holder's.",
 	)},
 }
@@ -211,7 +211,7 @@ func (p *probe) lateAfterEnd(what string, send func(ctx context.Context, key str
 	}
 }
 
-func ruleLateLocked(p *leaseProbe) {
+func ruleLateLocked(p *lockingProbe) {
 	for _, what := range []string{"Save", "ending Save"} {
 		key := p.key(what)
 		v := p.save(key, p.record("1"))
@@ -240,7 +240,7 @@ func ruleLateLocked(p *leaseProbe) {
 	}
 }
 
-func ruleLateAcquire(p *leaseProbe) {
+func ruleLateAcquire(p *lockingProbe) {
 	key := p.key("a")
 	p.save(key, p.record("1"))
 	deliver := p.hold()

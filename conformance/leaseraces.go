@@ -14,7 +14,7 @@ import (
 )
 
 // soundLocks is sound for a LockingBackend.
-func (p *leaseProbe) soundLocks() bool {
+func (p *lockingProbe) soundLocks() bool {
 	if !p.sound() {
 		return false
 	}
@@ -25,7 +25,7 @@ func (p *leaseProbe) soundLocks() bool {
 	return true
 }
 
-func (p *leaseProbe) locksSoundly() bool {
+func (p *lockingProbe) locksSoundly() bool {
 	key := p.key("sound lock")
 	save := func(b session.Backend, data string, v session.Version) (session.Version, error) {
 		return b.Save(p.ctx, key, replacing(p.record(data), v))
@@ -105,7 +105,7 @@ func (p *leaseProbe) locksSoundly() bool {
 }
 
 // race is the one of probe, for LockingBackends.
-func (p *leaseProbe) race(n int, f func(i int, l session.LockingBackend)) {
+func (p *lockingProbe) race(n int, f func(i int, l session.LockingBackend)) {
 	p.probe.race(n, func(i int, b session.Backend) { f(i, b.(session.LockingBackend)) })
 }
 
@@ -123,7 +123,7 @@ func (p *progress) made()       { p.last.Store(time.Now().UnixNano()) }
 func (p *progress) stuck() bool { return time.Since(time.Unix(0, p.last.Load())) > patience }
 
 // await acquires as soon as it can, until giveUp.
-func (p *leaseProbe) await(l session.LockingBackend, key string, ttl time.Duration, giveUp func() bool) (session.Record, error) {
+func (p *lockingProbe) await(l session.LockingBackend, key string, ttl time.Duration, giveUp func() bool) (session.Record, error) {
 	for {
 		rec, err := l.Acquire(p.ctx, key, ttl)
 		if !errors.Is(err, session.ErrLocked) || giveUp() {
@@ -133,7 +133,7 @@ func (p *leaseProbe) await(l session.LockingBackend, key string, ttl time.Durati
 	}
 }
 
-func ruleRaceAcquire(p *leaseProbe) {
+func ruleRaceAcquire(p *lockingProbe) {
 	if !p.soundLocks() {
 		return
 	}
@@ -187,7 +187,7 @@ func ruleRaceAcquire(p *leaseProbe) {
 }
 
 // increment makes the Data of rec, a number, one more.
-func (p *leaseProbe) increment(rec session.Record) session.Record {
+func (p *lockingProbe) increment(rec session.Record) session.Record {
 	n, err := strconv.Atoi(string(rec.Data))
 	if err != nil {
 		p.Errorf("the counter is %q", rec.Data)
@@ -195,7 +195,7 @@ func (p *leaseProbe) increment(rec session.Record) session.Record {
 	return replacing(p.record(strconv.Itoa(n+1)), rec.Version)
 }
 
-func ruleRaceLock(p *leaseProbe) {
+func ruleRaceLock(p *lockingProbe) {
 	if !p.soundLocks() {
 		return
 	}
@@ -251,7 +251,7 @@ func ruleRaceLock(p *leaseProbe) {
 	}
 }
 
-func ruleRaceLockedSave(p *leaseProbe) {
+func ruleRaceLockedSave(p *lockingProbe) {
 	if !p.soundLocks() {
 		return
 	}
@@ -313,7 +313,7 @@ func ruleRaceLockedSave(p *leaseProbe) {
 
 // ruleRaceTakeover has a holder do something just when its lease runs out and
 // another takes over.
-func ruleRaceTakeover(p *leaseProbe) {
+func ruleRaceTakeover(p *lockingProbe) {
 	if !p.soundLocks() {
 		return
 	}
@@ -378,7 +378,7 @@ func ruleRaceTakeover(p *leaseProbe) {
 	}
 }
 
-func ruleRaceLockTouch(p *leaseProbe) {
+func ruleRaceLockTouch(p *lockingProbe) {
 	if !p.soundLocks() {
 		return
 	}
@@ -434,7 +434,7 @@ func ruleRaceLockTouch(p *leaseProbe) {
 	})
 }
 
-func ruleRaceLockDelete(p *leaseProbe) {
+func ruleRaceLockDelete(p *lockingProbe) {
 	if !p.soundLocks() {
 		return
 	}

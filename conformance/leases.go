@@ -12,139 +12,139 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// wantsLeaser is the rule for a backend that has to be a LockingBackend.
-var wantsLeaser = backendRule{name: "LockingBackend", run: ruleLeaser, quotes: []string{
+// wantsLocking is the rule for a backend that has to be a LockingBackend.
+var wantsLocking = backendRule{name: "LockingBackend", run: ruleLockingBackend, quotes: []string{
 	"LockingBackend is a Backend that locks a record in the request that reads it.",
 }}
 
-// leaserRules are the rules of session.LockingBackend, for a backend that is one.
-var leaserRules = []backendRule{
-	{name: "Acquire", run: leasing(ruleAcquire), quotes: []string{
+// lockingRules are the rules of session.LockingBackend, for a backend that is one.
+var lockingRules = []backendRule{
+	{name: "Acquire", run: locking(ruleAcquire), quotes: []string{
 		"Acquire is Load and lock in one step.",
 	}},
-	{name: "AcquireLocked", run: leasing(ruleAcquireLocked), quotes: []string{
+	{name: "AcquireLocked", run: locking(ruleAcquireLocked), quotes: []string{
 		"It MUST NOT wait: while another holder's lock is live it fails with a *LockedError.",
 	}},
-	{name: "AcquireAbsent", run: leasing(ruleAcquireAbsent), quotes: []string{
+	{name: "AcquireAbsent", run: locking(ruleAcquireAbsent), quotes: []string{
 		"It MUST NOT create: where there is no live record it fails with ErrNotFound.",
 	}},
-	{name: "AcquireExpired", run: leasing(ruleAcquireExpired), waits: true, quotes: []string{
+	{name: "AcquireExpired", run: locking(ruleAcquireExpired), waits: true, quotes: []string{
 		"It MUST NOT create: where there is no live record it fails with ErrNotFound.",
 	}},
-	{name: "AcquireTTL", run: leasing(ruleAcquireTTL), quotes: []string{
+	{name: "AcquireTTL", run: locking(ruleAcquireTTL), quotes: []string{
 		"A ttl that is not positive MUST be refused with an error.",
 	}},
-	{name: "AcquiredData", run: leasing(ruleAcquiredData), quotes: []string{
+	{name: "AcquiredData", run: locking(ruleAcquiredData), quotes: []string{
 		"What Backend demands of every method applies here too.",
 		"and what it returns MUST NOT alias what it keeps,",
 	}},
-	{name: "LockedSave", run: leasing(ruleLockedSave), quotes: []string{
+	{name: "LockedSave", run: locking(ruleLockedSave), quotes: []string{
 		"Save with any Version but the holder's MUST fail with a *LockedError and write nothing.",
 	}},
-	{name: "LockedSaveWritesNothing", run: leasing(ruleLockedSaveWritesNothing), quotes: []string{
+	{name: "LockedSaveWritesNothing", run: locking(ruleLockedSaveWritesNothing), quotes: []string{
 		"Save with any Version but the holder's MUST fail with a *LockedError and write nothing.",
 	}},
-	{name: "LockedLoad", run: leasing(ruleLockedLoad), quotes: []string{
+	{name: "LockedLoad", run: locking(ruleLockedLoad), quotes: []string{
 		"Load MUST return the record, with LockedUntil set, and a Version that is not the holder's.",
 	}},
-	{name: "LockedTouch", run: leasing(ruleLockedTouch), quotes: []string{
+	{name: "LockedTouch", run: locking(ruleLockedTouch), quotes: []string{
 		"Touch and Delete MUST work as on a free record.",
 	}},
-	{name: "LockedDelete", run: leasing(ruleLockedDelete), quotes: []string{
+	{name: "LockedDelete", run: locking(ruleLockedDelete), quotes: []string{
 		"Touch and Delete MUST work as on a free record. A deleted record's lock is gone with it:",
 	}},
-	{name: "LockedExpired", run: leasing(ruleLockedExpired), waits: true, quotes: []string{
+	{name: "LockedExpired", run: locking(ruleLockedExpired), waits: true, quotes: []string{
 		"A replacing Save MUST NOT create: where the record was deleted, or its Expires has passed,",
 		"it is dead at once, and for ever.",
 	}},
-	{name: "LockedUntil", run: leasing(ruleLockedUntil), quotes: []string{
+	{name: "LockedUntil", run: locking(ruleLockedUntil), quotes: []string{
 		"LockedUntil is when the lease of the record's lock runs out;",
 		"it holds until the ttl of Acquire or Extend has passed",
 	}},
-	{name: "LockedUntilIgnored", run: leasing(ruleLockedUntilIgnored), quotes: []string{
+	{name: "LockedUntilIgnored", run: locking(ruleLockedUntilIgnored), quotes: []string{
 		"Set by a backend that is a LockingBackend, ignored by Save.",
 	}},
-	{name: "LockKeys", run: leasing(ruleLockKeys), quotes: []string{
+	{name: "LockKeys", run: locking(ruleLockKeys), quotes: []string{
 		"a backend MUST keep any two of them apart, byte by byte.",
 	}},
-	{name: "LockLarge", run: leasing(ruleLockLarge), quotes: []string{
+	{name: "LockLarge", run: locking(ruleLockLarge), quotes: []string{
 		"Acquire is Load and lock in one step.",
 	}},
-	{name: "LockClients", run: leasing(ruleLockClients), quotes: []string{
+	{name: "LockClients", run: locking(ruleLockClients), quotes: []string{
 		"The Version that Acquire returns is the holder's alone,",
 		"its effect MUST be linearizable per key and durable, as far as the store is, when it returns:",
 	}, needs: func(b Backend) bool { return b.Reopen != nil }},
-	{name: "HolderSave", run: leasing(ruleHolderSave), quotes: []string{
+	{name: "HolderSave", run: locking(ruleHolderSave), quotes: []string{
 		"The holder's Save MUST write and unlock.",
 	}},
-	{name: "HolderAfterDelete", run: leasing(ruleHolderAfterDelete), quotes: []string{
+	{name: "HolderAfterDelete", run: locking(ruleHolderAfterDelete), quotes: []string{
 		"A deleted record's lock is gone with it: the holder's Save MUST then fail with ErrConflict.",
 	}},
-	{name: "HolderVersion", run: leasing(ruleHolderVersion), quotes: []string{
+	{name: "HolderVersion", run: locking(ruleHolderVersion), quotes: []string{
 		"The Version that Acquire returns is the holder's alone, whichever client of the store others use,",
 	}},
-	{name: "LeaseHolds", run: leasing(ruleLeaseHolds), waits: true, quotes: []string{
+	{name: "LeaseHolds", run: locking(ruleLeaseHolds), waits: true, quotes: []string{
 		"A lock has a lease: it holds until the ttl of Acquire or Extend has passed",
 	}},
-	{name: "LeaseEnds", run: leasing(ruleLeaseEnds), waits: true, quotes: []string{
+	{name: "LeaseEnds", run: locking(ruleLeaseEnds), waits: true, quotes: []string{
 		"zero, or past, if the record is free.",
 		"a LockingBackend or Locker MAY round it up to the next millisecond.",
 		"After a lease has run out, anybody's Save or Acquire may win,",
 	}},
-	{name: "TakeoverByAcquire", run: leasing(ruleTakeoverByAcquire), waits: true, quotes: takeover},
-	{name: "TakeoverBySave", run: leasing(ruleTakeoverBySave), waits: true, quotes: takeover},
-	{name: "LateSave", run: leasing(ruleLateSave), waits: true, quotes: []string{
+	{name: "TakeoverByAcquire", run: locking(ruleTakeoverByAcquire), waits: true, quotes: takeover},
+	{name: "TakeoverBySave", run: locking(ruleTakeoverBySave), waits: true, quotes: takeover},
+	{name: "LateSave", run: locking(ruleLateSave), waits: true, quotes: []string{
 		"As long as nobody did, the former holder's Save MAY succeed.",
 	}},
-	{name: "Extend", run: leasing(ruleExtend), waits: true, quotes: []string{
+	{name: "Extend", run: locking(ruleExtend), waits: true, quotes: []string{
 		"Extend renews the lease: it then runs for ttl from now; v MUST stay valid.",
 	}},
-	{name: "ExtendTTL", run: leasing(ruleExtendTTL), quotes: []string{
+	{name: "ExtendTTL", run: locking(ruleExtendTTL), quotes: []string{
 		"A ttl that is not positive MUST be refused with an error, and change nothing.",
 	}},
-	{name: "ExtendLost", run: leasing(ruleExtendLost), quotes: []string{
+	{name: "ExtendLost", run: locking(ruleExtendLost), quotes: []string{
 		"It MUST fail with ErrConflict if v is not that of a lock which is still held,",
 	}},
-	{name: "ExtendAfterLease", run: leasing(ruleExtendAfterLease), waits: true, quotes: []string{
+	{name: "ExtendAfterLease", run: locking(ruleExtendAfterLease), waits: true, quotes: []string{
 		"It MUST fail with ErrConflict if v is not that of a lock which is still held, also if its lease ran out and nobody took over.",
 	}},
-	{name: "Release", run: leasing(ruleRelease), quotes: []string{
+	{name: "Release", run: locking(ruleRelease), quotes: []string{
 		"Release unlocks without writing data.",
 		"A lock that is released may be acquired at once, and the version of the data is what it was before Acquire.",
 	}},
-	{name: "ReleaseExpires", run: leasing(ruleReleaseExpires), quotes: []string{
+	{name: "ReleaseExpires", run: locking(ruleReleaseExpires), quotes: []string{
 		"A non-zero expires is moved as by Touch, in the same request.",
 	}},
-	{name: "ReleaseLost", run: leasing(ruleReleaseLost), quotes: []string{
+	{name: "ReleaseLost", run: locking(ruleReleaseLost), quotes: []string{
 		"It MUST fail with ErrConflict if v is not that of a lock which is still there, and MUST NOT unlock another's.",
 	}},
-	{name: "DoneContextAcquire", run: leasing(ruleDoneContextAcquire), quotes: doneContext},
-	{name: "DoneContextExtend", run: leasing(ruleDoneContextExtend), quotes: doneContext},
-	{name: "DoneContextRelease", run: leasing(ruleDoneContextRelease), quotes: doneContext},
-	{name: "ContextEndsLease", run: leasing(ruleContextEndsLease), own: true, quotes: []string{
+	{name: "DoneContextAcquire", run: locking(ruleDoneContextAcquire), quotes: doneContext},
+	{name: "DoneContextExtend", run: locking(ruleDoneContextExtend), quotes: doneContext},
+	{name: "DoneContextRelease", run: locking(ruleDoneContextRelease), quotes: doneContext},
+	{name: "ContextEndsLease", run: locking(ruleContextEndsLease), own: true, quotes: []string{
 		"What Backend demands of every method applies here too.",
 		"Once ctx is done it MUST return promptly,",
 	}},
-	{name: "StoreFailureLease", run: leasing(ruleStoreFailureLease), quotes: []string{
+	{name: "StoreFailureLease", run: locking(ruleStoreFailureLease), quotes: []string{
 		"What Backend demands of every method applies here too.",
 		"A failure of the store MUST be returned as an error that is none of the sentinels of this package;",
 	}, needs: canFail, own: true},
-	{name: "RaceAcquire", run: leasing(ruleRaceAcquire), quotes: []string{
+	{name: "RaceAcquire", run: locking(ruleRaceAcquire), quotes: []string{
 		"Of several at once, at most one MUST succeed.",
 	}},
-	{name: "RaceLock", run: leasing(ruleRaceLock), quotes: append(concurrent,
+	{name: "RaceLock", run: locking(ruleRaceLock), quotes: append(concurrent,
 		"the former holder's Save, Extend and Release then fail with ErrConflict.",
 	)},
-	{name: "RaceLockedSave", run: leasing(ruleRaceLockedSave), quotes: append(concurrent,
+	{name: "RaceLockedSave", run: locking(ruleRaceLockedSave), quotes: append(concurrent,
 		"Save with any Version but the holder's MUST fail with a *LockedError and write nothing.",
 	)},
-	{name: "RaceTakeover", run: leasing(ruleRaceTakeover), waits: true, quotes: append(concurrent,
+	{name: "RaceTakeover", run: locking(ruleRaceTakeover), waits: true, quotes: append(concurrent,
 		"and MUST NOT unlock another's.",
 	)},
-	{name: "RaceLockTouch", run: leasing(ruleRaceLockTouch), quotes: append(concurrent,
+	{name: "RaceLockTouch", run: locking(ruleRaceLockTouch), quotes: append(concurrent,
 		"Touch and Delete MUST work as on a free record.",
 	)},
-	{name: "RaceLockDelete", run: leasing(ruleRaceLockDelete), quotes: append(concurrent,
+	{name: "RaceLockDelete", run: locking(ruleRaceLockDelete), quotes: append(concurrent,
 		"Touch and Delete MUST work as on a free record. A deleted record's lock is gone with it:",
 	)},
 }
@@ -153,14 +153,14 @@ var takeover = []string{
 	"and MUST end the lock: the former holder's Save, Extend and Release then fail with ErrConflict.",
 }
 
-// leaseProbe is what a rule about a LockingBackend works with: the two clients of
+// lockingProbe is what a rule about a LockingBackend works with: the two clients of
 // probe, once more.
-type leaseProbe struct {
+type lockingProbe struct {
 	*probe
 	l, otherL session.LockingBackend
 }
 
-func leasing(run func(*leaseProbe)) func(*probe) {
+func locking(run func(*lockingProbe)) func(*probe) {
 	return func(p *probe) {
 		p.Helper()
 		if _, ok := p.raw.b.(session.LockingBackend); !ok {
@@ -169,7 +169,7 @@ func leasing(run func(*leaseProbe)) func(*probe) {
 		if _, ok := p.raw.other.(session.LockingBackend); !ok {
 			p.Fatalf("Reopen returned a %T that is no session.LockingBackend, of a %T that is", p.raw.other, p.raw.b)
 		}
-		run(&leaseProbe{p, p.b.(session.LockingBackend), p.other.(session.LockingBackend)})
+		run(&lockingProbe{p, p.b.(session.LockingBackend), p.other.(session.LockingBackend)})
 	}
 }
 
@@ -211,7 +211,7 @@ func (s *scene) about(until, asked time.Time, ttl time.Duration, what string) {
 }
 
 // acquire locks what must be possible to lock.
-func (p *leaseProbe) acquire(key string, ttl time.Duration) session.Record {
+func (p *lockingProbe) acquire(key string, ttl time.Duration) session.Record {
 	p.Helper()
 	rec, err := p.l.Acquire(p.ctx, key, ttl)
 	if err != nil {
@@ -221,7 +221,7 @@ func (p *leaseProbe) acquire(key string, ttl time.Duration) session.Record {
 }
 
 // try is an Acquire that may be refused.
-func (p *leaseProbe) try(l session.LockingBackend, key string, ttl time.Duration) error {
+func (p *lockingProbe) try(l session.LockingBackend, key string, ttl time.Duration) error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.patience)
 	defer cancel()
 	return second(l.Acquire(ctx, key, ttl))
@@ -230,7 +230,7 @@ func (p *leaseProbe) try(l session.LockingBackend, key string, ttl time.Duration
 // held tells whether the record at key is locked. If not, it may be afterwards.
 // One of two signs is enough, so that a backend that fails to give one of them
 // fails the rule about it and no other.
-func (p *leaseProbe) held(key string) bool {
+func (p *lockingProbe) held(key string) bool {
 	p.Helper()
 	if _, err := p.b.Save(p.ctx, key, p.record("creating over it")); errors.Is(err, session.ErrLocked) {
 		return true
@@ -243,7 +243,7 @@ func (p *leaseProbe) held(key string) bool {
 }
 
 // unlocked complains unless the record at key can be locked at once.
-func (p *leaseProbe) unlocked(key, after string) {
+func (p *lockingProbe) unlocked(key, after string) {
 	p.Helper()
 	rec, err := p.b.Load(p.ctx, key)
 	if err != nil {
@@ -266,13 +266,13 @@ func sameContent(a, b session.Record) bool {
 	return string(a.Data) == string(b.Data) && a.Created.Equal(b.Created) && a.Expires.Equal(b.Expires)
 }
 
-func ruleLeaser(p *probe) {
+func ruleLockingBackend(p *probe) {
 	if _, ok := p.raw.b.(session.LockingBackend); !ok {
-		p.Errorf("WantsLeaser is set, and %T is no session.LockingBackend", p.raw.b)
+		p.Errorf("WantsLocking is set, and %T is no session.LockingBackend", p.raw.b)
 	}
 }
 
-func ruleAcquire(p *leaseProbe) {
+func ruleAcquire(p *lockingProbe) {
 	for _, data := range []string{"", "1", strings.Repeat("x", p.large()/2)} {
 		key := p.key(fmt.Sprint(len(data)))
 		p.save(key, p.record(data))
@@ -283,7 +283,7 @@ func ruleAcquire(p *leaseProbe) {
 	}
 }
 
-func ruleAcquireLocked(p *leaseProbe) {
+func ruleAcquireLocked(p *lockingProbe) {
 	key := p.key("a")
 	p.save(key, p.record("1"))
 	holder := p.acquire(key, long)
@@ -305,14 +305,14 @@ func ruleAcquireLocked(p *leaseProbe) {
 	}
 }
 
-func ruleAcquireAbsent(p *leaseProbe) {
+func ruleAcquireAbsent(p *lockingProbe) {
 	p.acquireCreatesNothing("absent", p.key("absent"), "")
 	p.kill(true, false, p.acquireCreatesNothing)
 }
 
-func ruleAcquireExpired(p *leaseProbe) { p.kill(false, true, p.acquireCreatesNothing) }
+func ruleAcquireExpired(p *lockingProbe) { p.kill(false, true, p.acquireCreatesNothing) }
 
-func (p *leaseProbe) acquireCreatesNothing(how, key string, _ session.Version) {
+func (p *lockingProbe) acquireCreatesNothing(how, key string, _ session.Version) {
 	if _, err := p.l.Acquire(p.ctx, key, long); !errors.Is(err, session.ErrNotFound) {
 		p.Errorf("Acquire of a record that was %s: got error %v, want ErrNotFound", how, err)
 	}
@@ -324,7 +324,7 @@ func (p *leaseProbe) acquireCreatesNothing(how, key string, _ session.Version) {
 	}
 }
 
-func ruleAcquireTTL(p *leaseProbe) {
+func ruleAcquireTTL(p *lockingProbe) {
 	key := p.key("a")
 	p.save(key, p.record("1"))
 	for _, ttl := range []time.Duration{0, -1, -time.Second, -1 << 63} {
@@ -338,7 +338,7 @@ func ruleAcquireTTL(p *leaseProbe) {
 	}
 }
 
-func ruleAcquiredData(p *leaseProbe) {
+func ruleAcquiredData(p *lockingProbe) {
 	key := p.key("a")
 	p.save(key, p.record("1234"))
 	data := p.acquire(key, long).Data
@@ -348,7 +348,7 @@ func ruleAcquiredData(p *leaseProbe) {
 	}
 }
 
-func ruleLockedSave(p *leaseProbe) {
+func ruleLockedSave(p *lockingProbe) {
 	key := p.key("a")
 	first := p.save(key, p.record("1"))
 	second := p.save(key, replacing(p.record("2"), first))
@@ -369,7 +369,7 @@ func ruleLockedSave(p *leaseProbe) {
 	}
 }
 
-func ruleLockedSaveWritesNothing(p *leaseProbe) {
+func ruleLockedSaveWritesNothing(p *lockingProbe) {
 	key := p.key("a")
 	first := p.save(key, p.record("1"))
 	second := p.save(key, replacing(p.record("2"), first))
@@ -393,7 +393,7 @@ func ruleLockedSaveWritesNothing(p *leaseProbe) {
 	}
 }
 
-func ruleLockedLoad(p *leaseProbe) {
+func ruleLockedLoad(p *lockingProbe) {
 	key := p.key("a")
 	p.save(key, p.record("1"))
 	before := p.load(key)
@@ -413,7 +413,7 @@ func ruleLockedLoad(p *leaseProbe) {
 	}
 }
 
-func ruleLockedTouch(p *leaseProbe) {
+func ruleLockedTouch(p *lockingProbe) {
 	key := p.key("a")
 	p.save(key, p.record("1"))
 	before := p.load(key)
@@ -438,7 +438,7 @@ func ruleLockedTouch(p *leaseProbe) {
 	}
 }
 
-func ruleLockedDelete(p *leaseProbe) {
+func ruleLockedDelete(p *lockingProbe) {
 	key := p.key("a")
 	p.save(key, p.record("1"))
 	p.acquire(key, long)
@@ -455,7 +455,7 @@ func ruleLockedDelete(p *leaseProbe) {
 	p.unlocked(key, "creating a record where one was deleted while it was locked")
 }
 
-func ruleLockedExpired(p *leaseProbe) {
+func ruleLockedExpired(p *lockingProbe) {
 	var holder session.Record
 	suffix, soon := p.inTime(func(suffix string, soon time.Time) (err error) {
 		p.save(p.key(suffix), expiring(p.record("1"), soon))
@@ -480,7 +480,7 @@ func ruleLockedExpired(p *leaseProbe) {
 
 // afterLoss complains unless all that a holder can do says that its lock is
 // lost.
-func (p *leaseProbe) afterLoss(l session.LockingBackend, key string, v session.Version, whose string) {
+func (p *lockingProbe) afterLoss(l session.LockingBackend, key string, v session.Version, whose string) {
 	p.Helper()
 	_, err := l.Save(p.ctx, key, replacing(p.record("by the former holder"), v))
 	p.lost(err, "Save by the holder "+whose)
@@ -488,7 +488,7 @@ func (p *leaseProbe) afterLoss(l session.LockingBackend, key string, v session.V
 	p.lost(l.Release(p.ctx, key, v, p.later().Add(time.Hour)), "Release by the holder "+whose)
 }
 
-func ruleLockedUntil(p *leaseProbe) {
+func ruleLockedUntil(p *lockingProbe) {
 	for _, ttl := range []time.Duration{time.Minute, 10 * time.Hour} {
 		key := p.key(ttl.String())
 		p.save(key, p.record("1"))
@@ -511,7 +511,7 @@ func ruleLockedUntil(p *leaseProbe) {
 
 func second[T any](_ T, err error) error { return err }
 
-func ruleLockedUntilIgnored(p *leaseProbe) {
+func ruleLockedUntilIgnored(p *lockingProbe) {
 	key := p.key("a")
 	rec := p.record("1")
 	rec.LockedUntil = p.now().Add(long)
@@ -520,7 +520,7 @@ func ruleLockedUntilIgnored(p *leaseProbe) {
 	p.unlocked(key, "a Save of a record with LockedUntil")
 }
 
-func ruleLockKeys(p *leaseProbe) {
+func ruleLockKeys(p *lockingProbe) {
 	names := []string{
 		"a", "A", "a ", "a.", "a/", "a:", "a:lock", "a.lock", "a/lock", "a#lock", "lock", "lock:", "{a}", "{a}:lock",
 		"a*", "a%", "a?", "\u00e9", "e\u0301", "a\x00", "a\x00lock",
@@ -571,7 +571,7 @@ func ruleLockKeys(p *leaseProbe) {
 	}
 }
 
-func ruleLockLarge(p *leaseProbe) {
+func ruleLockLarge(p *lockingProbe) {
 	key := p.key("")
 	key += strings.Repeat("x", 512-len(key))
 	data := bytes.Repeat([]byte("x"), p.large())
@@ -597,7 +597,7 @@ func ruleLockLarge(p *leaseProbe) {
 }
 
 // ruleLockClients is about two clients taking turns. Nothing is concurrent here.
-func ruleLockClients(p *leaseProbe) {
+func ruleLockClients(p *lockingProbe) {
 	for name, c := range map[string]struct{ first, second session.LockingBackend }{
 		"a": {p.l, p.otherL}, "b": {p.otherL, p.l},
 	} {
@@ -643,7 +643,7 @@ func ruleLockClients(p *leaseProbe) {
 	}
 }
 
-func ruleHolderSave(p *leaseProbe) {
+func ruleHolderSave(p *lockingProbe) {
 	key := p.key("a")
 	before := p.save(key, p.record("1"))
 	holder := p.acquire(key, long)
@@ -666,7 +666,7 @@ func ruleHolderSave(p *leaseProbe) {
 	p.unlocked(key, "the holder's Save")
 }
 
-func ruleHolderAfterDelete(p *leaseProbe) {
+func ruleHolderAfterDelete(p *lockingProbe) {
 	key := p.key("a")
 	p.save(key, p.record("1"))
 	holder := p.acquire(key, long)
@@ -685,7 +685,7 @@ func ruleHolderAfterDelete(p *leaseProbe) {
 	p.unchanged(key, before, "the holder of the record before it")
 }
 
-func ruleHolderVersion(p *leaseProbe) {
+func ruleHolderVersion(p *lockingProbe) {
 	key := p.key("a")
 	v := p.save(key, p.record("1"))
 	seen := map[session.Version]bool{"": true, v: true}
@@ -729,7 +729,7 @@ func ruleHolderVersion(p *leaseProbe) {
 	}
 }
 
-func ruleLeaseHolds(p *leaseProbe) {
+func ruleLeaseHolds(p *lockingProbe) {
 	ttl, key := p.brief(), p.key("a")
 	p.save(key, p.record("1"))
 	// The lease cannot begin before it is asked for. What the store grants to
@@ -758,7 +758,7 @@ func ruleLeaseHolds(p *leaseProbe) {
 	}
 }
 
-func ruleLeaseEnds(p *leaseProbe) {
+func ruleLeaseEnds(p *lockingProbe) {
 	acquire, before, loaded, create := p.key("acquire"), p.key("before"), p.key("loaded"), p.key("create")
 	var versions []session.Version
 	for _, key := range []string{acquire, before, loaded, create} {
@@ -790,13 +790,13 @@ type byWhom struct {
 	former, other session.LockingBackend
 }
 
-func (p *leaseProbe) byWhom() []byWhom {
+func (p *lockingProbe) byWhom() []byWhom {
 	return []byWhom{{"a client", p.l, p.l}, {"another client", p.l, p.otherL}, {"a third client", p.otherL, p.l}}
 }
 
 // lapsed returns the versions of holders whose leases have run out, and those
 // from before their locks.
-func (p *leaseProbe) lapsed(by []byWhom) (holders, before []session.Version) {
+func (p *lockingProbe) lapsed(by []byWhom) (holders, before []session.Version) {
 	p.Helper()
 	for _, c := range by {
 		before = append(before, p.save(p.key(c.who), p.record("1")))
@@ -810,7 +810,7 @@ func (p *leaseProbe) lapsed(by []byWhom) (holders, before []session.Version) {
 	return holders, before
 }
 
-func ruleTakeoverByAcquire(p *leaseProbe) {
+func ruleTakeoverByAcquire(p *lockingProbe) {
 	by := p.byWhom()
 	formers, _ := p.lapsed(by)
 	for i, c := range by {
@@ -840,7 +840,7 @@ func ruleTakeoverByAcquire(p *leaseProbe) {
 	}
 }
 
-func ruleTakeoverBySave(p *leaseProbe) {
+func ruleTakeoverBySave(p *lockingProbe) {
 	by := p.byWhom()
 	formers, versions := p.lapsed(by)
 	for i, c := range by {
@@ -860,7 +860,7 @@ func ruleTakeoverBySave(p *leaseProbe) {
 	}
 }
 
-func ruleLateSave(p *leaseProbe) {
+func ruleLateSave(p *lockingProbe) {
 	saved, released, inTime := p.key("saved"), p.key("released"), p.key("in time")
 	lock := func(key string) session.Version {
 		p.save(key, p.record("1"))
@@ -887,7 +887,7 @@ func ruleLateSave(p *leaseProbe) {
 	}
 }
 
-func ruleExtend(p *leaseProbe) {
+func ruleExtend(p *lockingProbe) {
 	extended, shortened, left := p.key("extended"), p.key("shortened"), p.key("left")
 	brief := p.brief()
 	var holder session.Record
@@ -928,7 +928,7 @@ func ruleExtend(p *leaseProbe) {
 	}
 }
 
-func ruleExtendTTL(p *leaseProbe) {
+func ruleExtendTTL(p *lockingProbe) {
 	key := p.key("a")
 	p.save(key, p.record("1"))
 	holder := p.acquire(key, long)
@@ -943,7 +943,7 @@ func ruleExtendTTL(p *leaseProbe) {
 	}
 }
 
-func ruleExtendLost(p *leaseProbe) {
+func ruleExtendLost(p *lockingProbe) {
 	key := p.key("a")
 	v := p.save(key, p.record("1"))
 	extend := func(key string, v session.Version, doing string) {
@@ -995,7 +995,7 @@ func ruleExtendLost(p *leaseProbe) {
 	}
 }
 
-func ruleExtendAfterLease(p *leaseProbe) {
+func ruleExtendAfterLease(p *lockingProbe) {
 	key, other := p.key("a"), p.key("b")
 	p.save(key, p.record("1"))
 	p.save(other, p.record("1"))
@@ -1011,7 +1011,7 @@ func ruleExtendAfterLease(p *leaseProbe) {
 	}
 }
 
-func ruleRelease(p *leaseProbe) {
+func ruleRelease(p *lockingProbe) {
 	for _, how := range []string{"the version from before the lock", "a version loaded under the lock"} {
 		key := p.key(how)
 		v := p.save(key, p.record("1"))
@@ -1047,7 +1047,7 @@ func ruleRelease(p *leaseProbe) {
 	}
 }
 
-func ruleReleaseExpires(p *leaseProbe) {
+func ruleReleaseExpires(p *lockingProbe) {
 	stored := p.later()
 	for _, c := range []struct {
 		what          string
@@ -1076,7 +1076,7 @@ func ruleReleaseExpires(p *leaseProbe) {
 	}
 }
 
-func ruleReleaseLost(p *leaseProbe) {
+func ruleReleaseLost(p *lockingProbe) {
 	moved := p.later().Add(time.Hour)
 	release := func(key string, v session.Version, doing string) {
 		p.Helper()
@@ -1129,7 +1129,7 @@ func ruleReleaseLost(p *leaseProbe) {
 	}
 }
 
-func ruleDoneContextAcquire(p *leaseProbe) {
+func ruleDoneContextAcquire(p *lockingProbe) {
 	p.doneContexts(func(ctx context.Context, key string, _ session.Record) error {
 		_, err := p.l.Acquire(ctx, key, long)
 		if errors.Is(second(p.b.Save(p.ctx, key, p.record("2"))), session.ErrLocked) {
@@ -1140,7 +1140,7 @@ func ruleDoneContextAcquire(p *leaseProbe) {
 }
 
 // doneContextsLocked is doneContexts for the holder of a lock.
-func (p *leaseProbe) doneContextsLocked(f func(ctx context.Context, key string, holder session.Record) error) {
+func (p *lockingProbe) doneContextsLocked(f func(ctx context.Context, key string, holder session.Record) error) {
 	p.Helper()
 	for i, ctx := range doneContexts(p.ctx) {
 		key := p.key(fmt.Sprint(i))
@@ -1155,7 +1155,7 @@ func (p *leaseProbe) doneContextsLocked(f func(ctx context.Context, key string, 
 	}
 }
 
-func ruleDoneContextExtend(p *leaseProbe) {
+func ruleDoneContextExtend(p *lockingProbe) {
 	p.doneContextsLocked(func(ctx context.Context, key string, holder session.Record) error {
 		before := p.load(key).LockedUntil
 		err := p.l.Extend(ctx, key, holder.Version, 5*long)
@@ -1166,7 +1166,7 @@ func ruleDoneContextExtend(p *leaseProbe) {
 	})
 }
 
-func ruleDoneContextRelease(p *leaseProbe) {
+func ruleDoneContextRelease(p *lockingProbe) {
 	p.doneContextsLocked(func(ctx context.Context, key string, holder session.Record) error {
 		err := p.l.Release(ctx, key, holder.Version, holder.Expires.Add(time.Hour))
 		if !p.held(key) {
@@ -1176,7 +1176,7 @@ func ruleDoneContextRelease(p *leaseProbe) {
 	})
 }
 
-func ruleContextEndsLease(p *leaseProbe) {
+func ruleContextEndsLease(p *lockingProbe) {
 	p.save(p.key("busy"), p.record("1"))
 	p.returnsWhenDone(func(ctx context.Context, key string) []func(i int) error {
 		return []func(i int) error{
@@ -1193,7 +1193,7 @@ func ruleContextEndsLease(p *leaseProbe) {
 	})
 }
 
-func ruleStoreFailureLease(p *leaseProbe) {
+func ruleStoreFailureLease(p *lockingProbe) {
 	free, locked, absent := p.key("free"), p.key("locked"), p.key("absent")
 	p.save(free, p.record("1"))
 	p.save(locked, p.record("1"))

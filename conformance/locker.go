@@ -71,7 +71,7 @@ type lockerRule struct {
 	waits  bool              // for leases to run out
 	alone  bool              // is a race that needs the machine for itself
 	wide   bool              // looks at so much that it fails beside other rules
-	run    func(*lockProbe)
+	run    func(*lockerProbe)
 }
 
 var lockerRules = []lockerRule{
@@ -171,7 +171,7 @@ func (r lockerRule) test(t testing.TB, locker Locker, patience time.Duration, re
 	}
 	guarded(t, res, func(g *guard) {
 		s := newScene(g, r.name, patience, res)
-		p := &lockProbe{scene: s, l: watchedLocker{l, s.watch}, other: watchedLocker{other, s.watch}}
+		p := &lockerProbe{scene: s, l: watchedLocker{l, s.watch}, other: watchedLocker{other, s.watch}}
 		if locker.Advance != nil {
 			p.advance = func(d time.Duration) { locker.Advance(g, l, d) }
 		}
@@ -182,14 +182,14 @@ func (r lockerRule) test(t testing.TB, locker Locker, patience time.Duration, re
 	})
 }
 
-// lockProbe is what a rule about a locker works with.
-type lockProbe struct {
+// lockerProbe is what a rule about a locker works with.
+type lockerProbe struct {
 	*scene
 	l, other session.Locker // two clients of one store; the same if it has only one
 }
 
 // acquire takes what must be possible to take.
-func (p *lockProbe) acquire(key string, ttl time.Duration) session.Lease {
+func (p *lockerProbe) acquire(key string, ttl time.Duration) session.Lease {
 	p.Helper()
 	lease, err := p.l.Acquire(p.ctx, key, ttl)
 	if err != nil {
@@ -199,18 +199,18 @@ func (p *lockProbe) acquire(key string, ttl time.Duration) session.Lease {
 }
 
 // try is an Acquire that may be refused.
-func (p *lockProbe) try(l session.Locker, key string, ttl time.Duration) error {
+func (p *lockerProbe) try(l session.Locker, key string, ttl time.Duration) error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.patience)
 	defer cancel()
 	return second(l.Acquire(ctx, key, ttl))
 }
 
 // free tells whether the lock called key can be taken. It is, then.
-func (p *lockProbe) free(key string) bool { return p.try(p.l, key, long) == nil }
+func (p *lockerProbe) free(key string) bool { return p.try(p.l, key, long) == nil }
 
 // stolen tells whether a lock that has to be held can be taken; not if any
 // such lock can be, of which rule AcquireLocked tells.
-func (p *lockProbe) stolen(key string) bool {
+func (p *lockerProbe) stolen(key string) bool {
 	p.Helper()
 	if !p.free(key) {
 		return false
@@ -220,7 +220,7 @@ func (p *lockProbe) stolen(key string) bool {
 	return !p.free(other)
 }
 
-func ruleLockerAcquire(p *lockProbe) {
+func ruleLockerAcquire(p *lockerProbe) {
 	for _, ttl := range []time.Duration{1, time.Millisecond, long} {
 		lease, err := p.l.Acquire(p.ctx, p.key(ttl.String()), ttl)
 		if err != nil || lease == nil {
@@ -229,7 +229,7 @@ func ruleLockerAcquire(p *lockProbe) {
 	}
 }
 
-func ruleLockerLocked(p *lockProbe) {
+func ruleLockerLocked(p *lockerProbe) {
 	key := p.key("a")
 	lease := p.acquire(key, long)
 	ctx, cancel := context.WithCancel(p.ctx)
@@ -250,7 +250,7 @@ func ruleLockerLocked(p *lockProbe) {
 	}
 }
 
-func ruleLockerTTL(p *lockProbe) {
+func ruleLockerTTL(p *lockerProbe) {
 	key := p.key("a")
 	for _, ttl := range []time.Duration{0, -1, -time.Second, -1 << 63} {
 		if _, err := p.l.Acquire(p.ctx, key, ttl); err == nil {
@@ -262,7 +262,7 @@ func ruleLockerTTL(p *lockProbe) {
 	}
 }
 
-func ruleLockerUntil(p *lockProbe) {
+func ruleLockerUntil(p *lockerProbe) {
 	for _, ttl := range []time.Duration{time.Minute, 10 * time.Hour} {
 		key := p.key(ttl.String())
 		asked := p.now()
@@ -274,7 +274,7 @@ func ruleLockerUntil(p *lockProbe) {
 	}
 }
 
-func ruleLockerLeaseHolds(p *lockProbe) {
+func ruleLockerLeaseHolds(p *lockerProbe) {
 	ttl, key := p.brief(), p.key("a")
 	// See ruleLeaseHolds.
 	over := p.now().Add(ttl - 2*time.Millisecond)
@@ -297,7 +297,7 @@ func ruleLockerLeaseHolds(p *lockProbe) {
 	}
 }
 
-func ruleLockerLeaseEnds(p *lockProbe) {
+func ruleLockerLeaseEnds(p *lockerProbe) {
 	key := p.key("a")
 	p.acquire(key, p.brief())
 	p.wait(p.now().Add(p.brief()))
@@ -308,7 +308,7 @@ func ruleLockerLeaseEnds(p *lockProbe) {
 
 // lapsed returns leases at some keys that have run out. They have not if
 // leases do not end, of which rule LeaseEnds tells.
-func (p *lockProbe) lapsed(keys ...string) (leases []session.Lease, ok bool) {
+func (p *lockerProbe) lapsed(keys ...string) (leases []session.Lease, ok bool) {
 	p.Helper()
 	for _, key := range append(keys, p.key("lapsed")) {
 		leases = append(leases, p.acquire(key, p.brief()))
@@ -325,7 +325,7 @@ type taker struct {
 
 // takers are the same client, and another one unless the locks of clients do
 // not meet, of which rule Clients tells.
-func (p *lockProbe) takers() []taker {
+func (p *lockerProbe) takers() []taker {
 	p.Helper()
 	takers := []taker{{"the same client", p.l}}
 	key := p.freshKey()
@@ -337,7 +337,7 @@ func (p *lockProbe) takers() []taker {
 }
 
 // take takes what must be possible to take.
-func (p *lockProbe) take(l session.Locker, key string) session.Lease {
+func (p *lockerProbe) take(l session.Locker, key string) session.Lease {
 	p.Helper()
 	lease, err := l.Acquire(p.ctx, key, long)
 	if err != nil {
@@ -346,7 +346,7 @@ func (p *lockProbe) take(l session.Locker, key string) session.Lease {
 	return lease
 }
 
-func ruleLeaseExtend(p *lockProbe) {
+func ruleLeaseExtend(p *lockerProbe) {
 	extended, shortened := p.key("extended"), p.key("shortened")
 	for {
 		extended += "+"
@@ -377,7 +377,7 @@ func ruleLeaseExtend(p *lockProbe) {
 	}
 }
 
-func ruleLeaseExtendTTL(p *lockProbe) {
+func ruleLeaseExtendTTL(p *lockerProbe) {
 	key := p.key("a")
 	lease := p.acquire(key, long)
 	for _, ttl := range []time.Duration{0, -1, -time.Second, -1 << 63} {
@@ -390,7 +390,7 @@ func ruleLeaseExtendTTL(p *lockProbe) {
 	}
 }
 
-func ruleLeaseExtendLost(p *lockProbe) {
+func ruleLeaseExtendLost(p *lockerProbe) {
 	key := p.key("released")
 	lease := p.acquire(key, long)
 	_ = lease.Release(p.ctx)
@@ -416,7 +416,7 @@ func ruleLeaseExtendLost(p *lockProbe) {
 	}
 }
 
-func ruleLeaseExtendAfter(p *lockProbe) {
+func ruleLeaseExtendAfter(p *lockerProbe) {
 	key := p.key("a")
 	lapsed, ok := p.lapsed(key)
 	if !ok {
@@ -428,7 +428,7 @@ func ruleLeaseExtendAfter(p *lockProbe) {
 	}
 }
 
-func ruleLeaseRelease(p *lockProbe) {
+func ruleLeaseRelease(p *lockerProbe) {
 	key := p.key("a")
 	for range 3 {
 		lease, err := p.l.Acquire(p.ctx, key, long)
@@ -441,7 +441,7 @@ func ruleLeaseRelease(p *lockProbe) {
 	}
 }
 
-func ruleLeaseReleaseLost(p *lockProbe) {
+func ruleLeaseReleaseLost(p *lockerProbe) {
 	lease := p.acquire(p.key("released"), long)
 	for _, when := range []string{"", ", a second time"} {
 		if err := lease.Release(p.ctx); err != nil && when != "" {
@@ -461,7 +461,7 @@ func ruleLeaseReleaseLost(p *lockProbe) {
 	}
 }
 
-func ruleLeaseReleaseOthers(p *lockProbe) {
+func ruleLeaseReleaseOthers(p *lockerProbe) {
 	takers := p.takers()
 	for _, t := range takers {
 		released := p.key("released, " + t.who)
@@ -487,7 +487,7 @@ func ruleLeaseReleaseOthers(p *lockProbe) {
 	}
 }
 
-func ruleLockerKeys(p *lockProbe) {
+func ruleLockerKeys(p *lockerProbe) {
 	names := []string{
 		"a", "A", "a ", " a", "a.", "a/", "a/b", "a/../b", "b", "a:", "a:lock", "a.lock", "lock", "{a}", "a*", "a?", "a%", "a_", "a[b]", "ab", "a\\b", "a\n", "a\r\n", "\ufeffa", "\ufb01", "fi",
 		"\u00e9", "e\u0301", "a\x00", "a\x00b",
@@ -516,7 +516,7 @@ func ruleLockerKeys(p *lockProbe) {
 }
 
 // doneContexts calls f with a context that is done.
-func (p *lockProbe) doneContexts(f func(ctx context.Context, key string) error) {
+func (p *lockerProbe) doneContexts(f func(ctx context.Context, key string) error) {
 	for i, ctx := range doneContexts(p.ctx) {
 		if err := f(ctx, p.key(fmt.Sprint(i))); !errors.Is(err, ctx.Err()) {
 			p.Errorf("with a done context: got error %v, want one that wraps %v", err, ctx.Err())
@@ -524,7 +524,7 @@ func (p *lockProbe) doneContexts(f func(ctx context.Context, key string) error) 
 	}
 }
 
-func ruleLockerDoneAcquire(p *lockProbe) {
+func ruleLockerDoneAcquire(p *lockerProbe) {
 	p.doneContexts(func(ctx context.Context, key string) error {
 		_, err := p.l.Acquire(ctx, key, long)
 		if !p.free(key) {
@@ -534,7 +534,7 @@ func ruleLockerDoneAcquire(p *lockProbe) {
 	})
 }
 
-func ruleLockerDoneExtend(p *lockProbe) {
+func ruleLockerDoneExtend(p *lockerProbe) {
 	p.doneContexts(func(ctx context.Context, key string) error {
 		err := p.acquire(key, long).Extend(ctx, 5*long)
 		var locked *session.LockedError
@@ -545,7 +545,7 @@ func ruleLockerDoneExtend(p *lockProbe) {
 	})
 }
 
-func ruleLockerDoneRelease(p *lockProbe) {
+func ruleLockerDoneRelease(p *lockerProbe) {
 	p.doneContexts(func(ctx context.Context, key string) error {
 		err := p.acquire(key, long).Release(ctx)
 		if p.stolen(key) {
@@ -555,7 +555,7 @@ func ruleLockerDoneRelease(p *lockProbe) {
 	})
 }
 
-func ruleLockerContextEnds(p *lockProbe) {
+func ruleLockerContextEnds(p *lockerProbe) {
 	holder := p.acquire(p.key("held"), long)
 	p.returnsWhenDone(func(ctx context.Context, key string) []func(i int) error {
 		return []func(i int) error{
@@ -571,7 +571,7 @@ func ruleLockerContextEnds(p *lockProbe) {
 	})
 }
 
-func ruleLockerFailure(p *lockProbe) {
+func ruleLockerFailure(p *lockerProbe) {
 	free, held := p.key("free"), p.key("held")
 	extended, released := p.acquire(held, long), p.acquire(p.key("released"), long)
 	p.failures(func(ctx context.Context) []namedCall {
@@ -584,7 +584,7 @@ func ruleLockerFailure(p *lockProbe) {
 	})
 }
 
-func ruleLockerClients(p *lockProbe) {
+func ruleLockerClients(p *lockerProbe) {
 	for name, c := range map[string]struct{ first, second session.Locker }{
 		"a": {p.l, p.other}, "b": {p.other, p.l},
 	} {
@@ -605,7 +605,7 @@ func ruleLockerClients(p *lockProbe) {
 
 // sound tells whether the locker does one thing after another as the races
 // need it. If not, other rules say so, and a race would only repeat it.
-func (p *lockProbe) sound() bool {
+func (p *lockerProbe) sound() bool {
 	if !p.soundly() {
 		p.leaveOut("the locker fails already without concurrency")
 		return false
@@ -613,7 +613,7 @@ func (p *lockProbe) sound() bool {
 	return true
 }
 
-func (p *lockProbe) soundly() bool {
+func (p *lockerProbe) soundly() bool {
 	key := p.key("sound")
 	locked := func(l session.Locker) bool { return errors.Is(p.try(l, key, long), session.ErrLocked) }
 	a, err := p.l.Acquire(p.ctx, key, long)
@@ -636,7 +636,7 @@ func (p *lockProbe) soundly() bool {
 }
 
 // race calls f n times at once, half of them with the other client.
-func (p *lockProbe) race(n int, f func(i int, l session.Locker)) {
+func (p *lockerProbe) race(n int, f func(i int, l session.Locker)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})
 	for i := range n {
@@ -655,7 +655,7 @@ func (p *lockProbe) race(n int, f func(i int, l session.Locker)) {
 	wg.Wait()
 }
 
-func ruleLockerRace(p *lockProbe) {
+func ruleLockerRace(p *lockerProbe) {
 	if !p.sound() {
 		return
 	}
@@ -712,7 +712,7 @@ func ruleLockerRace(p *lockProbe) {
 
 // ruleLockerRaceTakeover has a holder do something just when its lease runs
 // out and another takes over.
-func ruleLockerRaceTakeover(p *lockProbe) {
+func ruleLockerRaceTakeover(p *lockerProbe) {
 	if !p.sound() {
 		return
 	}
@@ -768,7 +768,7 @@ func ruleLockerRaceTakeover(p *lockProbe) {
 }
 
 // ruleLockerRaceLease has several goroutines use one lease.
-func ruleLockerRaceLease(p *lockProbe) {
+func ruleLockerRaceLease(p *lockerProbe) {
 	if !p.sound() {
 		return
 	}

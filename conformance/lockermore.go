@@ -10,7 +10,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-func ruleLockerPairAcquire(p *lockProbe) {
+func ruleLockerPairAcquire(p *lockerProbe) {
 	if !p.sound() {
 		return
 	}
@@ -38,7 +38,7 @@ func ruleLockerPairAcquire(p *lockProbe) {
 }
 
 // ruleLockerPairRelease is rulePairRelease for a Locker.
-func ruleLockerPairRelease(p *lockProbe) {
+func ruleLockerPairRelease(p *lockerProbe) {
 	if !p.sound() {
 		return
 	}
@@ -70,7 +70,7 @@ func ruleLockerPairRelease(p *lockProbe) {
 	})
 }
 
-func ruleLockerMany(p *lockProbe) {
+func ruleLockerMany(p *lockerProbe) {
 	const n = 300
 	key := func(i int) string { return p.key(fmt.Sprint("locked ", i)) }
 	together(n, func(i int) {
@@ -88,7 +88,7 @@ func ruleLockerMany(p *lockProbe) {
 	})
 }
 
-func ruleLockerHanging(p *lockProbe) {
+func ruleLockerHanging(p *lockerProbe) {
 	holder := p.acquire(p.key("held"), long)
 	calls := func(key string) []func(ctx context.Context) error {
 		return []func(ctx context.Context) error{
@@ -100,7 +100,7 @@ func ruleLockerHanging(p *lockProbe) {
 	p.hanging(calls(p.key("a")), append(calls(p.key("a")), calls(p.key("b"))...))
 }
 
-func ruleLockerGoroutines(p *lockProbe) {
+func ruleLockerGoroutines(p *lockerProbe) {
 	p.goroutines(func(ctx context.Context, key string) {
 		lease, err := p.l.Acquire(ctx, key, time.Minute)
 		if err != nil {

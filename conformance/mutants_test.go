@@ -171,7 +171,7 @@ func testMutant(t *testing.T, m mutant, failed map[string]string) {
 func TestEveryRuleHasAMutant(t *testing.T) {
 	has := map[string]bool{}
 	for kind, mutants := range map[string][]mutant{
-		"": backendMutants, "leaser ": leaserMutants, "locker ": append(lockerMutants, lockerKinds...), "codec ": codecMutants, "sweeper ": sweeperMutants,
+		"": backendMutants, "locking ": lockingMutants, "locker ": append(lockerMutants, lockerKinds...), "codec ": codecMutants, "sweeper ": sweeperMutants,
 	} {
 		for _, m := range mutants {
 			has[kind+m.rule] = true
@@ -187,9 +187,9 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 				has[m.rule] = true
 			}
 		}
-		for _, r := range allLeaserRules {
+		for _, r := range allLockingRules {
 			if r.name == m.rule {
-				has["leaser "+m.rule] = true
+				has["locking "+m.rule] = true
 			}
 		}
 		for _, r := range sweeperRules {
@@ -207,8 +207,8 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 	for _, rule := range allBackendRules {
 		check(rule.name)
 	}
-	for _, rule := range append(allLeaserRules, wantsLeaser) {
-		check("leaser " + rule.name)
+	for _, rule := range append(allLockingRules, wantsLocking) {
+		check("locking " + rule.name)
 	}
 	for _, rule := range slices.Concat(sweeperRules, sweptLockRules, []backendRule{wantsSweeper}) {
 		check("sweeper " + rule.name)

@@ -33,16 +33,16 @@ var pairRules = []backendRule{
 	)},
 }
 
-var leaserPairRules = []backendRule{
-	{name: "PairAcquire", run: leasing(rulePairAcquire), alone: true, wide: true, quotes: []string{
+var lockingPairRules = []backendRule{
+	{name: "PairAcquire", run: locking(rulePairAcquire), alone: true, wide: true, quotes: []string{
 		"Of several at once, at most one MUST succeed.",
 		"Save with any Version but the holder's MUST fail with a *LockedError and write nothing.",
 	}},
-	{name: "PairRelease", run: leasing(rulePairRelease), alone: true, wide: true, quotes: append(concurrent,
+	{name: "PairRelease", run: locking(rulePairRelease), alone: true, wide: true, quotes: append(concurrent,
 		"It MUST fail with ErrConflict if v is not that of a lock which is still there, and MUST NOT unlock another's.",
 		"A non-zero expires is moved as by Touch, in the same request.",
 	)},
-	{name: "PairLockDelete", run: leasing(rulePairLockDelete), alone: true, wide: true, quotes: append(concurrent,
+	{name: "PairLockDelete", run: locking(rulePairLockDelete), alone: true, wide: true, quotes: append(concurrent,
 		"Touch and Delete MUST work as on a free record. A deleted record's lock is gone with it:",
 	)},
 }
@@ -295,7 +295,7 @@ func rulePairDelete(p *probe) {
 	})
 }
 
-func rulePairAcquire(p *leaseProbe) {
+func rulePairAcquire(p *lockingProbe) {
 	if !p.soundLocks() {
 		return
 	}
@@ -346,7 +346,7 @@ func rulePairAcquire(p *leaseProbe) {
 	})
 }
 
-func rulePairRelease(p *leaseProbe) {
+func rulePairRelease(p *lockingProbe) {
 	if !p.soundLocks() {
 		return
 	}
@@ -410,7 +410,7 @@ func rulePairRelease(p *leaseProbe) {
 	})
 }
 
-func rulePairLockDelete(p *leaseProbe) {
+func rulePairLockDelete(p *lockingProbe) {
 	if !p.soundLocks() {
 		return
 	}

@@ -151,7 +151,7 @@ var untested = map[string]string{
 	"A retry inside the backend after a lost response MUST NOT report the caller's own first attempt as a conflict.": "it needs a fault between the backend and its store; see the package comment",
 }
 
-var untestedLeaser = map[string]string{
+var untestedLocking = map[string]string{
 	"A retry inside the backend after a lost response MUST NOT report the caller's own lock as another holder's.": "likewise",
 }
 

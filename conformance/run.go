@@ -221,7 +221,7 @@ func (w watch) calls(ctx context.Context, name string) (returned func() bool) {
 }
 
 // watched is a backend whose calls are watched. It has the methods of LockingBackend
-// and Sweeper whatever the backend is; see leasing and sweeping.
+// and Sweeper whatever the backend is; see locking and sweeping.
 type watched struct {
 	session.Backend
 	watch

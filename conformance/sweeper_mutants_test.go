@@ -107,18 +107,18 @@ func TestSweeperKinds(t *testing.T) {
 }
 
 func modelSweeper(bug string) Backend {
-	backend := modelLeaser(bug)
-	of := func(b session.Backend) *leaser {
-		if l, ok := b.(*leaser); ok {
+	backend := modelLocking(bug)
+	of := func(b session.Backend) *lockingModel {
+		if l, ok := b.(*lockingModel); ok {
 			return l
 		}
-		return b.(*sweeper).leaser
+		return b.(*sweeper).lockingModel
 	}
 	wrap := func(b session.Backend) session.Backend {
 		if bug == "no sweeper" {
 			return b
 		}
-		return &sweeper{leaser: b.(*leaser)}
+		return &sweeper{lockingModel: b.(*lockingModel)}
 	}
 	made, reopen, advance, fail := backend.New, backend.Reopen, backend.Advance, backend.Fail
 	backend.WantsSweeper = true
@@ -129,10 +129,10 @@ func modelSweeper(bug string) Backend {
 	return backend
 }
 
-// sweeper is a leaser that sweeps. It is written for its bugs, not as an
+// sweeper is a lockingModel that sweeps. It is written for its bugs, not as an
 // example. Its bug may also be a way of being right.
 type sweeper struct {
-	*leaser
+	*lockingModel
 	touched sync.Map // record to true
 }
 
@@ -140,13 +140,13 @@ func (m *sweeper) Touch(ctx context.Context, key string, expires time.Time) erro
 	m.mu.Lock()
 	m.touched.Store(m.records[key], true)
 	m.mu.Unlock()
-	return m.leaser.Touch(ctx, key, expires)
+	return m.lockingModel.Touch(ctx, key, expires)
 }
 
 // Load hides or drops what has expired, if it is of that kind.
 func (m *sweeper) Load(ctx context.Context, key string) (session.Record, error) {
 	m.drop()
-	rec, err := m.leaser.Load(ctx, key)
+	rec, err := m.lockingModel.Load(ctx, key)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil && rec.Expired(m.now()) && m.bug == "hides" {

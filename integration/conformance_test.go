@@ -55,7 +55,7 @@ func TestDynamoDBConformance(t *testing.T) {
 					return func() { p.SetRule(nil) }
 				},
 				// What is left of the 400 KB is for the key and the attributes.
-				WantsLeaser:  true,
+				WantsLocking: true,
 				WantsSweeper: true,
 				MaxData:      dynamodb.MaxItemSize - 1024,
 				Text:         tt.config.DataType == dynamodb.String,
