@@ -136,7 +136,7 @@ type TextBackend interface {
 	Backend
 
 	// TextOnly reports whether Data has to be valid UTF-8. A Backend that says
-	// so MUST refuse other Data with [ErrEncode], and store what is valid as it
-	// is, whatever characters it has.
+	// so MUST refuse other Data with [ErrEncode] and change nothing, and store
+	// what is valid as it is, whatever characters it has.
 	TextOnly() bool
 }

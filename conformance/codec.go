@@ -25,15 +25,21 @@ import (
 // test that runs in parallel with others.
 func TestCodec(t *testing.T, codec session.Codec) {
 	t.Helper()
-	for _, rule := range codecRules {
+	for _, rule := range codecRulesFor(codec) {
 		t.Run(rule.name, func(t *testing.T) { rule.test(t, codec) })
 	}
+}
+
+// codecRulesFor returns the rules that apply to codec.
+func codecRulesFor(codec session.Codec) []codecRule {
+	return slices.DeleteFunc(slices.Clone(codecRules), func(r codecRule) bool { return r.needs != nil && !r.needs(codec) })
 }
 
 // A codecRule is one rule of the contract of session.Codec.
 type codecRule struct {
 	name   string
 	quotes []string
+	needs  func(session.Codec) bool // nil: nothing
 	run    func(*codecProbe)
 }
 
@@ -85,6 +91,9 @@ var codecRules = []codecRule{
 	{name: "SplitMemory", run: ruleSplitMemory, quotes: []string{
 		"with work and memory bounded by a small multiple of len(data), and MUST NOT panic.",
 	}},
+	{name: "JoinText", run: ruleJoinText, quotes: []string{
+		"Text reports whether what Join makes is text. If so, it MUST be valid UTF-8.",
+	}, needs: makesText},
 	{name: "Slices", run: ruleSlices, quotes: []string{
 		"and MUST NOT keep or change the slices and maps they are given, except that results of Split may alias data.",
 	}},
@@ -745,6 +754,47 @@ func ruleJoinEqual(p *codecProbe) {
 		if !bytes.Equal(first, p.join(maps.Clone(values))) {
 			p.Fatal("Join of the same values gave another blob")
 		}
+	}
+}
+
+// makesText reports whether what Join makes is said to be text.
+func makesText(codec session.Codec) bool {
+	c, ok := codec.(session.TextCodec)
+	return ok && c.Text()
+}
+
+func ruleJoinText(p *codecProbe) {
+	check := func(what string, values map[string][]byte) {
+		p.Helper()
+		blob, err := p.codec.Join(values)
+		if err == nil && !utf8.Valid(blob) { // or rule SplitReturns says that it is refused
+			p.Errorf("Text is true, and Join of %s makes %d bytes that are not UTF-8", what, len(blob))
+		}
+	}
+	check("no values", nil)
+	check("a session", p.session())
+	for _, pointer := range codecValues() {
+		value := p.marshal(elem(pointer))
+		check(fmt.Sprintf("a %T", elem(pointer)), map[string][]byte{"a": value, "b": value})
+	}
+	for size := range 300 {
+		data := bytes.Repeat([]byte{0xff, 0x80, byte(size)}, size)
+		check(fmt.Sprintf("a []byte of %d bytes", len(data)), map[string][]byte{"a": p.marshal(data)})
+	}
+	for i, text := range everyPlane(512) {
+		check(fmt.Sprintf("text, %.20q", text), map[string][]byte{"a": p.marshal(text), "b": p.marshal(map[string]string{text: text})})
+		check(fmt.Sprintf("names, %.20q", text), map[string][]byte{text: p.marshal(i), "x" + text: p.marshal("x"), text + "x": p.marshal(nil)})
+	}
+	long := strings.Join(everyPlane(512), "")
+	check("a long text", map[string][]byte{"a": p.marshal(long)})
+	check("a long name", map[string][]byte{long: p.marshal(1)})
+	for _, value := range []any{"\xff", []string{"a\xc3"}, map[string]string{"\xed\xa0\x80": "\xed\xa0\x80"}, codecText{"\xff"}, [2]byte{0xff, 0xfe}} {
+		if data, err := p.codec.Marshal(value); err == nil { // or it cannot be given back, as rule Fidelity has it
+			check(fmt.Sprintf("%q, which is not UTF-8", value), map[string][]byte{"a": data})
+		}
+	}
+	for _, name := range []string{"\xff", "a\xc3", "\xed\xa0\x80"} {
+		check(fmt.Sprintf("a name, %q, that is not UTF-8", name), map[string][]byte{name: p.marshal(1)})
 	}
 }
 

@@ -117,9 +117,10 @@ type Backend struct {
 	// subtest TooLarge.
 	MaxData int
 
-	// Text says that the backend is for Data which is UTF-8 text. It may
-	// refuse other Data, but not change it.
-	Text bool
+	// WantsText says that the backend has to be a [session.TextBackend] whose
+	// TextOnly is true. The rules of one run for any backend that is. With
+	// WantsText, one that is not, or is not any more, fails.
+	WantsText bool
 }
 
 // TestBackend tests a backend against the contract of [session.Backend], and
@@ -168,6 +169,9 @@ func rulesFor(backend Backend, b session.Backend) []backendRule {
 		{backend.WantsSweeper, []backendRule{wantsSweeper}},
 		{isSweeper, sweeperRules},
 		{isSweeper && isLocking, sweptLockRules},
+		{backend.WantsText, []backendRule{wantsText}},
+		{isText(b), textRules},
+		{isText(b) && isLocking, lockedTextRules},
 	} {
 		if set.applies {
 			rules = append(rules, set.rules...)

@@ -28,7 +28,8 @@ type kind struct {
 // hooked is a client of the model, of which some methods are replaced.
 type hooked struct {
 	*sweeper
-	number int // of the client
+	text   bool // is all that it takes
+	number int  // of the client
 	shared *kindStore
 	load   func(ctx context.Context, key string) (session.Record, error)
 	save   func(ctx context.Context, key string, rec session.Record) (session.Version, error)
@@ -50,6 +51,7 @@ type kindStore struct {
 	now   map[string]string          // how the state of a key is called
 }
 
+func (h *hooked) TextOnly() bool { return h.text }
 func (h *hooked) Load(ctx context.Context, key string) (session.Record, error) {
 	return h.load(ctx, key)
 }

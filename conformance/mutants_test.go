@@ -27,6 +27,7 @@ var backendMutants = []mutant{
 	{"data ends at a zero byte", "Data"},
 	{"data trimmed", "Data"},
 	{"data made UTF-8", "Data"},
+	{"data that is not UTF-8 refused", "Data"},
 	{"empty data refused", "EmptyData"},
 	{"nil data keeps what was there", "EmptyData"},
 	{"created in seconds", "Created"},
@@ -113,6 +114,13 @@ func TestBackendMutants(t *testing.T) {
 
 type mutant struct{ bug, rule string }
 
+func mutantsOf(kinds []kind) (mutants []mutant) {
+	for _, k := range kinds {
+		mutants = append(mutants, k.mutant)
+	}
+	return mutants
+}
+
 // skips tells whether a rule is not run on the mutant: what a wide one would
 // say is up to others.
 func (m mutant) skips(rule string, wide bool) bool { return wide && m.bug != "" && rule != m.rule }
@@ -171,17 +179,13 @@ func testMutant(t *testing.T, m mutant, failed map[string]string) {
 func TestEveryRuleHasAMutant(t *testing.T) {
 	has := map[string]bool{}
 	for kind, mutants := range map[string][]mutant{
-		"": backendMutants, "locking ": lockingMutants, "locker ": append(lockerMutants, lockerKinds...), "codec ": codecMutants, "sweeper ": sweeperMutants,
+		"": backendMutants, "locking ": lockingMutants, "locker ": append(lockerMutants, lockerKinds...), "codec ": codecMutants, "sweeper ": sweeperMutants, "text ": mutantsOf(textMutants),
 	} {
 		for _, m := range mutants {
 			has[kind+m.rule] = true
 		}
 	}
-	also := slices.Clone(lateKinds)
-	for _, k := range kinds {
-		also = append(also, k.mutant)
-	}
-	for _, m := range also { // of which the kind is that of the rule
+	for _, m := range append(mutantsOf(kinds), lateKinds...) { // of which the kind is that of the rule
 		for _, r := range allBackendRules {
 			if r.name == m.rule {
 				has[m.rule] = true
@@ -212,6 +216,9 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 	}
 	for _, rule := range slices.Concat(sweeperRules, sweptLockRules, []backendRule{wantsSweeper}) {
 		check("sweeper " + rule.name)
+	}
+	for _, rule := range slices.Concat(textRules, lockedTextRules, []backendRule{wantsText}) {
+		check("text " + rule.name)
 	}
 	for _, rule := range lockerRules {
 		check("locker " + rule.name)
@@ -495,6 +502,9 @@ func (m *model) Save(ctx context.Context, key string, rec session.Record) (sessi
 	}
 	if len(rec.Data) == 0 && m.bug == "empty data refused" {
 		return "", errors.New("model: no Data")
+	}
+	if m.bug == "data that is not UTF-8 refused" && !utf8.Valid(rec.Data) {
+		return "", session.ErrEncode // and it is no TextBackend
 	}
 	if len(rec.Data) > modelMaxData {
 		switch m.bug {

@@ -211,13 +211,10 @@ func ruleData(p *probe) {
 		key := p.key(fmt.Sprint(i))
 		rec := p.record("")
 		rec.Data = sample.data
-		if len(sample.data) > p.large() {
+		if len(sample.data) > p.large() || isText(p.raw.b) && !sample.text {
 			continue
 		}
 		if _, err := p.b.Save(p.ctx, key, rec); err != nil {
-			if p.backend.Text && !sample.text {
-				continue
-			}
 			p.Errorf("Save of Data with %s: %v", sample.name, err)
 			continue
 		}

@@ -58,7 +58,7 @@ func TestDynamoDBConformance(t *testing.T) {
 				WantsLocking: true,
 				WantsSweeper: true,
 				MaxData:      dynamodb.MaxItemSize - 1024,
-				Text:         tt.config.DataType == dynamodb.String,
+				WantsText:    tt.config.DataType == dynamodb.String,
 			})
 		})
 	}

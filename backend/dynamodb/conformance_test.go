@@ -49,7 +49,7 @@ func TestConformance(t *testing.T) {
 				WantsLocking: true,
 				WantsSweeper: true,
 				MaxData:      MaxItemSize - 41 - 512 - 20 - tokens*tokenSize - lockSize,
-				Text:         tt.c.DataType == String,
+				WantsText:    tt.c.DataType == String,
 			})
 		})
 	}
