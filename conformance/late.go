@@ -15,7 +15,7 @@ var lateRules = []backendRule{
 		"a Save that creates MUST NOT be sent a second time once an attempt may have been applied: a Delete could come between the two.",
 		"Once it has returned, no Save with an older version and no Touch may bring the record back.",
 	}},
-	{name: "LateSave", run: ruleLateSaveArrives, own: true, wide: true, needs: canHold, quotes: append(lateNoSentinel,
+	{name: "LateSave", run: ruleLateSave, own: true, wide: true, needs: canHold, quotes: append(lateNoSentinel,
 		"A retry inside the backend after a lost response MUST NOT report the caller's own first attempt as a conflict.",
 	)},
 	{name: "LateTouch", run: ruleLateTouch, own: true, wide: true, needs: canHold, quotes: append(lateNoSentinel,
@@ -23,6 +23,8 @@ var lateRules = []backendRule{
 	)},
 	{name: "LateSaveAfterEnd", run: ruleLateSaveAfterEnd, waits: true, own: true, wide: true, needs: canHold, quotes: lateAfterEnd},
 	{name: "LateTouchAfterEnd", run: ruleLateTouchAfterEnd, waits: true, own: true, wide: true, needs: canHold, quotes: lateAfterEnd},
+	{name: "LateAfterGoneSave", run: ruleLateAfterGoneSave, waits: true, own: true, wide: true, needs: canHold, quotes: lateAfterGone},
+	{name: "LateAfterGoneTouch", run: ruleLateAfterGoneTouch, waits: true, own: true, wide: true, needs: canHold, quotes: lateAfterGone},
 }
 
 var lateLockingRules = []backendRule{
@@ -37,6 +39,11 @@ var lateLockingRules = []backendRule{
 var lateAfterEnd = []string{
 	"Either way, a Save of that version or a Touch that arrives after that MUST NOT be applied, " +
 		"however long it was on its way and whatever the clock of its sender.",
+}
+
+var lateAfterGone = []string{
+	"Once Load, Save or Touch has said that a record is gone, a Save with an older version or a Touch MUST NOT bring it back, " +
+		"however late it arrives and whatever the clock of its sender.",
 }
 
 var lateNoSentinel = []string{
@@ -92,7 +99,7 @@ func ruleLateCreate(p *probe) {
 	}
 }
 
-func ruleLateSaveArrives(p *probe) {
+func ruleLateSave(p *probe) {
 	key := p.key("a")
 	v := p.save(key, p.record("1"))
 	deliver := p.hold()
@@ -178,6 +185,43 @@ func ruleLateTouchAfterEnd(p *probe) {
 	p.lateAfterEnd("Touch", func(ctx context.Context, key string, _ session.Version) error {
 		return p.b.Touch(ctx, key, p.later().Add(time.Hour))
 	})
+}
+
+func ruleLateAfterGoneSave(p *probe) {
+	p.lateAfterGone("Save", func(key string, v session.Version) error {
+		return second(p.other.Save(p.ctx, key, replacing(p.record("2"), v)))
+	})
+}
+
+func ruleLateAfterGoneTouch(p *probe) {
+	p.lateAfterGone("Touch", func(key string, _ session.Version) error { return p.other.Touch(p.ctx, key, p.later()) })
+}
+
+// lateAfterGone sends requests, has another call say that the record is gone
+// when its deadline has passed, and lets the requests arrive.
+func (p *probe) lateAfterGone(teller string, tell func(key string, v session.Version) error) {
+	for what, send := range map[string]func(ctx context.Context, key string, v session.Version) error{
+		"Save": func(ctx context.Context, key string, v session.Version) error {
+			return second(p.b.Save(ctx, key, replacing(p.record("late"), v)))
+		},
+		"Touch": func(ctx context.Context, key string, _ session.Version) error {
+			return p.b.Touch(ctx, key, p.later().Add(time.Hour))
+		},
+	} {
+		key, soon := p.key(what), p.soon()
+		v := p.save(key, expiring(p.record("1"), soon))
+		deliver := p.hold()
+		// Too short for a second attempt, mostly.
+		ctx, cancel := context.WithTimeout(p.ctx, 100*time.Millisecond)
+		sendErr := send(ctx, key, v)
+		cancel()
+		p.wait(soon)
+		gone := sendErr != nil && errors.Is(tell(key, v), session.ErrNotFound) // or a second attempt has done it
+		deliver()
+		if gone && p.aliveAt(p.other, key) {
+			p.Errorf("a %s has said that the record is gone; then a %s arrived that was sent before, and was applied", teller, what)
+		}
+	}
 }
 
 // lateAfterEnd sends a request, ends the record, and lets the request arrive.

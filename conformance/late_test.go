@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,10 @@ var lateKinds = []mutant{
 	{"touch without an answer is not found", "LateTouch"},
 	{"the sender's clock decides", "LateSaveAfterEnd"},
 	{"the sender's clock decides", "LateTouchAfterEnd"},
+	{"the sender's clock decides", "LateAfterGoneSave"},
+	{"the sender's clock decides", "LateAfterGoneTouch"},
+	{"only an end is for ever", "LateAfterGoneSave"},
+	{"only an end is for ever", "LateAfterGoneTouch"},
 	{"locked after no answer", "LateLocked"},
 	{"acquire finds its own lock", "LateAcquire"},
 }
@@ -29,6 +34,21 @@ func TestLateKinds(t *testing.T) {
 			t.Parallel()
 			testKind(t, lateBackend(m.bug), m)
 		})
+	}
+}
+
+// What ends a record is one thing, and what says that it is gone is another.
+func TestLateGoneIsNotEnd(t *testing.T) {
+	t.Parallel()
+	for _, rule := range lateRules {
+		if strings.HasSuffix(rule.name, "AfterEnd") {
+			backend := lateBackend("only an end is for ever")
+			if ok, log := run(t, func(t testing.TB) {
+				rule.test(t, backend, backend.clients(t, backend.New(t)), patience, new(results))
+			}); !ok {
+				t.Errorf("rule %s fails as well:\n%s", rule.name, log)
+			}
+		}
 	}
 }
 
@@ -79,6 +99,7 @@ func (p *postman) hold() (deliver func()) {
 
 func lateBackend(bug string) Backend {
 	var postmen sync.Map // client to postman
+	decides := bug == "the sender's clock decides" || bug == "only an end is for ever"
 	backend := kindBackend(func(h *hooked) {
 		p := new(postman)
 		postmen.Store(h, p)
@@ -89,7 +110,14 @@ func lateBackend(bug string) Backend {
 			}
 			sent := h.now()
 			if p.post(func() {
-				if bug == "the sender's clock decides" {
+				switch past := !rec.Expires.After(h.now()); {
+				case bug == "only an end is for ever" && past:
+					h.reviving(key, time.Time{}, func(r *leased) {
+						if r.rec.Version == rec.Version {
+							delete(h.records, key)
+						}
+					})
+				case decides:
 					h.reviving(key, sent, func(r *leased) {
 						if r.rec.Version == rec.Version {
 							r.rec.Data, r.rec.Expires = rec.Data, rec.Expires
@@ -121,7 +149,7 @@ func lateBackend(bug string) Backend {
 			}
 			sent := h.now()
 			if p.post(func() {
-				if bug == "the sender's clock decides" {
+				if decides {
 					h.reviving(key, sent, func(r *leased) { r.rec.Expires = e })
 				}
 				err = touch(context.WithoutCancel(ctx), key, e)

@@ -93,7 +93,7 @@ var lockingRules = []backendRule{
 	}},
 	{name: "TakeoverByAcquire", run: locking(ruleTakeoverByAcquire), waits: true, quotes: takeover},
 	{name: "TakeoverBySave", run: locking(ruleTakeoverBySave), waits: true, quotes: takeover},
-	{name: "LateSave", run: locking(ruleLateSave), waits: true, quotes: []string{
+	{name: "SaveAfterLease", run: locking(ruleSaveAfterLease), waits: true, quotes: []string{
 		"As long as nobody did, the former holder's Save MAY succeed.",
 	}},
 	{name: "Extend", run: locking(ruleExtend), waits: true, quotes: []string{
@@ -860,7 +860,7 @@ func ruleTakeoverBySave(p *lockingProbe) {
 	}
 }
 
-func ruleLateSave(p *lockingProbe) {
+func ruleSaveAfterLease(p *lockingProbe) {
 	saved, released, inTime := p.key("saved"), p.key("released"), p.key("in time")
 	lock := func(key string) session.Version {
 		p.save(key, p.record("1"))
