@@ -23,10 +23,10 @@ func TestEveryMustHasARule(t *testing.T) {
 		untested map[string]string
 		musts    int // at least
 	}{
-		{"Backend", backend, "", quotesOf(slices.Concat(allBackendRules, textRules, lockedTextRules, []backendRule{wantsText}), backendQuotes), untested, 21},
+		{"Backend", backend, "", quotesOf(slices.Concat(backendRules, textRules, lockedTextRules, []backendRule{wantsText}), backendQuotes), untested, 21},
 		{
 			"LockingBackend", contract(t, "../locking.go", "LockingBackend"), backend,
-			quotesOf(append(allLockingRules, wantsLocking), backendQuotes), untestedLocking, 15,
+			quotesOf(append(lockingBackendRules, wantsLocking), backendQuotes), untestedLocking, 15,
 		},
 		{
 			"Sweeper", contract(t, "../admin/sweep.go", ""), backend,

@@ -913,10 +913,10 @@ func TestSlow(t *testing.T) {
 			return load(ctx, key)
 		}
 	})
-	i := slices.IndexFunc(lockingRules, func(r backendRule) bool { return r.name == "RaceLockTouch" })
+	i := slices.IndexFunc(lockingRaceRules, func(r backendRule) bool { return r.name == "RaceLockTouch" })
 	res := &results{spell: spell}
 	ok, log := run(t, func(t testing.TB) {
-		lockingRules[i].test(t, backend, backend.clients(t, backend.New(t)), patience, res)
+		lockingRaceRules[i].test(t, backend, backend.clients(t, backend.New(t)), patience, res)
 	})
 	if why := res.unexplained(); !ok || why != "" || loads.Load() < 3 {
 		t.Errorf("passed: %v, %s%s", ok, why, log)

@@ -186,12 +186,12 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 		}
 	}
 	for _, m := range append(mutantsOf(kinds), lateKinds...) { // of which the kind is that of the rule
-		for _, r := range allBackendRules {
+		for _, r := range backendRules {
 			if r.name == m.rule {
 				has[m.rule] = true
 			}
 		}
-		for _, r := range allLockingRules {
+		for _, r := range lockingBackendRules {
 			if r.name == m.rule {
 				has["locking "+m.rule] = true
 			}
@@ -208,10 +208,10 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 		}
 		delete(has, rule)
 	}
-	for _, rule := range allBackendRules {
+	for _, rule := range backendRules {
 		check(rule.name)
 	}
-	for _, rule := range append(allLockingRules, wantsLocking) {
+	for _, rule := range append(lockingBackendRules, wantsLocking) {
 		check("locking " + rule.name)
 	}
 	for _, rule := range slices.Concat(sweeperRules, sweptLockRules, []backendRule{wantsSweeper}) {

@@ -3,45 +3,60 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-a7bee19b/session"
 )
 
-// ruleClients is about two clients taking turns. Nothing is concurrent here.
-func ruleClients(p *probe) {
-	for name, c := range map[string]struct{ first, second session.Backend }{
-		"a": {p.b, p.other}, "b": {p.other, p.b},
-	} {
-		key := p.key(name)
-		see := func(b session.Backend, what, data string) {
-			p.Helper()
-			if rec, err := b.Load(p.ctx, key); err != nil || string(rec.Data) != data {
-				p.Errorf("after %s, Load: %v, %q, want %q", what, err, rec.Data, data)
-			}
-		}
-		v, err := c.first.Save(p.ctx, key, p.record("1"))
-		if err != nil {
-			p.Fatalf("Save: %v", err)
-		}
-		see(c.first, "Save", "1")
-		see(c.second, "Save of another client", "1")
-		if _, err = c.second.Save(p.ctx, key, replacing(p.record("2"), v)); err != nil {
-			p.Fatalf("Save with a version from another client: %v", err)
-		}
-		see(c.second, "Save", "2")
-		see(c.first, "Save of another client", "2")
-		if err := c.second.Delete(p.ctx, key); err != nil {
-			p.Fatalf("Delete: %v", err)
-		}
-		// Where the second client still has it, rule Delete says so.
-		if !p.aliveAt(c.second, key) && p.aliveAt(c.first, key) {
-			p.Error("after Delete of another client, Load returned the record")
-		}
-	}
+// raceRules are about calls at the same time.
+var raceRules = []backendRule{
+	{name: "RaceCreate", run: ruleRaceCreate, quotes: concurrent},
+	{name: "RaceSave", run: ruleRaceSave, quotes: concurrent},
+	{name: "RaceTouch", run: ruleRaceTouch, quotes: concurrent},
+	{name: "RaceDelete", run: ruleRaceDelete, quotes: append(concurrent,
+		"Once it has returned, no Save with an older version and no Touch may bring the record back.",
+	)},
+	{name: "RaceLoad", run: ruleRaceLoad, wide: true, quotes: append(concurrent,
+		"a Load that begins after a write has returned MUST NOT answer with what was there before, whichever client of the store wrote.",
+		"It may come from a second read, but MUST be one state of the record, whole.",
+	)},
 }
+
+// pairRules are races of two calls that begin at the same moment, many times:
+// a gap between a look and a write shows although nothing makes it longer.
+var pairRules = []backendRule{
+	{name: "PairCreate", run: rulePairCreate, alone: true, wide: true, quotes: append(concurrent,
+		"With a zero rec.Version it creates: it MUST fail with a *ConflictError if a live record exists.",
+	)},
+	{name: "PairCreateExpired", run: rulePairCreateExpired, waits: true, wide: true, quotes: append(concurrent,
+		"With a zero rec.Version it creates: it MUST fail with a *ConflictError if a live record exists.",
+		"It MUST keep a record until its Expires;",
+	)},
+	{name: "PairSave", run: rulePairSave, alone: true, wide: true, quotes: append(concurrent,
+		"Otherwise it replaces, and MUST fail with a *ConflictError unless the stored version is still rec.Version, byte by byte.",
+	)},
+	{name: "PairTouch", run: rulePairTouch, alone: true, wide: true, quotes: append(concurrent,
+		"Touch moves Expires forward; it MUST NOT change data, Created or version.",
+		"then the later of the two MUST stay, as another request may have moved it by Touch since;",
+	)},
+	{name: "PairDelete", run: rulePairDelete, alone: true, wide: true, quotes: append(concurrent,
+		"Once it has returned, no Save with an older version and no Touch may bring the record back.",
+	)},
+}
+
+var (
+	doneContext = []string{
+		"a call that starts with a done ctx MUST fail with an error that wraps the ctx's error, and change nothing.",
+	}
+	concurrent = []string{
+		"Every method MUST be safe for concurrent use, and its effect MUST be linearizable per key",
+	}
+)
 
 // sound tells whether the backend does one thing after another as the races
 // need it. If not, other rules say so, and a race would only repeat it.
@@ -107,12 +122,61 @@ func (p *probe) race(n int, f func(i int, b session.Backend)) {
 	wg.Wait()
 }
 
-// soon waits for another goroutine, but not for long, since it may have ended.
-func soon(c <-chan struct{}) {
-	select {
-	case <-c:
-	case <-time.After(10 * time.Millisecond):
+// pairs has first and second begin at the same moment, again and again, until
+// the spell is over. As long as second returns true it is called again until
+// first has returned. prepare runs before each time and check after it; the
+// pairs end when one of them returns false.
+func (s *scene) pairs(prepare func(round int) bool, first func(round int), second func(round int) bool, check func(round int) bool) {
+	var turn, ready, over, done atomic.Int64
+	defer turn.Store(-1)
+	await := func(n *atomic.Int64, reached func(int64) bool) {
+		for spins := 0; !reached(n.Load()) && !s.results.hung.Load(); spins++ {
+			if spins < 1000 {
+				runtime.Gosched()
+			} else {
+				time.Sleep(20 * time.Microsecond) // the store takes its time
+			}
+		}
 	}
+	// From nothing to a microsecond, so that all that may overlap does some time.
+	jitter := func() {
+		for range rand.IntN(1 << rand.IntN(11)) {
+			turn.Load()
+		}
+	}
+	go func() {
+		for round := int64(1); ; round++ {
+			await(&turn, func(n int64) bool { return n < 0 || n >= round })
+			if turn.Load() < 0 || s.results.hung.Load() {
+				return
+			}
+			ready.Store(round)
+			jitter()
+			for again := true; again; {
+				again = second(int(round)-1) && over.Load() < round
+			}
+			done.Store(round)
+		}
+	}()
+	s.oftenFor(2*s.results.spell, 10, manyPairs, func(round int) bool {
+		if !prepare(round) {
+			return false
+		}
+		turn.Store(int64(round) + 1)
+		await(&ready, func(n int64) bool { return n > int64(round) })
+		jitter()
+		first(round)
+		over.Store(int64(round) + 1)
+		await(&done, func(n int64) bool { return n > int64(round) })
+		return check(round)
+	})
+}
+
+const manyPairs = 20_000
+
+// once is for pairs: what happens only once in a round.
+func once(f func(round int)) func(round int) bool {
+	return func(round int) bool { f(round); return false }
 }
 
 func ruleRaceCreate(p *probe) {
@@ -301,4 +365,278 @@ func ruleRaceDelete(p *probe) {
 			p.Fatal("Delete has returned, and what ran at the same time brought the record back")
 		}
 	}
+}
+
+func ruleRaceLoad(p *probe) {
+	if !p.sound() {
+		return
+	}
+	// Others load all the time, so that a Load may meet one that has begun
+	// before the write.
+	const readers = 4
+	key := p.key("a")
+	var states sync.Map // version to data
+	v := p.save(key, p.record("0"))
+	states.Store(v, "0")
+	whole := func(rec session.Record, what string) {
+		if data, ok := states.Load(rec.Version); ok && data != string(rec.Data) {
+			p.Errorf("%s has the version of %q and the Data %q", what, data, rec.Data)
+		}
+	}
+	done := make(chan struct{})
+	p.race(1+readers, func(i int, b session.Backend) {
+		if i > 0 {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if rec, err := b.Load(p.ctx, key); err == nil {
+					whole(rec, "a Load beside Saves")
+				}
+				var conflict *session.ConflictError
+				if err := second(b.Save(p.ctx, key, replacing(p.record("x"), "no such version"))); errors.As(err, &conflict) && conflict.Current != nil {
+					whole(*conflict.Current, "a conflict beside Saves")
+				}
+			}
+		}
+		defer close(done)
+		p.often(10, 5000, func(n int) bool {
+			data := fmt.Sprint(n + 1)
+			var err error
+			if v, err = p.other.Save(p.ctx, key, replacing(p.record(data), v)); err != nil {
+				p.Errorf("Save, with nobody else who saves: %v", err)
+				return false
+			}
+			states.Store(v, data)
+			for _, b := range []session.Backend{p.b, p.other} {
+				if rec, err := b.Load(p.ctx, key); err != nil || string(rec.Data) != data || rec.Version != v {
+					p.Errorf("after a Save of %q, with others who load, Load: %v, %q", data, err, rec.Data)
+					return false
+				}
+			}
+			until := p.later().Add(time.Duration(n) * time.Second)
+			if err := p.other.Touch(p.ctx, key, until); err != nil {
+				p.Errorf("Touch: %v", err)
+				return false
+			}
+			if rec, err := p.b.Load(p.ctx, key); err != nil || rec.Expires.Before(until) {
+				p.Errorf("after a Touch to %v, with others who load, Load: %v, %v", until, err, rec.Expires)
+				return false
+			}
+			if n%8 != 7 {
+				return true
+			}
+			if err := p.other.Delete(p.ctx, key); err != nil {
+				p.Errorf("Delete: %v", err)
+				return false
+			}
+			if p.alive(key) {
+				p.Error("after a Delete, with others who load, Load returned the record")
+				return false
+			}
+			if v, err = p.other.Save(p.ctx, key, p.record("new")); err != nil {
+				p.Errorf("creating after Delete: %v", err)
+				return false
+			}
+			states.Store(v, "new")
+			if !p.alive(key) {
+				p.Error("after a record was created, with others who load, Load did not find it")
+				return false
+			}
+			return true
+		})
+	})
+}
+
+func rulePairCreate(p *probe) {
+	if !p.sound() {
+		return
+	}
+	key := p.key("a")
+	var v [2]session.Version
+	var errs [2]error
+	create := func(i int, b session.Backend) func(int) {
+		return func(round int) { v[i], errs[i] = b.Save(p.ctx, key, p.record(fmt.Sprint(round, i))) }
+	}
+	p.pairs(func(int) bool { return p.b.Delete(p.ctx, key) == nil }, create(0, p.b), once(create(1, p.other)), func(round int) bool {
+		return p.oneCreated(key, round, v, errs)
+	})
+}
+
+// oneCreated complains unless one of two calls has created the record.
+func (p *probe) oneCreated(key string, round int, v [2]session.Version, errs [2]error) bool {
+	won := 0
+	if errs[0] != nil {
+		won = 1
+	}
+	if errs[won] != nil || errs[1-won] == nil {
+		p.Errorf("of two that create the same record at once, the one: %v, the other: %v", errs[0], errs[1])
+		return false
+	}
+	p.conflict(errs[1-won], "creating what another creates as well")
+	rec, err := p.b.Load(p.ctx, key)
+	if err != nil || string(rec.Data) != fmt.Sprint(round, won) || rec.Version != v[won] {
+		p.Errorf("one of two has created a record; then Load: %v, %q, version %q; want %q, version %q",
+			err, rec.Data, rec.Version, fmt.Sprint(round, won), v[won])
+	}
+	return !p.Failed()
+}
+
+// rulePairCreateExpired has a record created over one that has expired, while
+// others may tidy that one away.
+func rulePairCreateExpired(p *probe) {
+	if !p.sound() {
+		return
+	}
+	const n = 100
+	key := func(round int) string { return p.key(fmt.Sprint(round % n)) }
+	soon := p.soon()
+	var old [n]session.Version
+	together(n, func(i int) {
+		var err error
+		if old[i], err = p.b.Save(p.ctx, key(i), expiring(p.record("old"), soon)); err != nil {
+			p.Errorf("Save: %v", err)
+		}
+	})
+	p.wait(soon)
+	past := p.now().Add(-time.Hour)
+	var v [2]session.Version
+	var errs [2]error
+	create := func(i int, b session.Backend, round int) {
+		v[i], errs[i] = b.Save(p.ctx, key(round), p.record(fmt.Sprint(round, i)))
+	}
+	p.pairs(func(round int) bool {
+		if round < n {
+			return true
+		}
+		var err error // what was created before ends, and is as good as expired
+		old[round%n], err = p.b.Save(p.ctx, key(round), replacing(expiring(p.record("old"), past), old[round%n]))
+		return err == nil // or rule SavePast says so
+	}, func(round int) { create(0, p.b, round) }, func(round int) bool {
+		was := old[round%n]
+		switch round % 8 {
+		case 0, 1:
+			create(1, p.other, round)
+			return false
+		case 4:
+			_ = p.other.Touch(p.ctx, key(round), p.later().Add(time.Hour))
+		case 5:
+			if _, err := p.other.Save(p.ctx, key(round), replacing(p.record("revived"), was)); err == nil {
+				p.Error("a Save with the version of a record that has expired: no error")
+			}
+		case 6:
+			_, _ = p.other.Save(p.ctx, key(round), replacing(expiring(p.record("ended"), past), was))
+		}
+		_, _ = p.other.Load(p.ctx, key(round))
+		v[1], errs[1] = "", &session.ConflictError{}
+		return true
+	}, func(round int) bool {
+		old[round%n] = max(v[0], v[1]) // one is empty
+		return p.oneCreated(key(round), round, v, errs)
+	})
+}
+
+func rulePairSave(p *probe) {
+	if !p.sound() {
+		return
+	}
+	key := p.key("a")
+	v := p.save(key, p.record("0"))
+	var next [2]session.Version
+	var errs [2]error
+	save := func(i int, b session.Backend) func(int) {
+		return func(round int) { next[i], errs[i] = b.Save(p.ctx, key, replacing(p.record(fmt.Sprint(round, i)), v)) }
+	}
+	p.pairs(func(int) bool { return true }, save(0, p.b), once(save(1, p.other)), func(round int) bool {
+		won := 0
+		if errs[0] != nil {
+			won = 1
+		}
+		if errs[won] != nil || errs[1-won] == nil {
+			p.Errorf("of two Saves at once that replace the same version, the one: %v, the other: %v", errs[0], errs[1])
+			return false
+		}
+		rec, err := p.b.Load(p.ctx, key)
+		if err != nil || string(rec.Data) != fmt.Sprint(round, won) || rec.Version != next[won] {
+			p.Errorf("one of two Saves at once has succeeded; then Load: %v, %q, version %q; want %q, version %q",
+				err, rec.Data, rec.Version, fmt.Sprint(round, won), next[won])
+			return false
+		}
+		v = next[won]
+		return true
+	})
+}
+
+func rulePairTouch(p *probe) {
+	if !p.sound() {
+		return
+	}
+	key := p.key("a")
+	v := p.save(key, p.record("0"))
+	var saveErr, touchErr error
+	until := p.later()
+	// Every time the deadline to be is a minute further.
+	at := func(round int) time.Time { return until.Add(time.Duration(round+1) * time.Minute) }
+	p.pairs(func(int) bool { return true }, func(round int) {
+		rec := replacing(expiring(p.record(fmt.Sprint(round)), at(round).Add(-30*time.Second)), v)
+		rec.KeepLater = true
+		v, saveErr = p.b.Save(p.ctx, key, rec)
+	}, func(round int) bool {
+		touchErr = p.other.Touch(p.ctx, key, at(round))
+		return touchErr == nil
+	}, func(round int) bool {
+		if saveErr != nil || touchErr != nil {
+			p.Errorf("a Save and a Touch at once: %v, %v", saveErr, touchErr)
+			return false
+		}
+		rec := p.load(key)
+		if string(rec.Data) != fmt.Sprint(round) || rec.Version != v || rec.Expires.Before(at(round)) {
+			p.Errorf("after a Save of %d, version %q, and a Touch to %v, at once: %s, %q", round, v, at(round), describe(rec), rec.Data)
+			return false
+		}
+		return true
+	})
+	until = until.Add(manyPairs * time.Minute)
+	var errs [2]error
+	p.pairs(func(int) bool { return true },
+		func(round int) { errs[0] = p.b.Touch(p.ctx, key, at(round).Add(time.Duration(round%2)*30*time.Second)) },
+		once(func(round int) {
+			errs[1] = p.other.Touch(p.ctx, key, at(round).Add(time.Duration(1-round%2)*30*time.Second))
+		}),
+		func(round int) bool {
+			want := at(round).Add(30 * time.Second)
+			if rec := p.load(key); errors.Join(errs[:]...) != nil || rec.Expires.Before(want) {
+				p.Errorf("after two Touches at once, the later to %v: %v, Expires is %v", want, errors.Join(errs[:]...), rec.Expires)
+				return false
+			}
+			return true
+		})
+}
+
+func rulePairDelete(p *probe) {
+	if !p.sound() {
+		return
+	}
+	key := p.key("a")
+	var v session.Version
+	var err error
+	p.pairs(func(int) bool {
+		v = p.save(key, p.record("1"))
+		return true
+	}, func(int) { err = p.b.Delete(p.ctx, key) }, func(round int) bool {
+		if round%2 == 0 {
+			return p.other.Touch(p.ctx, key, p.later().Add(time.Hour)) == nil
+		}
+		next, err := p.other.Save(p.ctx, key, replacing(p.record("2"), v))
+		v = next
+		return err == nil
+	}, func(int) bool {
+		if err != nil || p.alive(key) {
+			p.Errorf("Delete: %v, and a Touch or Save at the same time has brought the record back", err)
+			return false
+		}
+		return true
+	})
 }

@@ -164,8 +164,10 @@ func (g *guard) say(f func()) {
 	}
 }
 
-func (g *guard) Fail()            { g.say(g.TB.Fail) }
-func (g *guard) FailNow()         { g.Fail(); runtime.Goexit() }
+func (g *guard) Fail() { g.say(g.TB.Fail) }
+
+func (g *guard) FailNow() { g.Fail(); runtime.Goexit() }
+
 func (g *guard) Cleanup(f func()) { g.say(func() { g.TB.Cleanup(f) }) }
 
 func (g *guard) Log(a ...any) {

@@ -13,7 +13,7 @@ import (
 )
 
 // textMutants are TextBackends that are broken in one way each, and the one
-// rule that has to say so. All others about Data have to pass.
+// rule that has to say so. All others about what is stored have to pass.
 var textMutants = []kind{
 	{mutant{"is not set to text", "TextBackend"}, func(h *hooked) { h.text, h.save = false, h.sweeper.Save }},
 	{mutant{"stores what is not text", "TextRefuses"}, saving(func(h *hooked, ctx context.Context, key string, rec session.Record) (session.Version, error) {
@@ -154,7 +154,7 @@ func TestTextMutants(t *testing.T) {
 	}
 	testMutants(t, mutantsOf(textMutants), func(t *testing.T, m mutant) map[string]string {
 		backend := textBackend(faults[m.bug])
-		rules := slices.Concat([]backendRule{wantsText}, textRules, lockedTextRules, backendRules)
+		rules := slices.Concat([]backendRule{wantsText}, textRules, lockedTextRules, dataRules, keyRules, versionRules, saveRules)
 		if m.rule == wantsText.name {
 			rules = rulesFor(backend, backend.New(t)) // so there are no others about text
 		}

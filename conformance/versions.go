@@ -10,8 +10,17 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// versionRules are about what a Version is, in depth.
+// versionRules are about what a Version is.
 var versionRules = []backendRule{
+	{name: "VersionOfLoad", run: ruleVersionOfLoad, quotes: []string{
+		"Version is set by the backend on Load, and names the state that a Save replaces.",
+	}},
+	{name: "VersionNew", run: ruleVersionNew, quotes: []string{
+		"returns the new version, which MUST be one that the key never had.",
+	}},
+	{name: "VersionAfterDelete", run: ruleVersionAfterDelete, quotes: []string{
+		"A backend never gives two states of a key the same Version, not even across a Delete.",
+	}},
 	{name: "VersionMany", run: ruleVersionMany, wide: true, quotes: []string{
 		"A backend never gives two states of a key the same Version, not even across a Delete.",
 		"returns the new version, which MUST be one that the key never had.",
@@ -21,6 +30,56 @@ var versionRules = []backendRule{
 			"whatever its bytes and its length.",
 		"MUST fail with a *ConflictError unless the stored version is still rec.Version, byte by byte.",
 	}},
+}
+
+func ruleVersionOfLoad(p *probe) {
+	key := p.key("a")
+	v := p.save(key, p.record("1"))
+	if got := p.load(key).Version; got != v || v == "" {
+		p.Errorf("Save returned version %q, then Load %q", v, got)
+	}
+	for i := range 3 {
+		if _, err := p.b.Save(p.ctx, key, replacing(p.record(fmt.Sprint(i)), p.load(key).Version)); err != nil {
+			p.Fatalf("Save with the version that Load returned: %v", err)
+		}
+	}
+}
+
+func ruleVersionNew(p *probe) {
+	key := p.key("a")
+	seen := map[session.Version]bool{"": true}
+	var v session.Version
+	// The same record again, and what was there before, are new states too.
+	for _, data := range []string{"1", "1", "2", "1"} {
+		var err error
+		if v, err = p.b.Save(p.ctx, key, replacing(p.record(data), v)); err != nil {
+			p.Fatalf("Save with the version that Save returned: %v", err)
+		}
+		if seen[v] {
+			p.Fatalf("a Save returned version %q, which the key has had", v)
+		}
+		seen[v] = true
+	}
+}
+
+func ruleVersionAfterDelete(p *probe) {
+	key := p.key("a")
+	seen := map[session.Version]bool{}
+	for life := range 5 {
+		v, err := p.b.Save(p.ctx, key, p.record(fmt.Sprint(life, "a")))
+		if err != nil {
+			p.Logf("Save after Delete: %v", err)
+			return // rule Delete says why
+		}
+		w := p.save(key, replacing(p.record(fmt.Sprint(life, "b")), v))
+		if seen[v] || seen[w] {
+			p.Fatalf("versions %q, %q: the key had one before it was deleted", v, w)
+		}
+		seen[v], seen[w] = true, true
+		if err := p.b.Delete(p.ctx, key); err != nil {
+			p.Fatalf("Delete: %v", err)
+		}
+	}
 }
 
 func ruleVersionMany(p *probe) {
@@ -49,6 +108,37 @@ func ruleVersionMany(p *probe) {
 		seen[v], rec.Version = true, v
 		return true
 	})
+}
+
+func ruleVersionBytes(p *probe) {
+	key := p.key("a")
+	v := p.save(key, replacing(p.record("2"), p.save(key, p.record("1"))))
+	before := p.load(key)
+	wrong := slices.Concat(others(v), flips(v), digits(v), foreign)
+	for range 600 { // one that is compared by few of its bits is found among many
+		other := []byte(v)
+		rand.Shuffle(len(other), func(i, j int) { other[i], other[j] = other[j], other[i] })
+		if other[rand.IntN(len(other))] ^= byte(1 + rand.IntN(15)); string(other) != string(v) {
+			wrong = append(wrong, session.Version(other))
+		}
+	}
+	together(len(wrong), func(i int) {
+		if p.Failed() {
+			return
+		}
+		rec := replacing(p.record("3"), wrong[i])
+		rec.Expires = p.later().Add(time.Hour)
+		_, err := p.b.Save(p.ctx, key, rec)
+		p.conflict(err, "replacing version "+show(wrong[i])+", where "+show(v)+" is stored")
+	})
+	if p.Failed() {
+		return
+	}
+	p.unchanged(key, before, "a Save of another version")
+	for _, other := range foreign {
+		_, err := p.b.Save(p.ctx, p.key("absent"), replacing(p.record("3"), other))
+		p.conflict(err, "replacing version "+show(other)+" of a record that never was")
+	}
 }
 
 // others returns versions that are almost v.
@@ -103,37 +193,6 @@ func digits(v session.Version) (list []session.Version) {
 var foreign = []session.Version{
 	"x", "0", "1", "-1", "no such version", "\x00", "\xff\x00", "\xff\xfe\xfd", "\u00e9\u2028", "'; --", "*", "%", "null", "W/\"1\"",
 	session.Version(make([]byte, 16)), session.Version(strings.Repeat("v", 300)), session.Version(strings.Repeat("\xff.", 32<<10)),
-}
-
-func ruleVersionBytes(p *probe) {
-	key := p.key("a")
-	v := p.save(key, replacing(p.record("2"), p.save(key, p.record("1"))))
-	before := p.load(key)
-	wrong := slices.Concat(others(v), flips(v), digits(v), foreign)
-	for range 600 { // one that is compared by few of its bits is found among many
-		other := []byte(v)
-		rand.Shuffle(len(other), func(i, j int) { other[i], other[j] = other[j], other[i] })
-		if other[rand.IntN(len(other))] ^= byte(1 + rand.IntN(15)); string(other) != string(v) {
-			wrong = append(wrong, session.Version(other))
-		}
-	}
-	together(len(wrong), func(i int) {
-		if p.Failed() {
-			return
-		}
-		rec := replacing(p.record("3"), wrong[i])
-		rec.Expires = p.later().Add(time.Hour)
-		_, err := p.b.Save(p.ctx, key, rec)
-		p.conflict(err, "replacing version "+show(wrong[i])+", where "+show(v)+" is stored")
-	})
-	if p.Failed() {
-		return
-	}
-	p.unchanged(key, before, "a Save of another version")
-	for _, other := range foreign {
-		_, err := p.b.Save(p.ctx, p.key("absent"), replacing(p.record("3"), other))
-		p.conflict(err, "replacing version "+show(other)+" of a record that never was")
-	}
 }
 
 func show(v session.Version) string {

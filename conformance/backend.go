@@ -1,58 +1,6 @@
-// Package conformance tests implementations of [session.Backend],
-// [session.LockingBackend], [admin.Sweeper], [session.Locker] and [session.Codec]
-// against their contracts, the comments in package session.
-//
-// For a backend of one's own, this is the whole test:
-//
-//	func TestConformance(t *testing.T) {
-//		conformance.TestBackend(t, conformance.Backend{
-//			New: func(t testing.TB) session.Backend {
-//				b, err := mystore.Open(t.TempDir())
-//				if err != nil {
-//					t.Fatal(err)
-//				}
-//				return b
-//			},
-//		})
-//	}
-//
-// A test of a locker looks the same, with [TestLocker].
-//
-// Each rule of the contract is a subtest with a name, such as SaveStale. One
-// that fails prints the sentence of the contract that does not hold. Rules are
-// made not to overlap: one fault fails one rule, where that is possible, and
-// some that look for much at once beside it. A rule that has to be left out, as
-// a race means nothing where one call after the other fails already, says so;
-// if no other rule fails, that is a failure of its own. Run them with -race;
-// some rules rely on it.
-//
-// Four rules run at a time, each with a backend of its own from New, and
-// besides them those that wait for a deadline or a lease to pass. Most of these
-// share one backend, with some dozens of calls under way at once when they
-// begin; those that make a store fail, or keep requests back, have their own.
-// So there are up to 10 backends in use, and twice as many with Reopen. A
-// database that allows a number of connections in all has to be shared out: with
-// 97 of them, a pool of 4 in each. With Advance, nothing waits, and there are 4.
-//
-// A call that has not returned after 15 seconds hangs. It ends the run, with
-// its name.
-//
-// Some of the contract cannot be tested from outside, and is up to the tests
-// of the backend. That a retry inside it after a lost response is not reported
-// as a conflict, nor as the lock of another holder: that needs a proxy which
-// drops the response to a request that was carried out; without Hold, neither
-// is what a request does that arrives late (the rules whose names begin with
-// Late). That a sweep leaves
-// alone what the backend did not write, keeps to its budget and goes on from a
-// page that failed: only the backend knows the store. A Sweeper whose Load
-// hides expired records is measured by its own reports.
-//
-// The package uses the standard library only.
 package conformance
 
 import (
-	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -150,8 +98,14 @@ func TestBackend(t *testing.T, backend Backend) {
 }
 
 var (
-	allBackendRules = slices.Concat(backendRules, versionRules, readRules, pairRules, endRules, lateRules)
-	allLockingRules = slices.Concat(lockingRules, lockingPairRules, endLockingRules, lateLockingRules)
+	backendRules = slices.Concat(
+		dataRules, keyRules, timeRules, versionRules, readRules, saveRules, touchRules, deleteRules,
+		contextRules, failureRules, raceRules, pairRules, lateRules,
+	)
+	lockingBackendRules = slices.Concat(
+		acquireRules, lockedRules, holderRules, leaseRules, lockingRules, lockingRaceRules, lockingPairRules, lateLockingRules,
+	)
+	sweeperRules = slices.Concat(sweptRules, sweepCourseRules)
 )
 
 // rulesFor returns the rules that apply to b.
@@ -163,9 +117,9 @@ func rulesFor(backend Backend, b session.Backend) []backendRule {
 		applies bool
 		rules   []backendRule
 	}{
-		{true, allBackendRules},
+		{true, backendRules},
 		{backend.WantsLocking, []backendRule{wantsLocking}},
-		{isLocking, allLockingRules},
+		{isLocking, lockingBackendRules},
 		{backend.WantsSweeper, []backendRule{wantsSweeper}},
 		{isSweeper, sweeperRules},
 		{isSweeper && isLocking, sweptLockRules},
@@ -232,82 +186,19 @@ func logQuotes(t testing.TB, quotes []string) {
 	}
 }
 
-// scene is what a rule needs, whatever it is about.
-type scene struct {
-	testing.TB
-	rule     string
-	ctx      context.Context
-	prefix   string
-	patience time.Duration
-	watch    watch
-	results  *results
-	begun    time.Time
-	advanced time.Duration
-	advance  func(d time.Duration)   // nil if time cannot be moved
-	fail     func() (restore func()) // nil if the store cannot be made to fail
+// untested is what no rule can test, each with the reason.
+var untested = map[string]string{
+	"Package conformance has a test for every MUST below":                                                            "it is not a rule, but about them",
+	"A retry inside the backend after a lost response MUST NOT report the caller's own first attempt as a conflict.": "it needs a fault between the backend and its store; see the package comment",
 }
 
-func newScene(g *guard, rule string, patience time.Duration, res *results) *scene {
-	return &scene{
-		TB: g, rule: rule, ctx: context.Background(), prefix: rand.Text()[:16], patience: patience,
-		// More than a rule that looks for calls which hang waits itself.
-		watch:   watch{g, max(patience*3/2, time.Second)},
-		results: res, begun: time.Now(),
-	}
+var untestedLocking = map[string]string{
+	"A retry inside the backend after a lost response MUST NOT report the caller's own lock as another holder's.": "likewise",
 }
 
-// leaveOut notes that the rule cannot be tested, because of what another rule
-// has to say.
-func (s *scene) leaveOut(why string) {
-	s.Logf("left out: %s; see the other rules", why)
-	s.results.mu.Lock()
-	defer s.results.mu.Unlock()
-	s.results.leftOut = append(s.results.leftOut, s.rule+": "+why)
-}
-
-func (s *scene) key(name string) string { return s.prefix + name }
-
-func (s *scene) freshKey() string { return s.key(rand.Text()) }
-
-// now is the time at the store.
-func (s *scene) now() time.Time { return time.Now().Add(s.advanced) }
-
-// wait returns when deadline has passed at the store.
-func (s *scene) wait(deadline time.Time) {
-	d := deadline.Sub(s.now()) + 20*time.Millisecond
-	if d <= 0 {
-		return
-	}
-	if s.advance == nil {
-		time.Sleep(d)
-		return
-	}
-	s.advance(d)
-	s.advanced += d
-}
-
-// waitWithin waits for d, or until a moment before deadline.
-func (s *scene) waitWithin(d time.Duration, deadline time.Time) {
-	const before = 50 * time.Millisecond
-	next := s.now().Add(d)
-	if last := deadline.Add(-before); next.After(last) && s.now().Before(last) {
-		next = last
-	}
-	s.wait(next)
-}
-
-// ends reports whether f returns before patience ends.
-func (s *scene) ends(f func()) bool {
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	timeout := time.NewTimer(s.patience)
-	defer timeout.Stop()
-	select {
-	case <-done:
-		return true
-	case <-timeout.C:
-		return false
-	}
+var untestedSweeper = map[string]string{
+	"Options that it cannot follow MUST be refused":                            "that it keeps to the budget it accepts, only the store can tell",
+	"It MUST leave alone what the backend did not write, unless opts.Foreign,": "only the backend knows how to write what it did not",
 }
 
 // probe is what a rule about a backend works with.
@@ -451,6 +342,23 @@ func (p *probe) unchanged(key string, before session.Record, after string) {
 	}
 }
 
+func sameContent(a, b session.Record) bool {
+	return string(a.Data) == string(b.Data) && a.Created.Equal(b.Created) && a.Expires.Equal(b.Expires)
+}
+
+func describe(rec session.Record) string {
+	return fmt.Sprintf("{%d bytes, created %s, expires %s, version %q}", len(rec.Data),
+		rec.Created.UTC().Format(time.RFC3339Nano), rec.Expires.UTC().Format(time.RFC3339Nano), rec.Version)
+}
+
+// roundedUp complains unless got is want, or want up to the next second.
+func (p *probe) roundedUp(what string, got, want time.Time) {
+	p.Helper()
+	if got.Before(want) || got.Sub(want) >= time.Second {
+		p.Errorf("%s: Expires %v came back as %v", what, want, got)
+	}
+}
+
 // conflict complains unless err is a *session.ConflictError.
 func (p *probe) conflict(err error, doing string) {
 	p.Helper()
@@ -458,4 +366,14 @@ func (p *probe) conflict(err error, doing string) {
 	if !errors.As(err, &conflict) {
 		p.Errorf("%s: got error %v, want a *session.ConflictError", doing, err)
 	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// large is the most Data that the suite counts on.
+func (p *probe) large() int {
+	if p.backend.MaxData > 0 {
+		return p.backend.MaxData
+	}
+	return 1 << 20
 }

@@ -13,6 +13,43 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
+// lockingRaceRules are about calls at the same time, some of them of holders.
+var lockingRaceRules = []backendRule{
+	{name: "RaceAcquire", run: locking(ruleRaceAcquire), quotes: []string{
+		"Of several at once, at most one MUST succeed.",
+	}},
+	{name: "RaceLock", run: locking(ruleRaceLock), quotes: append(concurrent,
+		"the former holder's Save, Extend and Release then fail with ErrConflict.",
+	)},
+	{name: "RaceLockedSave", run: locking(ruleRaceLockedSave), quotes: append(concurrent,
+		"Save with any Version but the holder's MUST fail with a *LockedError and write nothing.",
+	)},
+	{name: "RaceTakeover", run: locking(ruleRaceTakeover), waits: true, quotes: append(concurrent,
+		"and MUST NOT unlock another's.",
+	)},
+	{name: "RaceLockTouch", run: locking(ruleRaceLockTouch), quotes: append(concurrent,
+		"Touch and Delete MUST work as on a free record.",
+	)},
+	{name: "RaceLockDelete", run: locking(ruleRaceLockDelete), quotes: append(concurrent,
+		"Touch and Delete MUST work as on a free record. A deleted record's lock is gone with it:",
+	)},
+}
+
+// lockingPairRules are pairRules for locks.
+var lockingPairRules = []backendRule{
+	{name: "PairAcquire", run: locking(rulePairAcquire), alone: true, wide: true, quotes: []string{
+		"Of several at once, at most one MUST succeed.",
+		"Save with any Version but the holder's MUST fail with a *LockedError and write nothing.",
+	}},
+	{name: "PairRelease", run: locking(rulePairRelease), alone: true, wide: true, quotes: append(concurrent,
+		"It MUST fail with ErrConflict if v is not that of a lock which is still there, and MUST NOT unlock another's.",
+		"A non-zero expires is moved as by Touch, in the same request.",
+	)},
+	{name: "PairLockDelete", run: locking(rulePairLockDelete), alone: true, wide: true, quotes: append(concurrent,
+		"Touch and Delete MUST work as on a free record. A deleted record's lock is gone with it:",
+	)},
+}
+
 // soundLocks is sound for a LockingBackend.
 func (p *lockingProbe) soundLocks() bool {
 	if !p.sound() {
@@ -119,7 +156,8 @@ func newProgress() *progress {
 	return p
 }
 
-func (p *progress) made()       { p.last.Store(time.Now().UnixNano()) }
+func (p *progress) made() { p.last.Store(time.Now().UnixNano()) }
+
 func (p *progress) stuck() bool { return time.Since(time.Unix(0, p.last.Load())) > patience }
 
 // await acquires as soon as it can, until giveUp.
@@ -483,4 +521,153 @@ func ruleRaceLockDelete(p *lockingProbe) {
 			p.Fatal("Delete has returned, and what ran at the same time brought the record back")
 		}
 	}
+}
+
+func rulePairAcquire(p *lockingProbe) {
+	if !p.soundLocks() {
+		return
+	}
+	key := p.key("a")
+	v := p.save(key, p.record("0"))
+	var recs [2]session.Record
+	var errs [2]error
+	acquire := func(i int, l session.LockingBackend) func(int) {
+		return func(int) { recs[i], errs[i] = l.Acquire(p.ctx, key, long) }
+	}
+	unlock := func(holder session.Version, round int) bool {
+		var err error
+		if v, err = p.b.Save(p.ctx, key, replacing(p.record(fmt.Sprint(round)), holder)); err != nil {
+			p.Errorf("Save by the holder of a lock that another wanted at the same moment: %v", err)
+		}
+		return err == nil
+	}
+	p.pairs(func(int) bool { return true }, acquire(0, p.l), once(acquire(1, p.otherL)), func(round int) bool {
+		won := 0
+		if errs[0] != nil {
+			won = 1
+		}
+		if errs[won] != nil || !errors.Is(errs[1-won], session.ErrLocked) {
+			p.Errorf("of two that acquire the same lock at once, the one: %v, the other: %v", errs[0], errs[1])
+			return false
+		}
+		return unlock(recs[won].Version, round)
+	})
+	if p.Failed() {
+		return
+	}
+	var saved session.Version
+	p.pairs(func(int) bool { return true }, acquire(0, p.l), once(func(round int) {
+		saved, errs[1] = p.other.Save(p.ctx, key, replacing(p.record(fmt.Sprint("saved ", round)), v))
+	}), func(round int) bool {
+		switch {
+		case errs[0] != nil:
+			p.Errorf("Acquire, with nobody else who locks: %v", errs[0])
+			return false
+		case errs[1] == nil && string(recs[0].Data) != fmt.Sprint("saved ", round):
+			p.Errorf("a Save has succeeded under a lock that was acquired at the same moment")
+			return false
+		case errs[1] == nil && saved == v, errs[1] != nil && !errors.Is(errs[1], session.ErrLocked):
+			p.Errorf("a Save at the moment at which another locks: %q, %v", saved, errs[1])
+			return false
+		}
+		return unlock(recs[0].Version, round)
+	})
+}
+
+func rulePairRelease(p *lockingProbe) {
+	if !p.soundLocks() {
+		return
+	}
+	// The holder ends its lock twice, or renews it as it ends it, and another
+	// takes the lock in between. That other's must stay.
+	key := p.key("a")
+	p.save(key, p.record("0"))
+	var holder, next session.Record
+	var err error
+	p.pairs(func(round int) bool {
+		if round > 0 {
+			holder = next
+		} else {
+			holder = p.acquire(key, long)
+		}
+		return true
+	}, func(round int) {
+		if round%4 == 3 {
+			_, _ = p.b.Save(p.ctx, key, replacing(p.record(fmt.Sprint(round)), holder.Version))
+		} else {
+			_ = p.l.Release(p.ctx, key, holder.Version, time.Time{})
+		}
+		next, err = p.l.Acquire(p.ctx, key, long)
+	}, func(round int) bool {
+		if round%2 == 0 {
+			_ = p.otherL.Extend(p.ctx, key, holder.Version, long)
+		} else {
+			_ = p.otherL.Release(p.ctx, key, holder.Version, p.later().Add(time.Duration(round)*time.Second))
+		}
+		return true
+	}, func(int) bool {
+		if err != nil {
+			p.Errorf("Acquire after Release or Save: %v", err)
+			return false
+		}
+		if err := p.l.Extend(p.ctx, key, next.Version, long); err != nil {
+			p.Errorf("Extend by a holder, when the former one has ended its lock once more at the same time: %v", err)
+			return false
+		}
+		return true
+	})
+	if p.Failed() {
+		return
+	}
+	// Release moves the deadline as Touch does, and neither undoes the other.
+	key = p.key("b")
+	p.save(key, p.record("0"))
+	at := func(round int) time.Time { return p.later().Add(time.Duration(round+1) * time.Minute) }
+	var touchErr error
+	p.pairs(func(int) bool { holder = p.acquire(key, long); return true }, func(round int) {
+		err = p.l.Release(p.ctx, key, holder.Version, at(round).Add(-30*time.Second))
+	}, func(round int) bool {
+		touchErr = p.other.Touch(p.ctx, key, at(round))
+		return touchErr == nil
+	}, func(round int) bool {
+		if got := p.load(key).Expires; err != nil || touchErr != nil || got.Before(at(round)) {
+			p.Errorf("a Release and a Touch to %v at once: %v, %v, Expires is %v", at(round), err, touchErr, got)
+			return false
+		}
+		return true
+	})
+}
+
+func rulePairLockDelete(p *lockingProbe) {
+	if !p.soundLocks() {
+		return
+	}
+	key := p.key("a")
+	var holder session.Record
+	var err error
+	p.pairs(func(round int) bool {
+		p.save(key, p.record("1"))
+		if round%4 > 0 {
+			holder = p.acquire(key, long)
+		}
+		return true
+	}, func(int) { err = p.b.Delete(p.ctx, key) }, func(round int) bool {
+		switch round % 4 {
+		case 0:
+			_, _ = p.otherL.Acquire(p.ctx, key, long)
+		case 1:
+			_ = p.otherL.Extend(p.ctx, key, holder.Version, long)
+		case 2:
+			_ = p.otherL.Release(p.ctx, key, holder.Version, p.later().Add(time.Hour))
+		case 3:
+			_, _ = p.otherL.Save(p.ctx, key, replacing(p.record("2"), holder.Version))
+		}
+		return true
+	}, func(int) bool {
+		if err != nil || p.alive(key) {
+			p.Errorf("Delete: %v, and what the holder of its lock did at the same time has brought the record back", err)
+			return false
+		}
+		return true
+	})
 }
