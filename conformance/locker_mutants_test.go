@@ -62,9 +62,9 @@ var lockerMutants = []mutant{
 	{"cause in place of the error", "DoneContextAcquire"},
 }
 
-// lockerKinds are those of which the rule looks at so much that it is not
+// wideLockerMutants are those of which the rule looks at so much that it is not
 // alone.
-var lockerKinds = []mutant{
+var wideLockerMutants = []mutant{
 	{"acquire checks, then writes", "PairAcquire"},
 	{"release looks, then unlocks", "PairRelease"},
 	{"keeps 200 locks", "ManyLocks"},
@@ -72,9 +72,9 @@ var lockerKinds = []mutant{
 	{"goroutines stay", "Goroutines"},
 }
 
-func TestLockerKinds(t *testing.T) {
+func TestWideLockerMutants(t *testing.T) {
 	t.Parallel()
-	for _, m := range lockerKinds {
+	for _, m := range wideLockerMutants {
 		t.Run(m.bug, func(t *testing.T) {
 			t.Parallel()
 			i := slices.IndexFunc(lockerRules, func(r lockerRule) bool { return r.name == m.rule })

@@ -94,7 +94,7 @@ func TestSweeperMutants(t *testing.T) {
 
 // Stores drop what has expired, or hide it, and sweep in ways of their own. No
 // rule may fail because of that.
-func TestSweeperKinds(t *testing.T) {
+func TestSweeperVariants(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{
 		"hides", "drops at once", "drops some", "one batch", "parallel", "no resume", "only its own", "hangs when it fails",

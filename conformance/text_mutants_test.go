@@ -14,7 +14,7 @@ import (
 
 // textMutants are TextBackends that are broken in one way each, and the one
 // rule that has to say so. All others about what is stored have to pass.
-var textMutants = []kind{
+var textMutants = []hookedMutant{
 	{mutant{"is not set to text", "TextBackend"}, func(h *hooked) { h.text, h.save = false, h.sweeper.Save }},
 	{mutant{"stores what is not text", "TextRefuses"}, saving(func(h *hooked, ctx context.Context, key string, rec session.Record) (session.Version, error) {
 		return h.sweeper.Save(ctx, key, rec)
@@ -126,7 +126,7 @@ func mendingText(change func(string) string) func(*hooked) {
 
 // textBackend is a TextBackend that is right but for the fault.
 func textBackend(fault func(h *hooked)) Backend {
-	backend := kindBackend(func(h *hooked) {
+	backend := hookedBackend(func(h *hooked) {
 		h.text = true
 		save := h.save
 		h.save = func(ctx context.Context, key string, rec session.Record) (session.Version, error) {

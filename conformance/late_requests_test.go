@@ -11,9 +11,9 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// lateKinds are clients that do the wrong thing after a request without an
+// lateMutants are clients that do the wrong thing after a request without an
 // answer.
-var lateKinds = []mutant{
+var lateMutants = []mutant{
 	{"create is sent again", "LateCreate"},
 	{"save without an answer is a conflict", "LateSave"},
 	{"touch without an answer is not found", "LateTouch"},
@@ -27,12 +27,12 @@ var lateKinds = []mutant{
 	{"acquire finds its own lock", "LateAcquire"},
 }
 
-func TestLateKinds(t *testing.T) {
+func TestLateMutants(t *testing.T) {
 	t.Parallel()
-	for _, m := range lateKinds {
+	for _, m := range lateMutants {
 		t.Run(m.rule, func(t *testing.T) {
 			t.Parallel()
-			testKind(t, lateBackend(m.bug), m)
+			testHooked(t, lateBackend(m.bug), m)
 		})
 	}
 }
@@ -100,7 +100,7 @@ func (p *postman) hold() (deliver func()) {
 func lateBackend(bug string) Backend {
 	var postmen sync.Map // client to postman
 	decides := bug == "the sender's clock decides" || bug == "only an end is for ever"
-	backend := kindBackend(func(h *hooked) {
+	backend := hookedBackend(func(h *hooked) {
 		p := new(postman)
 		postmen.Store(h, p)
 		save, touch, lock := h.save, h.touch, h.lock
