@@ -11,70 +11,71 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// Backend tells the suite how to get at the backend under test, and what it
-// can do. Only New is needed.
+// Backend describes the backend under test. Only New is required.
 type Backend struct {
-	// New returns the backend. It is called once at first, and then for each
-	// rule but those that only wait, which share the first one. Up to 10 of what
-	// it returned are in use at the same time, each with up to 8 calls under way,
-	// or some dozens where rules share it. All may use one store: the keys of a
-	// rule begin with 16 random characters, and are at most 900.
+	// New returns a backend. TestBackend calls it once at the start, for the
+	// rules that wait, and once for each other rule. Up to 13 of its results are
+	// in use at the same time, each with up to 8 calls in flight; the first one
+	// has some dozens. All results may use one store: the keys of a rule begin
+	// with 16 random characters, and a rule has at most 900 keys.
 	New func(t testing.TB) session.Backend
 
-	// WantsLocking says that the backend has to be a [session.LockingBackend]. The rules
-	// of LockingBackend run for any backend that is one. With WantsLocking, one that
-	// is not, or is not any more, fails.
+	// WantsLocking requires that the backend is a [session.LockingBackend]. The
+	// rules of LockingBackend run for every backend that is one. WantsLocking
+	// makes the test fail if the backend is none, or is none any more.
 	WantsLocking bool
 
-	// WantsSweeper says likewise that the backend has to be a
-	// [admin.Sweeper]. Rules about it sweep keys of their own; on a store
-	// that is shared, each sweep may read all of it.
+	// WantsSweeper requires in the same way that the backend is an
+	// [admin.Sweeper]. Its rules sweep keys of their own. If backends share a
+	// store, each sweep may read all of it.
 	WantsSweeper bool
 
-	// Reopen returns a second client on the store of b, as independent of b
-	// as another process would be. Nil if the store lives inside the process:
-	// then nothing is tested across clients.
+	// WantsText requires in the same way that the backend is a
+	// [session.TextBackend] whose TextOnly returns true.
+	WantsText bool
+
+	// Reopen returns a second client of the store of b, as independent of b as
+	// another process would be. Leave it nil if the store lives inside the
+	// process; then nothing is tested across clients.
 	Reopen func(t testing.TB, b session.Backend) session.Backend
 
-	// Advance makes d pass for b and for what Reopen made of it, an hour at a
-	// time. The suite then counts on the clock of b being ahead of time.Now by
-	// the sum of what it advanced, and on b not sharing that clock with other
-	// results of New. Nil if time cannot be moved: then the rules about expiry
-	// and leases wait, for about 2 seconds, all at once.
+	// Advance moves the clock of b, and that of its results of Reopen, forward
+	// by d. The suite then expects that clock to be ahead of time.Now by the sum
+	// of all calls, and the clocks of other results of New to be unchanged. Most
+	// calls advance an hour. Leave it nil if the clock cannot be moved; then the
+	// rules about expiry and leases wait, all at once, for 3 seconds or, with
+	// Hold, for 6.
 	Advance func(t testing.TB, b session.Backend, d time.Duration)
 
-	// Fail makes the store of b fail or hang until restore is called, and no
-	// store of another result of New. Nil if that cannot be done: then there is
-	// no subtest StoreFailure, and the MUST that is about failures of the store
-	// is not tested. A store behind a network can have a proxy between; a table
-	// of an SQL database that is b's alone can be renamed, and renamed back.
+	// Fail makes the store of b fail or hang until restore is called. It must
+	// not affect the stores of other results of New. Leave it nil if the store
+	// cannot be made to fail; then there is no subtest StoreFailure, and the
+	// MUST about failures of the store is not tested. A store behind a network
+	// can fail in a proxy; a table of an SQL database that only b uses can be
+	// renamed.
 	Fail func(t testing.TB, b session.Backend) (restore func())
 
-	// Hold keeps back the next request with which b writes: its sender gets no
-	// answer to that attempt, as if it were lost on its way. What b sends after
-	// that arrives as usual. deliver lets the request arrive, and returns when
-	// the store has answered it; it does nothing where there was none, and may
-	// be called again. Nil if that cannot be done: then there are no subtests
-	// whose names begin with Late, and what the contract says of requests that
-	// arrive late is not tested.
+	// Hold keeps back the next request with which b writes. Its sender gets no
+	// answer to that attempt, as if the request were lost. Requests that b sends
+	// after it arrive as usual. deliver lets the request arrive and returns when
+	// the store has answered it. If no request was kept back, or deliver was
+	// called before, it does nothing. Leave Hold nil if requests cannot be kept
+	// back; then there are no subtests with names that begin with Late, and
+	// requests that arrive late are not tested.
 	Hold func(t testing.TB, b session.Backend) (deliver func())
 
 	// MaxData is the largest Data, in bytes, that the store holds under a key
-	// of 512 bytes, and can lock. The suite saves that much, and twice that much is to be
-	// refused. 0 is for no limit: the suite saves 1 MiB, and there is no
-	// subtest TooLarge.
+	// of 512 bytes and can lock. The suite saves as much as that, and expects
+	// twice as much to be refused. 0 means no limit; then the suite saves 1 MiB,
+	// and there is no subtest TooLarge.
 	MaxData int
-
-	// WantsText says that the backend has to be a [session.TextBackend] whose
-	// TextOnly is true. The rules of one run for any backend that is. With
-	// WantsText, one that is not, or is not any more, fails.
-	WantsText bool
 }
 
-// TestBackend tests a backend against the contract of [session.Backend], and
-// of [session.LockingBackend] and [admin.Sweeper] if it is one; one subtest for each
-// rule. It returns when all are done: after a few seconds and some thousand
-// requests, or sooner if Advance is there. A call that hangs ends it, by name.
+// TestBackend tests a backend against the contract of [session.Backend]. If the
+// backend is a [session.LockingBackend], a [session.TextBackend] or an
+// [admin.Sweeper], it tests that contract too. Each rule is a subtest. TestBackend
+// returns when all rules are done: after a few seconds and some thousand
+// requests, or sooner with Advance. A call that hangs ends the test, and is named.
 func TestBackend(t *testing.T, backend Backend) {
 	t.Helper()
 	if backend.New == nil {
@@ -134,22 +135,22 @@ func rulesFor(backend Backend, b session.Backend) []backendRule {
 	return slices.DeleteFunc(rules, func(r backendRule) bool { return r.needs != nil && !r.needs(backend) })
 }
 
-// A backendRule is one rule of the contract of session.Backend, session.LockingBackend
-// or admin.Sweeper.
+// A backendRule is one rule of the contract of session.Backend,
+// session.LockingBackend, session.TextBackend or admin.Sweeper.
 type backendRule struct {
 	name string
-	// quotes are the parts of the contract that the rule checks, word for
-	// word but for line breaks and brackets.
+	// quotes are the parts of the contract that the rule checks, word for word
+	// except for line breaks and brackets.
 	quotes []string
-	needs  func(Backend) bool // nil: nothing
-	waits  bool               // for records to expire or leases to run out
-	own    bool               // needs clients of its own, as it makes their store fail or keeps back what they send
-	alone  bool               // is a race that needs the machine for itself
-	wide   bool               // looks at so much that it fails beside other rules
+	needs  func(Backend) bool // the rule applies only if needs is nil or returns true
+	waits  bool               // the rule waits for a deadline or a lease
+	own    bool               // the rule needs its own clients: it makes their store fail, or holds their requests
+	alone  bool               // the rule is a race that needs the whole machine
+	wide   bool               // the rule looks at many things, so it fails beside others
 	run    func(*probe)
 }
 
-// clients are two clients of one store; the same if it has only one.
+// clients are two clients of one store. Without Reopen they are the same.
 type clients struct{ b, other session.Backend }
 
 func (b Backend) clients(t testing.TB, first session.Backend) clients {
@@ -161,7 +162,7 @@ func (b Backend) clients(t testing.TB, first session.Backend) clients {
 	return c
 }
 
-// test runs the rule. A call that does not return within patience hangs.
+// test runs the rule. A call that takes longer than patience hangs.
 func (r backendRule) test(t testing.TB, backend Backend, c clients, patience time.Duration, res *results) {
 	t.Helper()
 	t.Cleanup(func() { logQuotes(t, r.quotes) })
@@ -186,22 +187,7 @@ func logQuotes(t testing.TB, quotes []string) {
 	}
 }
 
-// untested is what no rule can test, each with the reason.
-var untested = map[string]string{
-	"Package conformance has a test for every MUST below":                                                            "it is not a rule, but about them",
-	"A retry inside the backend after a lost response MUST NOT report the caller's own first attempt as a conflict.": "it needs a fault between the backend and its store; see the package comment",
-}
-
-var untestedLocking = map[string]string{
-	"A retry inside the backend after a lost response MUST NOT report the caller's own lock as another holder's.": "likewise",
-}
-
-var untestedSweeper = map[string]string{
-	"Options that it cannot follow MUST be refused":                            "that it keeps to the budget it accepts, only the store can tell",
-	"It MUST leave alone what the backend did not write, unless opts.Foreign,": "only the backend knows how to write what it did not",
-}
-
-// probe is what a rule about a backend works with.
+// A probe is the backend under test, as the rules use it.
 type probe struct {
 	*scene
 	backend  Backend
@@ -209,8 +195,8 @@ type probe struct {
 	b, other session.Backend // the clients, watched
 }
 
-// soon and later are deadlines in whole seconds, which no backend rounds.
-// Rules can afford to wait for soon.
+// soon returns a deadline that rules can wait for. Like later it is in whole
+// seconds, which no backend rounds.
 func (p *probe) soon() time.Time {
 	life := 3 * time.Second
 	if p.advance != nil {
@@ -219,9 +205,9 @@ func (p *probe) soon() time.Time {
 	return p.now().Truncate(time.Second).Add(life)
 }
 
-// inTime does what has to be done before a deadline for which rules can wait,
-// and returns that. On a machine that is so busy that it came too late, f is
-// called again, with another suffix for its keys and more time.
+// inTime calls f, which has to return before the deadline soon, and returns that
+// deadline. If a busy machine makes it late, inTime calls f again with another
+// suffix for its keys and more time.
 func (p *probe) inTime(f func(suffix string, soon time.Time) error) (suffix string, soon time.Time) {
 	p.Helper()
 	for more := time.Duration(0); ; more = 2*more + 2*time.Second {
@@ -236,11 +222,11 @@ func (p *probe) inTime(f func(suffix string, soon time.Time) error) (suffix stri
 	}
 }
 
-// later is the same each time, so that rules may ask again.
+// later returns a deadline that no rule waits for. It is always the same.
 func (p *probe) later() time.Time { return p.begun.Truncate(time.Second).Add(24 * time.Hour) }
 
-// record is one that began a while ago: a backend that takes the time of the
-// call for Created shows.
+// record returns a record that was created an hour ago, which reveals a backend
+// that stores the time of the call as Created.
 func (p *probe) record(data string) session.Record {
 	return session.Record{Data: []byte(data), Created: p.begun.Add(-time.Hour), Expires: p.later()}
 }
@@ -255,28 +241,28 @@ func replacing(rec session.Record, v session.Version) session.Record {
 	return rec
 }
 
-// save saves what must be possible to save.
+// save saves a record that nothing prevents from being saved.
 func (p *probe) save(key string, rec session.Record) session.Version {
 	p.Helper()
 	v, err := p.b.Save(p.ctx, key, rec)
 	if err != nil {
-		p.Fatalf("Save: %v", err)
+		p.Fatalf("Save of a valid record: got error %v, want none", err)
 	}
 	return v
 }
 
-// load loads what must be there.
+// load loads a record that is live.
 func (p *probe) load(key string) session.Record {
 	p.Helper()
 	rec, err := p.b.Load(p.ctx, key)
 	if err != nil {
-		p.Fatalf("Load: %v", err)
+		p.Fatalf("Load of a live record: got error %v, want none", err)
 	}
 	return rec
 }
 
-// alive tells whether there is a record that has not expired. It is right for
-// a backend that drops expired records and for one that does not.
+// alive reports whether there is a live record at key, whether or not the
+// backend drops expired records.
 func (p *probe) alive(key string) bool {
 	p.Helper()
 	return p.aliveAt(p.b, key)
@@ -286,13 +272,14 @@ func (p *probe) aliveAt(b session.Backend, key string) bool {
 	p.Helper()
 	rec, err := b.Load(p.ctx, key)
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
-		p.Fatalf("Load: %v", err)
+		p.Fatalf("Load: got error %v, want none or ErrNotFound", err)
 	}
 	return err == nil && !rec.Expired(p.now())
 }
 
-// kill makes and ends a record in each way there is, and calls f with its key
-// and last version. A way that does not work is left out: other rules say so.
+// kill creates records, ends each of them in another way, and calls f with their
+// keys and last versions. It skips a way that does not work, as other rules
+// report that.
 func (p *probe) kill(byDelete, byExpiry bool, f func(how, key string, v session.Version)) {
 	p.Helper()
 	type victim struct {
@@ -304,7 +291,7 @@ func (p *probe) kill(byDelete, byExpiry bool, f func(how, key string, v session.
 		key := p.key("deleted")
 		v := p.save(key, p.record("1"))
 		if err := p.b.Delete(p.ctx, key); err != nil {
-			p.Fatalf("Delete: %v", err)
+			p.Fatalf("Delete of a live record: got error %v, want none", err)
 		}
 		victims = append(victims, victim{"deleted", key, v})
 	}
@@ -328,17 +315,17 @@ func (p *probe) kill(byDelete, byExpiry bool, f func(how, key string, v session.
 	}
 }
 
-// unchanged complains unless the record at key is as before.
+// unchanged reports an error unless the record at key is the same as before.
 func (p *probe) unchanged(key string, before session.Record, after string) {
 	p.Helper()
 	rec, err := p.b.Load(p.ctx, key)
 	if err != nil {
-		p.Errorf("Load after %s: %v", after, err)
+		p.Errorf("Load after %s: got error %v, want none", after, err)
 		return
 	}
 	if string(rec.Data) != string(before.Data) || rec.Version != before.Version ||
 		!rec.Expires.Equal(before.Expires) || !rec.Created.Equal(before.Created) {
-		p.Errorf("%s changed the record from %s to %s", after, describe(before), describe(rec))
+		p.Errorf("%s changed the record from %s to %s, want no change", after, describe(before), describe(rec))
 	}
 }
 
@@ -351,15 +338,16 @@ func describe(rec session.Record) string {
 		rec.Created.UTC().Format(time.RFC3339Nano), rec.Expires.UTC().Format(time.RFC3339Nano), rec.Version)
 }
 
-// roundedUp complains unless got is want, or want up to the next second.
+// roundedUp reports an error unless got is want, or want rounded up to at most
+// the next second.
 func (p *probe) roundedUp(what string, got, want time.Time) {
 	p.Helper()
 	if got.Before(want) || got.Sub(want) >= time.Second {
-		p.Errorf("%s: Expires %v came back as %v", what, want, got)
+		p.Errorf("%s: stored with Expires %v, loaded with %v; want the same, or up to the next second", what, want, got)
 	}
 }
 
-// conflict complains unless err is a *session.ConflictError.
+// conflict reports an error unless err is a *session.ConflictError.
 func (p *probe) conflict(err error, doing string) {
 	p.Helper()
 	var conflict *session.ConflictError
@@ -368,9 +356,10 @@ func (p *probe) conflict(err error, doing string) {
 	}
 }
 
+// second returns the error of a call whose result does not matter.
 func second[T any](_ T, err error) error { return err }
 
-// large is the most Data that the suite counts on.
+// large returns the largest Data that the suite saves.
 func (p *probe) large() int {
 	if p.backend.MaxData > 0 {
 		return p.backend.MaxData

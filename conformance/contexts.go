@@ -173,7 +173,7 @@ func (s *scene) returnsWhenDone(calls func(ctx context.Context, key string) []fu
 					started.Done()
 					for i := 0; ctx.Err() == nil; i++ {
 						if err := call(i); works && err != nil && !isSentinel(err) && !errors.Is(err, context.Canceled) {
-							if ctx.Err() != nil { // else other rules say so
+							if ctx.Err() != nil { // else other rules report it
 								s.Errorf("%s, the context of a call has ended: got error %v, want one that wraps %v", when, err, context.Canceled)
 							}
 							return

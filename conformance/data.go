@@ -11,7 +11,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// dataRules are about Data: what is stored, and whose memory it is in.
+// dataRules are about Data: whether it is kept as it is, and who owns its memory.
 var dataRules = []backendRule{
 	{name: "Data", run: ruleData, quotes: []string{
 		"Save stores Data, Created and Expires of rec",
@@ -45,13 +45,13 @@ func ruleData(p *probe) {
 		text bool
 	}{
 		{"ASCII", []byte(`{"a":"b\n\\'"<&>%20}`), true},
-		{"space around it", []byte(" \t\na\n\t "), true},
+		{"surrounding space", []byte(" \t\na\n\t "), true},
 		{"UTF-8", []byte("a\u00e9e\u0301\u20ac\U0001f600\u2028"), true},
-		{"ends of lines", []byte("a\r\nb\rc\nd\n\r\ve\f\u0085"), true},
-		{"a line feed behind it", []byte("a\n"), true},
+		{"line ends", []byte("a\r\nb\rc\nd\n\r\ve\f\u0085"), true},
+		{"a trailing line feed", []byte("a\n"), true},
 		{"a byte order mark", []byte("\ufeffa\ufeff"), true},
 		{"slashes", []byte(`\a\\b/c//\/\"\'\0\x41\u0041%41&#65;&amp;+`), true},
-		{"quotes around it", []byte(`"a"`), true},
+		{"surrounding quotes", []byte(`"a"`), true},
 		{"a number", []byte("010e0"), true},
 		{"JSON", []byte(`{"b" : 1.0, "a":[1e3,null],"b":"<\u003c"}`), true},
 		{"null", []byte("null"), true},
@@ -63,10 +63,10 @@ func ruleData(p *probe) {
 		{"4097 bytes", bytes.Repeat([]byte("x"), 4097), true},
 		{"the largest", bytes.Repeat([]byte("x"), p.large()), true},
 		{"every byte", every, false},
-		{"zeros around it", []byte("\x00\x00a\x00\x00"), false},
-		{"not UTF-8", []byte("a\xff\xc3"), false},
+		{"surrounding zero bytes", []byte("\x00\x00a\x00\x00"), false},
+		{"bytes that are not UTF-8", []byte("a\xff\xc3"), false},
 		{"a surrogate", []byte("a\xed\xa0\x80"), false},
-		{"what looks packed", []byte("\x1f\x8b\x08\x00\x00\x00\x00\x00"), false},
+		{"the header of a gzip file", []byte("\x1f\x8b\x08\x00\x00\x00\x00\x00"), false},
 	}
 	for i, sample := range samples {
 		key := p.key(fmt.Sprint(i))
@@ -76,11 +76,11 @@ func ruleData(p *probe) {
 			continue
 		}
 		if _, err := p.b.Save(p.ctx, key, rec); err != nil {
-			p.Errorf("Save of Data with %s: %v", sample.name, err)
+			p.Errorf("Save of Data with %s: got error %v, want none", sample.name, err)
 			continue
 		}
 		if got := p.load(key).Data; !bytes.Equal(got, sample.data) {
-			p.Errorf("Data with %s, %d bytes, came back as other %d bytes", sample.name, len(sample.data), len(got))
+			p.Errorf("Load after a Save of Data with %s: got %d bytes, want the %d bytes that were saved", sample.name, len(got), len(sample.data))
 		}
 	}
 }
@@ -91,42 +91,42 @@ func ruleEmptyData(p *probe) {
 		rec := p.record("")
 		rec.Data = data
 		if _, err := p.b.Save(p.ctx, key, rec); err != nil {
-			p.Errorf("creating a record without Data: %v", err)
+			p.Errorf("Save that creates a record without Data: got error %v, want none", err)
 			continue
 		}
 		if got := p.load(key); len(got.Data) != 0 {
-			p.Errorf("no Data came back as %d bytes", len(got.Data))
+			p.Errorf("Load of a record that was created without Data: got %d bytes, want none", len(got.Data))
 		}
 		key = p.key(fmt.Sprint("replaced ", data == nil))
 		rec.Version = p.save(key, p.record("1"))
 		if _, err := p.b.Save(p.ctx, key, rec); err != nil {
-			p.Errorf("replacing Data by none: %v", err)
+			p.Errorf("Save that replaces Data by none: got error %v, want none", err)
 			continue
 		}
 		if got := p.load(key); len(got.Data) != 0 {
-			p.Errorf("after a Save without Data there are %d bytes", len(got.Data))
+			p.Errorf("Load after a Save that replaced Data by none: got %d bytes, want none", len(got.Data))
 		}
 	}
 }
 
 func ruleTooLarge(p *probe) {
-	// All that it would change is different, and so shows.
+	// Every field differs from the stored one, so that any change shows.
 	late := p.later().Add(time.Hour)
 	tooLarge := session.Record{Data: bytes.Repeat([]byte("x"), 2*p.backend.MaxData), Created: late, Expires: late}
 	absent := p.key("absent")
 	if _, err := p.b.Save(p.ctx, absent, tooLarge); !errors.Is(err, session.ErrTooLarge) {
-		p.Errorf("creating a record with %d bytes: got error %v, want ErrTooLarge", len(tooLarge.Data), err)
+		p.Errorf("Save that creates a record with %d bytes, twice MaxData: got error %v, want ErrTooLarge", len(tooLarge.Data), err)
 	}
 	if p.alive(absent) {
-		p.Error("creating a record that is too large made one")
+		p.Error("a Save that failed with ErrTooLarge created the record, want none")
 	}
 	key := p.key("a")
 	tooLarge.Version = p.save(key, p.record("1"))
 	before := p.load(key)
 	if _, err := p.b.Save(p.ctx, key, tooLarge); !errors.Is(err, session.ErrTooLarge) {
-		p.Errorf("replacing a record by one with %d bytes: got error %v, want ErrTooLarge", len(tooLarge.Data), err)
+		p.Errorf("Save that replaces a record by one with %d bytes, twice MaxData: got error %v, want ErrTooLarge", len(tooLarge.Data), err)
 	}
-	p.unchanged(key, before, "a Save that is too large")
+	p.unchanged(key, before, "a Save of Data that is too large")
 }
 
 func ruleCallersData(p *probe) {
@@ -137,19 +137,19 @@ func ruleCallersData(p *probe) {
 	for range 2 {
 		v := p.save(key, rec)
 		if string(buf) != "12345678" {
-			p.Fatalf("Save changed the array of Data from 12345678 to %s", buf)
+			p.Fatalf("Save changed the array behind Data from 12345678 to %s, want no change", buf)
 		}
 		copy(buf, "abcd")
 		if got := p.load(key).Data; string(got) != "1234" {
-			p.Fatalf("the caller changed its Data after Save; Load returned %q, want 1234", got)
+			p.Fatalf("the caller changed its Data after Save; Load returned %q, want 1234, as it was saved", got)
 		}
 		copy(buf, "1234")
 		rec.Version = v
 	}
-	// A conflict has the caller's record and the stored one at hand.
+	// In a conflict the backend has the caller's record and the stored one.
 	rec.Version = "no such version"
 	if _, err := p.b.Save(p.ctx, key, rec); err != nil && string(buf) != "12345678" {
-		p.Errorf("a conflict changed the array of Data from 12345678 to %s", buf)
+		p.Errorf("a Save that failed with a conflict changed the array behind Data from 12345678 to %s, want no change", buf)
 	}
 }
 
@@ -161,14 +161,14 @@ func ruleReturnedData(p *probe) {
 		clear(data)
 		clear(data[len(data):cap(data)])
 		if got := p.load(key).Data; string(got) != want {
-			p.Fatalf("the caller changed the Data %s; Load returned %q, want %q", what, got, want)
+			p.Fatalf("the caller changed the Data %s; Load then returned %q, want %q, as it was saved", what, got, want)
 		}
 	}
-	spoil("that Load returned", p.load(key).Data)
+	spoil("that Load had returned", p.load(key).Data)
 	var conflict *session.ConflictError
 	_, err := p.b.Save(p.ctx, key, p.record("5678"))
 	if errors.As(err, &conflict) && conflict.Current != nil {
-		spoil("of a conflict", conflict.Current.Data)
+		spoil("of the record in a ConflictError", conflict.Current.Data)
 	}
 }
 
@@ -178,21 +178,21 @@ func ruleSharedResults(p *probe) {
 	for i := range n {
 		p.save(p.key(fmt.Sprint(i)), p.record(data(i)))
 	}
-	// One after the other, and all kept.
+	// One after the other, with all results kept.
 	var kept [2 * n][]byte
 	for i := range kept {
 		kept[i] = p.load(p.key(fmt.Sprint(i % n))).Data
 	}
 	for i := range kept {
 		if string(kept[i]) != data(i%n) {
-			p.Fatalf("the Data that a Load returned was changed by another Load")
+			p.Fatalf("a second Load changed the Data that the first had returned, want no change")
 		}
 	}
 	spoiled := func(results [][]byte, want string, what string) bool {
 		for i, data := range results {
 			for j := range results {
 				if j > i && string(results[j]) != want {
-					p.Errorf("a caller changed the Data that %s returned, and that of another caller changed", what)
+					p.Errorf("one caller changed the Data from %s, and the Data of another caller changed with it", what)
 					return true
 				}
 			}
@@ -200,7 +200,7 @@ func ruleSharedResults(p *probe) {
 		}
 		return false
 	}
-	if spoiled(append(append([][]byte{}, kept[0]), kept[n]), data(0), "Load") {
+	if spoiled(append(append([][]byte{}, kept[0]), kept[n]), data(0), "a Load") {
 		return
 	}
 	var conflicts [][]byte
@@ -210,7 +210,7 @@ func ruleSharedResults(p *probe) {
 			conflicts = append(conflicts, conflict.Current.Data)
 		}
 	}
-	if spoiled(append(conflicts, p.load(p.key("1")).Data), data(1), "a conflict") {
+	if spoiled(append(conflicts, p.load(p.key("1")).Data), data(1), "a ConflictError") {
 		return
 	}
 	// At the same time.
@@ -222,6 +222,6 @@ func ruleSharedResults(p *probe) {
 				results[i] = rec.Data
 			}
 		})
-		return !spoiled(results[:], data(2), "Load")
+		return !spoiled(results[:], data(2), "a Load at the same time")
 	})
 }

@@ -29,22 +29,22 @@ func ruleDelete(p *probe) {
 	before := p.load(other)
 	for _, key := range []string{once, often} {
 		if err := p.b.Delete(p.ctx, key); err != nil {
-			p.Errorf("Delete: %v", err)
+			p.Errorf("Delete of a live record: got error %v, want none", err)
 		}
 		if p.alive(key) {
-			p.Error("there is a record after Delete")
+			p.Error("Load after Delete returned a live record, want none")
 		}
 	}
-	p.unchanged(other, before, "Delete of another key")
+	p.unchanged(other, before, "a Delete at another key")
 }
 
 func ruleDeleteAbsent(p *probe) {
 	if err := p.b.Delete(p.ctx, p.key("absent")); err != nil {
-		p.Errorf("Delete of a key that never was: %v", err)
+		p.Errorf("Delete at a key that never had a record: got error %v, want none", err)
 	}
 	p.kill(true, false, func(_, key string, _ session.Version) {
 		if err := p.b.Delete(p.ctx, key); err != nil {
-			p.Errorf("second Delete: %v", err)
+			p.Errorf("second Delete at a key: got error %v, want none", err)
 		}
 	})
 }
@@ -66,22 +66,22 @@ func ruleDeleteUnseen(p *probe) {
 	} {
 		key := p.key(what)
 		if _, err := p.other.Load(p.ctx, key); !errors.Is(err, session.ErrNotFound) {
-			return // rule LoadAbsent says so
+			return // rule LoadAbsent reports it
 		}
 		v := p.save(key, p.record("1"))
 		if err := see(p.other, key, v); err != nil {
-			p.Fatal(err)
+			p.Fatalf("%s, before a Delete: got error %v, want none", what, err)
 		}
 		rec := p.load(key)
 		p.save(key, replacing(p.record("3"), rec.Version))
 		if err := p.b.Touch(p.ctx, key, p.later().Add(time.Hour)); err != nil {
-			p.Fatalf("Touch: %v", err)
+			p.Fatalf("Touch of a live record: got error %v, want none", err)
 		}
 		if err := p.other.Delete(p.ctx, key); err != nil {
-			p.Errorf("Delete of what another client has saved since this one saw %s: %v", what, err)
+			p.Errorf("Delete of a record that another client has replaced since this client saw %s: got error %v, want none", what, err)
 		}
 		if p.alive(key) {
-			p.Errorf("a Delete by a client that saw %s has left what another client saved since", what)
+			p.Errorf("Delete left a record that another client has replaced since this client saw %s, want it gone", what)
 		}
 	}
 }

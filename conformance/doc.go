@@ -1,8 +1,9 @@
 // Package conformance tests implementations of [session.Backend],
-// [session.LockingBackend], [admin.Sweeper], [session.Locker] and [session.Codec]
-// against their contracts, the comments in package session.
+// [session.LockingBackend], [session.TextBackend], [admin.Sweeper],
+// [session.Locker], [session.Codec] and [session.TextCodec] against their
+// contracts: the comments on these interfaces.
 //
-// For a backend of one's own, this is the whole test:
+// This is the whole test of a backend:
 //
 //	func TestConformance(t *testing.T) {
 //		conformance.TestBackend(t, conformance.Backend{
@@ -16,36 +17,48 @@
 //		})
 //	}
 //
-// A test of a locker looks the same, with [TestLocker].
+// [TestLocker] tests a locker in the same way, and [TestCodec] a codec.
 //
-// Each rule of the contract is a subtest with a name, such as SaveStale. One
-// that fails prints the sentence of the contract that does not hold. Rules are
-// made not to overlap: one fault fails one rule, where that is possible, and
-// some that look for much at once beside it. A rule that has to be left out, as
-// a race means nothing where one call after the other fails already, says so;
-// if no other rule fails, that is a failure of its own. Run them with -race;
-// some rules rely on it.
+// # Rules
 //
-// Four rules run at a time, each with a backend of its own from New, and
-// besides them those that wait for a deadline or a lease to pass. Most of these
-// share one backend, with some dozens of calls under way at once when they
-// begin; those that make a store fail, or keep requests back, have their own.
-// So there are up to 10 backends in use, and twice as many with Reopen. A
-// database that allows a number of connections in all has to be shared out: with
-// 97 of them, a pool of 4 in each. With Advance, nothing waits, and there are 4.
+// Each rule of a contract is a subtest with a name, such as SaveStale. A rule
+// that fails prints the sentences of the contract that it checks. The rules
+// overlap as little as possible: one fault fails one rule, and beside it only
+// rules that look at many things at once. Some rules need the race detector,
+// so run the tests with -race.
 //
-// A call that has not returned after 15 seconds hangs. It ends the run, with
-// its name.
+// A rule leaves itself out if it would only repeat another: a race says nothing
+// about a backend that fails without concurrency. It logs the reason. If rules
+// were left out and no other rule failed, the run fails.
 //
-// Some of the contract cannot be tested from outside, and is up to the tests
-// of the backend. That a retry inside it after a lost response is not reported
-// as a conflict, nor as the lock of another holder: that needs a proxy which
-// drops the response to a request that was carried out; without Hold, neither
-// is what a request does that arrives late (the rules whose names begin with
-// Late). That a sweep leaves
-// alone what the backend did not write, keeps to its budget and goes on from a
-// page that failed: only the backend knows the store. A Sweeper whose Load
-// hides expired records is measured by its own reports.
+// A call that has not returned after 15 seconds hangs. The run then ends with
+// the name of the call.
+//
+// # Load
+//
+// Four rules run at a time, each with a backend of its own from New. The rules
+// that wait for a deadline or a lease run beside them, all at once. Most of
+// those share one backend and begin with some dozens of calls at the same time.
+// Those that make the store fail, or hold requests back, have a backend each.
+// So up to 13 backends are in use, or 26 with Reopen. Divide the connections of
+// a database among them: with 97 connections, give each backend a pool of 3.
+// With Advance no rule waits, and 4 backends are in use.
+//
+// # Limits
+//
+// Some of the contract cannot be tested from outside and is left to the tests
+// of the backend:
+//
+//   - A retry inside the backend after a lost response must not report the
+//     caller's own attempt as a conflict, or as another holder's lock. A test
+//     of that needs a proxy that drops the response to a request that was
+//     carried out.
+//   - Without Hold, requests that arrive late are not tested. The rules about
+//     them have names that begin with Late.
+//   - A sweep must leave foreign records alone, keep to its budget and continue
+//     after a page that failed. Only the backend knows how to test that.
+//   - If Load hides expired records, the suite can only measure a Sweeper by
+//     its own reports.
 //
 // The package uses the standard library only.
 package conformance

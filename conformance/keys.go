@@ -15,7 +15,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// keyRules are about keys that a store might take for each other, and about many of them.
+// keyRules are about keys that a store might confuse, and about many keys.
 var keyRules = []backendRule{
 	{name: "Keys", run: ruleKeys, quotes: []string{
 		"Keys are non-empty strings of at most 512 bytes of UTF-8; a backend MUST keep any two of them apart, byte by byte.",
@@ -55,7 +55,7 @@ func ruleKeys(p *probe) {
 		rec := p.record(fmt.Sprintf("data of %q", name))
 		v, err := p.b.Save(p.ctx, key, rec)
 		if err != nil {
-			p.Errorf("creating a record at a new key, ending in %q: %v", end(name), err)
+			p.Errorf("Save that creates a record at a new key that ends in %q: got error %v, want none", end(name), err)
 			continue
 		}
 		rec.Version = v
@@ -65,16 +65,17 @@ func ruleKeys(p *probe) {
 		rec, err := p.b.Load(p.ctx, p.key(name))
 		want := keys[p.key(name)]
 		if err != nil || !bytes.Equal(rec.Data, want.Data) {
-			p.Errorf("at the key ending in %q: %v, %d bytes, want %d", end(name), err, len(rec.Data), len(want.Data))
+			p.Errorf("Load at the key that ends in %q: got error %v and %d bytes, want the %d bytes that were saved there", end(name), err, len(rec.Data), len(want.Data))
 		}
 	}
 	for _, name := range names {
 		same(name)
 	}
-	// The shorter ones might be taken for patterns or beginnings of others.
+	// A store might take one of these for a pattern, or for the beginning of
+	// another key.
 	for _, name := range []string{"a", "a%", "a_", "a*", "a?", "a[b]", "a.*", "a/", " a", "k", "e\u0301"} {
 		if err := p.b.Delete(p.ctx, p.key(name)); err != nil {
-			p.Errorf("Delete: %v", err)
+			p.Errorf("Delete at the key that ends in %q: got error %v, want none", end(name), err)
 		}
 		delete(keys, p.key(name))
 	}
@@ -92,7 +93,7 @@ func ruleManyRecords(p *probe) {
 	together(n, func(i int) {
 		var err error
 		if versions[i], err = p.b.Save(p.ctx, key(i), p.record(fmt.Sprint(i))); err != nil {
-			p.Errorf("creating record %d of %d: %v", i, n, err)
+			p.Errorf("Save that creates record %d of %d: got error %v, want none", i, n, err)
 		}
 	})
 	if p.Failed() {
@@ -101,17 +102,17 @@ func ruleManyRecords(p *probe) {
 	together(n, func(i int) {
 		switch rec, err := p.b.Load(p.ctx, key(i)); {
 		case err != nil || string(rec.Data) != fmt.Sprint(i) || rec.Version != versions[i]:
-			p.Errorf("of %d records that are live, Load of number %d: %v, %q", n, i, err, rec.Data)
+			p.Errorf("Load of record %d of %d, all live: got error %v, Data %q, version %q; want Data %q, version %q", i, n, err, rec.Data, rec.Version, fmt.Sprint(i), versions[i])
 		case i%90 == 0:
 			if _, err := p.b.Save(p.ctx, key(i), replacing(p.record("2"), versions[i])); err != nil {
-				p.Errorf("of %d records that are live, Save of number %d: %v", n, i, err)
+				p.Errorf("Save that replaces record %d of %d, all live: got error %v, want none", i, n, err)
 			}
 		}
 	})
 }
 
-// ruleShortHashes has pairs of keys, and of Data, of which a short hash is the
-// same.
+// ruleShortHashes saves pairs of keys, and pairs of Data, that have the same
+// short hash.
 func ruleShortHashes(p *probe) {
 	hash32 := func(h interface {
 		Write([]byte) (int, error)
@@ -137,15 +138,15 @@ func ruleShortHashes(p *probe) {
 		one, two := collision(p.key(name), hash)
 		v := p.save(one, p.record(one))
 		if _, err := p.b.Save(p.ctx, two, p.record(two)); err != nil {
-			p.Errorf("creating a record at a new key, of which the %s hash is that of another: %v", name, err)
+			p.Errorf("Save that creates a record at a new key that has the same 32 bit %s hash as another key: got error %v, want none", name, err)
 			continue
 		}
 		if got := p.load(one).Data; string(got) != one {
-			p.Errorf("a record has the Data of another, of whose key the %s hash is the same", name)
+			p.Errorf("two keys have the same 32 bit %s hash: a Save at one changed the record at the other, want no change", name)
 		}
 		p.save(one, replacing(p.record(two), v))
 		if got := p.load(one).Data; string(got) != two {
-			p.Errorf("a Save of Data of which the %s hash is that of the Data before has not stored it", name)
+			p.Errorf("a Save of new Data that has the same 32 bit %s hash as the old: Load returned the old Data, want the new", name)
 		}
 	}
 }
@@ -157,12 +158,12 @@ func polynomial(b []byte, by uint32) (sum uint32) {
 	return sum
 }
 
-// collision returns two strings that begin alike and have the same hash.
+// collision returns two strings with the same prefix and the same hash.
 func collision(prefix string, hash func([]byte) uint32) (one, two string) {
 	seen := map[uint32]uint64{}
 	buf := []byte(prefix)
 	for i := uint64(0); ; i++ {
-		// Numbers in a row do not collide in a CRC.
+		// Consecutive numbers do not collide in a CRC.
 		n := i * 0x9e3779b97f4a7c15
 		buf = strconv.AppendUint(buf[:len(prefix)], n, 36)
 		h := hash(buf)

@@ -245,7 +245,7 @@ func ruleLockerLeaseHolds(p *lockerProbe) {
 	p.acquire(key, ttl)
 	for range 2 {
 		if p.free(key) {
-			return // rule AcquireLocked says so
+			return // rule AcquireLocked reports it
 		}
 	}
 	for p.now().Before(over) {
@@ -329,7 +329,7 @@ func ruleLockerClients(p *lockerProbe) {
 			p.Fatalf("Acquire of a lock that another client has: no error")
 		}
 		_ = lease.Release(p.ctx)
-		if err := p.try(c.second, key, long); err != nil && p.try(c.first, key, long) == nil { // or rule Release says so
+		if err := p.try(c.second, key, long); err != nil && p.try(c.first, key, long) == nil { // or rule Release reports it
 			p.Errorf("Acquire of a lock that another client has released: %v", err)
 		}
 	}

@@ -119,7 +119,7 @@ func ruleLeaseExtendLost(p *lockerProbe) {
 	key := p.key("released")
 	lease := p.acquire(key, long)
 	_ = lease.Release(p.ctx)
-	if _, err := p.l.Acquire(p.ctx, key, long); err == nil { // or rule Release says so
+	if _, err := p.l.Acquire(p.ctx, key, long); err == nil { // or rule Release reports it
 		p.lost(lease.Extend(p.ctx, long), "Extend after Release, under another's lock")
 		lease = p.acquire(p.key("free"), long)
 		_ = lease.Release(p.ctx)
@@ -192,7 +192,7 @@ func ruleLeaseReleaseOthers(p *lockerProbe) {
 		released := p.key("released, " + t.who)
 		former := p.acquire(released, long)
 		_ = former.Release(p.ctx)
-		if _, err := t.l.Acquire(p.ctx, released, long); err == nil { // or rule Release says so
+		if _, err := t.l.Acquire(p.ctx, released, long); err == nil { // or rule Release reports it
 			_ = former.Release(p.ctx)
 			if p.stolen(released) {
 				p.Errorf("a second Release has ended the lock of %s", t.who)

@@ -32,7 +32,7 @@ var lockerRaceRules = []lockerRule{
 }
 
 // sound tells whether the locker does one thing after another as the races
-// need it. If not, other rules say so, and a race would only repeat it.
+// need it. If not, other rules report it, and a race would only repeat it.
 func (p *lockerProbe) sound() bool {
 	if !p.soundly() {
 		p.leaveOut("the locker fails already without concurrency")

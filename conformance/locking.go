@@ -216,7 +216,7 @@ func ruleStoreFailureLease(p *lockingProbe) {
 	_ = p.l.Release(p.ctx, locked, former, time.Time{})
 	holder, err := p.l.Acquire(p.ctx, locked, long)
 	if err != nil {
-		return // rule Release says so
+		return // rule Release reports it
 	}
 	v := holder.Version
 	p.failures(func(ctx context.Context) []namedCall {

@@ -142,7 +142,7 @@ func ruleLockKeys(p *lockingProbe) {
 		key := p.key(name)
 		v, err := p.b.Save(p.ctx, key, p.record(name))
 		if err != nil {
-			return // rule Keys says so
+			return // rule Keys reports it
 		}
 		items = append(items, item{key: key, v: v, name: name})
 	}
@@ -192,7 +192,7 @@ func ruleLockLarge(p *lockingProbe) {
 		p.Errorf("the holder's Save of %d bytes: %v", len(data), err)
 	}
 	if holder, err = p.l.Acquire(p.ctx, key, long); err != nil {
-		return // rule HolderSave says so
+		return // rule HolderSave reports it
 	}
 	if err := p.l.Release(p.ctx, key, holder.Version, p.later().Add(time.Hour)); err != nil {
 		p.Errorf("Release of a record with %d bytes: %v", len(data), err)
@@ -223,7 +223,7 @@ func ruleLockClients(p *lockingProbe) {
 			_, err := l.Save(p.ctx, key, replacing(p.record("2"), v))
 			return errors.Is(err, session.ErrLocked)
 		}
-		if refused(c.first, "first") && !refused(c.second, "second") { // or rule LockedSave says so
+		if refused(c.first, "first") && !refused(c.second, "second") { // or rule LockedSave reports it
 			p.Fatal("Save under the lock of another client is not refused")
 		}
 		key = p.key(name)
@@ -238,7 +238,7 @@ func ruleLockClients(p *lockingProbe) {
 		}
 		var err error
 		if holder, err = c.first.Acquire(p.ctx, key, long); err != nil {
-			return // rule Release says so, or what is above
+			return // rule Release reports it, or what is above
 		}
 		if _, err := c.second.Save(p.ctx, key, replacing(p.record("3"), holder.Version)); err != nil {
 			p.Errorf("Save with the holder's version that another client has acquired: %v", err)

@@ -65,7 +65,7 @@ func ruleHolderAfterDelete(p *lockingProbe) {
 	p.save(key, p.record("1"))
 	holder := p.acquire(key, long)
 	if err := p.b.Delete(p.ctx, key); err != nil || p.alive(key) {
-		return // rule LockedDelete says so
+		return // rule LockedDelete reports it
 	}
 	p.afterLoss(p.l, key, holder.Version, "of a record that was deleted")
 	if p.alive(key) {
@@ -95,11 +95,11 @@ func ruleHolderVersion(p *lockingProbe) {
 			for i := range 4 {
 				holder, err := []session.LockingBackend{p.l, p.otherL}[i%2].Acquire(p.ctx, key, long)
 				if err != nil {
-					return // rule Release or HolderSave says so
+					return // rule Release or HolderSave reports it
 				}
 				isNew(holder.Version, "a holder")
 				if err := p.l.Release(p.ctx, key, holder.Version, time.Time{}); err != nil {
-					return // rule Release says so
+					return // rule Release reports it
 				}
 			}
 			holder, err := p.l.Acquire(p.ctx, key, long)
@@ -108,12 +108,12 @@ func ruleHolderVersion(p *lockingProbe) {
 			}
 			isNew(holder.Version, "a holder")
 			if v, err = p.b.Save(p.ctx, key, replacing(p.record("1"), holder.Version)); err != nil || v == holder.Version {
-				return // rule HolderSave says so
+				return // rule HolderSave reports it
 			}
 			isNew(v, "a holder's Save")
 		}
 		if err := p.b.Delete(p.ctx, key); err != nil {
-			return // rule Delete says so
+			return // rule Delete reports it
 		}
 		var err error
 		if v, err = p.b.Save(p.ctx, key, p.record(fmt.Sprint(life))); err != nil {
@@ -278,11 +278,11 @@ func ruleReleaseLost(p *lockingProbe) {
 	p.save(key, p.record("1"))
 	former := p.acquire(key, long)
 	if err := p.l.Release(p.ctx, key, former.Version, time.Time{}); err != nil {
-		return // rule Release says so
+		return // rule Release reports it
 	}
 	holder, err := p.l.Acquire(p.ctx, key, long)
 	if err != nil || slices.Contains([]session.Version{former.Version, ""}, holder.Version) {
-		return // rule Release or HolderVersion says so
+		return // rule Release or HolderVersion reports it
 	}
 	release(key, former.Version, "a second time, under another's lock")
 	if !p.held(key) {

@@ -52,7 +52,7 @@ func ruleLeaseHolds(p *lockingProbe) {
 		_, err := p.b.Save(p.ctx, key, p.record("2"))
 		return p.try(p.l, key, long) != nil, errors.Is(err, session.ErrLocked)
 	}
-	acquireAtFirst, saveAtFirst := refused() // or rule AcquireLocked or LockedSave says so
+	acquireAtFirst, saveAtFirst := refused() // or rule AcquireLocked or LockedSave reports it
 	for p.now().Before(over) {
 		acquire, save := refused()
 		left := over.Sub(p.now())
@@ -128,10 +128,10 @@ func ruleTakeoverByAcquire(p *lockingProbe) {
 		key, former := p.key(c.who), formers[i]
 		holder, err := c.other.Acquire(p.ctx, key, long)
 		if err != nil || holder.Version == former {
-			return // rule LeaseEnds or HolderVersion says so
+			return // rule LeaseEnds or HolderVersion reports it
 		}
 		if err := second(c.former.Save(p.ctx, key, p.record("creating over it"))); !errors.Is(err, session.ErrLocked) {
-			return // rule LockedSave or LockClients says so
+			return // rule LockedSave or LockClients reports it
 		}
 		before := p.load(key)
 		p.afterLoss(c.former, key, former, "before, while "+c.who+" has the lock")
@@ -162,7 +162,7 @@ func ruleTakeoverBySave(p *lockingProbe) {
 			p.Errorf("a conflict carries the version of a holder, %q", former)
 		}
 		if _, err := c.other.Save(p.ctx, key, replacing(p.record("2"), versions[i])); err != nil {
-			return // rule LeaseEnds says so
+			return // rule LeaseEnds reports it
 		}
 		before := p.load(key)
 		p.afterLoss(c.former, key, former, "before, when the Save of "+c.who+" has ended the lock")
@@ -223,7 +223,7 @@ func ruleExtend(p *lockingProbe) {
 	p.acquire(left, brief)
 	p.wait(p.now().Add(brief))
 	if err := p.try(p.l, left, long); err != nil {
-		return // rule LeaseEnds says so
+		return // rule LeaseEnds reports it
 	}
 	if !p.held(extended) {
 		p.Fatal("a lease that was extended ended when it would have without that")
@@ -290,11 +290,11 @@ func ruleExtendLost(p *lockingProbe) {
 	holder = p.acquire(key, long)
 	former := holder.Version
 	if err := p.l.Release(p.ctx, key, former, time.Time{}); err != nil {
-		return // rule Release says so
+		return // rule Release reports it
 	}
 	holder, err := p.l.Acquire(p.ctx, key, long)
 	if err != nil || holder.Version == former {
-		return // rule Release or HolderVersion says so
+		return // rule Release or HolderVersion reports it
 	}
 	extend(key, former, "after Release, under another's lock")
 	key = p.key("d")
@@ -314,7 +314,7 @@ func ruleExtendAfterLease(p *lockingProbe) {
 	p.acquire(other, p.brief())
 	p.wait(p.now().Add(p.brief()))
 	if err := p.try(p.l, other, long); err != nil {
-		return // rule LeaseEnds says so
+		return // rule LeaseEnds reports it
 	}
 	p.lost(p.l.Extend(p.ctx, key, holder.Version, long), "Extend after the lease ran out")
 	if err := p.try(p.l, key, long); err != nil {

@@ -83,7 +83,7 @@ func ruleLockedSaveWritesNothing(p *lockingProbe) {
 		rec := session.Record{Data: []byte("3"), Created: late, Expires: late, Version: v}
 		_, err := p.b.Save(p.ctx, key, rec)
 		if err == nil && (v == "" || v == second) {
-			return // rule LockedSave says so
+			return // rule LockedSave reports it
 		} else if err == nil {
 			p.Fatalf("a Save of version %q under another's lock: no error", v)
 		}
@@ -194,7 +194,7 @@ func ruleLockedUntil(p *lockingProbe) {
 				p.about(locked.Until, asked, ttl, what)
 			}
 		}
-		if until := p.load(key).LockedUntil; !until.IsZero() { // or rule LockedLoad says so
+		if until := p.load(key).LockedUntil; !until.IsZero() { // or rule LockedLoad reports it
 			p.about(until, asked, ttl, "Load")
 		}
 	}

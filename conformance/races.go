@@ -59,7 +59,7 @@ var (
 )
 
 // sound tells whether the backend does one thing after another as the races
-// need it. If not, other rules say so, and a race would only repeat it.
+// need it. If not, other rules report it, and a race would only repeat it.
 func (p *probe) sound() bool {
 	ok := p.soundly()
 	if !ok {
@@ -513,7 +513,7 @@ func rulePairCreateExpired(p *probe) {
 		}
 		var err error // what was created before ends, and is as good as expired
 		old[round%n], err = p.b.Save(p.ctx, key(round), replacing(expiring(p.record("old"), past), old[round%n]))
-		return err == nil // or rule SavePast says so
+		return err == nil // or rule SavePast reports it
 	}, func(round int) { create(0, p.b, round) }, func(round int) bool {
 		was := old[round%n]
 		switch round % 8 {

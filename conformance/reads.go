@@ -8,7 +8,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// readRules are about what a Load sees.
+// readRules are about the records that Load returns.
 var readRules = []backendRule{
 	{name: "LoadAbsent", run: ruleLoadAbsent, quotes: []string{
 		"Load returns the record at key. If there is none it MUST fail with ErrNotFound.",
@@ -23,7 +23,7 @@ var readRules = []backendRule{
 
 func ruleLoadAbsent(p *probe) {
 	if _, err := p.b.Load(p.ctx, p.key("absent")); !errors.Is(err, session.ErrNotFound) {
-		p.Errorf("Load of a key that never was: got error %v, want ErrNotFound", err)
+		p.Errorf("Load at a key that never had a record: got error %v, want ErrNotFound", err)
 	}
 	p.kill(true, false, func(_, key string, _ session.Version) {
 		if _, err := p.b.Load(p.ctx, key); !errors.Is(err, session.ErrNotFound) {
@@ -32,7 +32,7 @@ func ruleLoadAbsent(p *probe) {
 	})
 }
 
-// ruleClients is about two clients taking turns. Nothing is concurrent here.
+// ruleClients has two clients take turns. Nothing is concurrent.
 func ruleClients(p *probe) {
 	for name, c := range map[string]struct{ first, second session.Backend }{
 		"a": {p.b, p.other}, "b": {p.other, p.b},
@@ -41,26 +41,26 @@ func ruleClients(p *probe) {
 		see := func(b session.Backend, what, data string) {
 			p.Helper()
 			if rec, err := b.Load(p.ctx, key); err != nil || string(rec.Data) != data {
-				p.Errorf("after %s, Load: %v, %q, want %q", what, err, rec.Data, data)
+				p.Errorf("Load after %s: got error %v and Data %q, want Data %q", what, err, rec.Data, data)
 			}
 		}
 		v, err := c.first.Save(p.ctx, key, p.record("1"))
 		if err != nil {
-			p.Fatalf("Save: %v", err)
+			p.Fatalf("Save of a valid record: got error %v, want none", err)
 		}
-		see(c.first, "Save", "1")
-		see(c.second, "Save of another client", "1")
+		see(c.first, "a Save", "1")
+		see(c.second, "a Save by another client", "1")
 		if _, err = c.second.Save(p.ctx, key, replacing(p.record("2"), v)); err != nil {
-			p.Fatalf("Save with a version from another client: %v", err)
+			p.Fatalf("Save with the version that another client's Save returned: got error %v, want none", err)
 		}
-		see(c.second, "Save", "2")
-		see(c.first, "Save of another client", "2")
+		see(c.second, "a Save", "2")
+		see(c.first, "a Save by another client", "2")
 		if err := c.second.Delete(p.ctx, key); err != nil {
-			p.Fatalf("Delete: %v", err)
+			p.Fatalf("Delete of a live record: got error %v, want none", err)
 		}
-		// Where the second client still has it, rule Delete says so.
+		// If the second client still finds it, rule Delete reports it.
 		if !p.aliveAt(c.second, key) && p.aliveAt(c.first, key) {
-			p.Error("after Delete of another client, Load returned the record")
+			p.Error("Load after a Delete by another client returned the record, want ErrNotFound")
 		}
 	}
 }
@@ -75,42 +75,42 @@ func ruleReadAfterWrite(p *probe) {
 				rec, err := then.Load(p.ctx, key)
 				switch {
 				case data == "" && (err == nil && !rec.Expired(p.now()) || err != nil && !errors.Is(err, session.ErrNotFound)):
-					p.Errorf("after %s, Load: %v, %q, want ErrNotFound", what, err, rec.Data)
+					p.Errorf("Load after %s: got error %v and Data %q, want ErrNotFound", what, err, rec.Data)
 				case data != "" && (err != nil || string(rec.Data) != data || rec.Expires.Before(expires)):
-					p.Errorf("after %s, Load: %v, %q, Expires %v; want %q, %v", what, err, rec.Data, rec.Expires, data, expires)
+					p.Errorf("Load after %s: got error %v, Data %q and Expires %v; want Data %q and Expires %v", what, err, rec.Data, rec.Expires, data, expires)
 				}
 			}
-			must := func(err error) {
+			must := func(what string, err error) {
 				p.Helper()
 				if err != nil {
-					p.Fatal(err)
+					p.Fatalf("%s: got error %v, want none", what, err)
 				}
 			}
 			until := p.later()
-			sees("nothing", "", until)
+			sees("no write", "", until)
 			v, err := first.Save(p.ctx, key, p.record("1"))
-			must(err)
-			sees("a Save where a Load had found nothing", "1", until)
+			must("Save that creates a record", err)
+			sees("a Save at a key where an earlier Load found no record", "1", until)
 			v, err = first.Save(p.ctx, key, replacing(p.record("2"), v))
-			must(err)
+			must("Save that replaces a record", err)
 			sees("a Save", "2", until)
 			_, err = then.Save(p.ctx, key, p.record("conflict"))
-			p.conflict(err, "creating what is there")
+			p.conflict(err, "Save that creates a record where there is one")
 			_, err = first.Save(p.ctx, key, replacing(p.record("3"), v))
-			must(err)
+			must("Save that replaces a record, after a conflict", err)
 			sees("a Save after a conflict", "3", until)
 			until = until.Add(time.Hour)
-			must(first.Touch(p.ctx, key, until))
+			must("Touch", first.Touch(p.ctx, key, until))
 			sees("a Touch", "3", until)
-			must(first.Delete(p.ctx, key))
+			must("Delete", first.Delete(p.ctx, key))
 			sees("a Delete", "", until)
 			if err := then.Touch(p.ctx, key, until); !errors.Is(err, session.ErrNotFound) {
-				p.Errorf("Touch after a Delete: got error %v, want ErrNotFound", err)
+				p.Errorf("Touch after a Delete by another client: got error %v, want ErrNotFound", err)
 			}
 			_, err = first.Save(p.ctx, key, p.record("4"))
-			must(err)
-			must(then.Touch(p.ctx, key, until))
-			sees("a Save after a Delete, and a Touch", "4", until)
+			must("Save that creates a record, after a Delete", err)
+			must("Touch by another client", then.Touch(p.ctx, key, until))
+			sees("a Delete, a Save and a Touch", "4", until)
 		}
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// saveRules are about when a Save writes, when it must not, and when it ends a record.
+// saveRules are about Save: when it writes, when it must not, and when it ends a
+// record.
 var saveRules = []backendRule{
 	{name: "CreateExisting", run: ruleCreateExisting, quotes: []string{
 		"With a zero rec.Version it creates: it MUST fail with a *ConflictError if a live record exists.",
@@ -61,20 +62,20 @@ func ruleCreateExisting(p *probe) {
 	key := p.key("a")
 	v := p.save(key, p.record("1"))
 	_, err := p.b.Save(p.ctx, key, p.record("2"))
-	p.conflict(err, "creating a record that is there")
+	p.conflict(err, "Save that creates a record where there is one")
 	p.save(key, replacing(p.record("3"), v))
 	_, err = p.b.Save(p.ctx, key, p.record("4"))
-	p.conflict(err, "creating a record that is there and was replaced")
+	p.conflict(err, "Save that creates a record where there is one that was replaced")
 }
 
 func ruleCreateAfterEnd(p *probe) {
 	p.kill(true, true, func(how, key string, _ session.Version) {
 		if _, err := p.b.Save(p.ctx, key, p.record("new")); err != nil {
-			p.Errorf("creating a record where one was %s: %v", how, err)
+			p.Errorf("Save that creates a record where one was %s: got error %v, want none", how, err)
 			return
 		}
 		if rec := p.load(key); string(rec.Data) != "new" || rec.Expired(p.now()) {
-			p.Errorf("created where one was %s: %s", how, describe(rec))
+			p.Errorf("Load after a Save that created a record where one was %s: got %s, Data %q; want the new record, live", how, describe(rec), rec.Data)
 		}
 	})
 }
@@ -84,14 +85,14 @@ func ruleSaveStale(p *probe) {
 	v := p.save(key, p.record("1"))
 	p.save(key, replacing(p.record("2"), v))
 	for name, stale := range map[string]session.Version{
-		"the version before": v,
-		"a version made up":  "no such version",
+		"an older version":           v,
+		"a version that was made up": "no such version",
 	} {
 		if stale == "" {
 			continue // it would create
 		}
 		_, err := p.b.Save(p.ctx, key, replacing(p.record("3"), stale))
-		p.conflict(err, "replacing "+name)
+		p.conflict(err, "Save that replaces "+name)
 	}
 }
 
@@ -99,9 +100,9 @@ func ruleSaveStaleIsNotGone(p *probe) {
 	key := p.key("a")
 	v := p.save(key, p.record("1"))
 	p.save(key, replacing(p.record("2"), v))
-	for what, stale := range map[string]session.Version{"replacing a version before": v, "creating": ""} {
+	for what, stale := range map[string]session.Version{"replaces an older version": v, "creates the record": ""} {
 		if _, err := p.b.Save(p.ctx, key, replacing(p.record("3"), stale)); errors.Is(err, session.ErrNotFound) {
-			p.Errorf("%s: there is a record, but the error is ErrNotFound", what)
+			p.Errorf("Save that %s, while there is a live record: got error %v, want a conflict that is not ErrNotFound", what, err)
 		}
 	}
 }
@@ -117,7 +118,7 @@ func ruleConflictWritesNothing(p *probe) {
 		before := p.load(key)
 		rec := session.Record{Data: []byte("3"), Created: late, Expires: late, Version: stale}
 		if _, err := p.b.Save(p.ctx, key, rec); err != nil {
-			p.unchanged(key, before, fmt.Sprintf("a Save of version %q that failed (%v)", stale, err))
+			p.unchanged(key, before, fmt.Sprintf("a Save with version %q that failed (%v)", stale, err))
 		}
 	}
 }
@@ -136,17 +137,17 @@ func ruleConflictCurrent(p *probe) {
 		}
 		current, stored := *conflict.Current, p.load(key)
 		if string(current.Data) != string(stored.Data) || !current.Created.Equal(stored.Created) || !current.Expires.Equal(stored.Expires) {
-			p.Errorf("the conflict carries %s, stored is %s", describe(current), describe(stored))
+			p.Errorf("Current of a ConflictError is %s, want the stored record, %s", describe(current), describe(stored))
 		}
 		if _, err = p.b.Save(p.ctx, key, replacing(p.record("4"), current.Version)); err != nil {
-			p.Errorf("Save with the version that the conflict carries, %q: %v", current.Version, err)
+			p.Errorf("Save with the version of Current of a ConflictError, %q: got error %v, want none", current.Version, err)
 		}
 	}
 	p.kill(true, false, func(how, key string, v session.Version) {
 		var conflict *session.ConflictError
 		_, err := p.b.Save(p.ctx, key, replacing(p.record("3"), v))
 		if errors.As(err, &conflict) && conflict.Current != nil {
-			p.Errorf("replacing a record that was %s: the conflict carries %s", how, describe(*conflict.Current))
+			p.Errorf("Save that replaces a record that was %s: Current of the ConflictError is %s, want nil", how, describe(*conflict.Current))
 		}
 	})
 }
@@ -155,9 +156,9 @@ func ruleSaveAbsent(p *probe) {
 	v := p.save(p.key("a"), p.record("1"))
 	absent := p.key("absent")
 	_, err := p.b.Save(p.ctx, absent, replacing(p.record("2"), v))
-	p.conflict(err, "replacing a record that never was")
+	p.conflict(err, "Save that replaces a record at a key that never had one")
 	if p.alive(absent) {
-		p.Error("replacing a record that never was made one")
+		p.Error("a Save that replaces a record, at a key that never had one, created one; want none")
 	}
 	p.kill(true, false, p.saveRevivesNothing)
 }
@@ -166,9 +167,9 @@ func ruleSaveExpired(p *probe) { p.kill(false, true, p.saveRevivesNothing) }
 
 func (p *probe) saveRevivesNothing(how, key string, v session.Version) {
 	_, err := p.b.Save(p.ctx, key, replacing(p.record("revived"), v))
-	p.conflict(err, "replacing a record that was "+how)
+	p.conflict(err, "Save that replaces a record that was "+how)
 	if p.alive(key) {
-		p.Errorf("replacing a record that was %s revived it", how)
+		p.Errorf("a Save that replaces a record that was %s made it live again, want it to stay dead", how)
 	}
 }
 
@@ -177,7 +178,7 @@ func ruleSaveEarlier(p *probe) {
 	v := p.save(key, p.record("1"))
 	earlier := p.later().Add(-12 * time.Hour)
 	p.save(key, replacing(expiring(p.record("2"), earlier), v))
-	p.roundedUp("after a Save with an earlier one", p.load(key).Expires, earlier)
+	p.roundedUp("replaced, with an earlier Expires than before", p.load(key).Expires, earlier)
 }
 
 func ruleSavePast(p *probe) {
@@ -186,17 +187,17 @@ func ruleSavePast(p *probe) {
 		key := p.key(fmt.Sprint("replaced ", ago))
 		v := p.save(key, p.record("1"))
 		if _, err := p.b.Save(p.ctx, key, replacing(expiring(p.record("2"), past), v)); err != nil {
-			p.Errorf("replacing a record by one that expired %v ago: %v", ago, err)
+			p.Errorf("Save that replaces a record, with an Expires %v ago: got error %v, want none", ago, err)
 		}
 		if p.alive(key) {
-			p.Errorf("a record replaced by one that expired %v ago is alive", ago)
+			p.Errorf("the record is live after a Save that replaced it with an Expires %v ago, want it to be dead", ago)
 		}
 		key = p.key(fmt.Sprint("created ", ago))
 		if _, err := p.b.Save(p.ctx, key, expiring(p.record("1"), past)); err != nil {
-			p.Errorf("creating a record that expired %v ago: %v", ago, err)
+			p.Errorf("Save that creates a record, with an Expires %v ago: got error %v, want none", ago, err)
 		}
 		if p.alive(key) {
-			p.Errorf("a record created with an Expires %v ago is alive", ago)
+			p.Errorf("the record is live after a Save that created it with an Expires %v ago, want it to be dead", ago)
 		}
 	}
 }
@@ -204,16 +205,16 @@ func ruleSavePast(p *probe) {
 func ruleSaveZeroExpires(p *probe) {
 	absent := p.key("absent")
 	if _, err := p.b.Save(p.ctx, absent, expiring(p.record("1"), time.Time{})); err == nil {
-		p.Error("creating a record with a zero Expires: no error")
+		p.Error("Save that creates a record with a zero Expires: got no error, want one")
 	}
 	if rec, err := p.b.Load(p.ctx, absent); err == nil && string(rec.Data) == "1" {
-		p.Error("creating a record with a zero Expires made one")
+		p.Error("a Save with a zero Expires, which has to be refused, created a record")
 	}
 	key := p.key("a")
 	v := p.save(key, p.record("1"))
 	before := p.load(key)
 	if _, err := p.b.Save(p.ctx, key, replacing(expiring(p.record("2"), time.Time{}), v)); err == nil {
-		p.Error("replacing a record by one with a zero Expires: no error")
+		p.Error("Save that replaces a record, with a zero Expires: got no error, want one")
 	}
 	p.unchanged(key, before, "a Save with a zero Expires")
 }
@@ -241,32 +242,33 @@ func ruleKeepLater(p *probe) {
 			v := p.save(key, expiring(p.record("1"), first))
 			if moved == "touched" {
 				if err := p.other.Touch(p.ctx, key, stored); err != nil {
-					p.Fatalf("Touch: %v", err)
+					p.Fatalf("Touch of a live record: got error %v, want none", err)
 				}
 			}
 			rec := replacing(expiring(p.record("2"), c.give), v)
 			rec.KeepLater = c.keep
 			next, err := p.b.Save(p.ctx, key, rec)
 			if err != nil {
-				p.Errorf("a Save with KeepLater %v and %s: %v", c.keep, c.what, err)
+				p.Errorf("Save with KeepLater %v and %s: got error %v, want none", c.keep, c.what, err)
 				continue
 			}
 			got, err := p.b.Load(p.ctx, key)
 			if err != nil || string(got.Data) != "2" || got.Version != next || got.KeepLater {
-				p.Errorf("after a Save with KeepLater %v and %s: %v, %s, KeepLater %v", c.keep, c.what, err, describe(got), got.KeepLater)
+				p.Errorf("Load after a Save with KeepLater %v and %s: got error %v, %s, Data %q, KeepLater %v; want Data \"2\", version %q, KeepLater false",
+					c.keep, c.what, err, describe(got), got.Data, got.KeepLater, next)
 				continue
 			}
-			p.roundedUp(fmt.Sprintf("a Save with KeepLater %v and %s", c.keep, c.what), got.Expires, c.want)
+			p.roundedUp(fmt.Sprintf("Save with KeepLater %v and %s", c.keep, c.what), got.Expires, c.want)
 		}
 	}
-	// Where there is nothing to keep, it is as without.
+	// Without a stored Expires, KeepLater changes nothing.
 	key := p.key("created")
 	rec := p.record("1")
 	rec.KeepLater = true
 	p.save(key, rec)
 	p.roundedUp("created with KeepLater", p.load(key).Expires, rec.Expires)
 	if _, err := p.b.Save(p.ctx, p.key("absent"), replacing(rec, "no such version")); err == nil || p.alive(p.key("absent")) {
-		p.Errorf("a Save with KeepLater of a record that never was: %v", err)
+		p.Errorf("Save with KeepLater that replaces a record at a key that never had one: got error %v, want a conflict and no record", err)
 	}
 }
 
@@ -282,39 +284,39 @@ func ruleEndingSave(p *probe) {
 
 	before := p.load(stale)
 	_, err := p.b.Save(p.ctx, stale, replacing(expiring(p.record("end"), past), old))
-	p.conflict(err, "ending a record that was changed since")
-	p.unchanged(stale, before, "a Save that ends a version before")
+	p.conflict(err, "Save that ends a record, with an older version")
+	p.unchanged(stale, before, "a Save that ends a record, with an older version,")
 
 	ends := func(key string, v session.Version, what string, gone bool) {
 		p.Helper()
-		for i := range 2 { // the second may have been sent by somebody who came late
+		for i := range 2 { // the second may come from a sender that is late
 			_, err := p.b.Save(p.ctx, key, replacing(expiring(p.record("end"), past), v))
 			var conflict *session.ConflictError
 			if mayBeGone := gone || i == 1; err != nil && (!mayBeGone || !errors.As(err, &conflict)) {
-				p.Errorf("ending %s: %v", what, err)
+				p.Errorf("Save number %d that ends %s: got error %v, want none, or a conflict if it may be gone", i+1, what, err)
 			}
 			if p.alive(key) {
-				p.Errorf("%s is alive after a Save that ended it", what)
+				p.Errorf("%s is live after a Save that ended it, want it to be dead", what)
 			}
 		}
 		if _, err := p.other.Save(p.ctx, key, replacing(p.record("late"), v)); err == nil || p.alive(key) {
-			p.Errorf("a Save that arrived after the end of %s was applied", what)
+			p.Errorf("Save with the version of %s, after its end: got error %v, want one and no live record", what, err)
 		}
 		if err := p.other.Touch(p.ctx, key, p.later()); !errors.Is(err, session.ErrNotFound) || p.alive(key) {
-			p.Errorf("a Touch that arrived after the end of %s: %v, want ErrNotFound", what, err)
+			p.Errorf("Touch of %s, after its end: got error %v, want ErrNotFound and no live record", what, err)
 		}
 		if _, err := p.other.Save(p.ctx, key, p.record("new")); err != nil || string(p.load(key).Data) != "new" {
-			p.Errorf("creating a record after the end of %s: %v", what, err)
+			p.Errorf("Save that creates a record after the end of %s: got error %v, want none and the new record", what, err)
 			return
 		}
 		again := p.load(key)
 		_, err := p.b.Save(p.ctx, key, replacing(expiring(p.record("end"), past), v))
-		p.conflict(err, "ending "+what+" when another was created")
+		p.conflict(err, "Save that ends "+what+", where another record was created since")
 		p.unchanged(key, again, "a Save that ends "+what)
 	}
 	ends(live, vLive, "a live record", false)
 	ends(due, vDue, "a record whose deadline has passed", true)
-	ends(stale, vStale, "a record that was changed", false)
+	ends(stale, vStale, "a record that was replaced", false)
 	_, err = p.b.Save(p.ctx, p.key("absent"), replacing(expiring(p.record("end"), past), vLive))
-	p.conflict(err, "ending a record that never was")
+	p.conflict(err, "Save that ends a record at a key that never had one")
 }

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// scene is what a rule needs, whatever it is about.
+// A scene is the part of a probe that does not depend on the interface under
+// test.
 type scene struct {
 	testing.TB
 	rule     string
@@ -26,14 +27,15 @@ type scene struct {
 func newScene(g *guard, rule string, patience time.Duration, res *results) *scene {
 	return &scene{
 		TB: g, rule: rule, ctx: context.Background(), prefix: rand.Text()[:16], patience: patience,
-		// More than a rule that looks for calls which hang waits itself.
+		// A rule that looks for calls that hang waits for patience. It has to
+		// report them first.
 		watch:   watch{g, max(patience*3/2, time.Second)},
 		results: res, begun: time.Now(),
 	}
 }
 
-// leaveOut notes that the rule cannot be tested, because of what another rule
-// has to say.
+// leaveOut notes that the rule was not tested, because of a fault that another
+// rule reports.
 func (s *scene) leaveOut(why string) {
 	s.Logf("left out: %s; see the other rules", why)
 	s.results.mu.Lock()
@@ -47,10 +49,10 @@ func (s *scene) freshKey() string { return s.key(rand.Text()) }
 
 func end(name string) string { return name[max(0, len(name)-8):] }
 
-// now is the time at the store.
+// now returns the time by the store's clock.
 func (s *scene) now() time.Time { return time.Now().Add(s.advanced) }
 
-// wait returns when deadline has passed at the store.
+// wait returns when deadline has passed by the store's clock.
 func (s *scene) wait(deadline time.Time) {
 	d := deadline.Sub(s.now()) + 20*time.Millisecond
 	if d <= 0 {
@@ -64,7 +66,7 @@ func (s *scene) wait(deadline time.Time) {
 	s.advanced += d
 }
 
-// waitWithin waits for d, or until a moment before deadline.
+// waitWithin waits for d, but at most until shortly before deadline.
 func (s *scene) waitWithin(d time.Duration, deadline time.Time) {
 	const before = 50 * time.Millisecond
 	next := s.now().Add(d)
@@ -88,7 +90,7 @@ func (s *scene) ends(f func()) bool {
 	}
 }
 
-// brief is a lease that rules can afford to wait for. It is no whole seconds.
+// brief returns a ttl that rules can wait for. It is not in whole seconds.
 func (s *scene) brief() time.Duration {
 	if s.advance != nil {
 		return time.Minute + 300*time.Millisecond
@@ -96,10 +98,10 @@ func (s *scene) brief() time.Duration {
 	return 1300 * time.Millisecond
 }
 
-// long is a lease that no rule waits for.
+// long is a ttl that no rule waits for.
 const long = 2 * time.Hour
 
-// together calls f for 0 to n-1, some at the same time.
+// together calls f for 0 to n-1, with 8 calls at a time.
 func together(n int, f func(i int)) {
 	var wg sync.WaitGroup
 	next := make(chan int)
@@ -119,7 +121,8 @@ func together(n int, f func(i int)) {
 	wg.Wait()
 }
 
-// soon waits for another goroutine, but not for long, since it may have ended.
+// soon waits for a signal of another goroutine, but not for long, since that
+// goroutine may have ended.
 func soon(c <-chan struct{}) {
 	select {
 	case <-c:

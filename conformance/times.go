@@ -44,7 +44,7 @@ func ruleCreated(p *probe) {
 			}
 			p.save(key, rec)
 			if got := p.load(key).Created; got.Sub(rec.Created).Abs() > time.Millisecond {
-				p.Errorf("%s with Created %v: it came back as %v", what, rec.Created, got)
+				p.Errorf("%s with Created %v, loaded with %v; want the same, or a millisecond more or less", what, rec.Created, got)
 			}
 		}
 	}
@@ -77,8 +77,8 @@ func ruleKept(p *probe) {
 	})
 	short, moved := p.key("short"+suffix), p.key("moved"+suffix)
 
-	// As close to the deadline as the machine allows: a Load that returned
-	// before it must have found the record.
+	// A Load that returns before the deadline must find the record. Try that as
+	// close to the deadline as the machine allows.
 	step := soon.Sub(p.now()) / 10
 	for {
 		rec, err := p.b.Load(p.ctx, short)
@@ -87,14 +87,14 @@ func ruleKept(p *probe) {
 			break
 		}
 		if err != nil || string(rec.Data) != "1" {
-			p.Errorf("Load %v before Expires: %v, %d bytes", soon.Sub(now), err, len(rec.Data))
+			p.Errorf("Load %v before Expires: got error %v and %d bytes, want the record", soon.Sub(now), err, len(rec.Data))
 			break
 		}
 		p.wait(now.Add(step))
 	}
 	p.wait(soon)
 	if rec, err := p.b.Load(p.ctx, moved); err != nil || string(rec.Data) != "2" {
-		p.Errorf("Load of a record whose Expires a Save has moved forward, after the former one: %v, %d bytes", err, len(rec.Data))
+		p.Errorf("Load after the old Expires of a record, which a Save had moved forward: got error %v and %d bytes, want the record", err, len(rec.Data))
 	}
 }
 
@@ -121,14 +121,15 @@ func ruleTimes(p *probe) {
 				p.Helper()
 				rec := p.load(key)
 				if rec.Created.Sub(created).Abs() > time.Millisecond || rec.Expires.Before(expires) || rec.Expires.Sub(expires) >= time.Second {
-					p.Errorf("%s with Created %v and Expires %v, they came back as %v and %v", what, created, expires, rec.Created, rec.Expires)
+					p.Errorf("%s with Created %v and Expires %v, loaded with %v and %v; want the same, but for a millisecond and up to the next second",
+						what, created, expires, rec.Created, rec.Expires)
 				}
 			}
 			rec := session.Record{Data: []byte("1"), Created: created.In(zone), Expires: far.Add(-time.Minute).In(zone)}
 			v := p.save(key, rec)
 			is("created", rec.Created, rec.Expires)
 			if err := p.b.Touch(p.ctx, key, far.In(zone)); err != nil {
-				p.Errorf("Touch to %v: %v", far.In(zone), err)
+				p.Errorf("Touch with Expires %v: got error %v, want none", far.In(zone), err)
 			}
 			is("touched", rec.Created, far)
 			rec.Version, rec.Created = v, created.Add(time.Second).In(zone)
@@ -136,15 +137,15 @@ func ruleTimes(p *probe) {
 			is("replaced", rec.Created, rec.Expires)
 		}
 	}
-	// An end in the past is one in each zone and each year.
+	// A deadline in the past ends the record in every zone and year.
 	for _, past := range []time.Time{time.Date(1970, 1, 1, 0, 0, 1, 0, time.UTC), base.Add(-time.Minute).In(zones[1]), base.Add(-time.Minute).In(zones[2])} {
 		key := p.key(past.String())
 		v := p.save(key, p.record("1"))
 		if _, err := p.b.Save(p.ctx, key, replacing(expiring(p.record("2"), past), v)); err != nil {
-			p.Errorf("a Save with Expires %v: %v", past, err)
+			p.Errorf("Save with Expires %v, which has passed: got error %v, want none", past, err)
 		}
 		if p.alive(key) {
-			p.Errorf("after a Save with Expires %v the record is alive", past)
+			p.Errorf("the record is live after a Save with Expires %v, which has passed; want it to be dead", past)
 		}
 	}
 }

@@ -39,13 +39,13 @@ func ruleTouch(p *probe) {
 	p.roundedUp("touched", p.load(key).Expires, soon.Add(time.Minute))
 	for _, expires := range []time.Time{soon.Add(time.Minute + time.Second + time.Millisecond), p.later()} {
 		if err := p.b.Touch(p.ctx, key, expires); err != nil {
-			p.Fatalf("Touch: %v", err)
+			p.Fatalf("Touch with a later Expires: got error %v, want none", err)
 		}
 		p.roundedUp("touched", p.load(key).Expires, expires)
 	}
 	p.wait(soon)
 	if !p.alive(key) {
-		p.Error("a touched record was dropped at the Expires it had before")
+		p.Error("a record was dropped at its old Expires, which a Touch had moved; want it to be live")
 	}
 }
 
@@ -54,15 +54,15 @@ func ruleTouchKeeps(p *probe) {
 	v := p.save(key, p.record("1"))
 	before := p.load(key)
 	if err := p.b.Touch(p.ctx, key, p.later().Add(time.Hour)); err != nil {
-		p.Fatalf("Touch: %v", err)
+		p.Fatalf("Touch with a later Expires: got error %v, want none", err)
 	}
 	after := p.load(key)
 	after.Expires = before.Expires
 	if string(after.Data) != string(before.Data) || !after.Created.Equal(before.Created) || after.Version != before.Version {
-		p.Errorf("Touch changed %s to %s", describe(before), describe(after))
+		p.Errorf("Touch changed the record from %s to %s, want no change but in Expires", describe(before), describe(after))
 	}
 	if _, err := p.b.Save(p.ctx, key, replacing(p.record("2"), v)); err != nil {
-		p.Errorf("Save with a version from before the Touch: %v", err)
+		p.Errorf("Save with the version from before a Touch: got error %v, want none", err)
 	}
 }
 
@@ -74,10 +74,10 @@ func ruleTouchEarlier(p *probe) {
 		before.Expires, before.Expires.Add(-time.Millisecond), before.Expires.Add(-time.Hour), p.now().Add(-time.Hour), {},
 	} {
 		if err := p.b.Touch(p.ctx, key, expires); err != nil {
-			p.Errorf("Touch with an Expires that is not later: %v", err)
+			p.Errorf("Touch with an Expires that is not later, %v: got error %v, want none", expires, err)
 		}
 		if got := p.load(key).Expires; !got.Equal(before.Expires) {
-			p.Errorf("a Touch with an Expires that is not later, %v, changed it from %v to %v", expires, before.Expires, got)
+			p.Errorf("a Touch with an Expires that is not later, %v, changed it from %v to %v, want no change", expires, before.Expires, got)
 		}
 	}
 }
@@ -94,6 +94,6 @@ func (p *probe) touchRevivesNothing(how, key string, _ session.Version) {
 		p.Errorf("Touch of a record that was %s: got error %v, want ErrNotFound", how, err)
 	}
 	if p.alive(key) {
-		p.Errorf("Touch of a record that was %s revived it", how)
+		p.Errorf("a Touch of a record that was %s made it live, want it to stay dead", how)
 	}
 }
