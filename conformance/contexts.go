@@ -13,7 +13,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// contextRules are about contexts that end, calls that hang, and goroutines that are left.
+// contextRules are about contexts that end, calls that hang, and goroutines that
+// are left behind.
 var contextRules = []backendRule{
 	{name: "DoneContextLoad", run: ruleDoneContextLoad, quotes: doneContext},
 	{name: "DoneContextSave", run: ruleDoneContextSave, quotes: doneContext},
@@ -31,7 +32,7 @@ var contextRules = []backendRule{
 	}},
 }
 
-// doneContexts returns a context that is done, for each way in which it can be.
+// doneContexts returns contexts that are done, each in another way.
 func doneContexts(ctx context.Context) []context.Context {
 	past := time.Now().Add(-time.Hour)
 	canceled, cancel := context.WithCancel(ctx)
@@ -45,37 +46,38 @@ func doneContexts(ctx context.Context) []context.Context {
 	return []context.Context{canceled, late, withCause, lateWithCause}
 }
 
-// errCause is the cause of contexts that are done. Their error is another.
+// errCause is the cause of contexts that are done. It is not their error.
 var errCause = errors.New("the cause of the end of a context")
 
-// doneContexts calls f with a record and a context that is done.
-func (p *probe) doneContexts(f func(ctx context.Context, key string, rec session.Record) error) {
+// doneContexts calls f, which makes the named call, with a record and a context
+// that is done.
+func (p *probe) doneContexts(call string, f func(ctx context.Context, key string, rec session.Record) error) {
 	for i, ctx := range doneContexts(p.ctx) {
 		key := p.key(fmt.Sprint(i))
 		p.save(key, p.record("1"))
 		before := p.load(key)
 		if err := f(ctx, key, before); !errors.Is(err, ctx.Err()) {
-			p.Errorf("with a done context: got error %v, want one that wraps %v", err, ctx.Err())
+			p.Errorf("%s with a context that is done: got error %v, want one that wraps %v", call, err, ctx.Err())
 		}
-		p.unchanged(key, before, "a call with a done context")
+		p.unchanged(key, before, "a "+call+" with a context that is done")
 	}
 }
 
 func ruleDoneContextLoad(p *probe) {
-	p.doneContexts(func(ctx context.Context, key string, _ session.Record) error {
+	p.doneContexts("Load", func(ctx context.Context, key string, _ session.Record) error {
 		_, err := p.b.Load(ctx, key)
 		return err
 	})
 }
 
 func ruleDoneContextSave(p *probe) {
-	p.doneContexts(func(ctx context.Context, key string, rec session.Record) error {
+	p.doneContexts("Save", func(ctx context.Context, key string, rec session.Record) error {
 		absent := key + "absent"
 		if _, err := p.b.Save(ctx, absent, p.record("2")); !errors.Is(err, ctx.Err()) {
-			p.Errorf("creating with a done context: got error %v, want one that wraps %v", err, ctx.Err())
+			p.Errorf("Save that creates a record, with a context that is done: got error %v, want one that wraps %v", err, ctx.Err())
 		}
 		if p.alive(absent) {
-			p.Error("a Save with a done context made a record")
+			p.Error("a Save with a context that is done created a record, want none")
 		}
 		_, err := p.b.Save(ctx, key, replacing(p.record("2"), rec.Version))
 		return err
@@ -83,13 +85,13 @@ func ruleDoneContextSave(p *probe) {
 }
 
 func ruleDoneContextTouch(p *probe) {
-	p.doneContexts(func(ctx context.Context, key string, rec session.Record) error {
+	p.doneContexts("Touch", func(ctx context.Context, key string, rec session.Record) error {
 		return p.b.Touch(ctx, key, rec.Expires.Add(time.Hour))
 	})
 }
 
 func ruleDoneContextDelete(p *probe) {
-	p.doneContexts(func(ctx context.Context, key string, _ session.Record) error {
+	p.doneContexts("Delete", func(ctx context.Context, key string, _ session.Record) error {
 		return p.b.Delete(ctx, key)
 	})
 }
@@ -116,8 +118,8 @@ func ruleContextEnds(p *probe) {
 	})
 }
 
-// ruleHangingCall has calls wait for a store that fails, and then others whose
-// contexts end. Where the store fails at once, it has nothing to say.
+// ruleHangingCall lets calls wait for a store that hangs, and then others whose
+// contexts end. It finds nothing if the store fails without hanging.
 func ruleHangingCall(p *probe) {
 	key := p.key("a")
 	v := p.save(key, p.record("1"))
@@ -156,9 +158,9 @@ func ruleGoroutines(p *probe) {
 	})
 }
 
-// returnsWhenDone has calls under way when their context ends, on a store that
-// works and on one that fails. On one that works, nothing but that can be why
-// one fails then.
+// returnsWhenDone ends the context of calls in flight, on a store that works and
+// on one that fails. On one that works, a call can then only fail because of its
+// context.
 func (s *scene) returnsWhenDone(calls func(ctx context.Context, key string) []func(i int) error) {
 	during := func(when string, works bool) {
 		ctx, cancel := context.WithCancelCause(s.ctx)
@@ -174,11 +176,11 @@ func (s *scene) returnsWhenDone(calls func(ctx context.Context, key string) []fu
 					for i := 0; ctx.Err() == nil; i++ {
 						if err := call(i); works && err != nil && !isSentinel(err) && !errors.Is(err, context.Canceled) {
 							if ctx.Err() != nil { // else other rules report it
-								s.Errorf("%s, the context of a call has ended: got error %v, want one that wraps %v", when, err, context.Canceled)
+								s.Errorf("%s, a call failed because its context ended: got error %v, want one that wraps %v", when, err, context.Canceled)
 							}
 							return
 						}
-						time.Sleep(100 * time.Microsecond) // leave some for other tests
+						time.Sleep(100 * time.Microsecond) // leave the machine to other tests
 					}
 				}()
 			}
@@ -187,7 +189,7 @@ func (s *scene) returnsWhenDone(calls func(ctx context.Context, key string) []fu
 		time.Sleep(20 * time.Millisecond)
 		cancel(errCause)
 		if !s.ends(wg.Wait) {
-			s.Errorf("%s, a call has not returned %v after its context ended", when, s.patience)
+			s.Errorf("%s, a call has not returned %v after its context ended, want it to return promptly", when, s.patience)
 		}
 	}
 	during("on a busy key", true)
@@ -197,13 +199,13 @@ func (s *scene) returnsWhenDone(calls func(ctx context.Context, key string) []fu
 	}
 }
 
-// hanging has calls wait for a store that fails, and then others, of which the
-// contexts end.
+// hanging starts the calls of first on a store that fails, then those of then,
+// and ends the contexts of these.
 func (s *scene) hanging(first, then []func(ctx context.Context) error) {
 	defer s.fail()()
 	hang, cancel := context.WithCancel(s.ctx)
 	var wg sync.WaitGroup
-	// The same calls hang in several connections, as far as there are any.
+	// The same calls hang on several connections, if there are several.
 	for range 3 {
 		for _, call := range first {
 			wg.Add(1)
@@ -223,7 +225,7 @@ func (s *scene) hanging(first, then []func(ctx context.Context) error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if waiting--; ctx.Err() != nil && errors.Is(err, errCause) && !errors.Is(err, context.Canceled) {
-				s.Errorf("the context of a call has ended: got error %v, want one that wraps %v", err, context.Canceled)
+				s.Errorf("a call failed because its context ended: got error %v, want one that wraps %v", err, context.Canceled)
 			}
 		}()
 	}
@@ -231,16 +233,16 @@ func (s *scene) hanging(first, then []func(ctx context.Context) error) {
 	end(errCause)
 	if !s.ends(others.Wait) {
 		mu.Lock()
-		s.Errorf("while calls wait for a store that fails, %d others have not returned %v after their contexts ended", waiting, s.patience)
+		s.Errorf("while calls wait for a store that fails, %d others have not returned %v after their contexts ended, want them to return promptly", waiting, s.patience)
 		mu.Unlock()
 	}
 	cancel()
 	if !s.ends(wg.Wait) {
-		s.Errorf("a call has not returned %v after its context ended", s.patience)
+		s.Errorf("while the store fails, a call has not returned %v after its context ended, want it to return promptly", s.patience)
 	}
 }
 
-// goroutines complains if use leaves goroutines behind.
+// goroutines reports an error if use leaves goroutines behind.
 func (s *scene) goroutines(use func(ctx context.Context, key string)) {
 	const calls = 60
 	label := s.key("goroutines")
@@ -249,27 +251,27 @@ func (s *scene) goroutines(use func(ctx context.Context, key string)) {
 			ctx, cancel := context.WithCancel(ctx)
 			use(ctx, s.key(fmt.Sprint(i)))
 			if i%2 == 0 {
-				cancel() // and half of the contexts do not end before the rule does
+				cancel() // the other contexts do not end before the rule
 			} else {
 				defer cancel()
 			}
 		}
-		// A goroutine inherits the labels of the one that starts it. Those that
-		// are to end may need a moment, as others use the machine.
+		// A goroutine inherits the labels of the one that starts it. On a busy
+		// machine it may take a moment to end.
 		for giveUp := time.Now().Add(s.patience); ; time.Sleep(10 * time.Millisecond) {
 			left := labelled(label)
-			if left <= calls/3 { // this one, and those that serve the client
+			if left <= calls/3 { // this goroutine, and those that serve the client
 				return
 			}
 			if time.Now().After(giveUp) {
-				s.Errorf("%d goroutines are there %v after the calls that started them have returned", left, s.patience)
+				s.Errorf("%d goroutines are left %v after the calls that started them returned, want none that stays for each call", left, s.patience)
 				return
 			}
 		}
 	})
 }
 
-// labelled counts the goroutines with a label.
+// labelled returns the number of goroutines with a label.
 func labelled(label string) (n int) {
 	var buf bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&buf, 1); err != nil {

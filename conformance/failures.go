@@ -19,6 +19,7 @@ var failureRules = []backendRule{
 
 func canFail(b Backend) bool { return b.Fail != nil }
 
+// sentinels are the errors that a backend must not return when its store fails.
 var sentinels = []error{
 	session.ErrNotFound, session.ErrConflict, session.ErrTooLarge, session.ErrEncode, session.ErrDecode, session.ErrReadOnly,
 	session.ErrClosed, session.ErrLocked, session.ErrLockTimeout, session.ErrLockLost, session.ErrTooLate,
@@ -35,12 +36,12 @@ func ruleStoreFailure(p *probe) {
 	p.failures(func(ctx context.Context) []namedCall {
 		return []namedCall{
 			{"Load", func() error { _, err := p.b.Load(ctx, there); return err }},
-			{"Load of an absent key", func() error { _, err := p.b.Load(ctx, absent); return err }},
-			{"creating Save", func() error { _, err := p.b.Save(ctx, absent, p.record("2")); return err }},
-			{"replacing Save", func() error { _, err := p.b.Save(ctx, there, replacing(p.record("2"), v)); return err }},
+			{"Load at an absent key", func() error { _, err := p.b.Load(ctx, absent); return err }},
+			{"Save that creates a record", func() error { _, err := p.b.Save(ctx, absent, p.record("2")); return err }},
+			{"Save that replaces a record", func() error { _, err := p.b.Save(ctx, there, replacing(p.record("2"), v)); return err }},
 			{"Touch", func() error { return p.b.Touch(ctx, there, before.Expires.Add(time.Hour)) }},
 			{"Delete", func() error { return p.b.Delete(ctx, there) }},
-			{"Delete of an absent key", func() error { return p.b.Delete(ctx, absent) }},
+			{"Delete at an absent key", func() error { return p.b.Delete(ctx, absent) }},
 		}
 	})
 }
@@ -50,7 +51,8 @@ type namedCall struct {
 	call func() error
 }
 
-// failures makes calls while the store fails.
+// failures makes calls while the store fails, and reports an error unless each
+// fails with an error that is no sentinel.
 func (s *scene) failures(calls func(ctx context.Context) []namedCall) {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
@@ -67,11 +69,11 @@ func (s *scene) failures(calls func(ctx context.Context) []namedCall) {
 	restore()
 	for i, err := range errs {
 		if err == nil {
-			s.Errorf("%s while the store fails: no error", list[i].name)
+			s.Errorf("%s while the store fails: got no error, want one", list[i].name)
 		}
 		for _, sentinel := range sentinels {
 			if errors.Is(err, sentinel) {
-				s.Errorf("%s while the store fails: got %v, which is the sentinel %q", list[i].name, err, sentinel)
+				s.Errorf("%s while the store fails: got error %v, which is the sentinel %q; want an error that is none", list[i].name, err, sentinel)
 			}
 		}
 	}

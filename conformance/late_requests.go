@@ -8,8 +8,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// lateRules are about requests that arrive when their senders have given up,
-// for a store that can hold them back.
+// lateRules are about requests that arrive after their senders have given up.
+// They need Hold.
 var lateRules = []backendRule{
 	{name: "LateCreate", run: ruleLateCreate, own: true, wide: true, needs: canHold, quotes: []string{
 		"a Save that creates MUST NOT be sent a second time once an attempt may have been applied: a Delete could come between the two.",
@@ -52,7 +52,7 @@ var lateNoSentinel = []string{
 
 func canHold(b Backend) bool { return b.Hold != nil }
 
-// hold has the next write of p.b arrive only when deliver is called.
+// hold keeps back the next write of p.b until deliver is called.
 func (p *probe) hold() (deliver func()) {
 	p.Helper()
 	deliver = p.backend.Hold(p, p.raw.b)
@@ -60,9 +60,9 @@ func (p *probe) hold() (deliver func()) {
 	return deliver
 }
 
-// given is a context for a call of which the first attempt is not answered.
-// Backends may or may not send another in that time.
-func (p *probe) given() (context.Context, context.CancelFunc) {
+// retrying returns a context for a call whose first attempt is not answered. It
+// leaves a backend the time to send a second one.
+func (p *probe) retrying() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(p.ctx, 3*time.Second)
 }
 
@@ -73,28 +73,28 @@ func ruleLateCreate(p *probe) {
 			key = p.key("deleted")
 		}
 		deliver := p.hold()
-		ctx, cancel := p.given()
+		ctx, cancel := p.retrying()
 		v, err := p.b.Save(ctx, key, p.record("1"))
 		cancel()
 		if isSentinel(err) {
-			p.Errorf("creating, when the first attempt is on its way: got error %v, which says that nothing was written", err)
+			p.Errorf("Save that creates a record, with its first attempt in flight: got error %v, want none or one that is no sentinel: it may still be applied", err)
 		}
 		if !deleted {
 			deliver()
 			rec, loadErr := p.other.Load(p.ctx, key)
 			if err == nil && (loadErr != nil || rec.Version != v) {
-				p.Errorf("creating: no error, then Load: %v, version %q, want %q", loadErr, rec.Version, v)
+				p.Errorf("Load after a Save that created a record and returned version %q, when its first attempt has arrived: got error %v, version %q", v, loadErr, rec.Version)
 			}
 			continue
 		}
 		if err == nil {
 			if err := p.other.Delete(p.ctx, key); err != nil {
-				p.Fatalf("Delete: %v", err)
+				p.Fatalf("Delete of a live record: got error %v, want none", err)
 			}
 		}
 		deliver()
 		if err == nil && p.aliveAt(p.other, key) {
-			p.Error("the first attempt to create a record arrived after the Delete of what a second one made, and created it again")
+			p.Error("the first attempt of a Save arrived after a Delete of the record that a second attempt had created, and created it again; want one attempt only")
 		}
 	}
 }
@@ -103,21 +103,21 @@ func ruleLateSave(p *probe) {
 	key := p.key("a")
 	v := p.save(key, p.record("1"))
 	deliver := p.hold()
-	ctx, cancel := p.given()
+	ctx, cancel := p.retrying()
 	saved, err := p.b.Save(ctx, key, replacing(p.record("2"), v))
 	cancel()
 	if isSentinel(err) {
-		p.Errorf("a Save of which the first attempt is on its way, with nobody else: got error %v", err)
+		p.Errorf("Save that replaces a record, with its first attempt in flight and no other writer: got error %v, want none or one that is no sentinel", err)
 	}
 	if err == nil {
-		// Somebody else goes on from there, and is not overwritten.
+		// The next Save of another client is not overwritten.
 		next, err := p.other.Save(p.ctx, key, replacing(p.record("3"), saved))
 		if err != nil {
-			p.Fatalf("Save with the version that a Save returned: %v", err)
+			p.Fatalf("Save with the version that a Save returned: got error %v, want none", err)
 		}
 		deliver()
 		if rec := p.load(key); string(rec.Data) != "3" || rec.Version != next {
-			p.Errorf("the first attempt at a Save arrived late and was applied over %q: %q", "3", rec.Data)
+			p.Errorf("Load when the first attempt of a Save has arrived late: got Data %q, version %q; want the record that was saved since, \"3\", %q", rec.Data, rec.Version, next)
 		}
 	}
 	deliver()
@@ -125,15 +125,15 @@ func ruleLateSave(p *probe) {
 	key = p.key("deleted")
 	v = p.save(key, p.record("1"))
 	deliver = p.hold()
-	ctx, cancel = p.given()
+	ctx, cancel = p.retrying()
 	_, _ = p.b.Save(ctx, key, replacing(p.record("2"), v))
 	cancel()
 	if err := p.other.Delete(p.ctx, key); err != nil {
-		p.Fatalf("Delete: %v", err)
+		p.Fatalf("Delete of a live record: got error %v, want none", err)
 	}
 	deliver()
 	if p.aliveAt(p.other, key) {
-		p.Error("a Save that arrived after a Delete has brought the record back")
+		p.Error("a Save that arrived after a Delete brought the record back, want it to stay deleted")
 	}
 }
 
@@ -146,31 +146,31 @@ func ruleLateTouch(p *probe) {
 		until := p.later().Add(time.Hour)
 		v := p.save(key, p.record("1"))
 		deliver := p.hold()
-		ctx, cancel := p.given()
+		ctx, cancel := p.retrying()
 		err := p.b.Touch(ctx, key, until)
 		cancel()
 		if isSentinel(err) {
-			p.Errorf("a Touch of which the first attempt is on its way: got error %v", err)
+			p.Errorf("Touch with its first attempt in flight: got error %v, want none or one that is no sentinel", err)
 		}
 		if deleted {
 			if err := p.other.Delete(p.ctx, key); err != nil {
-				p.Fatalf("Delete: %v", err)
+				p.Fatalf("Delete of a live record: got error %v, want none", err)
 			}
 			deliver()
 			if p.aliveAt(p.other, key) {
-				p.Error("a Touch that arrived after a Delete has brought the record back")
+				p.Error("a Touch that arrived after a Delete brought the record back, want it to stay deleted")
 			}
 			continue
 		}
-		// What was saved meanwhile, with a later deadline, stays.
+		// A record that was saved meanwhile, with a later deadline, stays.
 		last := until.Add(time.Hour)
 		next, err := p.other.Save(p.ctx, key, replacing(expiring(p.record("2"), last), v))
 		if err != nil {
-			p.Fatalf("Save with the version from before a Touch: %v", err)
+			p.Fatalf("Save with the version from before a Touch: got error %v, want none", err)
 		}
 		deliver()
 		if rec := p.load(key); string(rec.Data) != "2" || rec.Version != next || rec.Expires.Before(last) {
-			p.Errorf("a Touch to %v that arrived after a Save with Expires %v: %s, %q", until, last, describe(rec), rec.Data)
+			p.Errorf("Load when a Touch with Expires %v has arrived after a Save with Expires %v: got %s, Data %q; want the record as it was saved", until, last, describe(rec), rec.Data)
 		}
 	}
 }
@@ -197,8 +197,8 @@ func ruleLateAfterGoneTouch(p *probe) {
 	p.lateAfterGone("Touch", func(key string, _ session.Version) error { return p.other.Touch(p.ctx, key, p.later()) })
 }
 
-// lateAfterGone sends requests, has another call say that the record is gone
-// when its deadline has passed, and lets the requests arrive.
+// lateAfterGone sends requests, makes a call that fails because the record's
+// deadline has passed, and lets the requests arrive.
 func (p *probe) lateAfterGone(teller string, tell func(key string, v session.Version) error) {
 	for what, send := range map[string]func(ctx context.Context, key string, v session.Version) error{
 		"Save": func(ctx context.Context, key string, v session.Version) error {
@@ -211,15 +211,15 @@ func (p *probe) lateAfterGone(teller string, tell func(key string, v session.Ver
 		key, soon := p.key(what), p.soon()
 		v := p.save(key, expiring(p.record("1"), soon))
 		deliver := p.hold()
-		// Too short for a second attempt, mostly.
+		// In most cases this is too short for a second attempt.
 		ctx, cancel := context.WithTimeout(p.ctx, 100*time.Millisecond)
 		sendErr := send(ctx, key, v)
 		cancel()
 		p.wait(soon)
-		gone := sendErr != nil && errors.Is(tell(key, v), session.ErrNotFound) // or a second attempt has done it
+		gone := sendErr != nil && errors.Is(tell(key, v), session.ErrNotFound) // else a second attempt was applied
 		deliver()
 		if gone && p.aliveAt(p.other, key) {
-			p.Errorf("a %s has said that the record is gone; then a %s arrived that was sent before, and was applied", teller, what)
+			p.Errorf("a %s failed with ErrNotFound; then a %s arrived that was sent before the deadline, and made the record live again; want it to stay gone", teller, what)
 		}
 	}
 }
@@ -234,7 +234,7 @@ func (p *probe) lateAfterEnd(what string, send func(ctx context.Context, key str
 		}
 		v := p.save(key, expiring(p.record("1"), expires))
 		deliver := p.hold()
-		// Too short for a second attempt, mostly.
+		// In most cases this is too short for a second attempt.
 		ctx, cancel := context.WithTimeout(p.ctx, 100*time.Millisecond)
 		sendErr := send(ctx, key, v)
 		cancel()
@@ -242,45 +242,45 @@ func (p *probe) lateAfterEnd(what string, send func(ctx context.Context, key str
 			p.wait(expires)
 		}
 		rec, err := p.other.Load(p.ctx, key)
-		if sendErr != nil && err == nil && rec.Version == v && rec.Expires.Equal(expires) { // or a second attempt has done it
+		if sendErr != nil && err == nil && rec.Version == v && rec.Expires.Equal(expires) { // else a second attempt was applied
 			_, err := p.other.Save(p.ctx, key, replacing(expiring(p.record("end"), past), v))
 			if err != nil && !errors.Is(err, session.ErrConflict) {
-				p.Errorf("ending a record, with a %s on its way: %v", what, err)
+				p.Errorf("Save that ends a record, with a %s in flight: got error %v, want none or a conflict", what, err)
 			}
 		}
 		deliver()
 		if sendErr != nil && (errors.Is(err, session.ErrNotFound) || rec.Version == v && rec.Expires.Equal(expires)) && p.aliveAt(p.other, key) {
-			p.Errorf("a %s arrived after the end of its record, or its deadline, and was applied", what)
+			p.Errorf("a %s arrived after the record had ended, and made it live again; want it to stay dead", what)
 		}
 	}
 }
 
 func ruleLateLocked(p *lockingProbe) {
-	for _, what := range []string{"Save", "ending Save"} {
+	for _, what := range []string{"Save", "Save that ends a record"} {
 		key := p.key(what)
 		v := p.save(key, p.record("1"))
 		rec := replacing(p.record("2"), v)
-		if what == "ending Save" {
+		if what != "Save" {
 			rec.Expires = p.now().Add(-time.Hour)
 		}
 		deliver := p.hold()
 		holder, err := p.otherL.Acquire(p.ctx, key, long)
 		if err != nil {
-			p.Fatalf("Acquire by another client, while a write of this one is to be held: %v", err)
+			p.Fatalf("Acquire of a free record, by another client: got error %v, want none", err)
 		}
-		ctx, cancel := p.given()
+		ctx, cancel := p.retrying()
 		_, err = p.b.Save(ctx, key, rec)
 		cancel()
 		switch {
 		case err == nil:
-			p.Errorf("a %s, of which the first attempt is on its way, under another's lock: no error", what)
+			p.Errorf("%s under another's lock, with its first attempt in flight: got no error, want one", what)
 		case isSentinel(err):
-			p.Errorf("a %s, of which the first attempt is on its way and the second meets a lock: got error %v, which says that nothing was written", what, err)
+			p.Errorf("%s under another's lock, with its first attempt in flight: got error %v, want one that is no sentinel: it may still be applied", what, err)
 		}
 		if err := p.otherL.Release(p.ctx, key, holder.Version, time.Time{}); err != nil {
-			p.Fatalf("Release: %v", err)
+			p.Fatalf("Release of a lock that is held: got error %v, want none", err)
 		}
-		deliver() // and it may be applied, as the caller was told
+		deliver() // it may be applied: the caller does not know
 	}
 }
 
@@ -288,20 +288,20 @@ func ruleLateAcquire(p *lockingProbe) {
 	key := p.key("a")
 	p.save(key, p.record("1"))
 	deliver := p.hold()
-	ctx, cancel := p.given()
+	ctx, cancel := p.retrying()
 	holder, err := p.l.Acquire(ctx, key, long)
 	cancel()
 	if isSentinel(err) {
-		p.Errorf("an Acquire of which the first attempt is on its way, with nobody else: got error %v", err)
+		p.Errorf("Acquire with its first attempt in flight and no other holder: got error %v, want none or one that is no sentinel", err)
 	}
 	deliver()
 	if err == nil {
-		// The first attempt found the lock of the second: its own.
+		// The first attempt has found the lock of the second, which is its own.
 		if err := p.l.Extend(p.ctx, key, holder.Version, long); err != nil {
-			p.Errorf("Extend of a lock, of which a first attempt has arrived since: %v", err)
+			p.Errorf("Extend of a lock, when a first attempt to acquire it has arrived late: got error %v, want none", err)
 		}
 		if err := p.try(p.otherL, key, long); !errors.Is(err, session.ErrLocked) {
-			p.Errorf("Acquire of a record that is locked, by an attempt that was repeated: got error %v, want ErrLocked", err)
+			p.Errorf("Acquire of a locked record, when a first attempt of its holder has arrived late: got error %v, want ErrLocked", err)
 		}
 	}
 }

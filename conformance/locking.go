@@ -14,8 +14,8 @@ var wantsLocking = backendRule{name: "LockingBackend", run: ruleLockingBackend, 
 	"LockingBackend is a Backend that locks a record in the request that reads it.",
 }}
 
-// lockingRules are about the calls of a session.LockingBackend, whatever they do:
-// their contexts, and a store that fails.
+// lockingRules are about contexts and failures in the calls of a
+// session.LockingBackend.
 var lockingRules = []backendRule{
 	{name: "DoneContextAcquire", run: locking(ruleDoneContextAcquire), quotes: doneContext},
 	{name: "DoneContextExtend", run: locking(ruleDoneContextExtend), quotes: doneContext},
@@ -30,27 +30,28 @@ var lockingRules = []backendRule{
 	}, needs: canFail, own: true},
 }
 
-// lockingProbe is what a rule about a LockingBackend works with: the two clients of
-// probe, once more.
+// A lockingProbe is a probe of a LockingBackend. It has the two clients of the
+// probe once more.
 type lockingProbe struct {
 	*probe
 	l, otherL session.LockingBackend
 }
 
+// locking makes a rule fail on clients that are no LockingBackend.
 func locking(run func(*lockingProbe)) func(*probe) {
 	return func(p *probe) {
 		p.Helper()
 		if _, ok := p.raw.b.(session.LockingBackend); !ok {
-			p.Fatalf("New returned a %T that is no session.LockingBackend, and one that is before", p.raw.b)
+			p.Fatalf("New returned a %T that is no session.LockingBackend, and one before that is; want the same each time", p.raw.b)
 		}
 		if _, ok := p.raw.other.(session.LockingBackend); !ok {
-			p.Fatalf("Reopen returned a %T that is no session.LockingBackend, of a %T that is", p.raw.other, p.raw.b)
+			p.Fatalf("Reopen returned a %T that is no session.LockingBackend, of a %T that is; want the same", p.raw.other, p.raw.b)
 		}
 		run(&lockingProbe{p, p.b.(session.LockingBackend), p.other.(session.LockingBackend)})
 	}
 }
 
-// locked complains unless err is a *session.LockedError.
+// locked reports an error unless err is a *session.LockedError.
 func (s *scene) locked(err error, doing string) {
 	s.Helper()
 	var locked *session.LockedError
@@ -59,43 +60,44 @@ func (s *scene) locked(err error, doing string) {
 	}
 }
 
-// lost complains unless err tells a holder that it has lost its lock.
+// lost reports an error unless err says that the holder has lost its lock.
 func (s *scene) lost(err error, doing string) {
 	s.Helper()
 	if !errors.Is(err, session.ErrConflict) || errors.Is(err, session.ErrLocked) {
-		s.Errorf("%s: got error %v, want ErrConflict", doing, err)
+		s.Errorf("%s: got error %v, want ErrConflict and not ErrLocked", doing, err)
 	}
 }
 
-// about complains if until is not ttl after a moment since asked.
+// about reports an error unless until is about ttl after a moment between asked
+// and now.
 func (s *scene) about(until, asked time.Time, ttl time.Duration, what string) {
 	s.Helper()
 	const slack = 2 * time.Second
 	if until.Before(asked.Add(ttl-slack)) || until.After(s.now().Add(ttl+slack)) {
-		s.Errorf("%s: the lease is said to run out in %v, its ttl was %v", what, until.Sub(s.now()), ttl)
+		s.Errorf("%s: the lease runs out in %v, want about its ttl, %v", what, until.Sub(s.now()), ttl)
 	}
 }
 
-// acquire locks what must be possible to lock.
+// acquire locks a record that is free.
 func (p *lockingProbe) acquire(key string, ttl time.Duration) session.Record {
 	p.Helper()
 	rec, err := p.l.Acquire(p.ctx, key, ttl)
 	if err != nil {
-		p.Fatalf("Acquire: %v", err)
+		p.Fatalf("Acquire of a free record: got error %v, want none", err)
 	}
 	return rec
 }
 
-// try is an Acquire that may be refused.
+// try makes an Acquire that may be refused.
 func (p *lockingProbe) try(l session.LockingBackend, key string, ttl time.Duration) error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.patience)
 	defer cancel()
 	return second(l.Acquire(ctx, key, ttl))
 }
 
-// held tells whether the record at key is locked. If not, it may be afterwards.
-// One of two signs is enough, so that a backend that fails to give one of them
-// fails the rule about it and no other.
+// held reports whether the record at key is locked. If it is not, held may lock
+// it. One of two signs is enough, so that a backend that lacks the other fails
+// only the rule about that.
 func (p *lockingProbe) held(key string) bool {
 	p.Helper()
 	if _, err := p.b.Save(p.ctx, key, p.record("creating over it")); errors.Is(err, session.ErrLocked) {
@@ -103,29 +105,29 @@ func (p *lockingProbe) held(key string) bool {
 	}
 	err := p.try(p.l, key, long)
 	if errors.Is(err, session.ErrNotFound) {
-		p.Fatalf("Acquire: %v", err)
+		p.Fatalf("Acquire of a live record: got error %v, want none or a *session.LockedError", err)
 	}
 	return err != nil
 }
 
-// unlocked complains unless the record at key can be locked at once.
+// unlocked reports an error unless the record at key can be locked at once.
 func (p *lockingProbe) unlocked(key, after string) {
 	p.Helper()
 	rec, err := p.b.Load(p.ctx, key)
 	if err != nil {
-		p.Errorf("Load after %s: %v", after, err)
+		p.Errorf("Load after %s: got error %v, want none", after, err)
 		return
 	}
 	if rec.LockedUntil.After(p.now()) {
-		p.Errorf("after %s: LockedUntil is %v from now", after, rec.LockedUntil.Sub(p.now()))
+		p.Errorf("Load after %s: got LockedUntil %v from now, want zero or a time that has passed", after, rec.LockedUntil.Sub(p.now()))
 	}
 	if _, err := p.l.Acquire(p.ctx, key, long); err != nil {
-		p.Errorf("Acquire after %s: %v", after, err)
+		p.Errorf("Acquire after %s: got error %v, want none", after, err)
 	}
 }
 
-// afterLoss complains unless all that a holder can do says that its lock is
-// lost.
+// afterLoss reports an error unless every call of a former holder says that it
+// has lost its lock.
 func (p *lockingProbe) afterLoss(l session.LockingBackend, key string, v session.Version, whose string) {
 	p.Helper()
 	_, err := l.Save(p.ctx, key, replacing(p.record("by the former holder"), v))
@@ -134,58 +136,58 @@ func (p *lockingProbe) afterLoss(l session.LockingBackend, key string, v session
 	p.lost(l.Release(p.ctx, key, v, p.later().Add(time.Hour)), "Release by the holder "+whose)
 }
 
-// moved tells whether somebody has changed a lease, for hours. The store may
-// only know how much of it is left.
+// moved reports whether a lease, which lasts hours, was changed. The store may
+// know only how much of it is left, so its end varies a little.
 func moved(before, after time.Time) bool { return after.Sub(before).Abs() > time.Minute }
 
 func ruleLockingBackend(p *probe) {
 	if _, ok := p.raw.b.(session.LockingBackend); !ok {
-		p.Errorf("WantsLocking is set, and %T is no session.LockingBackend", p.raw.b)
+		p.Errorf("WantsLocking is set: New returned a %T, want a session.LockingBackend", p.raw.b)
 	}
 }
 
 func ruleDoneContextAcquire(p *lockingProbe) {
-	p.doneContexts(func(ctx context.Context, key string, _ session.Record) error {
+	p.doneContexts("Acquire", func(ctx context.Context, key string, _ session.Record) error {
 		_, err := p.l.Acquire(ctx, key, long)
 		if errors.Is(second(p.b.Save(p.ctx, key, p.record("2"))), session.ErrLocked) {
-			p.Error("Acquire with a done context has locked")
+			p.Error("an Acquire with a context that is done locked the record, want it free")
 		}
 		return err
 	})
 }
 
-// doneContextsLocked is doneContexts for the holder of a lock.
-func (p *lockingProbe) doneContextsLocked(f func(ctx context.Context, key string, holder session.Record) error) {
+// doneContextsLocked is doneContexts for a call of the holder of a lock.
+func (p *lockingProbe) doneContextsLocked(call string, f func(ctx context.Context, key string, holder session.Record) error) {
 	p.Helper()
 	for i, ctx := range doneContexts(p.ctx) {
 		key := p.key(fmt.Sprint(i))
 		p.save(key, p.record("1"))
 		before := p.load(key)
 		if err := f(ctx, key, p.acquire(key, long)); !errors.Is(err, ctx.Err()) {
-			p.Errorf("with a done context: got error %v, want one that wraps %v", err, ctx.Err())
+			p.Errorf("%s with a context that is done: got error %v, want one that wraps %v", call, err, ctx.Err())
 		}
 		if after := p.load(key); !sameContent(after, before) {
-			p.Errorf("a call with a done context changed %s to %s", describe(before), describe(after))
+			p.Errorf("%s with a context that is done changed the record from %s to %s, want no change", call, describe(before), describe(after))
 		}
 	}
 }
 
 func ruleDoneContextExtend(p *lockingProbe) {
-	p.doneContextsLocked(func(ctx context.Context, key string, holder session.Record) error {
+	p.doneContextsLocked("Extend", func(ctx context.Context, key string, holder session.Record) error {
 		before := p.load(key).LockedUntil
 		err := p.l.Extend(ctx, key, holder.Version, 5*long)
 		if after := p.load(key).LockedUntil; moved(before, after) {
-			p.Errorf("Extend with a done context has moved the end of the lease from %v to %v", before, after)
+			p.Errorf("an Extend with a context that is done moved the end of the lease from %v to %v, want no change", before, after)
 		}
 		return err
 	})
 }
 
 func ruleDoneContextRelease(p *lockingProbe) {
-	p.doneContextsLocked(func(ctx context.Context, key string, holder session.Record) error {
+	p.doneContextsLocked("Release", func(ctx context.Context, key string, holder session.Record) error {
 		err := p.l.Release(ctx, key, holder.Version, holder.Expires.Add(time.Hour))
 		if !p.held(key) {
-			p.Error("Release with a done context has unlocked")
+			p.Error("a Release with a context that is done unlocked the record, want it to stay locked")
 		}
 		return err
 	})
@@ -222,12 +224,12 @@ func ruleStoreFailureLease(p *lockingProbe) {
 	p.failures(func(ctx context.Context) []namedCall {
 		return []namedCall{
 			{"Acquire", func() error { return second(p.l.Acquire(ctx, free, long)) }},
-			{"Acquire of a record that is locked", func() error { return second(p.l.Acquire(ctx, locked, long)) }},
-			{"Acquire of an absent key", func() error { return second(p.l.Acquire(ctx, absent, long)) }},
+			{"Acquire of a locked record", func() error { return second(p.l.Acquire(ctx, locked, long)) }},
+			{"Acquire at an absent key", func() error { return second(p.l.Acquire(ctx, absent, long)) }},
 			{"Extend", func() error { return p.l.Extend(ctx, locked, v, long) }},
 			{"Extend of another's lock", func() error { return p.l.Extend(ctx, locked, former, long) }},
 			{"Release", func() error { return p.l.Release(ctx, locked, v, p.later().Add(time.Hour)) }},
-			{"Release of an absent key", func() error { return p.l.Release(ctx, absent, v, time.Time{}) }},
+			{"Release at an absent key", func() error { return p.l.Release(ctx, absent, v, time.Time{}) }},
 			{"Save under another's lock", func() error { return second(p.b.Save(ctx, locked, p.record("2"))) }},
 		}
 	})

@@ -53,7 +53,7 @@ func ruleAcquire(p *lockingProbe) {
 		p.save(key, p.record(data))
 		before := p.load(key)
 		if rec := p.acquire(key, long); !sameContent(rec, before) {
-			p.Errorf("Acquire returned %s, stored is %s", describe(rec), describe(before))
+			p.Errorf("Acquire returned %s, want the stored record, %s, but for the version", describe(rec), describe(before))
 		}
 	}
 }
@@ -64,19 +64,19 @@ func ruleAcquireLocked(p *lockingProbe) {
 	holder := p.acquire(key, long)
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
-	// So many calls that even a short wait in each of them shows.
+	// With so many calls even a short wait in each of them shows.
 	ended := p.ends(func() {
 		for range 40 {
 			if _, err := p.l.Acquire(ctx, key, long); ctx.Err() == nil {
-				p.locked(err, "Acquire of a record that is locked")
+				p.locked(err, "Acquire of a locked record")
 			}
 		}
 	})
 	if !ended {
-		p.Fatalf("40 calls of Acquire for a record that is locked have not returned after %v", p.patience)
+		p.Fatalf("40 Acquires of a locked record have not returned after %v, want them to fail at once", p.patience)
 	}
 	if _, err := p.b.Save(p.ctx, key, replacing(p.record("2"), holder.Version)); err != nil && !p.Failed() {
-		p.Errorf("the holder's Save, after others have tried to acquire: %v", err)
+		p.Errorf("the holder's Save, after others tried to acquire the lock: got error %v, want none", err)
 	}
 }
 
@@ -92,10 +92,10 @@ func (p *lockingProbe) acquireCreatesNothing(how, key string, _ session.Version)
 		p.Errorf("Acquire of a record that was %s: got error %v, want ErrNotFound", how, err)
 	}
 	if p.alive(key) {
-		p.Errorf("Acquire of a record that was %s made one", how)
+		p.Errorf("an Acquire of a record that was %s made a live one, want none", how)
 	}
 	if _, err := p.b.Save(p.ctx, key, p.record("new")); errors.Is(err, session.ErrLocked) {
-		p.Errorf("Acquire of a record that was %s locked what is not there", how)
+		p.Errorf("Save that creates a record, after an Acquire of one that was %s: got error ErrLocked, want no lock", how)
 	}
 }
 
@@ -104,12 +104,12 @@ func ruleAcquireTTL(p *lockingProbe) {
 	p.save(key, p.record("1"))
 	for _, ttl := range []time.Duration{0, -1, -time.Second, -1 << 63} {
 		if _, err := p.l.Acquire(p.ctx, key, ttl); err == nil {
-			p.Fatalf("Acquire with a ttl of %v: no error", ttl)
+			p.Fatalf("Acquire with a ttl of %v: got no error, want one", ttl)
 		}
 	}
-	// It was refused, and the shortest that is positive is not.
+	// None of these locked the record, and the shortest positive ttl is valid.
 	if _, err := p.l.Acquire(p.ctx, key, 1); err != nil {
-		p.Errorf("Acquire with a ttl of 1ns, after others that were refused: %v", err)
+		p.Errorf("Acquire with a ttl of 1ns, after others that were refused: got error %v, want none", err)
 	}
 }
 
@@ -119,7 +119,7 @@ func ruleAcquiredData(p *lockingProbe) {
 	data := p.acquire(key, long).Data
 	clear(data[:cap(data)])
 	if got := p.load(key).Data; string(got) != "1234" {
-		p.Errorf("the caller changed the Data that Acquire returned; Load returned %q, want 1234", got)
+		p.Errorf("the caller changed the Data that Acquire had returned; Load then returned %q, want 1234, as it was saved", got)
 	}
 }
 
@@ -150,7 +150,7 @@ func ruleLockKeys(p *lockingProbe) {
 		p.Helper()
 		var err error
 		if i.holder, err = p.l.Acquire(p.ctx, i.key, long); err != nil {
-			p.Fatalf("Acquire at the key ending in %q, with locks at other keys: %v", end(i.name), err)
+			p.Fatalf("Acquire at the key that ends in %q, with locks at other keys: got error %v, want none", end(i.name), err)
 		}
 	}
 	for i := 0; i < len(items); i += 2 {
@@ -158,18 +158,18 @@ func ruleLockKeys(p *lockingProbe) {
 	}
 	for i := 1; i < len(items); i += 2 {
 		if _, err := p.b.Save(p.ctx, items[i].key, replacing(p.record(items[i].name), items[i].v)); err != nil {
-			p.Fatalf("Save at the key ending in %q with locks at other keys: %v", end(items[i].name), err)
+			p.Fatalf("Save at the key that ends in %q, with locks at other keys: got error %v, want none", end(items[i].name), err)
 		}
 		lock(&items[i])
 	}
 	for i := 0; i < len(items); i += 2 {
 		if err := p.l.Release(p.ctx, items[i].key, items[i].holder.Version, time.Time{}); err != nil {
-			p.Fatalf("Release at the key ending in %q: %v", end(items[i].name), err)
+			p.Fatalf("Release at the key that ends in %q: got error %v, want none", end(items[i].name), err)
 		}
 	}
 	for i := 1; i < len(items); i += 2 {
 		if !p.held(items[i].key) {
-			p.Fatalf("the lock at the key ending in %q was released with that at another", end(items[i].name))
+			p.Fatalf("a Release at another key ended the lock at the key that ends in %q, want it to stay", end(items[i].name))
 		}
 	}
 }
@@ -183,23 +183,23 @@ func ruleLockLarge(p *lockingProbe) {
 	p.save(key, rec)
 	holder, err := p.l.Acquire(p.ctx, key, long)
 	if err != nil {
-		p.Fatalf("Acquire of a record with %d bytes: %v", len(data), err)
+		p.Fatalf("Acquire of a record with %d bytes: got error %v, want none", len(data), err)
 	}
 	if err := p.l.Extend(p.ctx, key, holder.Version, long); err != nil {
-		p.Errorf("Extend for a record with %d bytes: %v", len(data), err)
+		p.Errorf("Extend for a record with %d bytes: got error %v, want none", len(data), err)
 	}
 	if _, err := p.b.Save(p.ctx, key, replacing(rec, holder.Version)); err != nil {
-		p.Errorf("the holder's Save of %d bytes: %v", len(data), err)
+		p.Errorf("the holder's Save of %d bytes: got error %v, want none", len(data), err)
 	}
 	if holder, err = p.l.Acquire(p.ctx, key, long); err != nil {
 		return // rule HolderSave reports it
 	}
 	if err := p.l.Release(p.ctx, key, holder.Version, p.later().Add(time.Hour)); err != nil {
-		p.Errorf("Release of a record with %d bytes: %v", len(data), err)
+		p.Errorf("Release of a record with %d bytes: got error %v, want none", len(data), err)
 	}
 }
 
-// ruleLockClients is about two clients taking turns. Nothing is concurrent here.
+// ruleLockClients has two clients take turns. Nothing is concurrent.
 func ruleLockClients(p *lockingProbe) {
 	for name, c := range map[string]struct{ first, second session.LockingBackend }{
 		"a": {p.l, p.otherL}, "b": {p.otherL, p.l},
@@ -208,14 +208,14 @@ func ruleLockClients(p *lockingProbe) {
 			v := p.save(key, p.record("1"))
 			holder, err := c.first.Acquire(p.ctx, key, long)
 			if err != nil {
-				p.Fatalf("Acquire: %v", err)
+				p.Fatalf("Acquire of a free record: got error %v, want none", err)
 			}
 			return v, holder
 		}
 		key := p.key(name + "acquire")
 		lock(key)
 		if err := p.try(c.second, key, long); err == nil {
-			p.Fatal("Acquire of a record that another client has locked: no error")
+			p.Fatal("Acquire of a record that another client has locked: got no error, want ErrLocked")
 		}
 		refused := func(l session.LockingBackend, who string) bool {
 			key := p.key(name + "save" + who)
@@ -224,24 +224,23 @@ func ruleLockClients(p *lockingProbe) {
 			return errors.Is(err, session.ErrLocked)
 		}
 		if refused(c.first, "first") && !refused(c.second, "second") { // or rule LockedSave reports it
-			p.Fatal("Save under the lock of another client is not refused")
+			p.Fatal("Save under the lock of another client, without the holder's version: got no ErrLocked, though a Save of the same client does; want it from both")
 		}
 		key = p.key(name)
 		_, holder := lock(key)
-		// Nothing but the Version makes a holder: a process may have several
-		// clients.
+		// Only the Version makes a holder: a process may have several clients.
 		if err := c.second.Extend(p.ctx, key, holder.Version, long); err != nil {
-			p.Errorf("Extend of a lock that another client has acquired: %v", err)
+			p.Errorf("Extend with the holder's version, which another client has acquired: got error %v, want none", err)
 		}
 		if err := c.second.Release(p.ctx, key, holder.Version, time.Time{}); err != nil {
-			p.Errorf("Release of a lock that another client has acquired: %v", err)
+			p.Errorf("Release with the holder's version, which another client has acquired: got error %v, want none", err)
 		}
 		var err error
 		if holder, err = c.first.Acquire(p.ctx, key, long); err != nil {
 			return // rule Release reports it, or what is above
 		}
 		if _, err := c.second.Save(p.ctx, key, replacing(p.record("3"), holder.Version)); err != nil {
-			p.Errorf("Save with the holder's version that another client has acquired: %v", err)
+			p.Errorf("Save with the holder's version, which another client has acquired: got error %v, want none", err)
 		}
 	}
 }
@@ -251,9 +250,9 @@ func ruleManyLocks(p *lockingProbe) {
 	key := func(i int) string { return p.key(fmt.Sprint("locked ", i)) }
 	together(n, func(i int) {
 		if _, err := p.b.Save(p.ctx, key(i), p.record("1")); err != nil {
-			p.Errorf("Save: %v", err)
+			p.Errorf("Save that creates record %d of %d: got error %v, want none", i, n, err)
 		} else if _, err := p.l.Acquire(p.ctx, key(i), long); err != nil {
-			p.Errorf("Acquire of record %d of %d: %v", i, n, err)
+			p.Errorf("Acquire of record %d of %d: got error %v, want none", i, n, err)
 		}
 	})
 	if p.Failed() {
@@ -261,7 +260,7 @@ func ruleManyLocks(p *lockingProbe) {
 	}
 	together(n, func(i int) {
 		if err := p.try(p.otherL, key(i), long); err == nil {
-			p.Errorf("of %d locks that are held, number %d could be taken", n, i)
+			p.Errorf("Acquire of record %d of %d, all of them locked: got no error, want ErrLocked", i, n)
 		}
 	})
 }

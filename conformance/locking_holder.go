@@ -44,18 +44,18 @@ func ruleHolderSave(p *lockingProbe) {
 	expires := p.later().Add(time.Hour)
 	v, err := p.b.Save(p.ctx, key, replacing(expiring(p.record("2"), expires), holder.Version))
 	if err != nil {
-		p.Fatalf("the holder's Save: %v", err)
+		p.Fatalf("the holder's Save: got error %v, want none", err)
 	}
 	rec := p.load(key)
 	if string(rec.Data) != "2" || rec.Version != v {
-		p.Errorf("the holder saved 2 and got version %q; stored is %q with version %q", v, rec.Data, rec.Version)
+		p.Errorf("Load after the holder saved Data \"2\" and got version %q: got Data %q, version %q; want those of the Save", v, rec.Data, rec.Version)
 	}
 	p.roundedUp("saved by the holder", rec.Expires, expires)
 	if v == before || v == holder.Version {
-		p.Errorf("the holder's Save returned version %q, which the key has had", v)
+		p.Errorf("the holder's Save returned version %q, which the key had before; want a new one", v)
 	}
 	if _, err := p.b.Save(p.ctx, key, replacing(p.record("3"), holder.Version)); !errors.Is(err, session.ErrConflict) {
-		p.Errorf("a second Save with the holder's version: got error %v, want ErrConflict", err)
+		p.Errorf("second Save with the holder's version: got error %v, want ErrConflict", err)
 	}
 	p.unlocked(key, "the holder's Save")
 }
@@ -69,14 +69,14 @@ func ruleHolderAfterDelete(p *lockingProbe) {
 	}
 	p.afterLoss(p.l, key, holder.Version, "of a record that was deleted")
 	if p.alive(key) {
-		p.Fatal("the holder has brought back a record that was deleted")
+		p.Fatal("the holder brought back a record that was deleted, want it to stay deleted")
 	}
 	if _, err := p.b.Save(p.ctx, key, p.record("new")); err != nil {
-		return // as above
+		return // rule LockedDelete reports it
 	}
 	before := p.load(key)
 	p.afterLoss(p.l, key, holder.Version, "of a record that was deleted and created anew")
-	p.unchanged(key, before, "the holder of the record before it")
+	p.unchanged(key, before, "the holder of a lock on an earlier record")
 }
 
 func ruleHolderVersion(p *lockingProbe) {
@@ -86,7 +86,7 @@ func ruleHolderVersion(p *lockingProbe) {
 	isNew := func(v session.Version, of string) {
 		p.Helper()
 		if seen[v] {
-			p.Fatalf("the version %q of %s is one that the key has had", v, of)
+			p.Fatalf("%s returned version %q, which the key had before; want a new one", of, v)
 		}
 		seen[v] = true
 	}
@@ -97,27 +97,27 @@ func ruleHolderVersion(p *lockingProbe) {
 				if err != nil {
 					return // rule Release or HolderSave reports it
 				}
-				isNew(holder.Version, "a holder")
+				isNew(holder.Version, "Acquire")
 				if err := p.l.Release(p.ctx, key, holder.Version, time.Time{}); err != nil {
 					return // rule Release reports it
 				}
 			}
 			holder, err := p.l.Acquire(p.ctx, key, long)
 			if err != nil {
-				return // as above
+				return // rule Release or HolderSave reports it
 			}
-			isNew(holder.Version, "a holder")
+			isNew(holder.Version, "Acquire")
 			if v, err = p.b.Save(p.ctx, key, replacing(p.record("1"), holder.Version)); err != nil || v == holder.Version {
 				return // rule HolderSave reports it
 			}
-			isNew(v, "a holder's Save")
+			isNew(v, "the holder's Save")
 		}
 		if err := p.b.Delete(p.ctx, key); err != nil {
 			return // rule Delete reports it
 		}
 		var err error
 		if v, err = p.b.Save(p.ctx, key, p.record(fmt.Sprint(life))); err != nil {
-			return // as above
+			return // rule Delete reports it
 		}
 		isNew(v, "a Save after Delete")
 	}
@@ -128,12 +128,12 @@ func ruleHolderBytes(p *lockingProbe) {
 	v := p.save(key, p.record("1"))
 	before := p.load(key)
 	for _, other := range append(foreign, v) {
-		p.lost(p.l.Extend(p.ctx, key, other, long), "Extend of a free record, with version "+show(other))
+		p.lost(p.l.Extend(p.ctx, key, other, long), "Extend for a free record, with version "+show(other))
 		p.lost(p.l.Release(p.ctx, key, other, p.later().Add(time.Hour)), "Release of a free record, with version "+show(other))
 	}
 	holder := p.acquire(key, long)
-	// A backend may put more into a holder's version than what tells whose lock
-	// it is, but eight bytes or more of it have to.
+	// A holder's version may contain more than the identity of the lock, but eight
+	// bytes or more have to identify it.
 	refused := 0
 	for _, other := range flips(holder.Version) {
 		if errors.Is(p.l.Extend(p.ctx, key, other, long), session.ErrConflict) {
@@ -141,7 +141,7 @@ func ruleHolderBytes(p *lockingProbe) {
 		}
 	}
 	if refused < min(8, len(holder.Version)) {
-		p.Errorf("Extend takes versions of which one byte differs from the holder's, but for %d of %d bytes", refused, len(holder.Version))
+		p.Errorf("Extend with versions that differ from the holder's in one byte: %d of %d were refused, want 8 or more", refused, len(holder.Version))
 	}
 	wrong := append(others(holder.Version), foreign...)
 	together(len(wrong), func(i int) {
@@ -149,12 +149,12 @@ func ruleHolderBytes(p *lockingProbe) {
 			return
 		}
 		other := wrong[i]
-		p.lost(p.l.Extend(p.ctx, key, other, 2*long), "Extend with version "+show(other)+", of a lock with "+show(holder.Version))
-		p.lost(p.l.Release(p.ctx, key, other, p.later().Add(time.Hour)), "Release with version "+show(other)+", of a lock with "+show(holder.Version))
+		p.lost(p.l.Extend(p.ctx, key, other, 2*long), "Extend with version "+show(other)+", where the holder's is "+show(holder.Version))
+		p.lost(p.l.Release(p.ctx, key, other, p.later().Add(time.Hour)), "Release with version "+show(other)+", where the holder's is "+show(holder.Version))
 		if other != v {
 			rec := replacing(expiring(p.record("2"), p.later().Add(time.Hour)), other)
 			if err := second(p.b.Save(p.ctx, key, rec)); !errors.Is(err, session.ErrLocked) && !errors.Is(err, session.ErrConflict) {
-				p.Errorf("Save with version %s, under a lock with %s: got error %v, want ErrLocked", show(other), show(holder.Version), err)
+				p.Errorf("Save with version %s, under a lock where the holder's is %s: got error %v, want ErrLocked or ErrConflict", show(other), show(holder.Version), err)
 			}
 		}
 	})
@@ -162,13 +162,13 @@ func ruleHolderBytes(p *lockingProbe) {
 		return
 	}
 	if after := p.load(key); !sameContent(after, before) {
-		p.Errorf("calls with another version than the holder's have changed %s to %s", describe(before), describe(after))
+		p.Errorf("calls with versions that are not the holder's changed the record from %s to %s, want no change", describe(before), describe(after))
 	}
 	if !p.held(key) {
-		p.Error("calls with another version than the holder's have ended the lock")
+		p.Error("calls with versions that are not the holder's ended the lock, want it to stay")
 	}
 	if err := p.l.Extend(p.ctx, key, holder.Version, long); err != nil {
-		p.Errorf("Extend by the holder: %v", err)
+		p.Errorf("Extend by the holder: got error %v, want none", err)
 	}
 }
 
@@ -182,17 +182,17 @@ func ruleRelease(p *lockingProbe) {
 			v = loaded
 		}
 		if err := p.l.Release(p.ctx, key, holder.Version, time.Time{}); err != nil {
-			p.Fatalf("Release: %v", err)
+			p.Fatalf("Release by the holder: got error %v, want none", err)
 		}
 		after := p.load(key)
 		if string(after.Data) != "1" || after.Version != before.Version {
-			p.Errorf("Release changed the record from %s to %s", describe(before), describe(after))
+			p.Errorf("Release changed the record from %s to %s, want the Data and version from before the lock", describe(before), describe(after))
 		}
 		if after.LockedUntil.After(p.now()) {
-			p.Error("after Release, LockedUntil is in the future")
+			p.Error("Load after Release: got a LockedUntil to come, want zero or a time that has passed")
 		}
 		if _, err := p.b.Save(p.ctx, key, replacing(p.record("2"), v)); err != nil {
-			p.Errorf("Save after Release, with %s: %v", how, err)
+			p.Errorf("Save after Release, with %s: got error %v, want none", how, err)
 		}
 	}
 	key := p.key("at once")
@@ -200,10 +200,10 @@ func ruleRelease(p *lockingProbe) {
 	for range 3 {
 		holder, err := p.l.Acquire(p.ctx, key, long)
 		if err != nil {
-			p.Fatalf("Acquire after Release: %v", err)
+			p.Fatalf("Acquire after Release: got error %v, want none", err)
 		}
 		if err := p.l.Release(p.ctx, key, holder.Version, time.Time{}); err != nil {
-			p.Fatalf("Release: %v", err)
+			p.Fatalf("Release by the holder: got error %v, want none", err)
 		}
 	}
 }
@@ -225,14 +225,14 @@ func ruleReleaseExpires(p *lockingProbe) {
 		before := p.load(key)
 		holder := p.acquire(key, long)
 		if err := p.l.Release(p.ctx, key, holder.Version, c.expires); err != nil {
-			p.Errorf("Release with %s: %v", c.what, err)
+			p.Errorf("Release with %s: got error %v, want none", c.what, err)
 			continue
 		}
 		after := p.load(key)
-		p.roundedUp("Release with "+c.what, after.Expires, c.want)
+		p.roundedUp("released with "+c.what, after.Expires, c.want)
 		after.Expires = before.Expires
 		if !sameContent(after, before) {
-			p.Errorf("Release with %s changed %s to %s", c.what, describe(before), describe(after))
+			p.Errorf("Release with %s changed the record from %s to %s, want no change but in Expires", c.what, describe(before), describe(after))
 		}
 	}
 }
@@ -250,7 +250,7 @@ func ruleReleaseLost(p *lockingProbe) {
 		"the version of the data": v, "no version": "", "a version made up": "no such version",
 	}
 	for what, v := range strangers {
-		release(key, v, "of a record that is free, with "+what)
+		release(key, v, "of a free record, with "+what)
 	}
 	holder := p.acquire(key, long)
 	strangers["the holder's version with a tail"] = holder.Version + "0"
@@ -258,14 +258,14 @@ func ruleReleaseLost(p *lockingProbe) {
 		release(key, v, "of another's lock, with "+what)
 	}
 	if after := p.load(key); !sameContent(after, before) {
-		p.Errorf("Release without a lock changed %s to %s", describe(before), describe(after))
+		p.Errorf("a Release that has no lock changed the record from %s to %s, want no change", describe(before), describe(after))
 	}
 	if !p.held(key) {
-		p.Error("Release with another version than the holder's has unlocked")
+		p.Error("a Release with a version that is not the holder's ended the lock, want it to stay")
 	}
-	release(p.key("absent"), holder.Version, "where there is no record")
+	release(p.key("absent"), holder.Version, "at a key without a record")
 	if p.alive(p.key("absent")) {
-		p.Error("Release has made a record")
+		p.Error("Release at a key without a record created one, want none")
 	}
 
 	key = p.key("saved")
@@ -286,6 +286,6 @@ func ruleReleaseLost(p *lockingProbe) {
 	}
 	release(key, former.Version, "a second time, under another's lock")
 	if !p.held(key) {
-		p.Error("a second Release has ended another's lock")
+		p.Error("a second Release ended another's lock, want it to stay")
 	}
 }

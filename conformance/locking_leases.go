@@ -7,7 +7,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// leaseRules are about leases: when they end, who takes over then, and Extend.
+// leaseRules are about leases: when they end, who may take over then, and how
+// Extend renews them.
 var leaseRules = []backendRule{
 	{name: "LeaseHolds", run: locking(ruleLeaseHolds), waits: true, quotes: []string{
 		"A lock has a lease: it holds until the ttl of Acquire or Extend has passed",
@@ -43,16 +44,16 @@ var takeover = []string{
 func ruleLeaseHolds(p *lockingProbe) {
 	ttl, key := p.brief(), p.key("a")
 	p.save(key, p.record("1"))
-	// The lease cannot begin before it is asked for. What the store grants to
-	// others before it is over by our clock, it grants too early; less the
-	// rounding to milliseconds.
+	// The lease does not begin before Acquire is called. If others succeed before
+	// it is over by our clock, less the rounding to milliseconds, they succeed too
+	// early.
 	over := p.now().Add(ttl - 2*time.Millisecond)
 	p.acquire(key, ttl)
 	refused := func() (acquire, save bool) {
 		_, err := p.b.Save(p.ctx, key, p.record("2"))
 		return p.try(p.l, key, long) != nil, errors.Is(err, session.ErrLocked)
 	}
-	acquireAtFirst, saveAtFirst := refused() // or rule AcquireLocked or LockedSave reports it
+	acquireAtFirst, saveAtFirst := refused() // else rule AcquireLocked or LockedSave reports it
 	for p.now().Before(over) {
 		acquire, save := refused()
 		left := over.Sub(p.now())
@@ -60,10 +61,10 @@ func ruleLeaseHolds(p *lockingProbe) {
 			return
 		}
 		if acquireAtFirst && !acquire {
-			p.Fatalf("another got the lock %v before the lease was over", left)
+			p.Fatalf("Acquire by another, %v before the end of the lease: got no error, want ErrLocked", left)
 		}
 		if saveAtFirst && !save {
-			p.Fatalf("another's Save was no longer refused %v before the lease was over", left)
+			p.Fatalf("Save by another, %v before the end of the lease: got no ErrLocked, want it", left)
 		}
 		p.waitWithin(ttl/10, over)
 	}
@@ -79,23 +80,23 @@ func ruleLeaseEnds(p *lockingProbe) {
 	v := p.load(loaded).Version
 	p.wait(p.now().Add(p.brief()))
 	if until := p.load(acquire).LockedUntil; until.After(p.now()) { // zero, or past
-		p.Errorf("after the lease, LockedUntil is %v from now", until.Sub(p.now()))
+		p.Errorf("Load after the end of a lease: got LockedUntil %v from now, want zero or a time that has passed", until.Sub(p.now()))
 	}
 	if err := p.try(p.l, acquire, long); err != nil {
-		p.Errorf("Acquire after another's lease: %v", err)
+		p.Errorf("Acquire after the end of another's lease: got error %v, want none", err)
 	}
 	if _, err := p.b.Save(p.ctx, before, replacing(p.record("2"), versions[1])); err != nil {
-		p.Errorf("Save after another's lease, with the version from before the lock: %v", err)
+		p.Errorf("Save after the end of another's lease, with the version from before the lock: got error %v, want none", err)
 	}
 	if _, err := p.b.Save(p.ctx, loaded, replacing(p.record("2"), v)); errors.Is(err, session.ErrLocked) {
-		p.Errorf("Save after another's lease, with the version that was loaded under the lock: %v", err)
+		p.Errorf("Save after the end of another's lease, with the version that Load returned under the lock: got error %v, want none that is ErrLocked", err)
 	}
 	if _, err := p.b.Save(p.ctx, create, p.record("2")); errors.Is(err, session.ErrLocked) {
-		p.Errorf("creating over a record after another's lease: %v", err)
+		p.Errorf("Save that creates a record, after the end of another's lease: got error %v, want none that is ErrLocked", err)
 	}
 }
 
-// byWhom is who has a lock and who takes it over: the same client, or two.
+// byWhom names the client that has a lock and the client that takes it over.
 type byWhom struct {
 	who           string
 	former, other session.LockingBackend
@@ -105,15 +106,15 @@ func (p *lockingProbe) byWhom() []byWhom {
 	return []byWhom{{"a client", p.l, p.l}, {"another client", p.l, p.otherL}, {"a third client", p.otherL, p.l}}
 }
 
-// lapsed returns the versions of holders whose leases have run out, and those
-// from before their locks.
+// lapsed returns the versions of holders whose leases have run out, and the
+// versions from before their locks.
 func (p *lockingProbe) lapsed(by []byWhom) (holders, before []session.Version) {
 	p.Helper()
 	for _, c := range by {
 		before = append(before, p.save(p.key(c.who), p.record("1")))
 		holder, err := c.former.Acquire(p.ctx, p.key(c.who), p.brief())
 		if err != nil {
-			p.Fatalf("Acquire: %v", err)
+			p.Fatalf("Acquire of a free record: got error %v, want none", err)
 		}
 		holders = append(holders, holder.Version)
 	}
@@ -134,20 +135,20 @@ func ruleTakeoverByAcquire(p *lockingProbe) {
 			return // rule LockedSave or LockClients reports it
 		}
 		before := p.load(key)
-		p.afterLoss(c.former, key, former, "before, while "+c.who+" has the lock")
-		p.unchanged(key, before, "the former holder")
+		p.afterLoss(c.former, key, former, "of a former lock, while "+c.who+" has the lock")
+		p.unchanged(key, before, "a former holder")
 		if now := p.load(key).LockedUntil; moved(before.LockedUntil, now) {
-			p.Errorf("the former holder has moved the end of another's lease from %v to %v", before.LockedUntil, now)
+			p.Errorf("a former holder moved the end of another's lease from %v to %v, want no change", before.LockedUntil, now)
 		}
 		if !p.held(key) {
-			p.Fatal("the former holder has ended another's lock")
+			p.Fatal("a former holder ended another's lock, want it to stay")
 		}
 		if _, err := c.other.Save(p.ctx, key, replacing(p.record("2"), holder.Version)); err != nil {
-			p.Fatalf("Save by the holder that took over: %v", err)
+			p.Fatalf("Save by the holder that took over: got error %v, want none", err)
 		}
 		before = p.load(key)
-		p.afterLoss(c.former, key, former, "before, when "+c.who+" has saved and unlocked")
-		p.unchanged(key, before, "the former holder")
+		p.afterLoss(c.former, key, former, "of a former lock, after "+c.who+" saved and unlocked")
+		p.unchanged(key, before, "a former holder")
 	}
 }
 
@@ -159,14 +160,14 @@ func ruleTakeoverBySave(p *lockingProbe) {
 		var conflict *session.ConflictError
 		_, err := p.b.Save(p.ctx, key, p.record("2"))
 		if errors.As(err, &conflict) && conflict.Current != nil && conflict.Current.Version == former {
-			p.Errorf("a conflict carries the version of a holder, %q", former)
+			p.Errorf("Current of a ConflictError has the version of a holder, %q, want another", former)
 		}
 		if _, err := c.other.Save(p.ctx, key, replacing(p.record("2"), versions[i])); err != nil {
 			return // rule LeaseEnds reports it
 		}
 		before := p.load(key)
-		p.afterLoss(c.former, key, former, "before, when the Save of "+c.who+" has ended the lock")
-		p.unchanged(key, before, "the former holder")
+		p.afterLoss(c.former, key, former, "of a lock that the Save of "+c.who+" ended")
+		p.unchanged(key, before, "a former holder")
 		p.unlocked(key, "a Save that ended a lock")
 	}
 }
@@ -183,18 +184,18 @@ func ruleSaveAfterLease(p *lockingProbe) {
 	before := p.load(saved)
 	_, err := p.b.Save(p.ctx, saved, replacing(p.record("2"), saver))
 	if err != nil {
-		p.lost(err, "Save after the lease, when nobody took over")
-		p.unchanged(saved, before, "a Save after the lease, which failed,")
+		p.lost(err, "Save by the holder after its lease, when nobody took over")
+		p.unchanged(saved, before, "a Save by the holder after its lease that failed")
 	} else if _, err := p.b.Save(p.ctx, inTime, replacing(p.record("2"), lock(inTime))); err == nil &&
 		string(p.load(inTime).Data) == "2" && string(p.load(saved).Data) != "2" {
-		p.Errorf("Save after the lease succeeded; stored is %q", p.load(saved).Data)
+		p.Errorf("Load after a Save of Data \"2\" by the holder, after its lease, that succeeded: got Data %q", p.load(saved).Data)
 	}
 
 	if err := p.l.Release(p.ctx, released, releaser, time.Time{}); err != nil {
-		p.lost(err, "Release after the lease, when nobody took over")
+		p.lost(err, "Release after the end of the lease, when nobody took over")
 	}
 	if got := p.load(released).Data; string(got) != "1" {
-		p.Errorf("Release after the lease has changed the Data to %q", got)
+		p.Errorf("Release after the end of the lease changed the Data to %q, want \"1\", as it was saved", got)
 	}
 }
 
@@ -212,12 +213,12 @@ func ruleExtend(p *lockingProbe) {
 			break
 		}
 		if p.now().Sub(asked) < brief || len(extended) > len(p.key("extended"))+5 {
-			p.Fatalf("Extend: %v", err)
-		} // or it was too late, on a machine that is busy
+			p.Fatalf("Extend by the holder: got error %v, want none", err)
+		} // else a busy machine made it late
 	}
 	p.save(shortened, p.record("1"))
 	if err := p.l.Extend(p.ctx, shortened, p.acquire(shortened, long).Version, brief); err != nil {
-		p.Fatalf("Extend: %v", err)
+		p.Fatalf("Extend by the holder, to an earlier end: got error %v, want none", err)
 	}
 	p.save(left, p.record("1"))
 	p.acquire(left, brief)
@@ -226,16 +227,16 @@ func ruleExtend(p *lockingProbe) {
 		return // rule LeaseEnds reports it
 	}
 	if !p.held(extended) {
-		p.Fatal("a lease that was extended ended when it would have without that")
+		p.Fatal("a lease that was extended ended at its old time, want it to run for the new ttl")
 	}
 	if until := p.load(extended).LockedUntil; !until.IsZero() && until.Before(p.now()) {
-		p.Errorf("a lease that was extended is said to have run out %v ago", p.now().Sub(until))
+		p.Errorf("Load under a lease that was extended: got LockedUntil %v ago, want a time to come", p.now().Sub(until))
 	}
 	if _, err := p.b.Save(p.ctx, extended, replacing(p.record("2"), holder.Version)); err != nil {
-		p.Errorf("Save by the holder of a lease that was extended: %v", err)
+		p.Errorf("Save by the holder of a lease that was extended: got error %v, want none", err)
 	}
 	if err := p.try(p.l, shortened, long); err != nil {
-		p.Errorf("Acquire after a lease that was extended to end before: %v", err)
+		p.Errorf("Acquire after the end of a lease that Extend shortened: got error %v, want none", err)
 	}
 }
 
@@ -246,11 +247,11 @@ func ruleExtendTTL(p *lockingProbe) {
 	before := p.load(key).LockedUntil
 	for _, ttl := range []time.Duration{0, -1, -time.Second, -1 << 63} {
 		if err := p.l.Extend(p.ctx, key, holder.Version, ttl); err == nil {
-			p.Errorf("Extend with a ttl of %v: no error", ttl)
+			p.Errorf("Extend with a ttl of %v: got no error, want one", ttl)
 		}
 	}
 	if after := p.load(key).LockedUntil; moved(before, after) || !p.held(key) {
-		p.Errorf("Extend with a ttl that was refused has moved the end of the lease from %v to %v", before, after)
+		p.Errorf("an Extend that was refused for its ttl moved the end of the lease from %v to %v, or ended it; want no change", before, after)
 	}
 }
 
@@ -265,24 +266,24 @@ func ruleExtendLost(p *lockingProbe) {
 		"the version of the data": v, "no version": "", "a version made up": "no such version",
 	}
 	for what, v := range strangers {
-		extend(key, v, "of a record that is free, with "+what)
+		extend(key, v, "for a free record, with "+what)
 	}
-	p.unlocked(key, "Extend without a lock")
+	p.unlocked(key, "an Extend that has no lock")
 
 	key = p.key("b")
 	strangers["the version of the data"] = p.save(key, p.record("1"))
 	holder := p.acquire(key, long)
 	strangers["the holder's version with a tail"] = holder.Version + "0"
 	for what, v := range strangers {
-		extend(key, v, "of another's lock, with "+what)
+		extend(key, v, "for another's lock, with "+what)
 	}
 	if _, err := p.b.Save(p.ctx, key, replacing(p.record("2"), holder.Version)); err != nil {
-		p.Fatalf("the holder's Save: %v", err)
+		p.Fatalf("the holder's Save: got error %v, want none", err)
 	}
 	extend(key, holder.Version, "after the holder's Save")
-	extend(p.key("absent"), holder.Version, "where there is no record")
+	extend(p.key("absent"), holder.Version, "at a key without a record")
 	if p.alive(p.key("absent")) {
-		p.Error("Extend has made a record")
+		p.Error("Extend at a key without a record created one, want none")
 	}
 
 	key = p.key("c")
@@ -316,8 +317,8 @@ func ruleExtendAfterLease(p *lockingProbe) {
 	if err := p.try(p.l, other, long); err != nil {
 		return // rule LeaseEnds reports it
 	}
-	p.lost(p.l.Extend(p.ctx, key, holder.Version, long), "Extend after the lease ran out")
+	p.lost(p.l.Extend(p.ctx, key, holder.Version, long), "Extend after the end of the lease")
 	if err := p.try(p.l, key, long); err != nil {
-		p.Errorf("Acquire after the lease ran out and an Extend: %v", err)
+		p.Errorf("Acquire after the end of a lease and an Extend that was refused: got error %v, want none", err)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// lockedRules are about what others than the holder can do while a lock is live.
+// lockedRules are about the calls of others while a lock is live.
 var lockedRules = []backendRule{
 	{name: "LockedSave", run: locking(ruleLockedSave), quotes: []string{
 		"Save with any Version but the holder's MUST fail with a *LockedError and write nothing.",
@@ -58,14 +58,14 @@ func ruleLockedSave(p *lockingProbe) {
 		what string
 		v    session.Version
 	}{
-		{"creating", ""},
-		{"replacing a version before", first},
-		{"replacing the version from before the lock", second},
-		{"replacing the version that Load returns", p.load(key).Version},
+		{"creates the record", ""},
+		{"replaces an older version", first},
+		{"replaces the version from before the lock", second},
+		{"replaces the version that Load returns", p.load(key).Version},
 	} {
 		if c.v != holder.Version {
 			_, err := p.b.Save(p.ctx, key, replacing(p.record("3"), c.v))
-			p.locked(err, c.what+" under another's lock")
+			p.locked(err, "Save that "+c.what+", under another's lock")
 		}
 	}
 }
@@ -85,12 +85,12 @@ func ruleLockedSaveWritesNothing(p *lockingProbe) {
 		if err == nil && (v == "" || v == second) {
 			return // rule LockedSave reports it
 		} else if err == nil {
-			p.Fatalf("a Save of version %q under another's lock: no error", v)
+			p.Fatalf("Save with version %q under another's lock: got no error, want ErrLocked", v)
 		}
-		p.unchanged(key, before, fmt.Sprintf("a Save of version %q under another's lock (%v)", v, err))
+		p.unchanged(key, before, fmt.Sprintf("a Save with version %q under another's lock (%v)", v, err))
 	}
 	if !p.held(key) {
-		p.Error("a Save under another's lock has ended the lock")
+		p.Error("a Save under another's lock ended the lock, want it to stay")
 	}
 }
 
@@ -101,16 +101,16 @@ func ruleLockedLoad(p *lockingProbe) {
 	holder := p.acquire(key, long)
 	rec, err := p.b.Load(p.ctx, key)
 	if err != nil {
-		p.Fatalf("Load of a record that is locked: %v", err)
+		p.Fatalf("Load of a locked record: got error %v, want none", err)
 	}
 	if !sameContent(rec, before) {
-		p.Errorf("Load of a record that is locked: %s, stored was %s", describe(rec), describe(before))
+		p.Errorf("Load of a locked record: got %s, want the stored record, %s", describe(rec), describe(before))
 	}
 	if rec.Version == holder.Version {
-		p.Errorf("Load returns the holder's version, %q", rec.Version)
+		p.Errorf("Load of a locked record: got the holder's version, %q, want another", rec.Version)
 	}
 	if !rec.LockedUntil.After(p.now()) {
-		p.Errorf("Load of a record that is locked: LockedUntil is %v", rec.LockedUntil)
+		p.Errorf("Load of a locked record: got LockedUntil %v, want a time to come", rec.LockedUntil)
 	}
 }
 
@@ -122,20 +122,20 @@ func ruleLockedTouch(p *lockingProbe) {
 	expires := before.Expires.Add(time.Hour)
 	for _, e := range []time.Time{expires, expires.Add(-time.Hour), {}} {
 		if err := p.b.Touch(p.ctx, key, e); err != nil {
-			p.Errorf("Touch of a record that is locked: %v", err)
+			p.Errorf("Touch of a locked record: got error %v, want none", err)
 		}
 	}
 	after := p.load(key)
-	p.roundedUp("touched while it was locked", after.Expires, expires)
+	p.roundedUp("touched under a lock", after.Expires, expires)
 	after.Expires = before.Expires
 	if !sameContent(after, before) {
-		p.Errorf("Touch of a record that is locked changed %s to %s", describe(before), describe(after))
+		p.Errorf("Touch of a locked record changed it from %s to %s, want no change but in Expires", describe(before), describe(after))
 	}
 	if !p.held(key) {
-		p.Fatal("Touch has ended the lock")
+		p.Fatal("Touch of a locked record ended the lock, want it to stay")
 	}
 	if _, err := p.b.Save(p.ctx, key, replacing(p.record("2"), holder.Version)); err != nil {
-		p.Errorf("the holder's Save after a Touch: %v", err)
+		p.Errorf("the holder's Save after a Touch: got error %v, want none", err)
 	}
 }
 
@@ -144,16 +144,16 @@ func ruleLockedDelete(p *lockingProbe) {
 	p.save(key, p.record("1"))
 	p.acquire(key, long)
 	if err := p.b.Delete(p.ctx, key); err != nil {
-		p.Errorf("Delete of a record that is locked: %v", err)
+		p.Errorf("Delete of a locked record: got error %v, want none", err)
 	}
 	if p.alive(key) {
-		p.Fatal("there is a record after Delete")
+		p.Fatal("Load after a Delete of a locked record returned it, want ErrNotFound")
 	}
 	if _, err := p.b.Save(p.ctx, key, p.record("new")); err != nil {
-		p.Errorf("creating a record where one was deleted while it was locked: %v", err)
+		p.Errorf("Save that creates a record where a locked one was deleted: got error %v, want none", err)
 		return
 	}
-	p.unlocked(key, "creating a record where one was deleted while it was locked")
+	p.unlocked(key, "a Save that created a record where a locked one was deleted")
 }
 
 func ruleLockedExpired(p *lockingProbe) {
@@ -166,17 +166,17 @@ func ruleLockedExpired(p *lockingProbe) {
 	key := p.key(suffix)
 	p.wait(soon)
 	if p.alive(key) {
-		p.Fatal("a lock keeps a record beyond its Expires")
+		p.Fatal("a locked record is live after its Expires, want it to be dead")
 	}
 	p.afterLoss(p.l, key, holder.Version, "of a record that expired under its lock")
 	if p.alive(key) {
-		p.Fatal("the holder has revived a record that expired under its lock")
+		p.Fatal("the holder made a record live again that had expired under its lock, want it to stay dead")
 	}
 	if _, err := p.b.Save(p.ctx, key, p.record("new")); err != nil {
-		p.Errorf("creating a record where one expired under its lock: %v", err)
+		p.Errorf("Save that creates a record where a locked one has expired: got error %v, want none", err)
 		return
 	}
-	p.unlocked(key, "creating a record where one expired under its lock")
+	p.unlocked(key, "a Save that created a record where a locked one had expired")
 }
 
 func ruleLockedUntil(p *lockingProbe) {
@@ -184,10 +184,10 @@ func ruleLockedUntil(p *lockingProbe) {
 		key := p.key(ttl.String())
 		p.save(key, p.record("1"))
 		asked := p.now()
-		p.about(p.acquire(key, ttl).LockedUntil, asked, ttl, "Acquire")
+		p.about(p.acquire(key, ttl).LockedUntil, asked, ttl, "LockedUntil of Acquire")
 		for what, err := range map[string]error{
-			"the error of Save":    second(p.b.Save(p.ctx, key, p.record("2"))),
-			"the error of Acquire": p.try(p.l, key, ttl),
+			"LockedError.Until of a Save":     second(p.b.Save(p.ctx, key, p.record("2"))),
+			"LockedError.Until of an Acquire": p.try(p.l, key, ttl),
 		} {
 			var locked *session.LockedError
 			if errors.As(err, &locked) && !locked.Until.IsZero() {
@@ -195,7 +195,7 @@ func ruleLockedUntil(p *lockingProbe) {
 			}
 		}
 		if until := p.load(key).LockedUntil; !until.IsZero() { // or rule LockedLoad reports it
-			p.about(until, asked, ttl, "Load")
+			p.about(until, asked, ttl, "LockedUntil of Load")
 		}
 	}
 }
@@ -216,26 +216,26 @@ func ruleLockedEndingSave(p *lockingProbe) {
 	holder := p.acquire(key, long)
 	before := p.load(key)
 	_, err := p.b.Save(p.ctx, key, replacing(expiring(p.record("end"), past), v))
-	p.locked(err, "ending a record under another's lock")
-	p.unchanged(key, before, "a Save that ends a record under another's lock")
+	p.locked(err, "Save that ends a record, under another's lock")
+	p.unchanged(key, before, "a Save that ends a record, under another's lock,")
 	if _, err := p.b.Save(p.ctx, key, replacing(expiring(p.record("end"), past), holder.Version)); err != nil {
-		p.Errorf("the holder's Save, which ends the record: %v", err)
+		p.Errorf("the holder's Save, which ends the record: got error %v, want none", err)
 	}
 	if p.alive(key) {
-		p.Fatal("the record is alive after a Save of the holder that ended it")
+		p.Fatal("the record is live after a Save of the holder that ended it, want it to be dead")
 	}
 	if _, err := p.b.Save(p.ctx, key, p.record("new")); err != nil {
-		p.Errorf("creating a record where the holder of its lock ended one: %v", err)
+		p.Errorf("Save that creates a record where the holder of a lock has ended one: got error %v, want none", err)
 		return
 	}
 	p.unlocked(key, "the holder's Save, which ended the record")
-	// And one that keeps the later deadline.
+	// The holder's Save with KeepLater keeps the later deadline.
 	key = p.key("b")
 	p.save(key, p.record("1"))
 	rec := replacing(expiring(p.record("2"), p.later().Add(-time.Hour)), p.acquire(key, long).Version)
 	rec.KeepLater = true
 	p.save(key, rec)
-	p.roundedUp("the holder's Save with KeepLater", p.load(key).Expires, p.later())
+	p.roundedUp("a record that the holder saved with KeepLater and an earlier Expires", p.load(key).Expires, p.later())
 }
 
 func ruleLockedTooLarge(p *lockingProbe) {
@@ -246,18 +246,18 @@ func ruleLockedTooLarge(p *lockingProbe) {
 	late := p.later().Add(time.Hour)
 	tooLarge := session.Record{Data: bytes.Repeat([]byte("x"), 2*p.backend.MaxData), Created: late, Expires: late, Version: holder.Version}
 	if _, err := p.b.Save(p.ctx, key, tooLarge); !errors.Is(err, session.ErrTooLarge) {
-		p.Errorf("the holder's Save of %d bytes: got error %v, want ErrTooLarge", len(tooLarge.Data), err)
+		p.Errorf("the holder's Save of %d bytes, twice MaxData: got error %v, want ErrTooLarge", len(tooLarge.Data), err)
 	}
-	p.unchanged(key, before, "the holder's Save that is too large")
+	p.unchanged(key, before, "the holder's Save of Data that is too large")
 	if err := p.l.Extend(p.ctx, key, holder.Version, long); err != nil {
-		p.Errorf("Extend after a Save that was too large: %v", err)
+		p.Errorf("Extend by the holder, after its Save of too much Data was refused: got error %v, want none", err)
 	}
 	if !p.held(key) {
-		p.Error("a Save that was too large has ended the lock")
+		p.Error("the holder's Save of too much Data ended the lock, want it to stay")
 	}
 }
 
-// ruleLockedReads is ReadAfterWrite for locks.
+// ruleLockedReads is ruleReadAfterWrite for locks.
 func ruleLockedReads(p *lockingProbe) {
 	clients := []session.LockingBackend{p.l, p.otherL}
 	for i, first := range clients {
@@ -267,33 +267,33 @@ func ruleLockedReads(p *lockingProbe) {
 				p.Helper()
 				rec, err := then.Load(p.ctx, key)
 				if err != nil || rec.LockedUntil.After(p.now()) != locked || string(rec.Data) != data {
-					p.Errorf("after %s, Load: %v, %q, LockedUntil %v", when, err, rec.Data, rec.LockedUntil)
+					p.Errorf("Load after %s: got error %v, Data %q, LockedUntil %v; want Data %q, locked %v", when, err, rec.Data, rec.LockedUntil, data, locked)
 				}
 			}
 			if _, err := first.Save(p.ctx, key, p.record("1")); err != nil {
-				p.Fatalf("Save: %v", err)
+				p.Fatalf("Save of a valid record: got error %v, want none", err)
 			}
 			is(false, "1", "Save")
 			holder, err := first.Acquire(p.ctx, key, long)
 			if err != nil {
-				p.Fatalf("Acquire: %v", err)
+				p.Fatalf("Acquire of a free record: got error %v, want none", err)
 			}
 			is(true, "1", "Acquire")
 			if err := first.Release(p.ctx, key, holder.Version, time.Time{}); err != nil {
-				p.Fatalf("Release: %v", err)
+				p.Fatalf("Release by the holder: got error %v, want none", err)
 			}
 			is(false, "1", "Release")
 			if holder, err = first.Acquire(p.ctx, key, long); err != nil {
-				p.Fatalf("Acquire after Release: %v", err)
+				p.Fatalf("Acquire after Release: got error %v, want none", err)
 			}
 			is(true, "1", "a second Acquire")
 			if _, err := first.Save(p.ctx, key, replacing(p.record("2"), holder.Version)); err != nil {
-				p.Fatalf("the holder's Save: %v", err)
+				p.Fatalf("the holder's Save: got error %v, want none", err)
 			}
 			is(false, "2", "the holder's Save")
-			// What the client saw of the record does not matter to Acquire.
+			// Acquire does not depend on an earlier Load of the client.
 			if rec, err := then.Acquire(p.ctx, key, long); err != nil || string(rec.Data) != "2" {
-				p.Errorf("Acquire after another's Save: %v, %q", err, rec.Data)
+				p.Errorf("Acquire after a Save of another client: got error %v, Data %q; want Data \"2\"", err, rec.Data)
 			}
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// lockingRaceRules are about calls at the same time, some of them of holders.
+// lockingRaceRules are about concurrent calls, some of them of holders.
 var lockingRaceRules = []backendRule{
 	{name: "RaceAcquire", run: locking(ruleRaceAcquire), quotes: []string{
 		"Of several at once, at most one MUST succeed.",
@@ -50,7 +50,8 @@ var lockingPairRules = []backendRule{
 	)},
 }
 
-// soundLocks is sound for a LockingBackend.
+// soundLocks is sound for a LockingBackend: it reports whether locks work without
+// concurrency.
 func (p *lockingProbe) soundLocks() bool {
 	if !p.sound() {
 		return false
@@ -62,92 +63,130 @@ func (p *lockingProbe) soundLocks() bool {
 	return true
 }
 
+// locksSoundly reports whether locks work without concurrency.
 func (p *lockingProbe) locksSoundly() bool {
-	key := p.key("sound lock")
-	save := func(b session.Backend, data string, v session.Version) (session.Version, error) {
-		return b.Save(p.ctx, key, replacing(p.record(data), v))
-	}
-	acquire := func(l session.LockingBackend, ttl time.Duration) (session.Version, error) {
-		ctx, cancel := context.WithTimeout(p.ctx, p.patience)
-		defer cancel()
-		rec, err := l.Acquire(ctx, key, ttl)
-		if err == nil && len(rec.Data) != 1 {
-			err = errors.New("not the data")
-		}
-		return rec.Version, err
-	}
-	is := func(err, want error) bool { return errors.Is(err, want) }
-	v1, err := save(p.b, "1", "")
+	c := lockCheck{p, p.key("sound lock")}
+	v, err := c.save(p.b, "1", "")
 	if err != nil {
 		return false
 	}
-	is1 := func(b session.Backend) bool {
-		rec, err := b.Load(p.ctx, key)
-		return err == nil && string(rec.Data) == "1" && rec.Version == v1
-	}
-	a, err := acquire(p.l, long)
-	if !is1(p.b) || !is1(p.other) {
-		return false
-	}
-	if err != nil || a == v1 || !is(second(acquire(p.otherL, long)), session.ErrLocked) || !is(second(acquire(p.l, long)), session.ErrLocked) ||
-		!is(second(save(p.other, "2", v1)), session.ErrLocked) || !is(p.otherL.Release(p.ctx, key, v1, time.Time{}), session.ErrConflict) ||
-		p.l.Extend(p.ctx, key, a, long) != nil || p.b.Touch(p.ctx, key, p.later().Add(time.Hour)) != nil ||
-		p.l.Release(p.ctx, key, a, p.later()) != nil {
-		return false
-	}
-	if rec, err := p.b.Load(p.ctx, key); err != nil || rec.Expires.Before(p.later().Add(time.Hour)) || rec.Version != v1 {
-		return false
-	}
-	// The lease is over at the latest when the pause is.
-	const ttl = 30 * time.Millisecond
-	b, err := acquire(p.otherL, ttl)
-	if err != nil || b == a {
-		return false
-	}
-	p.wait(p.now().Add(ttl))
-	if !is1(p.other) {
-		return false
-	}
-	c, err := acquire(p.l, long)
-	if err != nil || c == b || !is(second(save(p.other, "2", b)), session.ErrConflict) ||
-		!is(p.otherL.Extend(p.ctx, key, b, long), session.ErrConflict) ||
-		!is(p.otherL.Release(p.ctx, key, b, time.Time{}), session.ErrConflict) ||
-		!is(second(acquire(p.otherL, long)), session.ErrLocked) {
-		return false
-	}
-	v2, err := save(p.b, "2", c)
-	if rec, err := p.b.Load(p.ctx, key); err != nil || string(rec.Data) != "2" || rec.Version != v2 {
-		return false
-	}
-	if err != nil || v2 == v1 || !is(second(save(p.b, "3", c)), session.ErrConflict) || second(save(p.other, "3", v2)) != nil {
-		return false
-	}
-	if rec, err := p.b.Load(p.ctx, key); err != nil || string(rec.Data) != "3" || rec.Version == v2 {
-		return false
-	}
-	late, err := acquire(p.otherL, ttl)
-	if err != nil {
-		return false
-	}
-	p.wait(p.now().Add(ttl))
-	if _, err := save(p.other, "4", late); err != nil {
-		rec, err2 := p.b.Load(p.ctx, key)
-		if !is(err, session.ErrConflict) || err2 != nil || string(rec.Data) != "3" {
-			return false
-		}
-	}
-	d, err := acquire(p.l, long)
-	return err == nil && p.b.Delete(p.ctx, key) == nil && is(second(save(p.b, "5", d)), session.ErrConflict) &&
-		is(second(acquire(p.l, long)), session.ErrNotFound) && !p.alive(key)
+	holder, ok := c.held(v)
+	return ok && c.takenOver(v, holder) && c.late() && c.deleted()
 }
 
-// race is the one of probe, for LockingBackends.
+// A lockCheck is a record whose lock soundLocks looks at.
+type lockCheck struct {
+	*lockingProbe
+	key string
+}
+
+func (c lockCheck) save(b session.Backend, data string, v session.Version) (session.Version, error) {
+	return b.Save(c.ctx, c.key, replacing(c.record(data), v))
+}
+
+func (c lockCheck) acquire(l session.LockingBackend, ttl time.Duration) (session.Version, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.patience)
+	defer cancel()
+	rec, err := l.Acquire(ctx, c.key, ttl)
+	if err == nil && len(rec.Data) != 1 {
+		err = errors.New("not the data")
+	}
+	return rec.Version, err
+}
+
+// stored reports whether b loads a record with this Data.
+func (c lockCheck) stored(b session.Backend, data string) (session.Version, bool) {
+	rec, err := b.Load(c.ctx, c.key)
+	return rec.Version, err == nil && string(rec.Data) == data
+}
+
+// same reports whether b loads the first state of the record, with version v.
+func (c lockCheck) same(b session.Backend, v session.Version) bool {
+	now, ok := c.stored(b, "1")
+	return ok && now == v
+}
+
+// held reports whether a lock keeps others out until it is released.
+func (c lockCheck) held(v session.Version) (holder session.Version, ok bool) {
+	holder, err := c.acquire(c.l, long)
+	if !c.same(c.b, v) || !c.same(c.other, v) || err != nil || holder == v ||
+		!errors.Is(second(c.acquire(c.otherL, long)), session.ErrLocked) ||
+		!errors.Is(second(c.acquire(c.l, long)), session.ErrLocked) ||
+		!errors.Is(second(c.save(c.other, "2", v)), session.ErrLocked) ||
+		!errors.Is(c.otherL.Release(c.ctx, c.key, v, time.Time{}), session.ErrConflict) ||
+		c.l.Extend(c.ctx, c.key, holder, long) != nil ||
+		c.b.Touch(c.ctx, c.key, c.later().Add(time.Hour)) != nil ||
+		c.l.Release(c.ctx, c.key, holder, c.later()) != nil {
+		return "", false
+	}
+	rec, err := c.b.Load(c.ctx, c.key)
+	return holder, err == nil && !rec.Expires.Before(c.later().Add(time.Hour)) && rec.Version == v
+}
+
+// shortTTL is a ttl that a rule waits for even if it uses no brief one.
+const shortTTL = 30 * time.Millisecond
+
+// takenOver reports whether a lock is lost once its lease is over and another has
+// acquired it, and whether that holder can save.
+func (c lockCheck) takenOver(v, before session.Version) bool {
+	former, err := c.acquire(c.otherL, shortTTL)
+	if err != nil || former == before {
+		return false
+	}
+	c.wait(c.now().Add(shortTTL))
+	if !c.same(c.other, v) {
+		return false
+	}
+	holder, err := c.acquire(c.l, long)
+	if err != nil || holder == former ||
+		!errors.Is(second(c.save(c.other, "2", former)), session.ErrConflict) ||
+		!errors.Is(c.otherL.Extend(c.ctx, c.key, former, long), session.ErrConflict) ||
+		!errors.Is(c.otherL.Release(c.ctx, c.key, former, time.Time{}), session.ErrConflict) ||
+		!errors.Is(second(c.acquire(c.otherL, long)), session.ErrLocked) {
+		return false
+	}
+	saved, err := c.save(c.b, "2", holder)
+	if now, ok := c.stored(c.b, "2"); err != nil || !ok || now != saved || saved == v {
+		return false
+	}
+	if !errors.Is(second(c.save(c.b, "3", holder)), session.ErrConflict) || second(c.save(c.other, "3", saved)) != nil {
+		return false
+	}
+	now, ok := c.stored(c.b, "3")
+	return ok && now != saved
+}
+
+// late reports whether the holder's Save after its lease either writes or fails
+// with a conflict and writes nothing.
+func (c lockCheck) late() bool {
+	holder, err := c.acquire(c.otherL, shortTTL)
+	if err != nil {
+		return false
+	}
+	c.wait(c.now().Add(shortTTL))
+	if _, err := c.save(c.other, "4", holder); err != nil {
+		_, ok := c.stored(c.b, "3")
+		return ok && errors.Is(err, session.ErrConflict)
+	}
+	return true
+}
+
+// deleted reports whether Delete ends the record and its lock.
+func (c lockCheck) deleted() bool {
+	holder, err := c.acquire(c.l, long)
+	return err == nil && c.b.Delete(c.ctx, c.key) == nil &&
+		errors.Is(second(c.save(c.b, "5", holder)), session.ErrConflict) &&
+		errors.Is(second(c.acquire(c.l, long)), session.ErrNotFound) && !c.alive(c.key)
+}
+
+// race is the race of probe, for a LockingBackend.
 func (p *lockingProbe) race(n int, f func(i int, l session.LockingBackend)) {
 	p.probe.race(n, func(i int, b session.Backend) { f(i, b.(session.LockingBackend)) })
 }
 
-// progress is for those who wait for each other. However long a busy machine
-// takes for all of them, they are stuck only if none gets on.
+// A progress tells whether goroutines that wait for each other are stuck. They are
+// not as long as one of them makes progress, even if a busy machine makes all of
+// them take long.
 type progress struct{ last atomic.Int64 }
 
 func newProgress() *progress {
@@ -160,7 +199,7 @@ func (p *progress) made() { p.last.Store(time.Now().UnixNano()) }
 
 func (p *progress) stuck() bool { return time.Since(time.Unix(0, p.last.Load())) > patience }
 
-// await acquires as soon as it can, until giveUp.
+// await tries to acquire again and again until it succeeds or giveUp returns true.
 func (p *lockingProbe) await(l session.LockingBackend, key string, ttl time.Duration, giveUp func() bool) (session.Record, error) {
 	for {
 		rec, err := l.Acquire(p.ctx, key, ttl)
@@ -186,16 +225,16 @@ func ruleRaceAcquire(p *lockingProbe) {
 			switch {
 			case err != nil:
 				if !errors.Is(err, session.ErrLocked) {
-					p.Errorf("acquiring what others acquire as well: got error %v, want ErrLocked", err)
+					p.Errorf("Acquire of a record that others acquire at the same time: got error %v, want none or ErrLocked", err)
 				}
 			case won >= 0:
-				p.Fatalf("%d and %d both acquired the lock", won, i)
+				p.Fatalf("of %d concurrent Acquires of one record, numbers %d and %d succeeded, want one to succeed", contenders, won, i)
 			default:
 				won = i
 			}
 		}
 		if won < 0 {
-			p.Fatal("nobody acquired a lock that was free")
+			p.Fatalf("of %d concurrent Acquires of a free record none succeeded, want one to succeed", contenders)
 		}
 	}
 
@@ -207,28 +246,28 @@ func ruleRaceAcquire(p *lockingProbe) {
 		for range cycles {
 			rec, err := p.await(l, key, long, progress.stuck)
 			if err != nil {
-				p.Errorf("Acquire: %v", err)
+				p.Errorf("Acquire among concurrent ones, tried until the lock is free: got error %v, want none", err)
 				return
 			}
 			progress.made()
 			if n := holders.Add(1); n > 1 {
-				p.Errorf("%d have the lock at the same time", n)
+				p.Errorf("%d holders have the lock at the same time, want one", n)
 			}
 			time.Sleep(time.Duration(rand.IntN(200)) * time.Microsecond)
 			holders.Add(-1)
 			if err := l.Release(p.ctx, key, rec.Version, time.Time{}); err != nil {
-				p.Errorf("Release of a lock that is held: %v", err)
+				p.Errorf("Release of a lock that is held: got error %v, want none", err)
 				return
 			}
 		}
 	})
 }
 
-// increment makes the Data of rec, a number, one more.
+// increment returns rec with the number in its Data increased by one.
 func (p *lockingProbe) increment(rec session.Record) session.Record {
 	n, err := strconv.Atoi(string(rec.Data))
 	if err != nil {
-		p.Errorf("the counter is %q", rec.Data)
+		p.Errorf("Load or Acquire of a record with a number: got Data %q", rec.Data)
 	}
 	return replacing(p.record(strconv.Itoa(n+1)), rec.Version)
 }
@@ -245,7 +284,7 @@ func ruleRaceLock(p *lockingProbe) {
 		everyIncrementCounts bool
 	}{
 		{"long", long, 6, 6, 200 * time.Microsecond, true},
-		// Many holders lose the lock before they save, or just then.
+		// Many holders lose the lock before they save, or at that moment.
 		{"short", time.Millisecond, 6, 20, 2 * time.Millisecond, false},
 	} {
 		key := p.key(c.name)
@@ -271,12 +310,12 @@ func ruleRaceLock(p *lockingProbe) {
 					continue
 				}
 				if err != nil {
-					p.Errorf("Save: %v", err)
+					p.Errorf("Save by the holder of a lock: got error %v, want none, ErrConflict or ErrLocked", err)
 					return
 				}
 				mu.Lock()
 				if seen[v] {
-					p.Errorf("two Saves returned version %q", v)
+					p.Errorf("two of many Saves under locks returned version %q, want new ones", v)
 				}
 				seen[v] = true
 				saved++
@@ -284,7 +323,7 @@ func ruleRaceLock(p *lockingProbe) {
 			}
 		})
 		if got := string(p.load(key).Data); got != strconv.Itoa(saved) && !p.Failed() {
-			p.Errorf("%d increments were saved under locks with a lease of %v, the counter is %s", saved, c.ttl, got)
+			p.Errorf("Load after %d increments were saved under locks with a ttl of %v: got %s, want %[1]d", saved, c.ttl, got)
 		}
 	}
 }
@@ -308,14 +347,14 @@ func ruleRaceLockedSave(p *lockingProbe) {
 				}
 				rec, err := l.Load(p.ctx, key)
 				if err != nil {
-					p.Errorf("Load: %v", err)
+					p.Errorf("Load of a record that others lock: got error %v, want none", err)
 					return
 				}
 				switch _, err := l.Save(p.ctx, key, p.increment(rec)); {
 				case err == nil:
 					saved.Add(1)
 				case !errors.Is(err, session.ErrConflict) && !errors.Is(err, session.ErrLocked):
-					p.Errorf("Save: %v", err)
+					p.Errorf("Save without a lock, of a record that others lock: got error %v, want none, ErrConflict or ErrLocked", err)
 					return
 				}
 				time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
@@ -326,31 +365,31 @@ func ruleRaceLockedSave(p *lockingProbe) {
 			time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond) // so that the others get to save
 			rec, err := l.Acquire(p.ctx, key, long)
 			if err != nil {
-				p.Errorf("Acquire, with nobody else who locks: %v", err)
+				p.Errorf("Acquire without another that locks: got error %v, want none", err)
 				return
 			}
 			time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond)
 			if n%4 == 3 {
 				if err := l.Release(p.ctx, key, rec.Version, time.Time{}); err != nil {
-					p.Errorf("Release of a lock that is held: %v", err)
+					p.Errorf("Release of a lock that is held: got error %v, want none", err)
 					return
 				}
 				continue
 			}
 			if _, err := l.Save(p.ctx, key, p.increment(rec)); err != nil {
-				p.Errorf("Save by the holder of a lock, among others that do not lock: %v", err)
+				p.Errorf("Save by the holder of a lock, among others that do not lock: got error %v, want none", err)
 				return
 			}
 			saved.Add(1)
 		}
 	})
 	if got := string(p.load(key).Data); got != fmt.Sprint(saved.Load()) && !p.Failed() {
-		p.Errorf("%d increments were saved, the counter is %s", saved.Load(), got)
+		p.Errorf("Load after %d increments were saved, some of them under locks: got %s, want %[1]d", saved.Load(), got)
 	}
 }
 
-// ruleRaceTakeover has a holder do something just when its lease runs out and
-// another takes over.
+// ruleRaceTakeover has a holder extend or release its lock at the moment when its
+// lease runs out and another takes over.
 func ruleRaceTakeover(p *lockingProbe) {
 	if !p.soundLocks() {
 		return
@@ -364,55 +403,60 @@ func ruleRaceTakeover(p *lockingProbe) {
 		p.leaveOut("Extend fails already without concurrency")
 		return
 	}
-	const rounds, ttl = 20, 10 * time.Millisecond
+	const rounds = 20
 	for round := range rounds {
-		key := p.key(fmt.Sprint(round))
-		p.save(key, p.record("1"))
-		former := p.acquire(key, ttl)
-		ends := time.Now().Add(ttl)
-		extends := round%2 == 1
-		var formerErr, holderErr error
-		var holder session.Record
-		answered := make(chan struct{})
-		p.race(2, func(i int, l session.LockingBackend) {
-			if i == 0 {
-				defer close(answered)
-				time.Sleep(time.Until(ends) - rand.N(3*time.Millisecond))
-				if extends {
-					formerErr = l.Extend(p.ctx, key, former.Version, long)
-				} else {
-					formerErr = l.Release(p.ctx, key, former.Version, time.Time{})
-				}
+		p.takeover(p.key(fmt.Sprint(round)), round%2 == 1)
+	}
+}
+
+// takeover is one round of ruleRaceTakeover. It ends the rule if two holders have
+// the lock, or none that has acquired it.
+func (p *lockingProbe) takeover(key string, extends bool) {
+	const ttl = 10 * time.Millisecond
+	p.save(key, p.record("1"))
+	former := p.acquire(key, ttl)
+	ends := time.Now().Add(ttl)
+	var formerErr, holderErr error
+	var holder session.Record
+	answered := make(chan struct{})
+	p.race(2, func(i int, l session.LockingBackend) {
+		if i == 0 {
+			defer close(answered)
+			time.Sleep(time.Until(ends) - rand.N(3*time.Millisecond))
+			if extends {
+				formerErr = l.Extend(p.ctx, key, former.Version, long)
+			} else {
+				formerErr = l.Release(p.ctx, key, former.Version, time.Time{})
+			}
+			return
+		}
+		// The last try begins after the former holder has its answer.
+		for last := false; ; {
+			holder, holderErr = l.Acquire(p.ctx, key, long)
+			if holderErr == nil || last || !errors.Is(holderErr, session.ErrLocked) {
 				return
 			}
-			// Until there can be no answer but this.
-			for last := false; ; {
-				holder, holderErr = l.Acquire(p.ctx, key, long)
-				if holderErr == nil || last || !errors.Is(holderErr, session.ErrLocked) {
-					return
-				}
-				select {
-				case <-answered:
-					last = true
-				case <-time.After(200 * time.Microsecond):
-				}
+			select {
+			case <-answered:
+				last = true
+			case <-time.After(200 * time.Microsecond):
 			}
-		})
-		switch {
-		case extends && formerErr == nil && holderErr == nil:
-			p.Fatal("one has extended its lease, and another has taken the lock over")
-		case formerErr != nil:
-			p.lost(formerErr, "Extend or Release, as the lease runs out")
 		}
-		if holderErr != nil {
-			continue
-		}
-		if !p.held(key) {
-			p.Fatal("the former holder has ended the lock of one that took over at the same time")
-		}
-		if _, err := p.other.Save(p.ctx, key, replacing(p.record("2"), holder.Version)); err != nil {
-			p.Fatalf("Save by the holder that took over: %v", err)
-		}
+	})
+	switch {
+	case extends && formerErr == nil && holderErr == nil:
+		p.Fatal("Extend at the end of a lease and a concurrent Acquire: both succeeded, want one to fail")
+	case formerErr != nil:
+		p.lost(formerErr, "Extend or Release at the end of the lease")
+	}
+	if holderErr != nil {
+		return
+	}
+	if !p.held(key) {
+		p.Fatal("an Extend or Release of the former holder ended the lock of one that took over at the same time, want it to stay")
+	}
+	if _, err := p.other.Save(p.ctx, key, replacing(p.record("2"), holder.Version)); err != nil {
+		p.Fatalf("Save by the holder that took over: got error %v, want none", err)
 	}
 }
 
@@ -439,7 +483,7 @@ func ruleRaceLockTouch(p *lockingProbe) {
 				}
 				s := int64(n*touchers + i)
 				if err := l.Touch(p.ctx, key, until.Add(time.Duration(s)*time.Second)); err != nil {
-					p.Errorf("Touch: %v", err)
+					p.Errorf("Touch of a record that others lock: got error %v, want none", err)
 					return
 				}
 				mu.Lock()
@@ -458,14 +502,14 @@ func ruleRaceLockTouch(p *lockingProbe) {
 				err = l.Release(p.ctx, key, rec.Version, until.Add(time.Duration(n)*time.Second))
 			}
 			if err != nil {
-				p.Errorf("Acquire, Extend, Release, with nobody else but Touch: %v", err)
+				p.Errorf("Acquire, Extend and Release among concurrent Touches: got error %v, want none", err)
 				return
 			}
 			mu.Lock()
 			want := until.Add(time.Duration(latest) * time.Second)
 			mu.Unlock()
 			if got := p.load(key).Expires; got.Before(want) {
-				p.Errorf("after a Touch to %v, and a lock at the same time, Expires is %v", want, got)
+				p.Errorf("Load after a Touch to %v, concurrent with a lock: got Expires %v, want that of the Touch or later", want, got)
 				return
 			}
 		}
@@ -491,7 +535,7 @@ func ruleRaceLockDelete(p *lockingProbe) {
 					soon(acted)
 				}
 				if err := l.Delete(p.ctx, key); err != nil {
-					p.Errorf("Delete: %v", err)
+					p.Errorf("Delete among concurrent calls of holders: got error %v, want none", err)
 				}
 				return
 			}
@@ -518,7 +562,7 @@ func ruleRaceLockDelete(p *lockingProbe) {
 			}
 		})
 		if p.alive(key) {
-			p.Fatal("Delete has returned, and what ran at the same time brought the record back")
+			p.Fatal("a call concurrent with a Delete brought the record back, want it to stay deleted")
 		}
 	}
 }
@@ -537,7 +581,7 @@ func rulePairAcquire(p *lockingProbe) {
 	unlock := func(holder session.Version, round int) bool {
 		var err error
 		if v, err = p.b.Save(p.ctx, key, replacing(p.record(fmt.Sprint(round)), holder)); err != nil {
-			p.Errorf("Save by the holder of a lock that another wanted at the same moment: %v", err)
+			p.Errorf("Save by the holder of a lock that another tried to acquire at the same moment: got error %v, want none", err)
 		}
 		return err == nil
 	}
@@ -547,7 +591,7 @@ func rulePairAcquire(p *lockingProbe) {
 			won = 1
 		}
 		if errs[won] != nil || !errors.Is(errs[1-won], session.ErrLocked) {
-			p.Errorf("of two that acquire the same lock at once, the one: %v, the other: %v", errs[0], errs[1])
+			p.Errorf("two concurrent Acquires of one record: got errors %v and %v, want none and ErrLocked", errs[0], errs[1])
 			return false
 		}
 		return unlock(recs[won].Version, round)
@@ -561,13 +605,13 @@ func rulePairAcquire(p *lockingProbe) {
 	}), func(round int) bool {
 		switch {
 		case errs[0] != nil:
-			p.Errorf("Acquire, with nobody else who locks: %v", errs[0])
+			p.Errorf("Acquire without another that locks: got error %v, want none", errs[0])
 			return false
 		case errs[1] == nil && string(recs[0].Data) != fmt.Sprint("saved ", round):
-			p.Errorf("a Save has succeeded under a lock that was acquired at the same moment")
+			p.Errorf("a Save concurrent with an Acquire succeeded, and Acquire returned Data %q, want that of the Save", recs[0].Data)
 			return false
 		case errs[1] == nil && saved == v, errs[1] != nil && !errors.Is(errs[1], session.ErrLocked):
-			p.Errorf("a Save at the moment at which another locks: %q, %v", saved, errs[1])
+			p.Errorf("Save concurrent with an Acquire: got version %q, error %v; want a new version or ErrLocked", saved, errs[1])
 			return false
 		}
 		return unlock(recs[0].Version, round)
@@ -578,9 +622,15 @@ func rulePairRelease(p *lockingProbe) {
 	if !p.soundLocks() {
 		return
 	}
-	// The holder ends its lock twice, or renews it as it ends it, and another
-	// takes the lock in between. That other's must stay.
-	key := p.key("a")
+	p.releaseTwice(p.key("a"))
+	if !p.Failed() {
+		p.releaseAndTouch(p.key("b"))
+	}
+}
+
+// releaseTwice has a holder end its lock, and use it once more at the same
+// moment, while the lock is acquired again. The new lock must stay.
+func (p *lockingProbe) releaseTwice(key string) {
 	p.save(key, p.record("0"))
 	var holder, next session.Record
 	var err error
@@ -607,23 +657,24 @@ func rulePairRelease(p *lockingProbe) {
 		return true
 	}, func(int) bool {
 		if err != nil {
-			p.Errorf("Acquire after Release or Save: %v", err)
+			p.Errorf("Acquire after the holder's Release or Save: got error %v, want none", err)
 			return false
 		}
 		if err := p.l.Extend(p.ctx, key, next.Version, long); err != nil {
-			p.Errorf("Extend by a holder, when the former one has ended its lock once more at the same time: %v", err)
+			p.Errorf("Extend by a holder, after the former holder ended its lock twice, the second time while this one acquired it: got error %v, want none", err)
 			return false
 		}
 		return true
 	})
-	if p.Failed() {
-		return
-	}
-	// Release moves the deadline as Touch does, and neither undoes the other.
-	key = p.key("b")
+}
+
+// releaseAndTouch moves the deadline by Release and by Touch at the same moment.
+// Neither may undo the other.
+func (p *lockingProbe) releaseAndTouch(key string) {
 	p.save(key, p.record("0"))
 	at := func(round int) time.Time { return p.later().Add(time.Duration(round+1) * time.Minute) }
-	var touchErr error
+	var holder session.Record
+	var err, touchErr error
 	p.pairs(func(int) bool { holder = p.acquire(key, long); return true }, func(round int) {
 		err = p.l.Release(p.ctx, key, holder.Version, at(round).Add(-30*time.Second))
 	}, func(round int) bool {
@@ -631,7 +682,7 @@ func rulePairRelease(p *lockingProbe) {
 		return touchErr == nil
 	}, func(round int) bool {
 		if got := p.load(key).Expires; err != nil || touchErr != nil || got.Before(at(round)) {
-			p.Errorf("a Release and a Touch to %v at once: %v, %v, Expires is %v", at(round), err, touchErr, got)
+			p.Errorf("a Release and a concurrent Touch to %v, which is later: got errors %v and %v, and Expires %v; want that of the Touch", at(round), err, touchErr, got)
 			return false
 		}
 		return true
@@ -665,7 +716,7 @@ func rulePairLockDelete(p *lockingProbe) {
 		return true
 	}, func(int) bool {
 		if err != nil || p.alive(key) {
-			p.Errorf("Delete: %v, and what the holder of its lock did at the same time has brought the record back", err)
+			p.Errorf("Delete concurrent with a call of the holder: got error %v, or a record that is live again; want none", err)
 			return false
 		}
 		return true

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// raceRules are about calls at the same time.
+// raceRules are about concurrent calls.
 var raceRules = []backendRule{
 	{name: "RaceCreate", run: ruleRaceCreate, quotes: concurrent},
 	{name: "RaceSave", run: ruleRaceSave, quotes: concurrent},
@@ -27,8 +27,8 @@ var raceRules = []backendRule{
 	)},
 }
 
-// pairRules are races of two calls that begin at the same moment, many times:
-// a gap between a look and a write shows although nothing makes it longer.
+// pairRules are races of two calls that begin at the same moment, many times. They
+// find a gap between a read and a write even if nothing widens it.
 var pairRules = []backendRule{
 	{name: "PairCreate", run: rulePairCreate, alone: true, wide: true, quotes: append(concurrent,
 		"With a zero rec.Version it creates: it MUST fail with a *ConflictError if a live record exists.",
@@ -58,8 +58,8 @@ var (
 	}
 )
 
-// sound tells whether the backend does one thing after another as the races
-// need it. If not, other rules report it, and a race would only repeat it.
+// sound reports whether the backend works without concurrency. If it does not,
+// other rules report that, and a race would only repeat it.
 func (p *probe) sound() bool {
 	ok := p.soundly()
 	if !ok {
@@ -102,7 +102,7 @@ func (p *probe) soundly() bool {
 	return err == nil && v3 != v2 && v3 != v1 && is(p.other, "4", v3)
 }
 
-// race calls f n times at once, half of them with the other client.
+// race calls f n times at once, with the two clients in turn.
 func (p *probe) race(n int, f func(i int, b session.Backend)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})
@@ -122,10 +122,10 @@ func (p *probe) race(n int, f func(i int, b session.Backend)) {
 	wg.Wait()
 }
 
-// pairs has first and second begin at the same moment, again and again, until
-// the spell is over. As long as second returns true it is called again until
-// first has returned. prepare runs before each time and check after it; the
-// pairs end when one of them returns false.
+// pairs starts first and second at the same moment, again and again until the
+// spell is over. While first runs, second is called again as long as it returns
+// true. prepare runs before each round and check after it; the pairs end when
+// one of them returns false.
 func (s *scene) pairs(prepare func(round int) bool, first func(round int), second func(round int) bool, check func(round int) bool) {
 	var turn, ready, over, done atomic.Int64
 	defer turn.Store(-1)
@@ -134,11 +134,11 @@ func (s *scene) pairs(prepare func(round int) bool, first func(round int), secon
 			if spins < 1000 {
 				runtime.Gosched()
 			} else {
-				time.Sleep(20 * time.Microsecond) // the store takes its time
+				time.Sleep(20 * time.Microsecond) // the store is slow
 			}
 		}
 	}
-	// From nothing to a microsecond, so that all that may overlap does some time.
+	// Wait up to a microsecond, so that any two steps overlap in some round.
 	jitter := func() {
 		for range rand.IntN(1 << rand.IntN(11)) {
 			turn.Load()
@@ -174,7 +174,7 @@ func (s *scene) pairs(prepare func(round int) bool, first func(round int), secon
 
 const manyPairs = 20_000
 
-// once is for pairs: what happens only once in a round.
+// once makes a second of pairs that runs once in a round.
 func once(f func(round int)) func(round int) bool {
 	return func(round int) bool { f(round); return false }
 }
@@ -195,19 +195,19 @@ func ruleRaceCreate(p *probe) {
 		for i, err := range errs {
 			switch {
 			case err != nil:
-				p.conflict(err, "creating what others create as well")
+				p.conflict(err, "Save that creates a record that others create at the same time")
 			case won >= 0:
-				p.Fatalf("%d and %d both created the record", won, i)
+				p.Fatalf("of %d concurrent Saves that create the same record, numbers %d and %d succeeded, want one to succeed", writers, won, i)
 			default:
 				won = i
 			}
 		}
 		if won < 0 {
-			p.Fatal("nobody created the record")
+			p.Fatalf("of %d concurrent Saves that create the same record none succeeded, want one to succeed", writers)
 		}
 		if rec := p.load(key); string(rec.Data) != fmt.Sprint(won) || rec.Version != versions[won] {
-			p.Fatalf("%d created the record with version %q; stored is the Data of %s with version %q",
-				won, versions[won], rec.Data, rec.Version)
+			p.Fatalf("Load after number %d of %d concurrent Saves created the record: got Data %q, version %q; want Data %q, version %q",
+				won, writers, rec.Data, rec.Version, fmt.Sprint(won), versions[won])
 		}
 	}
 }
@@ -217,7 +217,7 @@ func ruleRaceSave(p *probe) {
 		return
 	}
 	const writers, increments = 8, 10
-	// Each conflict is an increment by somebody else, so this is plenty.
+	// Each conflict means that another writer made progress, so this is plenty.
 	const attempts = 10 * writers * increments
 	key := p.key("counter")
 	var mu sync.Mutex
@@ -227,12 +227,12 @@ func ruleRaceSave(p *probe) {
 		for range attempts {
 			rec, err := b.Load(p.ctx, key)
 			if err != nil {
-				p.Errorf("Load: %v", err)
+				p.Errorf("Load among concurrent Saves: got error %v, want none", err)
 				return
 			}
 			n, err := strconv.Atoi(string(rec.Data))
 			if err != nil {
-				p.Errorf("the counter is %q", rec.Data)
+				p.Errorf("Load among concurrent Saves of numbers: got Data %q, want a number", rec.Data)
 				return
 			}
 			v, err := b.Save(p.ctx, key, replacing(p.record(strconv.Itoa(n+1)), rec.Version))
@@ -240,12 +240,12 @@ func ruleRaceSave(p *probe) {
 				continue
 			}
 			if err != nil {
-				p.Errorf("Save: %v", err)
+				p.Errorf("Save among concurrent Saves: got error %v, want none or a conflict", err)
 				return
 			}
 			mu.Lock()
 			if seen[v] {
-				p.Errorf("two Saves returned version %q", v)
+				p.Errorf("two of many concurrent Saves returned version %q, want new ones", v)
 			}
 			seen[v] = true
 			mu.Unlock()
@@ -253,10 +253,10 @@ func ruleRaceSave(p *probe) {
 				return
 			}
 		}
-		p.Errorf("%d of %d increments in %d attempts", done, increments, attempts)
+		p.Errorf("a writer among %d saved %d of %d increments in %d attempts, want all: each conflict has to mean that another Save succeeded", writers, done, increments, attempts)
 	})
 	if got := string(p.load(key).Data); got != strconv.Itoa(writers*increments) && !p.Failed() {
-		p.Errorf("%d increments were saved, the counter is %s", writers*increments, got)
+		p.Errorf("Load after %d concurrent increments were saved: got %s, want %[1]d", writers*increments, got)
 	}
 }
 
@@ -264,8 +264,12 @@ func ruleRaceTouch(p *probe) {
 	if !p.sound() {
 		return
 	}
-	// A Save among Touches is neither refused nor lost.
-	key := p.key("a")
+	p.saveAmongTouches(p.key("a"))
+	p.touchTogether(p.key("b"))
+}
+
+// saveAmongTouches saves while others touch. No Save may be refused or lost.
+func (p *probe) saveAmongTouches(key string) {
 	until := p.later()
 	v := p.save(key, p.record("0"))
 	const saves, touchers = 20, 3
@@ -279,7 +283,7 @@ func ruleRaceTouch(p *probe) {
 				default:
 				}
 				if err := b.Touch(p.ctx, key, until.Add(time.Duration(n*touchers+i)*time.Second)); err != nil {
-					p.Errorf("Touch: %v", err)
+					p.Errorf("Touch among concurrent Saves and Touches: got error %v, want none", err)
 					return
 				}
 				select {
@@ -292,30 +296,32 @@ func ruleRaceTouch(p *probe) {
 		for n := 1; n <= saves; n++ {
 			var err error
 			if v, err = b.Save(p.ctx, key, replacing(p.record(fmt.Sprint(n)), v)); err != nil {
-				p.Errorf("Save, with nobody else but Touch: %v", err)
+				p.Errorf("Save among concurrent Touches: got error %v, want none", err)
 				return
 			}
-			soon(touched) // and so the next Touch begins
+			soon(touched) // and the next Touch begins
 		}
 	})
 	if rec := p.load(key); !p.Failed() && (string(rec.Data) != fmt.Sprint(saves) || rec.Version != v) {
-		p.Errorf("the last Save was of %d with version %q; stored is %s with version %q", saves, v, rec.Data, rec.Version)
+		p.Errorf("Load after %d Saves among concurrent Touches: got Data %q, version %q; want those of the last Save, \"%[1]d\", %[4]q",
+			saves, rec.Data, rec.Version, v)
 	}
+}
 
-	// Of Touches the latest deadline wins, whatever their order.
-	key = p.key("b")
+// touchTogether makes concurrent Touches, of which the latest deadline wins.
+func (p *probe) touchTogether(key string) {
 	p.save(key, p.record("1"))
 	const rounds, writers = 10, 6
 	for round := range rounds {
-		base := until.Add(time.Duration(round*writers) * time.Minute)
+		base := p.later().Add(time.Duration(round*writers) * time.Minute)
 		p.race(writers, func(i int, b session.Backend) {
 			if err := b.Touch(p.ctx, key, base.Add(time.Duration(i)*time.Minute)); err != nil {
-				p.Errorf("Touch: %v", err)
+				p.Errorf("Touch among concurrent Touches: got error %v, want none", err)
 			}
 		})
 		want := base.Add((writers - 1) * time.Minute)
 		if got := p.load(key).Expires; got.Before(want) {
-			p.Errorf("after Touches up to %v at once, Expires is %v", want, got)
+			p.Errorf("Load after %d concurrent Touches: got Expires %v, want the latest, %v", writers, got, want)
 			return
 		}
 	}
@@ -340,7 +346,7 @@ func ruleRaceDelete(p *probe) {
 					soon(touched)
 				}
 				if err := b.Delete(p.ctx, key); err != nil {
-					p.Errorf("Delete: %v", err)
+					p.Errorf("Delete among concurrent Saves and Touches: got error %v, want none", err)
 				}
 			case i <= writers/2:
 				v := first
@@ -362,7 +368,7 @@ func ruleRaceDelete(p *probe) {
 			}
 		})
 		if p.alive(key) {
-			p.Fatal("Delete has returned, and what ran at the same time brought the record back")
+			p.Fatal("a Save or Touch concurrent with a Delete brought the record back, want it to stay deleted")
 		}
 	}
 }
@@ -371,83 +377,110 @@ func ruleRaceLoad(p *probe) {
 	if !p.sound() {
 		return
 	}
-	// Others load all the time, so that a Load may meet one that has begun
-	// before the write.
+	// Others load all the time, so that a Load may meet one that began before
+	// the write.
 	const readers = 4
-	key := p.key("a")
-	var states sync.Map // version to data
-	v := p.save(key, p.record("0"))
-	states.Store(v, "0")
-	whole := func(rec session.Record, what string) {
-		if data, ok := states.Load(rec.Version); ok && data != string(rec.Data) {
-			p.Errorf("%s has the version of %q and the Data %q", what, data, rec.Data)
-		}
-	}
+	r := &loadRace{probe: p, key: p.key("a")}
+	r.version = p.save(r.key, p.record("0"))
+	r.states.Store(r.version, "0")
 	done := make(chan struct{})
 	p.race(1+readers, func(i int, b session.Backend) {
 		if i > 0 {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				if rec, err := b.Load(p.ctx, key); err == nil {
-					whole(rec, "a Load beside Saves")
-				}
-				var conflict *session.ConflictError
-				if err := second(b.Save(p.ctx, key, replacing(p.record("x"), "no such version"))); errors.As(err, &conflict) && conflict.Current != nil {
-					whole(*conflict.Current, "a conflict beside Saves")
-				}
-			}
+			r.read(b, done)
+			return
 		}
 		defer close(done)
-		p.often(10, 5000, func(n int) bool {
-			data := fmt.Sprint(n + 1)
-			var err error
-			if v, err = p.other.Save(p.ctx, key, replacing(p.record(data), v)); err != nil {
-				p.Errorf("Save, with nobody else who saves: %v", err)
-				return false
-			}
-			states.Store(v, data)
-			for _, b := range []session.Backend{p.b, p.other} {
-				if rec, err := b.Load(p.ctx, key); err != nil || string(rec.Data) != data || rec.Version != v {
-					p.Errorf("after a Save of %q, with others who load, Load: %v, %q", data, err, rec.Data)
-					return false
-				}
-			}
-			until := p.later().Add(time.Duration(n) * time.Second)
-			if err := p.other.Touch(p.ctx, key, until); err != nil {
-				p.Errorf("Touch: %v", err)
-				return false
-			}
-			if rec, err := p.b.Load(p.ctx, key); err != nil || rec.Expires.Before(until) {
-				p.Errorf("after a Touch to %v, with others who load, Load: %v, %v", until, err, rec.Expires)
-				return false
-			}
-			if n%8 != 7 {
-				return true
-			}
-			if err := p.other.Delete(p.ctx, key); err != nil {
-				p.Errorf("Delete: %v", err)
-				return false
-			}
-			if p.alive(key) {
-				p.Error("after a Delete, with others who load, Load returned the record")
-				return false
-			}
-			if v, err = p.other.Save(p.ctx, key, p.record("new")); err != nil {
-				p.Errorf("creating after Delete: %v", err)
-				return false
-			}
-			states.Store(v, "new")
-			if !p.alive(key) {
-				p.Error("after a record was created, with others who load, Load did not find it")
-				return false
-			}
-			return true
-		})
+		p.often(10, 5000, func(n int) bool { return r.replaced(n) && r.touched(n) && (n%8 != 7 || r.deleted()) })
 	})
+}
+
+// A loadRace is a record that one client writes while others load it.
+type loadRace struct {
+	*probe
+	key     string
+	version session.Version // of the last Save
+	states  sync.Map        // Data by version
+}
+
+// read loads the record until done, and causes conflicts, which carry it.
+func (r *loadRace) read(b session.Backend, done <-chan struct{}) {
+	whole := func(call string, rec session.Record) {
+		if data, ok := r.states.Load(rec.Version); ok && data != string(rec.Data) {
+			r.Errorf("%s among concurrent Saves: got the version of Data %q with Data %q, want one state of the record", call, data, rec.Data)
+		}
+	}
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		if rec, err := b.Load(r.ctx, r.key); err == nil {
+			whole("Load", rec)
+		}
+		var conflict *session.ConflictError
+		if err := second(b.Save(r.ctx, r.key, replacing(r.record("x"), "no such version"))); errors.As(err, &conflict) && conflict.Current != nil {
+			whole("Current of a ConflictError", *conflict.Current)
+		}
+	}
+}
+
+// replaced replaces the record, and reports whether Loads see that.
+func (r *loadRace) replaced(n int) bool {
+	data := fmt.Sprint(n + 1)
+	v, err := r.other.Save(r.ctx, r.key, replacing(r.record(data), r.version))
+	if err != nil {
+		r.Errorf("Save without another writer: got error %v, want none", err)
+		return false
+	}
+	r.version = v
+	r.states.Store(v, data)
+	for _, b := range []session.Backend{r.b, r.other} {
+		if rec, err := b.Load(r.ctx, r.key); err != nil || string(rec.Data) != data || rec.Version != v {
+			r.Errorf("Load after a Save of Data %q, among concurrent Loads: got error %v, Data %q, version %q; want version %q", data, err, rec.Data, rec.Version, v)
+			return false
+		}
+	}
+	return true
+}
+
+// touched moves the deadline, and reports whether a Load sees that.
+func (r *loadRace) touched(n int) bool {
+	until := r.later().Add(time.Duration(n) * time.Second)
+	if err := r.other.Touch(r.ctx, r.key, until); err != nil {
+		r.Errorf("Touch of a live record: got error %v, want none", err)
+		return false
+	}
+	if rec, err := r.b.Load(r.ctx, r.key); err != nil || rec.Expires.Before(until) {
+		r.Errorf("Load after a Touch to %v, among concurrent Loads: got error %v, Expires %v", until, err, rec.Expires)
+		return false
+	}
+	return true
+}
+
+// deleted deletes the record and creates it again, and reports whether Loads see
+// that.
+func (r *loadRace) deleted() bool {
+	if err := r.other.Delete(r.ctx, r.key); err != nil {
+		r.Errorf("Delete of a live record: got error %v, want none", err)
+		return false
+	}
+	if r.alive(r.key) {
+		r.Error("Load after a Delete, among concurrent Loads, returned the record, want ErrNotFound")
+		return false
+	}
+	v, err := r.other.Save(r.ctx, r.key, r.record("new"))
+	if err != nil {
+		r.Errorf("Save that creates a record after Delete: got error %v, want none", err)
+		return false
+	}
+	r.version = v
+	r.states.Store(v, "new")
+	if !r.alive(r.key) {
+		r.Error("Load after a Save that created a record, among concurrent Loads: got ErrNotFound, want the record")
+		return false
+	}
+	return true
 }
 
 func rulePairCreate(p *probe) {
@@ -465,27 +498,27 @@ func rulePairCreate(p *probe) {
 	})
 }
 
-// oneCreated complains unless one of two calls has created the record.
+// oneCreated reports an error unless one of two calls created the record.
 func (p *probe) oneCreated(key string, round int, v [2]session.Version, errs [2]error) bool {
 	won := 0
 	if errs[0] != nil {
 		won = 1
 	}
 	if errs[won] != nil || errs[1-won] == nil {
-		p.Errorf("of two that create the same record at once, the one: %v, the other: %v", errs[0], errs[1])
+		p.Errorf("two concurrent Saves that create the same record: got errors %v and %v, want one to succeed", errs[0], errs[1])
 		return false
 	}
-	p.conflict(errs[1-won], "creating what another creates as well")
+	p.conflict(errs[1-won], "Save that creates a record that another creates at the same time")
 	rec, err := p.b.Load(p.ctx, key)
 	if err != nil || string(rec.Data) != fmt.Sprint(round, won) || rec.Version != v[won] {
-		p.Errorf("one of two has created a record; then Load: %v, %q, version %q; want %q, version %q",
+		p.Errorf("Load after one of two concurrent Saves created a record: got error %v, Data %q, version %q; want Data %q, version %q",
 			err, rec.Data, rec.Version, fmt.Sprint(round, won), v[won])
 	}
 	return !p.Failed()
 }
 
-// rulePairCreateExpired has a record created over one that has expired, while
-// others may tidy that one away.
+// rulePairCreateExpired creates a record over one that has expired, while another
+// call may remove that one.
 func rulePairCreateExpired(p *probe) {
 	if !p.sound() {
 		return
@@ -497,7 +530,7 @@ func rulePairCreateExpired(p *probe) {
 	together(n, func(i int) {
 		var err error
 		if old[i], err = p.b.Save(p.ctx, key(i), expiring(p.record("old"), soon)); err != nil {
-			p.Errorf("Save: %v", err)
+			p.Errorf("Save of a valid record: got error %v, want none", err)
 		}
 	})
 	p.wait(soon)
@@ -511,7 +544,7 @@ func rulePairCreateExpired(p *probe) {
 		if round < n {
 			return true
 		}
-		var err error // what was created before ends, and is as good as expired
+		var err error // end the record of an earlier round, which is as good as expiry
 		old[round%n], err = p.b.Save(p.ctx, key(round), replacing(expiring(p.record("old"), past), old[round%n]))
 		return err == nil // or rule SavePast reports it
 	}, func(round int) { create(0, p.b, round) }, func(round int) bool {
@@ -524,7 +557,7 @@ func rulePairCreateExpired(p *probe) {
 			_ = p.other.Touch(p.ctx, key(round), p.later().Add(time.Hour))
 		case 5:
 			if _, err := p.other.Save(p.ctx, key(round), replacing(p.record("revived"), was)); err == nil {
-				p.Error("a Save with the version of a record that has expired: no error")
+				p.Error("Save with the version of a record that has expired, while another is created: got no error, want a conflict")
 			}
 		case 6:
 			_, _ = p.other.Save(p.ctx, key(round), replacing(expiring(p.record("ended"), past), was))
@@ -555,12 +588,12 @@ func rulePairSave(p *probe) {
 			won = 1
 		}
 		if errs[won] != nil || errs[1-won] == nil {
-			p.Errorf("of two Saves at once that replace the same version, the one: %v, the other: %v", errs[0], errs[1])
+			p.Errorf("two concurrent Saves that replace the same version: got errors %v and %v, want one to succeed", errs[0], errs[1])
 			return false
 		}
 		rec, err := p.b.Load(p.ctx, key)
 		if err != nil || string(rec.Data) != fmt.Sprint(round, won) || rec.Version != next[won] {
-			p.Errorf("one of two Saves at once has succeeded; then Load: %v, %q, version %q; want %q, version %q",
+			p.Errorf("Load after one of two concurrent Saves succeeded: got error %v, Data %q, version %q; want Data %q, version %q",
 				err, rec.Data, rec.Version, fmt.Sprint(round, won), next[won])
 			return false
 		}
@@ -577,7 +610,7 @@ func rulePairTouch(p *probe) {
 	v := p.save(key, p.record("0"))
 	var saveErr, touchErr error
 	until := p.later()
-	// Every time the deadline to be is a minute further.
+	// In every round the deadline is a minute later.
 	at := func(round int) time.Time { return until.Add(time.Duration(round+1) * time.Minute) }
 	p.pairs(func(int) bool { return true }, func(round int) {
 		rec := replacing(expiring(p.record(fmt.Sprint(round)), at(round).Add(-30*time.Second)), v)
@@ -588,12 +621,13 @@ func rulePairTouch(p *probe) {
 		return touchErr == nil
 	}, func(round int) bool {
 		if saveErr != nil || touchErr != nil {
-			p.Errorf("a Save and a Touch at once: %v, %v", saveErr, touchErr)
+			p.Errorf("a Save and a concurrent Touch: got errors %v and %v, want none", saveErr, touchErr)
 			return false
 		}
 		rec := p.load(key)
 		if string(rec.Data) != fmt.Sprint(round) || rec.Version != v || rec.Expires.Before(at(round)) {
-			p.Errorf("after a Save of %d, version %q, and a Touch to %v, at once: %s, %q", round, v, at(round), describe(rec), rec.Data)
+			p.Errorf("Load after a Save with KeepLater of Data \"%d\", version %q, and a concurrent Touch to %v: got %s, Data %q; want the Data and version of the Save and the Expires of the Touch",
+				round, v, at(round), describe(rec), rec.Data)
 			return false
 		}
 		return true
@@ -608,7 +642,7 @@ func rulePairTouch(p *probe) {
 		func(round int) bool {
 			want := at(round).Add(30 * time.Second)
 			if rec := p.load(key); errors.Join(errs[:]...) != nil || rec.Expires.Before(want) {
-				p.Errorf("after two Touches at once, the later to %v: %v, Expires is %v", want, errors.Join(errs[:]...), rec.Expires)
+				p.Errorf("Load after two concurrent Touches, the later to %v: got errors %v and Expires %v, want the later Expires", want, errors.Join(errs[:]...), rec.Expires)
 				return false
 			}
 			return true
@@ -634,7 +668,7 @@ func rulePairDelete(p *probe) {
 		return err == nil
 	}, func(int) bool {
 		if err != nil || p.alive(key) {
-			p.Errorf("Delete: %v, and a Touch or Save at the same time has brought the record back", err)
+			p.Errorf("Delete with a concurrent Touch or Save: got error %v, or a record that is live again; want none", err)
 			return false
 		}
 		return true
