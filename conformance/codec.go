@@ -15,9 +15,9 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// TestCodec tests a codec against the contract of [session.Codec], one
-// subtest for each rule. It measures memory, and so is best not called from a
-// test that runs in parallel with others.
+// TestCodec tests a codec against the contract of [session.Codec] and, if it is
+// one whose Text is true, of [session.TextCodec]. Each rule is a subtest. Some
+// rules measure memory, so do not call TestCodec from a parallel test.
 func TestCodec(t *testing.T, codec session.Codec) {
 	t.Helper()
 	for _, rule := range codecRulesFor(codec) {
@@ -32,11 +32,11 @@ func codecRulesFor(codec session.Codec) []codecRule {
 
 var codecRules = slices.Concat(codecValueRules, codecBlobRules, codecHostileRules, codecMethodRules)
 
-// A codecRule is one rule of the contract of session.Codec.
+// A codecRule is one rule of the contract of session.Codec or session.TextCodec.
 type codecRule struct {
 	name   string
 	quotes []string
-	needs  func(session.Codec) bool // nil: nothing
+	needs  func(session.Codec) bool // the rule applies only if needs is nil or returns true
 	run    func(*codecProbe)
 }
 
@@ -46,7 +46,7 @@ func (r codecRule) test(t testing.TB, codec session.Codec) {
 	r.run(&codecProbe{TB: t, codec: codec})
 }
 
-// codecMethodRules are about all methods of session.Codec.
+// codecMethodRules are about every method of session.Codec.
 var codecMethodRules = []codecRule{
 	{name: "Slices", run: ruleSlices, quotes: []string{
 		"and MUST NOT keep or change the slices and maps they are given, except that results of Split may alias data.",
@@ -62,6 +62,7 @@ var codecMethodRules = []codecRule{
 	}},
 }
 
+// A codecProbe is the codec under test, as the rules use it.
 type codecProbe struct {
 	testing.TB
 	codec session.Codec
@@ -82,7 +83,8 @@ type codecRecord struct {
 	Items []codecItem
 }
 
-// codecValues are what sessions hold, each a pointer to a fresh value.
+// codecValues returns pointers to values such as sessions hold. The values are new
+// each time.
 func codecValues() []any {
 	all := make([]byte, 256)
 	for i := range all {
@@ -116,7 +118,7 @@ func (p *codecProbe) marshal(v any) []byte {
 	p.Helper()
 	data, err := p.codec.Marshal(v)
 	if err != nil {
-		p.Fatalf("Marshal of a %T: %v", v, err)
+		p.Fatalf("Marshal of a %T: got error %v, want none", v, err)
 	}
 	return data
 }
@@ -125,12 +127,12 @@ func (p *codecProbe) join(values map[string][]byte) []byte {
 	p.Helper()
 	blob, err := p.codec.Join(values)
 	if err != nil {
-		p.Fatalf("Join: %v", err)
+		p.Fatalf("Join of encoded values: got error %v, want none", err)
 	}
 	return blob
 }
 
-// session is a session's values, encoded.
+// session returns the encoded values of a session.
 func (p *codecProbe) session() map[string][]byte {
 	p.Helper()
 	return map[string][]byte{
@@ -145,7 +147,7 @@ func elem(pointer any) any { return reflect.ValueOf(pointer).Elem().Interface() 
 
 func blank(pointer any) any { return reflect.New(reflect.TypeOf(pointer).Elem()).Interface() }
 
-// panics returns what call panics with.
+// panics returns the value with which call panics, or nil.
 func (p *codecProbe) panics(call func() error) (r any) {
 	defer func() { r = recover() }()
 	_ = call()
@@ -153,101 +155,137 @@ func (p *codecProbe) panics(call func() error) (r any) {
 }
 
 func ruleSlices(p *codecProbe) {
-	// Marshal: the value stays, and the result is its own.
+	p.marshalKeeps()
+	p.unmarshalKeeps()
+	for _, values := range []map[string][]byte{p.session(), {"only": p.marshal("one value")}} {
+		p.joinAndSplitKeep(values)
+	}
+}
+
+// marshalKeeps reports an error if Marshal changes its argument, or if its result
+// shares memory with it.
+func (p *codecProbe) marshalKeeps() {
 	in := []byte("caller's bytes")
 	data := p.marshal(in)
 	before := bytes.Clone(data)
 	if string(in) != "caller's bytes" {
-		p.Error("Marshal changed its argument")
+		p.Error("Marshal changed the []byte it was given, want no change")
 	}
 	clear(in)
 	if !bytes.Equal(data, before) {
-		p.Error("the caller changed the value after Marshal, and the encoded bytes changed")
+		p.Error("the caller changed a []byte after Marshal, and the encoded bytes changed; want them to be a copy")
 	}
 	m := map[string]int{"a": 1}
 	p.marshal(m)
 	if len(m) != 1 || m["a"] != 1 {
-		p.Error("Marshal changed the map it was given")
+		p.Error("Marshal changed the map it was given, want no change")
 	}
+}
 
-	// Unmarshal: data stays, and the value does not alias it.
+// unmarshalKeeps reports an error if Unmarshal changes data, or if the value shares
+// memory with data.
+func (p *codecProbe) unmarshalKeeps() {
 	for _, pointer := range codecValues() {
 		want := elem(pointer)
 		data := p.marshal(want)
 		before := bytes.Clone(data)
 		got := blank(pointer)
 		if p.codec.Unmarshal(data, got) != nil || !equal(elem(got), want) {
-			continue // rule RoundTrip
+			continue // rule RoundTrip reports it
 		}
 		if !bytes.Equal(data, before) {
-			p.Errorf("a %T: Unmarshal changed its data", want)
+			p.Errorf("Unmarshal of a %T changed data, want no change", want)
 		}
 		clear(data)
 		if !equal(elem(got), want) {
-			p.Errorf("a %T: the caller changed data after Unmarshal, and the value changed", want)
-		}
-	}
-
-	// Join: the map and its values stay, and the blob does not alias them.
-	for _, values := range []map[string][]byte{p.session(), {"only": p.marshal("one value")}} {
-		original := map[string][]byte{}
-		for name, value := range values {
-			original[name] = bytes.Clone(value)
-		}
-		blob := p.join(values)
-		if !maps.EqualFunc(values, original, bytes.Equal) {
-			p.Error("Join changed the values it was given")
-		}
-		before = bytes.Clone(blob)
-		for _, value := range values {
-			clear(value)
-		}
-		if !bytes.Equal(blob, before) {
-			p.Error("the caller changed the values after Join, and the blob changed")
-		}
-		// Split: data stays.
-		if _, err := p.codec.Split(blob); err == nil && !bytes.Equal(blob, before) {
-			p.Error("Split changed its data")
+			p.Errorf("the caller changed data after Unmarshal of a %T, and the value changed; want it to be a copy", want)
 		}
 	}
 }
 
-// ruleResults uses one result after another was made, and changes one of two.
+// joinAndSplitKeep reports an error if Join or Split changes its argument, or if
+// the blob shares memory with the values.
+func (p *codecProbe) joinAndSplitKeep(values map[string][]byte) {
+	original := map[string][]byte{}
+	for name, value := range values {
+		original[name] = bytes.Clone(value)
+	}
+	blob := p.join(values)
+	if !maps.EqualFunc(values, original, bytes.Equal) {
+		p.Error("Join changed the values it was given, want no change")
+	}
+	before := bytes.Clone(blob)
+	for _, value := range values {
+		clear(value)
+	}
+	if !bytes.Equal(blob, before) {
+		p.Error("the caller changed the values after Join, and the blob changed; want it to be a copy")
+	}
+	if _, err := p.codec.Split(blob); err == nil && !bytes.Equal(blob, before) {
+		p.Error("Split changed data, want no change")
+	}
+}
+
+// ruleResults uses a result after another was made, and changes one of two.
 func ruleResults(p *codecProbe) {
+	if p.marshalShares() || p.joinShares() {
+		return
+	}
+	p.splitShares()
+	p.unmarshalShares()
+}
+
+// marshalShares reports an error if a result of Marshal is changed by the next
+// call, or shares memory with its result. It returns true if no more can be tested.
+func (p *codecProbe) marshalShares() bool {
 	for _, pair := range [][2]any{{"first value", "second one!"}, {[]byte("first value"), []byte("second one!")}, {[]string{"a", "b"}, []string{"c", "d"}}, {1, 2}, {nil, true}} {
 		first := p.marshal(pair[0])
 		before := bytes.Clone(first)
 		p.marshal(pair[1])
 		if !bytes.Equal(first, before) {
-			p.Errorf("a %T: the result of Marshal changed with the next call", pair[0])
-			return
+			p.Errorf("the result of Marshal of a %T changed with the next call, want no change", pair[0])
+			return true
 		}
 		clear(first)
 		if !bytes.Equal(p.marshal(pair[0]), before) {
-			p.Errorf("a %T: the caller changed a result of Marshal, and the next one was changed as well", pair[0])
+			p.Errorf("the caller changed a result of Marshal of a %T, and the next result was changed; want results of their own", pair[0])
 		}
 	}
+	return false
+}
 
-	values := map[string][]byte{"a": p.marshal("value a"), "b": p.marshal("value b"), "c": p.marshal("value c")}
+// shared returns the values that joinShares and splitShares use.
+func (p *codecProbe) shared() map[string][]byte {
+	return map[string][]byte{"a": p.marshal("value a"), "b": p.marshal("value b"), "c": p.marshal("value c")}
+}
+
+// joinShares is marshalShares for Join.
+func (p *codecProbe) joinShares() bool {
+	values := p.shared()
 	blob := p.join(maps.Clone(values))
 	before := bytes.Clone(blob)
 	p.join(map[string][]byte{"x": p.marshal("value x"), "y": p.marshal("value y"), "z": p.marshal("value z")})
 	if !bytes.Equal(blob, before) {
-		p.Error("the result of Join changed with the next call")
-		return
+		p.Error("the result of Join changed with the next call, want no change")
+		return true
 	}
 	clear(blob)
 	if got, err := p.codec.Split(p.join(maps.Clone(values))); err != nil || !maps.EqualFunc(got, values, bytes.Equal) {
-		p.Error("the caller changed a result of Join, and the next one was changed as well")
+		p.Error("the caller changed a result of Join, and the next result was changed; want results of their own")
 	}
+	return false
+}
 
-	// Two results of Split may both alias data, but they are two maps, and no
-	// value reaches into the next.
+// splitShares reports an error if two results of Split share memory. Both may alias
+// data, but they have to be two maps, and no value may reach into the next.
+func (p *codecProbe) splitShares() {
+	values := p.shared()
+	blob := p.join(maps.Clone(values))
 	for range 2 {
-		got, err := p.codec.Split(bytes.Clone(before))
+		got, err := p.codec.Split(bytes.Clone(blob))
 		if err != nil || !maps.EqualFunc(got, values, bytes.Equal) {
 			if err == nil {
-				p.Error("the caller changed a result of Split, and the next one was changed as well")
+				p.Error("the caller changed a result of Split, and the next result was changed; want results of their own")
 			}
 			break
 		}
@@ -256,13 +294,16 @@ func ruleResults(p *codecProbe) {
 		}
 		for name, value := range got {
 			if !bytes.Equal(value[:len(values[name])], values[name]) {
-				p.Error("the caller appended to one value that Split returned, and another changed")
+				p.Error("the caller appended to a value that Split returned, and another value changed; want no room behind a value")
 			}
 		}
 		clear(got)
 		got["more"] = nil
 	}
+}
 
+// unmarshalShares reports an error if two results of Unmarshal share memory.
+func (p *codecProbe) unmarshalShares() {
 	for _, pointer := range []any{
 		ptr([]string{"a", "b"}), ptr(map[string]int{"a": 1}), ptr([]byte("bytes")), ptr(ptr(7)), ptr([]codecItem{{SKU: "a", Tags: map[string]int{"b": 1}}}),
 		ptr[any](map[string]any{"a": "b"}), ptr[any]([]any{"a"}),
@@ -271,16 +312,16 @@ func ruleResults(p *codecProbe) {
 		data := p.marshal(want)
 		first, second := blank(pointer), blank(pointer)
 		if p.codec.Unmarshal(bytes.Clone(data), first) != nil || !equal(elem(first), want) {
-			continue // rule RoundTrip
+			continue // rule RoundTrip reports it
 		}
 		spoil(reflect.ValueOf(first).Elem())
 		if p.codec.Unmarshal(data, second) == nil && !equal(elem(second), want) {
-			p.Errorf("a %T: the caller changed what Unmarshal gave, and the next result was changed as well", want)
+			p.Errorf("the caller changed a %T that Unmarshal had decoded, and the next result was changed; want results of their own", want)
 		}
 	}
 }
 
-// spoil changes what v refers to.
+// spoil changes the memory that v refers to.
 func spoil(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Interface:
@@ -299,7 +340,7 @@ func spoil(v reflect.Value) {
 	}
 }
 
-// secret is in what ruleErrors encodes; it is a number too.
+// secret is part of each value in ruleErrors. It is a string and a number.
 const secret = "4711471147"
 
 type codecTelling string
@@ -316,7 +357,7 @@ func ruleErrors(p *codecProbe) {
 	check := func(what string, call func() error) {
 		var err error
 		if p.panics(func() error { err = call(); return nil }) == nil && err != nil && strings.Contains(err.Error(), secret) {
-			p.Errorf("%s: the error has the value in it: %v", what, err)
+			p.Errorf("%s: got error %q, which contains the value; want one without it", what, err)
 		}
 	}
 	for _, v := range []any{
@@ -334,20 +375,20 @@ func ruleErrors(p *codecProbe) {
 			check(fmt.Sprintf("Unmarshal of a %T into a %T", v, elem(target)), func() error { return p.codec.Unmarshal(bytes.Clone(data), target) })
 		}
 		for n := range data {
-			check("Unmarshal of a part", func() error { return p.codec.Unmarshal(bytes.Clone(data[:n]), blank(&v)) })
+			check("Unmarshal of a part of an encoded value", func() error { return p.codec.Unmarshal(bytes.Clone(data[:n]), blank(&v)) })
 		}
-		check("Unmarshal of a value and more", func() error { return p.codec.Unmarshal(append(bytes.Clone(data), data...), blank(&v)) })
+		check("Unmarshal of an encoded value with trailing bytes", func() error { return p.codec.Unmarshal(append(bytes.Clone(data), data...), blank(&v)) })
 	}
 	values := map[string][]byte{secret: p.marshal(secret), "b": p.marshal(secret)}
 	blob := p.join(values)
 	garbage([][]byte{blob}, func(data []byte) {
-		check("Split", func() error { _, err := p.codec.Split(data); return err })
+		check("Split of a damaged blob", func() error { _, err := p.codec.Split(data); return err })
 	})
 	for n := range blob {
-		check("Split of a part", func() error { _, err := p.codec.Split(bytes.Clone(blob[:n])); return err })
+		check("Split of a part of a blob", func() error { _, err := p.codec.Split(bytes.Clone(blob[:n])); return err })
 	}
 	for _, values := range []map[string][]byte{{"a": []byte(secret + "\xff\xc1")}, {secret + "\xff": p.marshal(1)}, {secret: nil}} {
-		check("Join", func() error { _, err := p.codec.Join(values); return err })
+		check("Join of a value or a name that is invalid", func() error { _, err := p.codec.Join(values); return err })
 	}
 }
 
@@ -360,7 +401,7 @@ func ruleConcurrent(p *codecProbe) {
 			defer wg.Done()
 			for round := range rounds {
 				if err := p.useAlone(fmt.Sprint(worker, "/", round)); err != nil {
-					p.Errorf("among %d goroutines: %v", workers, err)
+					p.Errorf("Marshal, Join, Split and Unmarshal in %d goroutines: %v", workers, err)
 					return
 				}
 			}
@@ -369,7 +410,7 @@ func ruleConcurrent(p *codecProbe) {
 	wg.Wait()
 }
 
-// useAlone takes one value the whole way.
+// useAlone takes a value through all methods.
 func (p *codecProbe) useAlone(value string) error {
 	data, err := p.codec.Marshal(value)
 	if err != nil {
@@ -388,7 +429,7 @@ func (p *codecProbe) useAlone(value string) error {
 		return err
 	}
 	if got != value {
-		return fmt.Errorf("%q came back as %q", value, got)
+		return fmt.Errorf("got value %q, want %q", got, value)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ var codecBlobRules = []codecRule{
 	}},
 }
 
-// makesText reports whether what Join makes is said to be text.
+// makesText reports whether codec is a session.TextCodec whose Text is true.
 func makesText(codec session.Codec) bool {
 	c, ok := codec.(session.TextCodec)
 	return ok && c.Text()
@@ -45,7 +45,7 @@ func ruleJoinEqual(p *codecProbe) {
 	first := p.join(maps.Clone(values))
 	for range 20 {
 		if !bytes.Equal(first, p.join(maps.Clone(values))) {
-			p.Fatal("Join of the same values gave another blob")
+			p.Fatal("Join of the same values twice: got different blobs, want equal ones")
 		}
 	}
 }
@@ -54,8 +54,8 @@ func ruleJoinText(p *codecProbe) {
 	check := func(what string, values map[string][]byte) {
 		p.Helper()
 		blob, err := p.codec.Join(values)
-		if err == nil && !utf8.Valid(blob) { // or rule SplitReturns says that it is refused
-			p.Errorf("Text is true, and Join of %s makes %d bytes that are not UTF-8", what, len(blob))
+		if err == nil && !utf8.Valid(blob) { // rule SplitReturns reports an error
+			p.Errorf("Join of %s, by a codec whose Text is true: got %d bytes that are not UTF-8, want UTF-8", what, len(blob))
 		}
 	}
 	check("no values", nil)
@@ -70,18 +70,18 @@ func ruleJoinText(p *codecProbe) {
 	}
 	for i, text := range everyPlane(512) {
 		check(fmt.Sprintf("text, %.20q", text), map[string][]byte{"a": p.marshal(text), "b": p.marshal(map[string]string{text: text})})
-		check(fmt.Sprintf("names, %.20q", text), map[string][]byte{text: p.marshal(i), "x" + text: p.marshal("x"), text + "x": p.marshal(nil)})
+		check(fmt.Sprintf("values with the names %.20q", text), map[string][]byte{text: p.marshal(i), "x" + text: p.marshal("x"), text + "x": p.marshal(nil)})
 	}
 	long := strings.Join(everyPlane(512), "")
 	check("a long text", map[string][]byte{"a": p.marshal(long)})
-	check("a long name", map[string][]byte{long: p.marshal(1)})
+	check("a value with a long name", map[string][]byte{long: p.marshal(1)})
 	for _, value := range []any{"\xff", []string{"a\xc3"}, map[string]string{"\xed\xa0\x80": "\xed\xa0\x80"}, codecText{"\xff"}, [2]byte{0xff, 0xfe}} {
-		if data, err := p.codec.Marshal(value); err == nil { // or it cannot be given back, as rule Fidelity has it
+		if data, err := p.codec.Marshal(value); err == nil { // Marshal may refuse it; see rule Fidelity
 			check(fmt.Sprintf("%q, which is not UTF-8", value), map[string][]byte{"a": data})
 		}
 	}
 	for _, name := range []string{"\xff", "a\xc3", "\xed\xa0\x80"} {
-		check(fmt.Sprintf("a name, %q, that is not UTF-8", name), map[string][]byte{name: p.marshal(1)})
+		check(fmt.Sprintf("a value with the name %q, which is not UTF-8", name), map[string][]byte{name: p.marshal(1)})
 	}
 }
 
@@ -112,23 +112,23 @@ func ruleSplitReturns(p *codecProbe) {
 		if err != nil {
 			for name := range c.values {
 				if !utf8.ValidString(name) {
-					err = nil // refused, not changed
+					err = nil // a codec may refuse it
 				}
 			}
 			if err != nil {
-				p.Errorf("%s: Join: %v", c.what, err)
+				p.Errorf("Join of %s: got error %v, want none", c.what, err)
 			}
 			continue
 		}
 		got, err := p.codec.Split(blob)
 		if err != nil {
-			if len(blob) > 0 { // rule SplitEmpty
-				p.Errorf("%s: Split of what Join made: %v", c.what, err)
+			if len(blob) > 0 { // rule SplitEmpty reports that
+				p.Errorf("Split of a blob of %s: got error %v, want none", c.what, err)
 			}
 			continue
 		}
 		if !maps.EqualFunc(got, c.values, bytes.Equal) {
-			p.Errorf("%s: Split returned other values, or other names, than Join was given", c.what)
+			p.Errorf("Split of a blob of %s: got values or names that differ, want those that Join was given", c.what)
 		}
 	}
 }
@@ -137,41 +137,41 @@ func ruleSplitRefuses(p *codecProbe) {
 	blob := p.join(p.session())
 	for range 20 {
 		if !bytes.Equal(blob, p.join(p.session())) {
-			p.Log("left out, because Join is not deterministic; see rule JoinEqual")
+			p.Log("left out: Join is not deterministic; see rule JoinEqual")
 			return
 		}
 	}
 	failures := 0
 	check := func(what string, data []byte) {
 		if len(data) == 0 || failures == 3 {
-			return // rule SplitEmpty
+			return // rule SplitEmpty is about no data
 		}
 		values, err := p.split(bytes.Clone(data))
 		if err != nil {
 			return
 		}
-		// What Join can have made, it makes again.
+		// If Join can have made data, it makes the same from these values.
 		if again, err := p.codec.Join(values); err != nil || !bytes.Equal(again, data) {
 			failures++
-			p.Errorf("Split of %s: no error, though Join does not make it", what)
+			p.Errorf("Split of %s, which Join does not make: got no error, want one", what)
 		}
 	}
 	for n := range blob {
-		check(fmt.Sprintf("the first %d of %d bytes", n, len(blob)), blob[:n])
+		check(fmt.Sprintf("the first %d of %d bytes of a blob", n, len(blob)), blob[:n])
 	}
 	for _, tail := range []string{"\x00", "\x01", "x", " ", "\n", "}", "\xc0", "\xff", string(blob)} {
-		check(fmt.Sprintf("a blob and %q after it", tail), append(bytes.Clone(blob), tail...))
+		check(fmt.Sprintf("a blob with %q after it", tail), append(bytes.Clone(blob), tail...))
 	}
 	for _, space := range spaces {
 		for at := range len(blob) + 1 {
-			check(fmt.Sprintf("a blob and %q at byte %d", space, at), slices.Insert(bytes.Clone(blob), at, []byte(space)...))
+			check(fmt.Sprintf("a blob with %q at byte %d", space, at), slices.Insert(bytes.Clone(blob), at, []byte(space)...))
 		}
 	}
 	named := string(p.join(map[string][]byte{"name1": p.marshal(1), "name2": p.marshal(2), "name3": p.marshal(3)}))
 	for _, rename := range [][]string{
 		{"name1", "name2"}, {"name2", "name1"}, {"name3", "name2"}, {"name2", "name3"}, {"name1", "name2", "name2", "name1"}, {"name2", "name3", "name3", "name2"},
 	} {
-		check(fmt.Sprintf("a blob with names changed, %q", rename), []byte(strings.NewReplacer(rename...).Replace(named)))
+		check(fmt.Sprintf("a blob with changed names, %q", rename), []byte(strings.NewReplacer(rename...).Replace(named)))
 	}
 	garbage([][]byte{blob, p.join(map[string][]byte{"a": p.marshal(1)}), p.join(nil)}, func(data []byte) {
 		check(fmt.Sprintf("damaged data, % .60x", data), data)
@@ -180,7 +180,8 @@ func ruleSplitRefuses(p *codecProbe) {
 
 var errPanic = errors.New("panic")
 
-// split is Split without its panics, which are for rule SplitPanics.
+// split calls Split and turns a panic into an error. Rule SplitPanics reports
+// panics.
 func (p *codecProbe) split(data []byte) (values map[string][]byte, err error) {
 	if p.panics(func() error { values, err = p.codec.Split(data); return nil }) != nil {
 		return nil, errPanic
@@ -191,10 +192,10 @@ func (p *codecProbe) split(data []byte) (values map[string][]byte, err error) {
 func ruleSplitEmpty(p *codecProbe) {
 	for _, data := range [][]byte{nil, {}} {
 		if _, err := p.split(data); err == nil {
-			p.Error("Split of no data: no error")
+			p.Error("Split of no data: got no error, want one")
 		}
 	}
 	if len(p.join(nil)) == 0 {
-		p.Error("Join of no values makes no data, which Split has to refuse")
+		p.Error("Join of no values: got no bytes, which Split has to refuse; want some")
 	}
 }

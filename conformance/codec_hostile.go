@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// codecHostileRules are about data that nobody has encoded.
+// codecHostileRules are about data that was not encoded by the codec.
 var codecHostileRules = []codecRule{
 	{name: "UnmarshalPanics", run: ruleUnmarshalPanics, quotes: []string{
 		"a name that is twice in a map included, and MUST NOT panic.",
@@ -27,7 +27,7 @@ var codecHostileRules = []codecRule{
 	}},
 }
 
-// codecTargets is one pointer for each way of decoding.
+// codecTargets returns a pointer for each way of decoding.
 func codecTargets() []any {
 	return []any{
 		new(any), new(string), new([]byte), new([]int), new([]string), new(map[string]any), new(map[string]int),
@@ -35,8 +35,8 @@ func codecTargets() []any {
 	}
 }
 
-// garbage calls f with data that nobody made, and with damaged seeds. It is
-// the same each time.
+// garbage calls f with arbitrary data and with damaged seeds. The data is the same
+// each time.
 func garbage(seeds [][]byte, f func(data []byte)) {
 	random := rand.New(rand.NewPCG(1, 2))
 	f(nil)
@@ -67,7 +67,7 @@ func garbage(seeds [][]byte, f func(data []byte)) {
 	}
 }
 
-// nested calls f with deep nesting, as it is in JSON and in MessagePack.
+// nested calls f with deeply nested data in JSON and in MessagePack.
 func nested(f func(data []byte)) {
 	for _, c := range []byte{'[', '{', 0x91, 0x81, 0xdc, 0xdf} {
 		f(bytes.Repeat([]byte{c}, 200_000))
@@ -87,8 +87,8 @@ func (p *codecProbe) seeds() [][]byte {
 	return seeds
 }
 
-// limitStack makes endless recursion end soon. It ends the process: there is
-// no other way to see it.
+// limitStack limits the stack, so that an infinite recursion ends soon. It ends the
+// process, as there is no other way to detect it.
 func limitStack() (restore func()) {
 	before := debug.SetMaxStack(64 << 20)
 	return func() { debug.SetMaxStack(before) }
@@ -102,7 +102,7 @@ func ruleUnmarshalPanics(p *codecProbe) {
 		r := p.panics(func() error { return p.codec.Unmarshal(data, target) })
 		if r != nil && !reported[name] {
 			reported[name] = true
-			p.Errorf("Unmarshal of % .20x into a %s panics: %v", data, name, r)
+			p.Errorf("Unmarshal of % .20x into a %s panicked with %v, want an error", data, name, r)
 		}
 	}
 	garbage(p.seeds(), func(data []byte) {
@@ -121,7 +121,7 @@ func ruleUnmarshalPanics(p *codecProbe) {
 	}
 }
 
-// claims calls f with short data in which some bytes claim a great length.
+// claims calls f with short data that claims great lengths.
 func claims(seeds [][]byte, f func(data []byte)) {
 	for c := range 256 {
 		for _, n := range []int{2, 4, 8} {
@@ -150,13 +150,13 @@ func claims(seeds [][]byte, f func(data []byte)) {
 	}
 }
 
-// bounded complains if call allocates more than a megabyte for data that is
-// short and claims to be long. A panic is for another rule.
+// bounded reports an error if call allocates more than a megabyte for short data
+// that claims great lengths. Other rules report panics.
 func (p *codecProbe) bounded(what string, seeds [][]byte, call func(data []byte)) {
 	p.Helper()
 	const limit = 1 << 20
-	// Others may allocate at the same time, so that the least of some
-	// measurements counts.
+	// Other goroutines may allocate at the same time, so take the least of some
+	// measurements.
 	allocates := func(inputs ...[]byte) uint64 {
 		var least uint64 = math.MaxUint64
 		for range 3 {
@@ -172,7 +172,7 @@ func (p *codecProbe) bounded(what string, seeds [][]byte, call func(data []byte)
 		}
 		return least
 	}
-	// Measuring is slow. What is fine together is fine one by one.
+	// Measuring is slow, so first measure many inputs together.
 	var all [][]byte
 	claims(seeds, func(data []byte) { all = append(all, data) })
 	for inputs := range slices.Chunk(all, 32) {
@@ -181,7 +181,7 @@ func (p *codecProbe) bounded(what string, seeds [][]byte, call func(data []byte)
 		}
 		for _, data := range inputs {
 			if n := allocates(data); n >= limit {
-				p.Errorf("%s of %d bytes, % .20x, allocates %d bytes", what, len(data), data, n)
+				p.Errorf("%s of %d bytes, % .20x, allocated %d bytes, want a small multiple of the length, less than %d", what, len(data), data, n, limit)
 				return
 			}
 		}
@@ -205,7 +205,7 @@ func ruleSplitPanics(p *codecProbe) {
 		r := p.panics(func() error { _, err := p.codec.Split(data); return err })
 		if r != nil && failures < 3 {
 			failures++
-			p.Errorf("Split of % .20x panics: %v", data, r)
+			p.Errorf("Split of % .20x panicked with %v, want an error", data, r)
 		}
 	}
 	garbage([][]byte{p.join(p.session()), p.join(nil)}, try)

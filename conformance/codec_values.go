@@ -37,24 +37,24 @@ func ruleRoundTrip(p *codecProbe) {
 		want := elem(pointer)
 		got := blank(pointer)
 		if err := p.codec.Unmarshal(p.marshal(want), got); err != nil {
-			p.Errorf("a %T: Unmarshal of what Marshal made: %v", want, err)
+			p.Errorf("Unmarshal of an encoded %T: got error %v, want none", want, err)
 		} else if !equal(elem(got), want) {
-			p.Errorf("a %T: %.100v came back as %.100v", want, want, elem(got))
+			p.Errorf("Unmarshal of an encoded %T: got %.100v, want %.100v", want, elem(got), want)
 		}
 	}
 	data := p.marshal(nil)
 	if len(data) == 0 {
-		p.Error("Marshal of nil: neither bytes nor an error")
+		p.Error("Marshal of nil: got no bytes and no error, want some bytes")
 	}
 	for _, target := range []any{ptr[any]("was there"), ptr(ptr(1))} {
 		if err := p.codec.Unmarshal(bytes.Clone(data), target); err != nil || !reflect.ValueOf(target).Elem().IsNil() {
-			p.Errorf("nil came back as %v in a %T: %v", elem(target), elem(target), err)
+			p.Errorf("Unmarshal of an encoded nil into a %T: got %v, error %v; want nil", target, elem(target), err)
 		}
 	}
 }
 
 type codecTitled struct {
-	time.Time // its methods encode it alone
+	time.Time // its methods leave Title out
 	Title     string
 }
 
@@ -65,7 +65,8 @@ type codecHidden struct {
 
 type codecText struct{ Text string }
 
-// ruleFidelity tries what codecs lose. Each may be refused, or kept.
+// ruleFidelity tries values that codecs lose. Marshal may refuse each of them or
+// encode it so that it is decoded unchanged.
 func ruleFidelity(p *codecProbe) {
 	at := time.Date(2026, 3, 29, 1, 59, 59, 0, time.UTC)
 	var null *int
@@ -83,23 +84,23 @@ func ruleFidelity(p *codecProbe) {
 		var data []byte
 		var err error
 		if r := p.panics(func() error { data, err = p.codec.Marshal(v); return nil }); r != nil {
-			p.Errorf("Marshal of a %T panics: %v", v, r)
+			p.Errorf("Marshal of a %T panicked with %v, want an error or some bytes", v, r)
 			continue
 		}
 		if err != nil {
 			continue
 		}
 		if err := p.codec.Unmarshal(data, got.Interface()); err != nil {
-			p.Errorf("a %T, %.100v, was encoded, but Unmarshal says: %v", v, v, err)
+			p.Errorf("Unmarshal of an encoded %T, %.100v: got error %v, want none, or one from Marshal", v, v, err)
 			continue
 		}
 		if is := got.Elem().Interface(); !equal(is, v) || !slices.Equal(notes(is), notes(v)) {
-			p.Errorf("a %T: %.100v came back as %.100v, and Marshal gave no error", v, v, is)
+			p.Errorf("Unmarshal of an encoded %T: got %.100v, want %.100v, or an error from Marshal", v, is, v)
 		}
 	}
 }
 
-// notes returns the fields that equal does not see.
+// notes returns the unexported fields, which equal does not compare.
 func notes(v any) []string {
 	switch v := v.(type) {
 	case codecHidden:
@@ -135,18 +136,18 @@ func ruleMarshalRefuses(p *codecProbe) {
 		func() {
 			defer func() {
 				if r := recover(); r != nil {
-					p.Errorf("Marshal of a %T panics: %v", v, r)
+					p.Errorf("Marshal of a %T panicked with %v, want an error", v, r)
 				}
 			}()
 			if _, err := p.codec.Marshal(v); err == nil {
-				p.Errorf("Marshal of a %T: no error", v)
+				p.Errorf("Marshal of a %T: got no error, want one", v)
 			}
 		}()
 	}
 }
 
 func ruleMarshalEqual(p *codecProbe) {
-	// Each call builds the value anew, with its maps in another order.
+	// Each call builds a new value and fills its maps in another order.
 	builds := map[string]func(order []int) any{
 		"map[string]int": func(order []int) any { return fill(order, func(i int) int { return i }) },
 		"map[string]any": func(order []int) any { return fill(order, func(i int) any { return i }) },
@@ -177,7 +178,7 @@ func ruleMarshalEqual(p *codecProbe) {
 			rand.Shuffle(4, func(i, j int) { order[i], order[j] = order[j], order[i] })
 			rand.Shuffle(12, func(i, j int) { order[4+i], order[4+j] = order[4+j], order[4+i] })
 			if again := p.marshal(build(order)); !bytes.Equal(first, again) {
-				p.Errorf("a %s: the same value gave other bytes the second time", name)
+				p.Errorf("Marshal of a %s twice: got different bytes, want equal ones for equal values", name)
 				break
 			}
 		}
@@ -199,45 +200,71 @@ func ruleUnmarshalRefuses(p *codecProbe) {
 			data = p.marshal("not so long")
 			pointer = ptr("")
 		}
-		check := func(what string, other []byte) {
-			got := blank(pointer)
-			var err error
-			if p.panics(func() error { err = p.codec.Unmarshal(bytes.Clone(other), got); return err }) != nil || err != nil {
-				return // a panic is for rule UnmarshalPanics
-			}
-			// In a text, part of a number is a number.
-			if len(bytes.Trim(other, "+-.0123456789Ee")) == 0 && reflect.ValueOf(elem(got)).CanConvert(reflect.TypeFor[float64]()) {
-				return
-			}
-			// Names of a map may come in another order.
-			if again, err := p.codec.Marshal(elem(got)); err != nil || !sameBytes(again, other) {
-				p.Errorf("a %T: Unmarshal of %s: no error", elem(pointer), what)
-			}
-		}
-		check("no data", nil)
-		for n := 1; n < len(data); n++ {
-			check(fmt.Sprintf("the first %d of %d bytes", n, len(data)), data[:n])
-		}
-		for _, tail := range []string{"\x00", "\x01", "x", "}", "\xc0", "\xff", string(data)} {
-			check(fmt.Sprintf("what Marshal made and %q after it", tail), append(bytes.Clone(data), tail...))
-		}
-		for i, space := range spaces {
-			for at := range len(data) + 1 {
-				inside := at > 0 && at < len(data)
-				if named := bytes.Contains(data, []byte("SKU")) || bytes.Contains(data, []byte("Raw")); inside && (named || at%len(spaces) != i) {
-					continue // in the name of a field it makes another one, which may be ignored
-				}
-				check(fmt.Sprintf("what Marshal made and %q at byte %d", space, at), slices.Insert(bytes.Clone(data), at, []byte(space)...))
-			}
+		p.refusesDamaged(data, pointer)
+	}
+	p.refusesNamesTwice()
+	p.refusesMismatches()
+	var nilPointer *int
+	for _, target := range []any{nil, 0, nilPointer} {
+		var err error
+		r := p.panics(func() error { err = p.codec.Unmarshal(p.marshal(1), target); return err })
+		if r == nil && err == nil {
+			p.Errorf("Unmarshal into %#v: got no error, want one", target)
 		}
 	}
+}
+
+// refusesDamaged reports an error if Unmarshal accepts a part of data, or data with
+// something added, for a value of the type that pointer points to.
+func (p *codecProbe) refusesDamaged(data []byte, pointer any) {
+	check := func(what string, other []byte) {
+		got := blank(pointer)
+		var err error
+		if p.panics(func() error { err = p.codec.Unmarshal(bytes.Clone(other), got); return err }) != nil || err != nil {
+			return // rule UnmarshalPanics reports a panic
+		}
+		// In a text format, a part of a number is a number.
+		if len(bytes.Trim(other, "+-.0123456789Ee")) == 0 && reflect.ValueOf(elem(got)).CanConvert(reflect.TypeFor[float64]()) {
+			return
+		}
+		// The names of a map may come in another order.
+		if again, err := p.codec.Marshal(elem(got)); err != nil || !sameBytes(again, other) {
+			p.Errorf("Unmarshal of %s, for a %T: got no error, want one", what, elem(pointer))
+		}
+	}
+	check("no data", nil)
+	for n := 1; n < len(data); n++ {
+		check(fmt.Sprintf("the first %d of %d bytes of an encoded value", n, len(data)), data[:n])
+	}
+	for _, tail := range []string{"\x00", "\x01", "x", "}", "\xc0", "\xff", string(data)} {
+		check(fmt.Sprintf("an encoded value with %q after it", tail), append(bytes.Clone(data), tail...))
+	}
+	for i, space := range spaces {
+		for at := range len(data) + 1 {
+			inside := at > 0 && at < len(data)
+			if named := bytes.Contains(data, []byte("SKU")) || bytes.Contains(data, []byte("Raw")); inside && (named || at%len(spaces) != i) {
+				continue // inside the name of a field it makes another name, which may be ignored
+			}
+			check(fmt.Sprintf("an encoded value with %q at byte %d", space, at), slices.Insert(bytes.Clone(data), at, []byte(space)...))
+		}
+	}
+}
+
+// refusesNamesTwice reports an error if Unmarshal accepts a map that has a name
+// twice.
+func (p *codecProbe) refusesNamesTwice() {
 	for _, pointer := range []any{ptr(map[string]int{"name1": 1, "name2": 2}), ptr(map[string]any{"name1": "a", "name2": "b"}), ptr(map[string]codecItem{"name1": {}, "name2": {}})} {
 		data := bytes.ReplaceAll(p.marshal(elem(pointer)), []byte("name2"), []byte("name1"))
 		got := blank(pointer)
 		if err := p.codec.Unmarshal(data, got); err == nil && reflect.ValueOf(got).Elem().Len() < 2 {
-			p.Errorf("a %T: Unmarshal of data that has a name twice: no error", elem(pointer))
+			p.Errorf("Unmarshal of a %T that has a name twice: got no error, want one", elem(pointer))
 		}
 	}
+}
+
+// refusesMismatches reports an error if Unmarshal decodes a value into a type that
+// it does not fit.
+func (p *codecProbe) refusesMismatches() {
 	for _, mismatch := range []struct{ value, target any }{
 		{"text", ptr(0)}, {"text", ptr([]int{})}, {1, ptr("")}, {[]string{"a"}, ptr(map[string]string{})},
 		{[]string{"a"}, ptr([]int{})}, {map[string]int{"a": 1}, ptr(0.5)}, {true, ptr(codecItem{})},
@@ -248,27 +275,20 @@ func ruleUnmarshalRefuses(p *codecProbe) {
 		{map[string]int{"Qty": -1}, ptr(struct{ Qty uint16 }{})},
 	} {
 		if err := p.codec.Unmarshal(p.marshal(mismatch.value), mismatch.target); err == nil {
-			p.Errorf("Unmarshal of a %T into a %T: no error", mismatch.value, elem(mismatch.target))
-		}
-	}
-	var nilPointer *int
-	for _, target := range []any{nil, 0, nilPointer} {
-		var err error
-		r := p.panics(func() error { err = p.codec.Unmarshal(p.marshal(1), target); return err })
-		if r == nil && err == nil {
-			p.Errorf("Unmarshal into %#v: no error", target)
+			p.Errorf("Unmarshal of an encoded %T, %.100v, into a %T: got no error, want one", mismatch.value, mismatch.value, elem(mismatch.target))
 		}
 	}
 }
 
 var spaces = []string{" ", "\t", "\r\n"}
 
-// sameBytes reports whether a has the bytes of b, in any order.
+// sameBytes reports whether a and b have the same bytes in any order.
 func sameBytes(a, b []byte) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
-// equal is deep equality, with times compared as instants and NaN as NaN.
+// equal reports whether a and b are deeply equal. It compares times as instants,
+// and NaN equals NaN.
 func equal(a, b any) bool {
 	if a == nil || b == nil {
 		return a == b

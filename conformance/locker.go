@@ -12,36 +12,36 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// Locker tells the suite how to get at the locker under test, and what it can
-// do. Only New is needed.
+// Locker describes the locker under test. Only New is required.
 type Locker struct {
-	// New returns the locker. It is called once for each rule; up to 16 of what
-	// it returned are in use at the same time, each with up to 8 calls under
-	// way. All may use one store: the keys of a rule begin with 16 random
-	// characters.
+	// New returns a locker. TestLocker calls it once for each rule. Up to 16 of
+	// its results are in use at the same time, each with up to 8 calls in
+	// flight. All results may use one store: the keys of a rule begin with 16
+	// random characters.
 	New func(t testing.TB) session.Locker
 
-	// Reopen returns a second client on the store of l, as independent of l as
-	// another process would be. Nil if the locks live inside the process: then
-	// nothing is tested across clients.
+	// Reopen returns a second client of the store of l, as independent of l as
+	// another process would be. Leave it nil if the locks live inside the
+	// process; then nothing is tested across clients.
 	Reopen func(t testing.TB, l session.Locker) session.Locker
 
-	// Advance makes d pass for l and for what Reopen made of it, a minute at a
-	// time. The suite then counts on the clock of l being ahead of time.Now by
-	// the sum of what it advanced, and on l not sharing that clock with other
-	// results of New. Nil if time cannot be moved: then the rules about leases
-	// wait, for about a second, all at once.
+	// Advance moves the clock of l, and that of its results of Reopen, forward
+	// by d. The suite then expects that clock to be ahead of time.Now by the sum
+	// of all calls, and the clocks of other results of New to be unchanged. Most
+	// calls advance a minute. Leave it nil if the clock cannot be moved; then
+	// the rules about leases wait, for about a second, all at once.
 	Advance func(t testing.TB, l session.Locker, d time.Duration)
 
-	// Fail makes the store of l fail or hang until restore is called. Nil if
-	// that cannot be done: then there is no subtest StoreFailure, and what is
-	// said about failures of the store is not tested.
+	// Fail makes the store of l fail or hang until restore is called. It must
+	// not affect the stores of other results of New. Leave it nil if the store
+	// cannot be made to fail; then there is no subtest StoreFailure, and
+	// failures of the store are not tested.
 	Fail func(t testing.TB, l session.Locker) (restore func())
 }
 
 // TestLocker tests a locker against the contract of [session.Locker] and
-// [session.Lease], one subtest for each rule. It returns when all are done:
-// after about a second, or sooner if Advance is there.
+// [session.Lease]. Each rule is a subtest. TestLocker returns when all rules are
+// done: after about a second, or sooner with Advance.
 func TestLocker(t *testing.T, locker Locker) {
 	t.Helper()
 	if locker.New == nil {
@@ -67,10 +67,10 @@ var lockerRules = slices.Concat(lockRules, lockerLeaseRules, lockerRaceRules)
 type lockerRule struct {
 	name   string
 	quotes []string
-	needs  func(Locker) bool // nil: nothing
-	waits  bool              // for leases to run out
-	alone  bool              // is a race that needs the machine for itself
-	wide   bool              // looks at so much that it fails beside other rules
+	needs  func(Locker) bool // the rule applies only if needs is nil or returns true
+	waits  bool              // the rule waits for a lease
+	alone  bool              // the rule is a race that needs the whole machine
+	wide   bool              // the rule looks at many things, so it fails beside others
 	run    func(*lockerProbe)
 }
 
@@ -124,7 +124,7 @@ var lockRules = []lockerRule{
 	}},
 }
 
-// test runs the rule. A call that does not return within patience hangs.
+// test runs the rule. A call that takes longer than patience hangs.
 func (r lockerRule) test(t testing.TB, locker Locker, patience time.Duration, res *results) {
 	t.Helper()
 	t.Cleanup(func() { logQuotes(t, r.quotes) })
@@ -146,34 +146,34 @@ func (r lockerRule) test(t testing.TB, locker Locker, patience time.Duration, re
 	})
 }
 
-// lockerProbe is what a rule about a locker works with.
+// A lockerProbe is the locker under test, as the rules use it.
 type lockerProbe struct {
 	*scene
-	l, other session.Locker // two clients of one store; the same if it has only one
+	l, other session.Locker // two clients of one store; without Reopen they are the same
 }
 
-// acquire takes what must be possible to take.
+// acquire acquires a lock that is free.
 func (p *lockerProbe) acquire(key string, ttl time.Duration) session.Lease {
 	p.Helper()
 	lease, err := p.l.Acquire(p.ctx, key, ttl)
 	if err != nil {
-		p.Fatalf("Acquire: %v", err)
+		p.Fatalf("Acquire of a free lock: got error %v, want none", err)
 	}
 	return lease
 }
 
-// try is an Acquire that may be refused.
+// try makes an Acquire that may be refused.
 func (p *lockerProbe) try(l session.Locker, key string, ttl time.Duration) error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.patience)
 	defer cancel()
 	return second(l.Acquire(ctx, key, ttl))
 }
 
-// free tells whether the lock called key can be taken. It is, then.
+// free reports whether the lock called key can be acquired, and acquires it.
 func (p *lockerProbe) free(key string) bool { return p.try(p.l, key, long) == nil }
 
-// stolen tells whether a lock that has to be held can be taken; not if any
-// such lock can be, of which rule AcquireLocked tells.
+// stolen reports whether a lock that has to be held can be acquired. If every
+// held lock can be, it returns false, since rule AcquireLocked reports that.
 func (p *lockerProbe) stolen(key string) bool {
 	p.Helper()
 	if !p.free(key) {
@@ -188,7 +188,7 @@ func ruleLockerAcquire(p *lockerProbe) {
 	for _, ttl := range []time.Duration{1, time.Millisecond, long} {
 		lease, err := p.l.Acquire(p.ctx, p.key(ttl.String()), ttl)
 		if err != nil || lease == nil {
-			p.Errorf("Acquire of a free lock for %v: %v, %v", ttl, lease, err)
+			p.Errorf("Acquire of a free lock for %v: got lease %v, error %v; want a lease", ttl, lease, err)
 		}
 	}
 }
@@ -198,7 +198,7 @@ func ruleLockerLocked(p *lockerProbe) {
 	lease := p.acquire(key, long)
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
-	// So many calls that even a short wait in each of them shows.
+	// With so many calls even a short wait in each of them shows.
 	ended := p.ends(func() {
 		for range 40 {
 			if _, err := p.l.Acquire(ctx, key, long); ctx.Err() == nil {
@@ -207,10 +207,10 @@ func ruleLockerLocked(p *lockerProbe) {
 		}
 	})
 	if !ended {
-		p.Fatalf("40 calls of Acquire for a lock that is held have not returned after %v", p.patience)
+		p.Fatalf("40 Acquires of a lock that is held have not returned after %v, want them to fail at once", p.patience)
 	}
 	if err := lease.Extend(p.ctx, long); err != nil && !p.Failed() {
-		p.Errorf("Extend, after others have tried to acquire: %v", err)
+		p.Errorf("Extend by the holder, after others tried to acquire the lock: got error %v, want none", err)
 	}
 }
 
@@ -218,11 +218,11 @@ func ruleLockerTTL(p *lockerProbe) {
 	key := p.key("a")
 	for _, ttl := range []time.Duration{0, -1, -time.Second, -1 << 63} {
 		if _, err := p.l.Acquire(p.ctx, key, ttl); err == nil {
-			p.Fatalf("Acquire with a ttl of %v: no error", ttl)
+			p.Fatalf("Acquire with a ttl of %v: got no error, want one", ttl)
 		}
 	}
 	if _, err := p.l.Acquire(p.ctx, key, long); err != nil {
-		p.Errorf("Acquire, after others that were refused: %v", err)
+		p.Errorf("Acquire after others that were refused for their ttl: got error %v, want none", err)
 	}
 }
 
@@ -233,7 +233,7 @@ func ruleLockerUntil(p *lockerProbe) {
 		p.acquire(key, ttl)
 		var locked *session.LockedError
 		if errors.As(p.try(p.l, key, ttl), &locked) && !locked.Until.IsZero() {
-			p.about(locked.Until, asked, ttl, "the error of Acquire")
+			p.about(locked.Until, asked, ttl, "LockedError.Until of an Acquire")
 		}
 	}
 }
@@ -255,7 +255,7 @@ func ruleLockerLeaseHolds(p *lockerProbe) {
 			return
 		}
 		if free {
-			p.Fatalf("another got the lock %v before the lease was over", left)
+			p.Fatalf("Acquire by another, %v before the end of the lease: got no error, want ErrLocked", left)
 		}
 		p.waitWithin(ttl/10, over)
 	}
@@ -266,7 +266,7 @@ func ruleLockerLeaseEnds(p *lockerProbe) {
 	p.acquire(key, p.brief())
 	p.wait(p.now().Add(p.brief()))
 	if err := p.try(p.l, key, long); err != nil {
-		p.Errorf("Acquire when no lease is left: %v", err)
+		p.Errorf("Acquire after the end of another's lease: got error %v, want none", err)
 	}
 }
 
@@ -283,7 +283,7 @@ func ruleLockerKeys(p *lockerProbe) {
 	for _, name := range names {
 		var err error
 		if leases[name], err = p.l.Acquire(p.ctx, p.key(name), long); err != nil {
-			p.Fatalf("Acquire of a lock whose key ends in %q, with locks at other keys: %v", end(name), err)
+			p.Fatalf("Acquire at the key that ends in %q, with locks at other keys: got error %v, want none", end(name), err)
 		}
 	}
 	for i, name := range names {
@@ -293,7 +293,7 @@ func ruleLockerKeys(p *lockerProbe) {
 	}
 	for i, name := range names {
 		if i%2 == 1 && p.stolen(p.key(name)) {
-			p.Fatalf("the lock at the key ending in %q was released with that at another", end(name))
+			p.Fatalf("a Release at another key ended the lock at the key that ends in %q, want it to stay", end(name))
 		}
 	}
 }
@@ -303,7 +303,7 @@ func ruleLockerMany(p *lockerProbe) {
 	key := func(i int) string { return p.key(fmt.Sprint("locked ", i)) }
 	together(n, func(i int) {
 		if _, err := p.l.Acquire(p.ctx, key(i), long); err != nil {
-			p.Errorf("Acquire of lock %d of %d: %v", i, n, err)
+			p.Errorf("Acquire of lock %d of %d: got error %v, want none", i, n, err)
 		}
 	})
 	if p.Failed() {
@@ -311,7 +311,7 @@ func ruleLockerMany(p *lockerProbe) {
 	}
 	together(n, func(i int) {
 		if err := p.try(p.other, key(i), long); err == nil {
-			p.Errorf("of %d locks that are held, number %d could be taken", n, i)
+			p.Errorf("Acquire of lock %d of %d, all of them held: got no error, want ErrLocked", i, n)
 		}
 	})
 }
@@ -323,53 +323,53 @@ func ruleLockerClients(p *lockerProbe) {
 		key := p.key(name)
 		lease, err := c.first.Acquire(p.ctx, key, long)
 		if err != nil {
-			p.Fatalf("Acquire: %v", err)
+			p.Fatalf("Acquire of a free lock: got error %v, want none", err)
 		}
 		if err := p.try(c.second, key, long); err == nil {
-			p.Fatalf("Acquire of a lock that another client has: no error")
+			p.Fatalf("Acquire of a lock that another client holds: got no error, want ErrLocked")
 		}
 		_ = lease.Release(p.ctx)
 		if err := p.try(c.second, key, long); err != nil && p.try(c.first, key, long) == nil { // or rule Release reports it
-			p.Errorf("Acquire of a lock that another client has released: %v", err)
+			p.Errorf("Acquire of a lock that another client has released: got error %v, want none", err)
 		}
 	}
 }
 
-// doneContexts calls f with a context that is done.
-func (p *lockerProbe) doneContexts(f func(ctx context.Context, key string) error) {
+// doneContexts calls f, which makes the named call, with a context that is done.
+func (p *lockerProbe) doneContexts(call string, f func(ctx context.Context, key string) error) {
 	for i, ctx := range doneContexts(p.ctx) {
 		if err := f(ctx, p.key(fmt.Sprint(i))); !errors.Is(err, ctx.Err()) {
-			p.Errorf("with a done context: got error %v, want one that wraps %v", err, ctx.Err())
+			p.Errorf("%s with a context that is done: got error %v, want one that wraps %v", call, err, ctx.Err())
 		}
 	}
 }
 
 func ruleLockerDoneAcquire(p *lockerProbe) {
-	p.doneContexts(func(ctx context.Context, key string) error {
+	p.doneContexts("Acquire", func(ctx context.Context, key string) error {
 		_, err := p.l.Acquire(ctx, key, long)
 		if !p.free(key) {
-			p.Error("Acquire with a done context has locked")
+			p.Error("an Acquire with a context that is done acquired the lock, want it free")
 		}
 		return err
 	})
 }
 
 func ruleLockerDoneExtend(p *lockerProbe) {
-	p.doneContexts(func(ctx context.Context, key string) error {
+	p.doneContexts("Extend", func(ctx context.Context, key string) error {
 		err := p.acquire(key, long).Extend(ctx, 5*long)
 		var locked *session.LockedError
 		if errors.As(p.try(p.l, key, long), &locked) && locked.Until.After(p.now().Add(2*long)) {
-			p.Error("Extend with a done context has extended the lease")
+			p.Error("an Extend with a context that is done extended the lease, want no change")
 		}
 		return err
 	})
 }
 
 func ruleLockerDoneRelease(p *lockerProbe) {
-	p.doneContexts(func(ctx context.Context, key string) error {
+	p.doneContexts("Release", func(ctx context.Context, key string) error {
 		err := p.acquire(key, long).Release(ctx)
 		if p.stolen(key) {
-			p.Error("Release with a done context has unlocked")
+			p.Error("a Release with a context that is done unlocked, want the lock to stay")
 		}
 		return err
 	})

@@ -31,8 +31,8 @@ var lockerLeaseRules = []lockerRule{
 	}},
 }
 
-// lapsed returns leases at some keys that have run out. They have not if
-// leases do not end, of which rule LeaseEnds tells.
+// lapsed returns leases at some keys that have run out. It returns false if they
+// have not, which rule LeaseEnds reports.
 func (p *lockerProbe) lapsed(keys ...string) (leases []session.Lease, ok bool) {
 	p.Helper()
 	for _, key := range append(keys, p.key("lapsed")) {
@@ -42,14 +42,14 @@ func (p *lockerProbe) lapsed(keys ...string) (leases []session.Lease, ok bool) {
 	return leases, p.free(p.key("lapsed"))
 }
 
-// taker is who takes over a lock that p.l has lost.
+// A taker is a client that takes over a lock.
 type taker struct {
 	who string
 	l   session.Locker
 }
 
-// takers are the same client, and another one unless the locks of clients do
-// not meet, of which rule Clients tells.
+// takers returns the client under test and, unless the clients do not see each
+// other's locks, the other one. Rule Clients reports that.
 func (p *lockerProbe) takers() []taker {
 	p.Helper()
 	takers := []taker{{"the same client", p.l}}
@@ -61,12 +61,12 @@ func (p *lockerProbe) takers() []taker {
 	return takers
 }
 
-// take takes what must be possible to take.
+// take acquires a lock that is free.
 func (p *lockerProbe) take(l session.Locker, key string) session.Lease {
 	p.Helper()
 	lease, err := l.Acquire(p.ctx, key, long)
 	if err != nil {
-		p.Fatalf("Acquire: %v", err)
+		p.Fatalf("Acquire of a free lock: got error %v, want none", err)
 	}
 	return lease
 }
@@ -79,26 +79,26 @@ func ruleLeaseExtend(p *lockerProbe) {
 		lease := p.acquire(extended, p.brief())
 		err := lease.Extend(p.ctx, p.brief())
 		if err == nil {
-			err = lease.Extend(p.ctx, long) // and a second time
+			err = lease.Extend(p.ctx, long)
 		}
 		if err == nil {
 			break
 		}
 		if p.now().Sub(asked) < p.brief() || len(extended) > len(p.key("extended"))+5 {
-			p.Fatalf("Extend: %v", err)
-		} // or it was too late, on a machine that is busy
+			p.Fatalf("Extend by the holder, twice: got error %v, want none", err)
+		} // else a busy machine made it late
 	}
 	if err := p.acquire(shortened, long).Extend(p.ctx, p.brief()); err != nil {
-		p.Fatalf("Extend: %v", err)
+		p.Fatalf("Extend by the holder, to an earlier end: got error %v, want none", err)
 	}
 	if _, ok := p.lapsed(); !ok {
 		return
 	}
 	if p.stolen(extended) {
-		p.Fatal("a lease that was extended ended when it would have without that")
+		p.Fatal("a lease that was extended ended at its old time, want it to run for the new ttl")
 	}
 	if !p.free(shortened) {
-		p.Errorf("Extend with a ttl of %v: the lease is longer", p.brief())
+		p.Errorf("Acquire after the end of a lease that Extend shortened to %v: got an error, want none", p.brief())
 	}
 }
 
@@ -107,11 +107,11 @@ func ruleLeaseExtendTTL(p *lockerProbe) {
 	lease := p.acquire(key, long)
 	for _, ttl := range []time.Duration{0, -1, -time.Second, -1 << 63} {
 		if err := lease.Extend(p.ctx, ttl); err == nil {
-			p.Errorf("Extend with a ttl of %v: no error", ttl)
+			p.Errorf("Extend with a ttl of %v: got no error, want one", ttl)
 		}
 	}
 	if p.stolen(key) {
-		p.Error("Extend with a ttl that was refused has ended the lease")
+		p.Error("an Extend that was refused for its ttl ended the lease, want no change")
 	}
 }
 
@@ -125,7 +125,7 @@ func ruleLeaseExtendLost(p *lockerProbe) {
 		_ = lease.Release(p.ctx)
 		p.lost(lease.Extend(p.ctx, long), "Extend after Release")
 		if !p.free(p.key("free")) {
-			p.Error("Extend after Release has locked again")
+			p.Error("an Extend after Release acquired the lock again, want it free")
 		}
 	}
 	lapsed, ok := p.lapsed(p.key("the same client"), p.key("another client"))
@@ -134,9 +134,9 @@ func ruleLeaseExtendLost(p *lockerProbe) {
 	}
 	for i, t := range p.takers() {
 		holder := p.take(t.l, p.key(t.who))
-		p.lost(lapsed[i].Extend(p.ctx, long), "Extend when "+t.who+" has taken over")
+		p.lost(lapsed[i].Extend(p.ctx, long), "Extend after "+t.who+" took over")
 		if err := holder.Extend(p.ctx, long); err != nil {
-			p.Errorf("Extend by the holder that took over: %v", err)
+			p.Errorf("Extend by the holder that took over, after one by the former holder: got error %v, want none", err)
 		}
 	}
 }
@@ -147,9 +147,9 @@ func ruleLeaseExtendAfter(p *lockerProbe) {
 	if !ok {
 		return
 	}
-	p.lost(lapsed[0].Extend(p.ctx, long), "Extend after the lease ran out")
+	p.lost(lapsed[0].Extend(p.ctx, long), "Extend after the end of the lease")
 	if !p.free(key) {
-		p.Error("Extend after the lease ran out has locked again")
+		p.Error("an Extend after the end of the lease acquired the lock again, want it free")
 	}
 }
 
@@ -158,10 +158,10 @@ func ruleLeaseRelease(p *lockerProbe) {
 	for range 3 {
 		lease, err := p.l.Acquire(p.ctx, key, long)
 		if err != nil {
-			p.Fatalf("Acquire after Release: %v", err)
+			p.Fatalf("Acquire after Release: got error %v, want none", err)
 		}
 		if err := lease.Release(p.ctx); err != nil {
-			p.Errorf("Release: %v", err)
+			p.Errorf("Release of a lock that is held: got error %v, want none", err)
 		}
 	}
 }
@@ -170,7 +170,7 @@ func ruleLeaseReleaseLost(p *lockerProbe) {
 	lease := p.acquire(p.key("released"), long)
 	for _, when := range []string{"", ", a second time"} {
 		if err := lease.Release(p.ctx); err != nil && when != "" {
-			p.Errorf("Release%s: %v", when, err)
+			p.Errorf("Release%s: got error %v, want none", when, err)
 		}
 	}
 	over, taken := p.key("over"), p.key("taken")
@@ -179,9 +179,9 @@ func ruleLeaseReleaseLost(p *lockerProbe) {
 		return
 	}
 	p.acquire(taken, long)
-	for i, when := range []string{"after the lease ran out", "when another has taken over"} {
+	for i, when := range []string{"after the end of the lease", "after another took over"} {
 		if err := lapsed[i].Release(p.ctx); err != nil {
-			p.Errorf("Release %s: %v", when, err)
+			p.Errorf("Release %s: got error %v, want none", when, err)
 		}
 	}
 }
@@ -195,7 +195,7 @@ func ruleLeaseReleaseOthers(p *lockerProbe) {
 		if _, err := t.l.Acquire(p.ctx, released, long); err == nil { // or rule Release reports it
 			_ = former.Release(p.ctx)
 			if p.stolen(released) {
-				p.Errorf("a second Release has ended the lock of %s", t.who)
+				p.Errorf("a second Release ended the lock of %s, want it to stay", t.who)
 			}
 		}
 	}
@@ -207,7 +207,7 @@ func ruleLeaseReleaseOthers(p *lockerProbe) {
 		p.take(t.l, p.key(t.who))
 		_ = lapsed[i].Release(p.ctx)
 		if p.stolen(p.key(t.who)) {
-			p.Errorf("Release by the former holder has ended the lock of %s", t.who)
+			p.Errorf("a Release by a former holder ended the lock of %s, want it to stay", t.who)
 		}
 	}
 }

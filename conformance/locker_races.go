@@ -11,7 +11,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// lockerRaceRules are about calls at the same time.
+// lockerRaceRules are about concurrent calls.
 var lockerRaceRules = []lockerRule{
 	{name: "RaceAcquire", run: ruleLockerRace, quotes: []string{
 		"Of several at once, at most one MUST succeed;",
@@ -31,8 +31,8 @@ var lockerRaceRules = []lockerRule{
 	)},
 }
 
-// sound tells whether the locker does one thing after another as the races
-// need it. If not, other rules report it, and a race would only repeat it.
+// sound reports whether the locker works without concurrency. If it does not,
+// other rules report that, and a race would only repeat it.
 func (p *lockerProbe) sound() bool {
 	if !p.soundly() {
 		p.leaveOut("the locker fails already without concurrency")
@@ -63,7 +63,7 @@ func (p *lockerProbe) soundly() bool {
 	return err == nil && d.Release(p.ctx) == nil && errors.Is(d.Extend(p.ctx, long), session.ErrConflict)
 }
 
-// race calls f n times at once, half of them with the other client.
+// race calls f n times at once, with the two clients in turn.
 func (p *lockerProbe) race(n int, f func(i int, l session.Locker)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})
@@ -97,16 +97,16 @@ func ruleLockerRace(p *lockerProbe) {
 			switch {
 			case err != nil:
 				if !errors.Is(err, session.ErrLocked) {
-					p.Errorf("acquiring what others acquire as well: got error %v, want ErrLocked", err)
+					p.Errorf("Acquire of a lock that others acquire at the same time: got error %v, want none or ErrLocked", err)
 				}
 			case won >= 0:
-				p.Fatalf("%d and %d both acquired the lock", won, i)
+				p.Fatalf("of %d concurrent Acquires of one lock, numbers %d and %d succeeded, want one to succeed", contenders, won, i)
 			default:
 				won = i
 			}
 		}
 		if won < 0 {
-			p.Fatal("nobody acquired a lock that was free")
+			p.Fatalf("of %d concurrent Acquires of a free lock none succeeded, want one to succeed", contenders)
 		}
 	}
 
@@ -121,25 +121,25 @@ func ruleLockerRace(p *lockerProbe) {
 				lease, err = l.Acquire(p.ctx, key, long)
 			}
 			if err != nil {
-				p.Errorf("Acquire: %v", err)
+				p.Errorf("Acquire among concurrent ones, tried until the lock is free: got error %v, want none", err)
 				return
 			}
 			progress.made()
 			if n := holders.Add(1); n > 1 {
-				p.Errorf("%d have the lock at the same time", n)
+				p.Errorf("%d holders have the lock at the same time, want one", n)
 			}
 			time.Sleep(time.Duration(rand.IntN(200)) * time.Microsecond)
 			holders.Add(-1)
 			if err := lease.Release(p.ctx); err != nil {
-				p.Errorf("Release of a lock that is held: %v", err)
+				p.Errorf("Release of a lock that is held: got error %v, want none", err)
 				return
 			}
 		}
 	})
 }
 
-// ruleLockerRaceTakeover has a holder do something just when its lease runs
-// out and another takes over.
+// ruleLockerRaceTakeover has a holder extend or release its lock at the moment when
+// its lease runs out and another takes over.
 func ruleLockerRaceTakeover(p *lockerProbe) {
 	if !p.sound() {
 		return
@@ -152,50 +152,56 @@ func ruleLockerRaceTakeover(p *lockerProbe) {
 		p.leaveOut("Extend fails already without concurrency")
 		return
 	}
-	const rounds, ttl = 20, 10 * time.Millisecond
+	const rounds = 20
 	for round := range rounds {
-		key := p.key(fmt.Sprint(round))
-		former := p.acquire(key, ttl)
-		ends := time.Now().Add(ttl)
-		extends := round%2 == 1
-		var formerErr, holderErr error
-		answered := make(chan struct{})
-		p.race(2, func(i int, l session.Locker) {
-			if i == 0 {
-				defer close(answered)
-				time.Sleep(time.Until(ends) - rand.N(3*time.Millisecond))
-				if extends {
-					formerErr = former.Extend(p.ctx, long)
-				} else {
-					formerErr = former.Release(p.ctx)
-				}
-				return
-			}
-			for last := false; ; {
-				_, holderErr = l.Acquire(p.ctx, key, long)
-				if holderErr == nil || last || !errors.Is(holderErr, session.ErrLocked) {
-					return
-				}
-				select {
-				case <-answered:
-					last = true
-				case <-time.After(200 * time.Microsecond):
-				}
-			}
-		})
-		switch {
-		case extends && formerErr == nil && holderErr == nil:
-			p.Fatal("one has extended its lease, and another has taken the lock over")
-		case extends && formerErr != nil:
-			p.lost(formerErr, "Extend as the lease runs out")
-		}
-		if holderErr == nil && p.free(key) {
-			p.Fatal("the former holder has ended the lock of one that took over at the same time")
-		}
+		p.takeover(p.key(fmt.Sprint(round)), round%2 == 1)
 	}
 }
 
-// ruleLockerRaceLease has several goroutines use one lease.
+// takeover is one round of ruleLockerRaceTakeover. It ends the rule if two holders
+// have the lock, or none that has acquired it.
+func (p *lockerProbe) takeover(key string, extends bool) {
+	const ttl = 10 * time.Millisecond
+	former := p.acquire(key, ttl)
+	ends := time.Now().Add(ttl)
+	var formerErr, holderErr error
+	answered := make(chan struct{})
+	p.race(2, func(i int, l session.Locker) {
+		if i == 0 {
+			defer close(answered)
+			time.Sleep(time.Until(ends) - rand.N(3*time.Millisecond))
+			if extends {
+				formerErr = former.Extend(p.ctx, long)
+			} else {
+				formerErr = former.Release(p.ctx)
+			}
+			return
+		}
+		// The last try begins after the former holder has its answer.
+		for last := false; ; {
+			_, holderErr = l.Acquire(p.ctx, key, long)
+			if holderErr == nil || last || !errors.Is(holderErr, session.ErrLocked) {
+				return
+			}
+			select {
+			case <-answered:
+				last = true
+			case <-time.After(200 * time.Microsecond):
+			}
+		}
+	})
+	switch {
+	case extends && formerErr == nil && holderErr == nil:
+		p.Fatal("Extend at the end of a lease and a concurrent Acquire: both succeeded, want one to fail")
+	case extends && formerErr != nil:
+		p.lost(formerErr, "Extend at the end of the lease")
+	}
+	if holderErr == nil && p.free(key) {
+		p.Fatal("an Extend or Release of the former holder ended the lock of one that took over at the same time, want it to stay")
+	}
+}
+
+// ruleLockerRaceLease uses one lease in several goroutines.
 func ruleLockerRaceLease(p *lockerProbe) {
 	if !p.sound() {
 		return
@@ -211,7 +217,7 @@ func ruleLockerRaceLease(p *lockerProbe) {
 					soon(extended)
 				}
 				if err := lease.Release(p.ctx); err != nil {
-					p.Errorf("Release: %v", err)
+					p.Errorf("Release among concurrent Extends: got error %v, want none", err)
 				}
 				return
 			}
@@ -223,7 +229,7 @@ func ruleLockerRaceLease(p *lockerProbe) {
 			}
 		})
 		if !p.free(key) {
-			p.Fatal("Release has returned, and an Extend at the same time has locked again")
+			p.Fatal("an Extend concurrent with Release acquired the lock again, want it free")
 		}
 	}
 }
@@ -244,11 +250,11 @@ func ruleLockerPairAcquire(p *lockerProbe) {
 			won = 1
 		}
 		if errs[won] != nil || !errors.Is(errs[1-won], session.ErrLocked) {
-			p.Errorf("of two that acquire the same lock at once, the one: %v, the other: %v", errs[0], errs[1])
+			p.Errorf("two concurrent Acquires of one lock: got errors %v and %v, want none and ErrLocked", errs[0], errs[1])
 			return false
 		}
 		if err := leases[won].Release(p.ctx); err != nil {
-			p.Errorf("Release: %v", err)
+			p.Errorf("Release of a lock that is held: got error %v, want none", err)
 			return false
 		}
 		return true
@@ -276,11 +282,11 @@ func ruleLockerPairRelease(p *lockerProbe) {
 		return true
 	}, func(int) bool {
 		if err != nil {
-			p.Errorf("Acquire after Release: %v", err)
+			p.Errorf("Acquire after the holder's Release: got error %v, want none", err)
 			return false
 		}
 		if err := next.Extend(p.ctx, long); err != nil {
-			p.Errorf("Extend by a holder, when the former one has used its lease once more at the same time: %v", err)
+			p.Errorf("Extend by a holder, after the former holder used its lease once more while this one acquired it: got error %v, want none", err)
 			return false
 		}
 		holder = next

@@ -15,37 +15,40 @@ var wantsSweeper = backendRule{name: "Sweeper", run: ruleSweeper, quotes: []stri
 
 const everyRecord = "It MUST delete every record that was so when it began and that nobody wrote meanwhile."
 
-// sweepProbe is what a rule about a Sweeper works with: the two clients of
-// probe, once more.
+// A sweepProbe is a probe of a Sweeper. It has the two clients of the probe once
+// more.
 type sweepProbe struct {
 	*probe
 	s, otherS admin.Sweeper
 }
 
+// sweeping makes a rule fail on clients that are no Sweeper.
 func sweeping(run func(*sweepProbe)) func(*probe) {
 	return func(p *probe) {
 		p.Helper()
 		if _, ok := p.raw.b.(admin.Sweeper); !ok {
-			p.Fatalf("New returned a %T that is no admin.Sweeper, and one that is before", p.raw.b)
+			p.Fatalf("New returned a %T that is no admin.Sweeper, and one before that is; want the same each time", p.raw.b)
 		}
 		if _, ok := p.raw.other.(admin.Sweeper); !ok {
-			p.Fatalf("Reopen returned a %T that is no admin.Sweeper, of a %T that is", p.raw.other, p.raw.b)
+			p.Fatalf("Reopen returned a %T that is no admin.Sweeper, of a %T that is; want the same", p.raw.other, p.raw.b)
 		}
 		run(&sweepProbe{p, p.b.(admin.Sweeper), p.other.(admin.Sweeper)})
 	}
 }
 
-// group is a number of records that expire together.
+// A group is a number of records that expire together.
+//
+// A store may drop expired records at any time, and Load may hide them. So rules
+// make several groups of equal records, and sweep all but one of them, the
+// control group. If most of a swept group is missing and most of the control
+// group is not, then the sweep has deleted the records.
 type group struct {
 	prefix string
 	keys   []string
 }
 
-// A store may drop what has expired at any time, and Load may hide it. So
-// rules make groups of equal records, of which one is not swept. If most of
-// another is missing, and most of that one is not, the sweep was it.
-
-// expired makes groups of n records, and returns when they have expired.
+// expired makes groups of n records each, and one more as the control group. It
+// returns when the records have expired.
 func (p *sweepProbe) expired(n, groups int) (swept []group, control group) {
 	p.Helper()
 	all := make([]group, groups+1)
@@ -68,30 +71,30 @@ func (p *sweepProbe) expiredPair(n int) (swept, control group) {
 	return groups[0], control
 }
 
-// whole is a sweep of a group for as long as it takes.
+// whole returns options for a sweep of the whole group.
 func (g group) whole() admin.SweepOptions {
 	return admin.SweepOptions{KeyPrefix: g.prefix, Grace: 1, Segments: 2, Workers: 2}
 }
 
-// oneByOne makes what happens in a sweep follow an order, as far as the
-// backend knows of one.
+// oneByOne returns options for a sweep of the group that handles one batch at a
+// time, if the backend supports that.
 func (g group) oneByOne(batch int) admin.SweepOptions {
 	opts := g.whole()
 	opts.BatchSize, opts.Workers, opts.Segments = batch, 1, 1
 	return opts
 }
 
-// sweep is a Sweep that must succeed.
+// sweep makes a Sweep that has to succeed.
 func (p *sweepProbe) sweep(s admin.Sweeper, opts admin.SweepOptions) admin.SweepReport {
 	p.Helper()
 	report, err := s.Sweep(p.ctx, opts)
 	if err != nil {
-		p.Fatalf("Sweep: %v", err)
+		p.Fatalf("Sweep with valid options: got error %v, want none", err)
 	}
 	return report
 }
 
-// seen returns those of keys that Load shows, expired or not.
+// seen returns the keys at which Load returns a record, expired or not.
 func (p *sweepProbe) seen(keys []string) []string {
 	p.Helper()
 	var seen []string
@@ -100,14 +103,14 @@ func (p *sweepProbe) seen(keys []string) []string {
 		if err == nil {
 			seen = append(seen, key)
 		} else if !errors.Is(err, session.ErrNotFound) {
-			p.Errorf("Load: %v", err)
+			p.Errorf("Load: got error %v, want none or ErrNotFound", err)
 		}
 	}
 	return seen
 }
 
-// left returns how many records of g are in the store. Where Load hides what
-// has expired, it takes a sweep to count them. It is for the end of a rule.
+// left returns the number of records of g in the store. If Load hides expired
+// records, left counts them by a sweep, so call it at the end of a rule.
 func (p *sweepProbe) left(g group) int {
 	p.Helper()
 	if n := len(p.seen(g.keys)); n > 0 {
@@ -116,20 +119,21 @@ func (p *sweepProbe) left(g group) int {
 	return int(p.sweep(p.s, g.whole()).Deleted)
 }
 
-// few tells whether got of n records are so few, and those of the control
-// group so many, that a store which drops some by itself is no explanation.
+// few reports whether got of n records is so few, and control, of the control
+// group, is so many, that the store cannot have dropped the rest on its own.
 func few(got, control, n int) bool { return 8*got <= n && 8*control >= 7*n }
 
-// intact complains if records of g are missing and those of control are not.
+// intact reports an error if the records of g are missing and those of the
+// control group are not.
 func (p *sweepProbe) intact(g, control group, after string) {
 	p.Helper()
 	if got, want := p.left(g), p.left(control); few(got, want, len(g.keys)) {
-		p.Errorf("%s: %d of %d expired records are left", after, got, want)
+		p.Errorf("%s, %d expired records are left, and %d in a group that was not swept; want the same", after, got, want)
 	}
 }
 
 func ruleSweeper(p *probe) {
 	if _, ok := p.raw.b.(admin.Sweeper); !ok {
-		p.Errorf("WantsSweeper is set, and %T is no admin.Sweeper", p.raw.b)
+		p.Errorf("WantsSweeper is set: New returned a %T, want an admin.Sweeper", p.raw.b)
 	}
 }

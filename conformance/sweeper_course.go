@@ -10,8 +10,8 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// sweepCourseRules are about the course of a sweep: what it calls, what it reports,
-// and how it ends and goes on.
+// sweepCourseRules are about the course of a sweep: its callbacks, its report, how
+// it ends and how it is resumed.
 var sweepCourseRules = []backendRule{
 	{name: "SweepBeforeBatch", run: sweeping(ruleSweepBeforeBatch), waits: true, quotes: []string{
 		"It MUST call opts.BeforeBatch before the first deletion of each batch,",
@@ -78,21 +78,21 @@ func ruleSweepBeforeBatch(p *sweepProbe) {
 	opts := g.whole()
 	opts.BatchSize = 7
 	opts.BeforeBatch = func(_ context.Context, n int) error {
-		first.Do(func() { // and batches at the same time wait
+		first.Do(func() { // concurrent batches wait for this one
 			got := len(p.seen(before))
 			if len(before) > 0 && few(got, len(p.seen(inControl)), len(before)) {
-				p.Errorf("at the first call of BeforeBatch, %d of %d expired records were left", got, len(before))
+				p.Errorf("at the first call of BeforeBatch %d of %d expired records are left, want all: no batch may have been deleted", got, len(before))
 			}
 		})
 		if n < 1 {
-			p.Errorf("BeforeBatch was called for a batch of %d records", n)
+			p.Errorf("BeforeBatch was called with n = %d, want at least 1", n)
 		}
 		announced.Add(int64(n))
 		return nil
 	}
 	if report := p.sweep(p.s, opts); announced.Load() < report.Deleted || announced.Load() > report.Expired {
-		p.Errorf("a sweep has found %d expired records and deleted %d, and called BeforeBatch for %d",
-			report.Expired, report.Deleted, announced.Load())
+		p.Errorf("BeforeBatch was called for %d records by a sweep that deleted %d of %d expired ones, want a number between these",
+			announced.Load(), report.Deleted, report.Expired)
 	}
 }
 
@@ -111,16 +111,16 @@ func ruleSweepSkip(p *sweepProbe) {
 		}
 		report, err := p.s.Sweep(p.ctx, opts)
 		if err != nil {
-			p.Errorf("a sweep of which a batch was skipped: %v", err)
+			p.Errorf("Sweep with a BeforeBatch that returns SkipBatch: got error %v, want none", err)
 			continue
 		}
 		control := []group{groups[2], last}[i]
 		got, want := p.left(g), int(skipped.Load())
 		if got > want || want > 0 && few(got, p.left(control)*want/n, want) {
-			p.Errorf("%d of %d records are left after a sweep of which %d were skipped", got, n, want)
+			p.Errorf("%d of %d expired records are left after a sweep whose BeforeBatch skipped %d, want those that were skipped", got, n, want)
 		}
 		if report.Skipped != skipped.Load() {
-			p.Errorf("the report says that %d records were skipped, BeforeBatch has skipped %d", report.Skipped, skipped.Load())
+			p.Errorf("report of a sweep whose BeforeBatch skipped %d records: got Skipped %d", skipped.Load(), report.Skipped)
 		}
 	}
 }
@@ -134,24 +134,24 @@ func ruleSweepStop(p *sweepProbe) {
 		opts := g.oneByOne(1)
 		opts.BeforeBatch = func(context.Context, int) error {
 			if calls.Add(1) > 1 && i == 0 {
-				return nil // there may be more batches under way, but not all
+				return nil // other batches may run at the same time, but not all of them
 			}
 			return stop
 		}
 		opts.OnError = func(error) error { return nil }
 		report, err := p.s.Sweep(p.ctx, opts)
 		if calls.Load() == 0 {
-			continue // the store has dropped them by itself
+			continue // the store has dropped the records on its own
 		}
 		if !errors.Is(err, stop) {
-			p.Errorf("BeforeBatch returned an error: the sweep ended with %v, want that error", err)
+			p.Errorf("Sweep with a BeforeBatch that returns an error: got error %v, want that error", err)
 		}
 		control := []group{groups[2], last}[i]
 		if got, want := p.left(g), p.left(control); few(got, want, n) {
-			p.Errorf("BeforeBatch returned an error: %d of %d expired records are left", got, want)
+			p.Errorf("after a BeforeBatch returned an error, %d expired records are left, and %d in a group that was not swept; want the sweep to end", got, want)
 		}
 		if i == 1 && report.Deleted != 0 {
-			p.Errorf("BeforeBatch returned only errors: the report says that %d records were deleted", report.Deleted)
+			p.Errorf("report of a sweep whose BeforeBatch returned only errors: got Deleted %d, want 0", report.Deleted)
 		}
 	}
 }
@@ -170,11 +170,11 @@ func ruleSweepFailedReport(p *sweepProbe) {
 	}
 	report, err := p.s.Sweep(p.ctx, opts)
 	if err == nil {
-		return // it was one batch, or there is none
+		return // there was one batch, or none
 	}
 	gone := n - p.left(g)
 	if int(report.Deleted) > gone || gone > 0 && few(int(report.Deleted+report.Failed), p.left(control)*gone/n, gone) {
-		p.Errorf("a sweep that was ended has deleted %d records; its report says %d", gone, report.Deleted)
+		p.Errorf("report of a sweep that failed after it had deleted %d records: got Deleted %d", gone, report.Deleted)
 	}
 }
 
@@ -183,7 +183,7 @@ func ruleSweepReport(p *sweepProbe) {
 	groups, control := p.expired(n, 2)
 	opts := groups[0].whole()
 	opts.BatchSize = 3
-	var least time.Duration // of Elapsed: clocks may be coarse, and sweeps quick
+	var least time.Duration // the least Elapsed that shows even on a coarse clock
 	first := new(sync.Once)
 	opts.BeforeBatch = func(context.Context, int) error {
 		first.Do(func() { least = time.Nanosecond; time.Sleep(20 * time.Millisecond) })
@@ -192,15 +192,15 @@ func ruleSweepReport(p *sweepProbe) {
 	report := p.sweep(p.s, opts)
 	p.consistent(report, n, p.left(control))
 	if report.Elapsed < least {
-		p.Errorf("a sweep of which a batch waited 20 ms in BeforeBatch says that it took %v", report.Elapsed)
+		p.Errorf("report of a sweep that waited 20 ms in BeforeBatch: got Elapsed %v, want more than 0", report.Elapsed)
 	}
 	first = new(sync.Once)
 	g := groups[1]
 	opts.KeyPrefix = g.prefix
 	opts.BeforeBatch = func(context.Context, int) error {
-		first.Do(func() { // and batches at the same time wait
+		first.Do(func() { // concurrent batches wait for this one
 			if _, err := p.b.Save(p.ctx, g.keys[0], p.record("new")); err != nil {
-				p.Errorf("creating a record over one that has expired: %v", err)
+				p.Errorf("Save that creates a record over one that has expired, during a sweep: got error %v, want none", err)
 			}
 		})
 		return nil
@@ -208,21 +208,21 @@ func ruleSweepReport(p *sweepProbe) {
 	p.consistent(p.sweep(p.s, opts), n, 0)
 }
 
-// consistent looks at the report of a sweep of n records, of which least were
-// to be deleted, and that has come to its end.
+// consistent reports an error unless r is the report of a sweep of n records that
+// came to its end and deleted at least least of them.
 func (p *sweepProbe) consistent(r admin.SweepReport, n, least int) {
 	p.Helper()
 	if sum := r.Deleted + r.Kept + r.Skipped + r.Failed; r.Expired != sum {
-		p.Errorf("Deleted, Kept, Skipped and Failed are %d together, and Expired is %d", sum, r.Expired)
+		p.Errorf("report of a sweep: Deleted, Kept, Skipped and Failed add up to %d, want Expired, %d", sum, r.Expired)
 	}
 	if r.Scanned < r.Expired {
-		p.Errorf("of %d records that were looked at, %d had expired", r.Scanned, r.Expired)
+		p.Errorf("report of a sweep: got Scanned %d and Expired %d, want at least as many scanned", r.Scanned, r.Expired)
 	}
 	if int(r.Deleted) > n || few(int(r.Deleted), least, n) || r.Skipped != 0 || r.Failed != 0 || r.Elapsed < 0 {
-		p.Errorf("after a sweep of %d expired records, of which none failed or was skipped, the report is %+v", n, r)
+		p.Errorf("report of a sweep of %d expired records, none of which failed or was skipped: got %+v", n, r)
 	}
 	if r.Checkpoint != nil {
-		p.Error("a sweep that has come to its end has a Checkpoint")
+		p.Error("report of a sweep that came to its end: got a Checkpoint, want nil")
 	}
 }
 
@@ -231,14 +231,14 @@ func ruleSweepProgress(p *sweepProbe) {
 	g, _ := p.expiredPair(n)
 	opts := g.whole()
 	opts.BatchSize = 3
-	var mu sync.Mutex // in case that it is needed, after all
+	var mu sync.Mutex // OnProgress should not need it
 	var last admin.SweepReport
 	var calls, running atomic.Int64
 	opts.OnProgress = func(r admin.SweepReport) {
 		if running.Add(1) > 1 {
-			p.Error("OnProgress was called by two goroutines at once")
+			p.Error("OnProgress was called by two goroutines at once, want one at a time")
 		}
-		time.Sleep(time.Millisecond) // for others to come in
+		time.Sleep(time.Millisecond) // let a concurrent call begin
 		mu.Lock()
 		last = r
 		mu.Unlock()
@@ -247,9 +247,9 @@ func ruleSweepProgress(p *sweepProbe) {
 	}
 	report := p.sweep(p.s, opts)
 	if calls.Load() == 0 {
-		p.Error("OnProgress was not called")
+		p.Error("OnProgress was not called by a sweep that came to its end, want at least one call")
 	} else if last.Scanned != report.Scanned || last.Deleted != report.Deleted {
-		p.Errorf("at the end, OnProgress was told %+v, and the report is %+v", last, report)
+		p.Errorf("last call of OnProgress: got %+v, want the report of the sweep, %+v", last, report)
 	}
 }
 
@@ -267,23 +267,23 @@ func ruleSweepResume(p *sweepProbe) {
 	}
 	report, err := p.s.Sweep(p.ctx, opts)
 	if !errors.Is(err, stop) || report.Checkpoint == nil {
-		return // it had nothing to end, or cannot resume
+		return // there was no second batch, or the backend cannot resume
 	}
 	other := opts
 	other.Resume, other.KeyPrefix = report.Checkpoint, control.prefix
 	if _, err := p.s.Sweep(p.ctx, other); err == nil {
-		p.Error("a sweep was resumed with another KeyPrefix: no error")
+		p.Error("Sweep that resumes another, with another KeyPrefix: got no error, want one")
 	}
 	opts.Resume = report.Checkpoint
 	report = p.sweep(p.s, opts)
 	if left := p.left(g); left > 0 {
-		p.Errorf("%d of %d expired records are left after a sweep that was ended and resumed", left, n)
+		p.Errorf("%d of %d expired records are left after a sweep that was ended and resumed, want none", left, n)
 	}
 	if int(report.Deleted) > n || few(int(report.Deleted), p.left(control), n) {
-		p.Errorf("a sweep of %d records that was ended and resumed says that it has deleted %d", n, report.Deleted)
+		p.Errorf("report of a sweep of %d expired records that was ended and resumed: got Deleted %d, want all of them", n, report.Deleted)
 	}
 	if report.Checkpoint != nil {
-		p.Error("a resumed sweep that has come to its end has a Checkpoint")
+		p.Error("report of a resumed sweep that came to its end: got a Checkpoint, want nil")
 	}
 }
 
@@ -299,10 +299,10 @@ func ruleSweepOptions(p *sweepProbe) {
 	} {
 		c.opts.KeyPrefix = g.prefix
 		if _, err := p.s.Sweep(p.ctx, c.opts); err == nil {
-			p.Errorf("a sweep with a negative %s: no error", c.name)
+			p.Errorf("Sweep with a negative %s: got no error, want one", c.name)
 		}
 	}
-	p.intact(g, control, "after sweeps with options that are not valid")
+	p.intact(g, control, "after sweeps with invalid options")
 }
 
 func ruleSweepUnsupported(p *sweepProbe) {
@@ -323,17 +323,17 @@ func ruleSweepUnsupported(p *sweepProbe) {
 		_, err := p.s.Sweep(p.ctx, opts)
 		switch {
 		case err == nil && c.name == "Resume":
-			p.Error("a sweep was resumed from what is no checkpoint: no error")
+			p.Error("Sweep with a Resume that is no checkpoint: got no error, want one")
 		case err == nil:
 			if left := p.left(groups[i]); left > 0 {
-				p.Errorf("a sweep with %s has left %d of %d expired records", c.name, left, n)
+				p.Errorf("%d of %d expired records are left after a sweep with %s that succeeded, want none", left, n, c.name)
 			}
 			continue
 		case !errors.Is(err, errors.ErrUnsupported) && c.name != "Resume":
-			p.Errorf("a sweep with %s: got error %v, want none, or one that wraps errors.ErrUnsupported", c.name, err)
+			p.Errorf("Sweep with %s: got error %v, want none or one that wraps errors.ErrUnsupported", c.name, err)
 		}
 		if few(len(p.seen(groups[i].keys)), len(p.seen(control.keys)), n) {
-			p.Errorf("a sweep with %s failed, and has deleted records", c.name)
+			p.Errorf("a sweep with %s failed and deleted records, want it to fail before the first deletion", c.name)
 		}
 	}
 }
@@ -342,10 +342,10 @@ func ruleDoneContextSweep(p *sweepProbe) {
 	g, control := p.expiredPair(8)
 	for _, ctx := range doneContexts(p.ctx) {
 		if _, err := p.s.Sweep(ctx, g.whole()); !errors.Is(err, ctx.Err()) {
-			p.Errorf("with a done context: got error %v, want one that wraps %v", err, ctx.Err())
+			p.Errorf("Sweep with a context that is done: got error %v, want one that wraps %v", err, ctx.Err())
 		}
 	}
-	p.intact(g, control, "after sweeps with a done context")
+	p.intact(g, control, "after sweeps with a context that is done")
 }
 
 func ruleContextEndsSweep(p *sweepProbe) {
@@ -362,13 +362,13 @@ func ruleContextEndsSweep(p *sweepProbe) {
 	}
 	var err error
 	if !p.ends(func() { _, err = p.s.Sweep(ctx, opts) }) {
-		p.Fatalf("a sweep has not returned %v after its context ended, which BeforeBatch waits for", p.patience)
+		p.Fatalf("a sweep whose BeforeBatch waits for its context has not returned %v after the context of the sweep ended, want it to return promptly", p.patience)
 	}
 	if calls.Load() == 0 {
-		return // the store has dropped them by itself
+		return // the store has dropped the records on its own
 	}
 	if left := p.left(g); err == nil && left > 0 {
-		p.Errorf("the context ended during a sweep: no error, and %d of %d expired records are left", left, p.left(control))
+		p.Errorf("Sweep whose context ended: got no error, want one, as %d of %d expired records are left", left, p.left(control))
 	}
 	if p.fail == nil {
 		return
@@ -377,7 +377,7 @@ func ruleContextEndsSweep(p *sweepProbe) {
 	ctx, cancel = context.WithCancel(p.ctx)
 	time.AfterFunc(20*time.Millisecond, cancel)
 	if !p.ends(func() { _, _ = p.s.Sweep(ctx, g.whole()) }) {
-		p.Errorf("while the store fails, a sweep has not returned %v after its context ended", p.patience)
+		p.Errorf("while the store fails, a sweep has not returned %v after its context ended, want it to return promptly", p.patience)
 	}
 }
 
@@ -388,7 +388,7 @@ func ruleStoreFailureSweep(p *sweepProbe) {
 		return []namedCall{{"Sweep", func() (err error) { report, err = p.s.Sweep(ctx, g.whole()); return err }}}
 	})
 	if report.Deleted != 0 {
-		p.Errorf("a sweep while the store failed says that it has deleted %d records", report.Deleted)
+		p.Errorf("report of a sweep while the store fails: got Deleted %d, want 0", report.Deleted)
 	}
 	p.intact(g, control, "after a sweep while the store failed")
 }
@@ -402,7 +402,7 @@ func ruleSweepOnError(p *sweepProbe) {
 	var calls atomic.Int64
 	opts.OnError = func(err error) error {
 		if calls.Add(1); err == nil {
-			p.Error("OnError was called with nil")
+			p.Error("OnError was called with nil, want an error")
 		}
 		return end
 	}
@@ -412,11 +412,11 @@ func ruleSweepOnError(p *sweepProbe) {
 	restore()
 	switch {
 	case calls.Load() == 0 && late:
-		// The time was up, or not enough was left, before the retries were.
+		// The sweep spent its time on retries.
 	case calls.Load() == 0:
-		p.Errorf("while the store failed, a sweep ended with %v, and OnError was not called", err)
+		p.Errorf("OnError was not called by a sweep while the store failed, which ended with %v; want a call", err)
 	case !errors.Is(err, end) && !late:
-		p.Errorf("OnError returned an error: the sweep ended with %v, want that error", err)
+		p.Errorf("Sweep with an OnError that returns an error, while the store fails: got error %v, want that error", err)
 	}
 }
 
@@ -439,7 +439,7 @@ func ruleSweepGoesOn(p *sweepProbe) {
 		batches.Add(1)
 		mu.Lock()
 		defer mu.Unlock()
-		if !broken { // only now, as something was found
+		if !broken { // now that the sweep has found records
 			broken, restore = true, p.fail()
 		}
 		return nil
@@ -453,12 +453,12 @@ func ruleSweepGoesOn(p *sweepProbe) {
 	late := ctx.Err() != nil
 	mend()
 	if failures.Load() == 0 || late {
-		return // OnError has a rule of its own; and some stores hang
+		return // rule SweepOnError reports it, or the store hangs
 	}
 	if err != nil {
-		p.Errorf("OnError returned nil each time: the sweep ended with %v", err)
+		p.Errorf("Sweep with an OnError that returns nil, while the store fails for a moment: got error %v, want none", err)
 	}
 	if left := p.left(g); batches.Load() == 1 && left > batch && p.left(control) == n {
-		p.Errorf("after an error of which OnError said to go on, %d of %d expired records are left", left, n)
+		p.Errorf("%d of %d expired records are left after a sweep with one error, for which OnError returned nil; want at most a batch, %d", left, n, batch)
 	}
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// sweptRules are about the records that a sweep deletes, and those that it leaves.
+// sweptRules are about the records that a sweep deletes, and those that it leaves
+// alone.
 var sweptRules = []backendRule{
 	{name: "Sweep", run: sweeping(ruleSweep), waits: true, quotes: []string{
 		"Sweep deletes the records whose Expires is at least opts.Grace past.",
@@ -68,14 +69,14 @@ func ruleSweep(p *sweepProbe) {
 		opts.BatchSize = 5
 		report := p.sweep(s, opts)
 		if left := p.seen(g.keys); len(left) > 0 {
-			p.Errorf("%d of %d expired records are there after a sweep", len(left), len(g.keys))
+			p.Errorf("Load after a sweep of %d expired records: got %d of them, want none", len(g.keys), len(left))
 		}
 		if i == 0 && few(int(report.Deleted), p.left(control), len(control.keys)) {
-			p.Errorf("a sweep of %d expired records says that it has deleted %d", len(g.keys), report.Deleted)
+			p.Errorf("report of a sweep of %d expired records: got Deleted %d, want all of them", len(g.keys), report.Deleted)
 		}
 	}
 	if again := p.sweep(p.s, g.whole()); again.Deleted != 0 {
-		p.Errorf("a sweep has left %d of %d expired records to the next", again.Deleted, len(g.keys))
+		p.Errorf("a second sweep of %d expired records deleted %d, want the first one to delete all", len(g.keys), again.Deleted)
 	}
 }
 
@@ -98,10 +99,10 @@ func ruleSweepLive(p *sweepProbe) {
 	}
 	report := p.sweep(p.s, group{prefix: p.key(suffix + "/")}.whole())
 	for name, rec := range before {
-		p.unchanged(p.key(suffix+name), rec, "a sweep of a live record that was "+name[1:])
+		p.unchanged(p.key(suffix+name), rec, "a sweep, of a live record that was "+name[1:]+",")
 	}
 	if report.Deleted != 0 {
-		p.Errorf("a sweep of live records says that it has deleted %d", report.Deleted)
+		p.Errorf("report of a sweep of live records: got Deleted %d, want 0", report.Deleted)
 	}
 }
 
@@ -111,10 +112,10 @@ func ruleSweepRenewed(p *sweepProbe) {
 	opts.BatchSize = 3
 	var renew sync.Once
 	opts.BeforeBatch = func(context.Context, int) error {
-		renew.Do(func() { // and batches at the same time wait
+		renew.Do(func() { // concurrent batches wait for this one
 			for _, key := range g.keys {
 				if _, err := p.b.Save(p.ctx, key, p.record("new")); err != nil {
-					p.Errorf("creating a record over one that has expired: %v", err)
+					p.Errorf("Save that creates a record over one that has expired, during a sweep: got error %v, want none", err)
 				}
 			}
 		})
@@ -124,15 +125,15 @@ func ruleSweepRenewed(p *sweepProbe) {
 	idle := false
 	renew.Do(func() { idle = true })
 	if idle {
-		return // the store has dropped them by itself
+		return // the store has dropped the records on its own
 	}
 	for _, key := range g.keys {
 		if !p.alive(key) {
-			p.Fatal("a sweep has deleted a record that had expired when it was found, and was live when it was deleted")
+			p.Fatal("a sweep deleted a record that had expired when it was found and was live by the time of the deletion, want it left alone")
 		}
 	}
 	if report.Deleted != 0 {
-		p.Errorf("a sweep, during which all records were created again, says that it has deleted %d", report.Deleted)
+		p.Errorf("report of a sweep during which all records were created again: got Deleted %d, want 0", report.Deleted)
 	}
 }
 
@@ -164,12 +165,12 @@ func ruleSweepGrace(p *sweepProbe) {
 		opts.KeyPrefix = p.key("dead/")
 		p.sweep(p.s, opts)
 		if old := p.seen(swept[each*c.kept:]); len(old) > 0 {
-			p.Errorf("with a Grace of %s, a record that expired %v or longer ago is there after a sweep", c.name, ages[c.kept])
+			p.Errorf("Load after a sweep with a Grace of %s: got %d records that expired %v ago or earlier, want none", c.name, len(old), ages[c.kept])
 		}
 		last := each * (c.kept - 1)
 		got, want := p.seen(swept[last:last+each]), p.seen(spared[last:last+each])
 		if few(len(got), len(want), each) {
-			p.Errorf("with a Grace of %s, a sweep has deleted records that expired %v ago", c.name, ages[c.kept-1])
+			p.Errorf("Load after a sweep with a Grace of %s: got %d records that expired %v ago, and %d of a group that was not swept; want the same", c.name, len(got), ages[c.kept-1], len(want))
 		}
 	}
 	p.intact(g, control, "after sweeps of records that expired a moment ago, with a Grace of minutes")
@@ -194,15 +195,15 @@ func ruleSweepKeyPrefix(p *sweepProbe) {
 	opts.DryRun = true
 	all := p.sweep(p.s, opts)
 	if seen := len(p.seen(ours)) + len(p.seen(others)); int(all.Scanned) < seen {
-		p.Errorf("without a KeyPrefix, a dry run has looked at %d records; there are %d or more", all.Scanned, seen)
+		p.Errorf("report of a dry run without a KeyPrefix: got Scanned %d, want the %d records that are there, or more", all.Scanned, seen)
 	}
 	report := p.sweep(p.s, group{prefix: prefix}.whole())
 	if report.Deleted > n {
-		p.Errorf("a sweep says that it has deleted %d records, of which %d begin with KeyPrefix", report.Deleted, n)
+		p.Errorf("report of a sweep, where the keys of %d expired records begin with KeyPrefix: got Deleted %d", n, report.Deleted)
 	}
 }
 
-// ruleSweepFraction is about a Grace that is no whole seconds.
+// ruleSweepFraction sweeps with a Grace that is not in whole seconds.
 func ruleSweepFraction(p *sweepProbe) {
 	const n = 6
 	soon := p.soon()
@@ -217,27 +218,26 @@ func ruleSweepFraction(p *sweepProbe) {
 	}
 	control := groups["spared"]
 	p.wait(soon)
-	// Just now: 0.9 seconds are not over. If they are, on a machine that is
-	// busy, there is nothing to see.
+	// Less than 0.9 seconds have passed, unless the machine is busy.
 	opts := groups["early"].whole()
 	opts.Grace = 900 * time.Millisecond
 	if p.now().Sub(soon) < 200*time.Millisecond {
 		p.sweep(p.s, opts)
 		if p.now().Sub(soon) < opts.Grace {
-			p.intact(groups["early"], control, "after a sweep of what expired a moment ago, with a Grace of 0.9 s")
+			p.intact(groups["early"], control, "after a sweep of records that expired a moment ago, with a Grace of 0.9 s")
 		}
 	}
-	// And 1.1 seconds are.
+	// More than 1.1 seconds have passed.
 	p.wait(soon.Add(1150 * time.Millisecond))
 	opts = groups["late"].whole()
 	opts.Grace = 1100 * time.Millisecond
 	p.sweep(p.s, opts)
 	if left := p.seen(groups["late"].keys); len(left) > 0 {
-		p.Errorf("%d of %d records that expired more than 1.1 s ago are there after a sweep with that Grace", len(left), n)
+		p.Errorf("Load after a sweep with a Grace of 1.1 s, of %d records that expired longer ago: got %d of them, want none", n, len(left))
 	}
 }
 
-// ruleSweepPattern is about a KeyPrefix that is a pattern elsewhere.
+// ruleSweepPattern sweeps with a KeyPrefix that other systems take for a pattern.
 func ruleSweepPattern(p *sweepProbe) {
 	const n = 4
 	var all []group
@@ -263,16 +263,16 @@ func ruleSweepPattern(p *sweepProbe) {
 		prefix := p.key(fmt.Sprintf("%d/%s/", i, pattern[0]))
 		report := p.sweep(p.s, group{prefix: prefix}.whole())
 		if report.Deleted > n {
-			p.Errorf("a sweep of keys that begin with one that ends in %q has deleted %d records; there were %d", pattern[0], report.Deleted, n)
+			p.Errorf("report of a sweep with a KeyPrefix that ends in %q, of %d records: got Deleted %d", prefix[len(p.prefix):], n, report.Deleted)
 		}
 		var left []string
 		for j := range n {
 			left = append(left, fmt.Sprint(prefix, j))
 		}
 		if left = p.seen(left); len(left) > 0 {
-			p.Errorf("a sweep of keys that begin with one that ends in %q has left %d of %d", pattern[0], len(left), n)
+			p.Errorf("Load after a sweep with a KeyPrefix that ends in %q, of %d records: got %d of them, want none", prefix[len(p.prefix):], n, len(left))
 		}
-		if p.intact(all[i], control, fmt.Sprintf("a sweep of keys that begin with one that ends in %q, which matches others as a pattern", pattern[0])); p.Failed() {
+		if p.intact(all[i], control, fmt.Sprintf("after a sweep with a KeyPrefix that ends in %q, which matches other keys if it is taken for a pattern", prefix[len(p.prefix):])); p.Failed() {
 			return
 		}
 	}
@@ -286,10 +286,10 @@ func ruleSweepDryRun(p *sweepProbe) {
 	report := p.sweep(p.s, opts)
 	got, want := p.left(g), p.left(control)
 	if few(got, want, n) {
-		p.Errorf("after a dry run, %d of %d expired records are left", got, want)
+		p.Errorf("after a dry run, %d expired records are left, and %d in a group that was not swept; want the same", got, want)
 	}
 	if few(int(report.Deleted), want, n) || report.Deleted > n {
-		p.Errorf("a dry run says that it would delete %d records of %d that have expired", report.Deleted, n)
+		p.Errorf("report of a dry run of %d expired records: got Deleted %d, want all of them", n, report.Deleted)
 	}
 }
 
@@ -316,7 +316,7 @@ func ruleRaceSweep(p *sweepProbe) {
 		go func() {
 			defer wg.Done()
 			if _, err := p.otherS.Sweep(p.ctx, opts); err != nil {
-				p.Errorf("Sweep: %v", err)
+				p.Errorf("Sweep concurrent with Saves: got error %v, want none", err)
 			}
 		}()
 		go func() {
@@ -326,21 +326,21 @@ func ruleRaceSweep(p *sweepProbe) {
 			}
 			for _, key := range keys {
 				if _, err := p.b.Save(p.ctx, key, p.record("new")); err != nil {
-					p.Errorf("creating a record over one that has expired: %v", err)
+					p.Errorf("Save that creates a record over one that has expired, during a sweep: got error %v, want none", err)
 				}
 			}
 		}()
 		wg.Wait()
 		for _, key := range keys {
 			if !p.alive(key) {
-				p.Fatal("a sweep has deleted a record that was created over one that had expired")
+				p.Fatal("a sweep deleted a record that was created at the same time over one that had expired, want it left alone")
 			}
 		}
 	}
 }
 
-// lock locks records that expire soon, and returns when they have; false if
-// they had before, on a machine that is slow.
+// lock locks records that expire soon, and returns when they have expired. It
+// returns false if they expired before they were locked, on a busy machine.
 func (p *sweepProbe) lock(ttl time.Duration, keys ...string) bool {
 	p.Helper()
 	soon := p.soon()
@@ -350,7 +350,7 @@ func (p *sweepProbe) lock(ttl time.Duration, keys ...string) bool {
 		case errors.Is(err, session.ErrNotFound):
 			return false
 		case err != nil:
-			p.Fatalf("Acquire: %v", err)
+			p.Fatalf("Acquire of a free record: got error %v, want none", err)
 		}
 	}
 	over := p.now().Add(ttl)
@@ -379,10 +379,10 @@ func ruleSweepLocked(p *sweepProbe) {
 	}
 	report := p.sweep(p.s, group{prefix: prefix}.whole())
 	if report.Deleted != 0 {
-		p.Errorf("a sweep of expired records with live locks says that it has deleted %d", report.Deleted)
+		p.Errorf("report of a sweep of expired records with live locks: got Deleted %d, want 0", report.Deleted)
 	}
 	if locked > 0 && few(len(p.seen(keys[0])), len(p.seen(keys[1])), locked) {
-		p.Errorf("a sweep has deleted expired records with live locks")
+		p.Errorf("Load after a sweep of expired records with live locks: got none of them, want all")
 	}
 }
 
@@ -393,6 +393,6 @@ func ruleSweepLeaseOver(p *sweepProbe) {
 	}
 	p.sweep(p.s, group{prefix: p.prefix}.whole())
 	if len(p.seen([]string{key})) > 0 {
-		p.Error("an expired record is there after a sweep, and the lease of its lock is over")
+		p.Error("Load after a sweep returned an expired record whose lease is over, want it deleted")
 	}
 }
