@@ -16,8 +16,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// backendMutants are backends that are broken in one way each, and the one
-// rule that has to say so. All others have to pass.
+// backendMutants are backends with one fault each, and the rule that has to fail
+// on it. All other rules have to pass.
 var backendMutants = []mutant{
 	{"data truncated at 64 KiB", "Data"},
 	{"data ends at a zero byte", "Data"},
@@ -140,8 +140,8 @@ func modelBackend(bug string) Backend {
 
 const modelMaxData = 100_000
 
-// model is a client of a store in memory. It is written for its bugs, not as
-// an example.
+// A model is a client of a store in memory. It is written for its bugs and is no
+// example of a backend.
 type model struct {
 	*modelStore
 	bug   string
@@ -160,12 +160,12 @@ type modelStore struct {
 type modelRecord struct {
 	rec   session.Record
 	saves int
-	drop  time.Time // when the store drops it by itself; zero: never
+	drop  time.Time // when the store drops the record on its own; zero means never
 }
 
 var errModelDown = errors.New("model: the store is down")
 
-// enter begins each method. If it returns nil, the model is locked.
+// enter begins each method. If it returns nil, it has locked the model.
 func (m *model) enter(ctx context.Context, method string) error {
 	if err := ctx.Err(); err != nil && m.bug != method+" ignores a done context" && m.bug != method+" writes, then looks at the context" {
 		if m.bug == method+" hides the context's error" {
@@ -197,7 +197,7 @@ func (m *model) enter(ctx context.Context, method string) error {
 	return errModelDown
 }
 
-// errModelNil makes the method return no error at once.
+// errModelNil makes a method return at once without an error.
 var errModelNil = errors.New("model: nil")
 
 func (m *model) isDown() bool {
@@ -206,7 +206,7 @@ func (m *model) isDown() bool {
 	return m.down
 }
 
-// gap lets others in between two steps that should be one.
+// gap lets other calls run between two steps that should be one.
 func (m *model) gap() {
 	m.mu.Unlock()
 	time.Sleep(time.Millisecond)
@@ -231,8 +231,8 @@ func (m *model) key(key string) string {
 	return key
 }
 
-// get returns the record at key, nil if there is none. One that has expired
-// stays, but for bugs in that.
+// get returns the record at key, or nil. Expired records stay, unless the bug is
+// that they do not.
 func (m *model) get(key string) *modelRecord {
 	r := m.records[key]
 	if r == nil {
@@ -299,7 +299,7 @@ func (m *model) Save(ctx context.Context, key string, rec session.Record) (sessi
 		return "", errors.New("model: no Data")
 	}
 	if m.bug == "data that is not UTF-8 refused" && !utf8.Valid(rec.Data) {
-		return "", session.ErrEncode // and it is no TextBackend
+		return "", session.ErrEncode // the model is no TextBackend
 	}
 	if len(rec.Data) > modelMaxData {
 		switch m.bug {
@@ -348,7 +348,7 @@ func (m *model) Save(ctx context.Context, key string, rec session.Record) (sessi
 	return m.write(ctx, key, stored, rec, create)
 }
 
-// refuse returns the conflict between what is stored and a Save.
+// refuse returns the error of a Save that the stored record does not allow.
 func (m *model) refuse(stored *modelRecord, rec session.Record, now time.Time) error {
 	create := rec.Version == ""
 	expired := stored != nil && stored.rec.Expired(now)

@@ -20,8 +20,8 @@ import (
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// codecMutants are codecs that are broken in one way each, and the one rule
-// that has to say so. All others have to pass.
+// codecMutants are codecs with one fault each, and the rule that has to fail on it.
+// All other rules have to pass.
 var codecMutants = []mutant{
 	{"time in seconds", "RoundTrip"},
 	{"int64 as float64", "RoundTrip"},
@@ -107,8 +107,8 @@ func TestCodecMutants(t *testing.T) {
 	}
 }
 
-// modelCodec is codec.JSON for values, with a blob of its own: the number of
-// values, then name and value of each, with their lengths, in order.
+// A modelCodec encodes values as codec.JSON does. Its blob is the number of values
+// and then, in order, each name and value with their lengths.
 type modelCodec struct {
 	codec.JSON
 	bug   string
@@ -120,13 +120,13 @@ type modelCodec struct {
 	blobs map[string]map[string][]byte
 }
 
-// Text is true for the bugs of text. But for one, the blob is that of
-// codec.JSON then, with some of its bytes changed.
+// Text is true if the bug is about text. The blob then is that of codec.JSON with
+// some bytes changed, except for one bug.
 func (c *modelCodec) Text() bool {
 	return strings.Contains(c.bug, "text but") || c.bug == "binary is said to be text"
 }
 
-// swapped returns data with two bytes in place of each other.
+// swapped returns data with the bytes a and b swapped.
 func swapped(data []byte, a, b byte) []byte {
 	data = bytes.Clone(data)
 	for i, c := range data {
@@ -140,7 +140,7 @@ func swapped(data []byte, a, b byte) []byte {
 	return data
 }
 
-// joinText makes what the bugs of text make of a blob of codec.JSON.
+// joinText changes a blob of codec.JSON as the bug demands.
 func (c *modelCodec) joinText(blob []byte) []byte {
 	switch c.bug {
 	case "text but for the second plane":
@@ -191,7 +191,7 @@ func (c *modelCodec) keep(name string, data []byte) {
 	c.kept[name] = data
 }
 
-// wrap takes what does not fit into a T for what is left of it.
+// wrap decodes a number that does not fit into a T by cutting it.
 func wrap[T int8 | uint](data []byte, v any, err error) error {
 	var n int64
 	if small, ok := v.(*T); ok && err != nil && json.Unmarshal(data, &n) == nil {

@@ -38,7 +38,7 @@ func TestMemoryBounded(t *testing.T) {
 	})
 }
 
-// The keys of the rules do not meet, so that a backend may be shared.
+// No two rules use the same key, so they may share a backend.
 func TestMemoryShared(t *testing.T) {
 	t.Parallel()
 	var b memory.Backend

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// dataRules are about Data: whether it is kept as it is, and who owns its memory.
+// dataRules are about Data: it is kept unchanged, in memory that is not shared.
 var dataRules = []backendRule{
 	{name: "Data", run: ruleData, quotes: []string{
 		"Save stores Data, Created and Expires of rec",

@@ -17,18 +17,18 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// A kind of fault is a client around one of a model that is right. Beside the
-// rule that is named others may see it as well.
+// A hookedMutant is a fault in the methods of a client of a model without bugs. The
+// named rule has to fail on it; others may fail too.
 type hookedMutant struct {
 	mutant
 	fault func(h *hooked)
 }
 
-// hooked is a client of the model, of which some methods are replaced.
+// A hooked is a client of the model whose methods can be replaced.
 type hooked struct {
 	*sweeper
-	text   bool // is all that it takes
-	number int  // of the client
+	text   bool // returned by TextOnly
+	number int  // tells clients apart
 	shared *hookedStore
 	load   func(ctx context.Context, key string) (session.Record, error)
 	save   func(ctx context.Context, key string, rec session.Record) (session.Version, error)
@@ -40,14 +40,14 @@ type hooked struct {
 	sweep  func(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error)
 }
 
-// hookedStore is what the clients of one store have in common, for what breaks
-// them.
+// A hookedStore is state that the clients of one store share, for faults that need
+// it.
 type hookedStore struct {
 	sync.Mutex
 	count int
 	keys  []string
-	names map[string]session.Version // of states, or of holders, by what they are called
-	now   map[string]string          // how the state of a key is called
+	names map[string]session.Version // versions of the model by the names that the fault gives them
+	now   map[string]string          // names of the current states by key
 }
 
 func (h *hooked) TextOnly() bool { return h.text }
@@ -371,7 +371,7 @@ var hookedMutants = []hookedMutant{
 		}
 	}},
 
-	// With the least pause between the look and the write.
+	// Faults with a short gap between a read and a write.
 	{mutant{"create looks, then writes", "PairCreate"}, func(h *hooked) {
 		save, load := h.save, h.load
 		h.save = func(ctx context.Context, key string, rec session.Record) (session.Version, error) {
@@ -613,8 +613,8 @@ var hookedMutants = []hookedMutant{
 	}},
 }
 
-// TestHookedMutants runs the rule that is named on each kind of fault. A race may not
-// meet on a machine that is busy enough, so it has some tries.
+// TestHookedMutants runs the named rule on each mutant. On a busy machine the steps
+// of a race may not meet, so a rule has several tries.
 func TestHookedMutants(t *testing.T) {
 	t.Parallel()
 	for _, k := range hookedMutants {
@@ -643,7 +643,7 @@ func testHooked(t *testing.T, backend Backend, m mutant) {
 	})
 }
 
-// tried expects a rule to fail, if not at once.
+// tried reports an error unless test fails in one of several tries.
 func tried(t *testing.T, rule string, test func(t testing.TB, res *results)) {
 	t.Helper()
 	for range 30 {
@@ -657,10 +657,11 @@ func tried(t *testing.T, rule string, test func(t testing.TB, res *results)) {
 			return
 		}
 	}
-	t.Errorf("rule %s passes", rule)
+	t.Errorf("rule %s passes, want it to fail", rule)
 }
 
-// named has versions that are called by name, and compared with same.
+// named replaces the versions of the model by those that name returns, and compares
+// them with same.
 func named(name func(h *hooked, n int) string, same func(a, b string) bool) func(*hooked) {
 	return func(h *hooked) {
 		load, save, s := h.load, h.save, h.shared
@@ -709,12 +710,12 @@ func exactly(a, b string) bool { return a == b }
 
 func lettered(_ *hooked, n int) string { return fmt.Sprintf("Version-%08x-Of-A-Record", n) }
 
-// loose compares versions after both have been changed.
+// loose compares versions after it has applied change to both.
 func loose(change func(string) string) func(*hooked) {
 	return named(lettered, func(a, b string) bool { return change(a) == change(b) })
 }
 
-// storing changes what is stored.
+// storing changes records before they are stored.
 func storing(change func(rec *session.Record)) func(*hooked) {
 	return func(h *hooked) {
 		save := h.save
@@ -730,7 +731,7 @@ func mending(change func(string) string) func(*hooked) {
 	return storing(func(rec *session.Record) { rec.Data = []byte(change(string(rec.Data))) })
 }
 
-// keyed changes keys.
+// keyed changes the keys of all calls.
 func keyed(change func(string) string) func(*hooked) {
 	return func(h *hooked) {
 		load, save, touch, del := h.load, h.save, h.touch, h.delete
@@ -743,7 +744,7 @@ func keyed(change func(string) string) func(*hooked) {
 	}
 }
 
-// timed changes the times that are stored.
+// timed changes times before they are stored.
 func timed(change func(time.Time) time.Time) func(*hooked) {
 	return func(h *hooked) {
 		storing(func(rec *session.Record) {
@@ -757,8 +758,8 @@ func timed(change func(time.Time) time.Time) func(*hooked) {
 	}
 }
 
-// looking does something else than the model with what it has at a key, after
-// it has looked at it and let go.
+// looking reads the record at key, lets other calls run, and then calls act with
+// the record as it was and as it is.
 func (h *hooked) looking(key string, act func(was leased, is *leased)) bool {
 	m := h.lockingModel
 	m.mu.Lock()
@@ -776,11 +777,11 @@ func (h *hooked) looking(key string, act func(was leased, is *leased)) bool {
 	return true
 }
 
-// gap lets others in, even on a machine that is busy. What pairs find without
-// it depends on that.
+// gap lets other calls run. Without it, only some machines make a race of pairs
+// meet.
 func gap() { time.Sleep(time.Microsecond) }
 
-// causes returns the cause of the end of a context in place of its error.
+// causes returns the cause of a context in place of its error.
 func causes(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return context.Cause(ctx)
@@ -816,7 +817,7 @@ func graced(add time.Duration) func(*hooked) {
 	}
 }
 
-// sweepMatching deletes the expired records of which the key is matched, too.
+// sweepMatching sweeps, and also deletes the expired records whose keys match.
 func (h *hooked) sweepMatching(ctx context.Context, opts admin.SweepOptions, matches func(key string) bool) (admin.SweepReport, error) {
 	h.mu.Lock()
 	for key, r := range h.records {
@@ -828,7 +829,7 @@ func (h *hooked) sweepMatching(ctx context.Context, opts admin.SweepOptions, mat
 	return h.sweeper.Sweep(ctx, opts)
 }
 
-// flight has Loads of a key that are under way at the same time share one.
+// flight makes concurrent Loads of a key share one result.
 func flight(clone bool) func(*hooked) {
 	type call struct {
 		done chan struct{}

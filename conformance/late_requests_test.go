@@ -11,8 +11,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// lateMutants are clients that do the wrong thing after a request without an
-// answer.
+// lateMutants are clients that go wrong after a request without an answer.
 var lateMutants = []mutant{
 	{"create is sent again", "LateCreate"},
 	{"save without an answer is a conflict", "LateSave"},
@@ -37,7 +36,8 @@ func TestLateMutants(t *testing.T) {
 	}
 }
 
-// What ends a record is one thing, and what says that it is gone is another.
+// A backend may end records for good, and still revive one after a call has said
+// that it is gone.
 func TestLateGoneIsNotEnd(t *testing.T) {
 	t.Parallel()
 	for _, rule := range lateRules {
@@ -52,7 +52,7 @@ func TestLateGoneIsNotEnd(t *testing.T) {
 	}
 }
 
-// A client that does right passes.
+// A client without a fault passes.
 func TestLate(t *testing.T) {
 	t.Parallel()
 	TestBackend(t, lateBackend(""))
@@ -60,15 +60,15 @@ func TestLate(t *testing.T) {
 
 var errNoAnswer = errors.New("model: no answer")
 
-// postman keeps back a request of a client.
+// A postman keeps back a request of a client.
 type postman struct {
 	mu      sync.Mutex
 	armed   bool
 	pending func()
 }
 
-// post sends a request: now, or when it is delivered. It tells whether there
-// was an answer.
+// post sends a request, or keeps it back until it is delivered. It reports whether
+// there was an answer.
 func (p *postman) post(request func()) (answered bool) {
 	p.mu.Lock()
 	held := p.armed
@@ -135,7 +135,7 @@ func lateBackend(bug string) Backend {
 				return "", &session.ConflictError{}
 			}
 			if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < time.Second {
-				return "", errNoAnswer // no time for another
+				return "", errNoAnswer // no time for a second attempt
 			}
 			v2, err2 := save(ctx, key, rec)
 			if errors.Is(err2, session.ErrLocked) && bug != "locked after no answer" {
@@ -181,7 +181,7 @@ func lateBackend(bug string) Backend {
 	return backend
 }
 
-// reviving changes a record that is there and had not expired when sent.
+// reviving changes the record at key if it had not expired at sent.
 func (h *hooked) reviving(key string, sent time.Time, change func(r *leased)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -237,7 +237,7 @@ func ruleLockClients(p *lockingProbe) {
 		}
 		var err error
 		if holder, err = c.first.Acquire(p.ctx, key, long); err != nil {
-			return // rule Release reports it, or what is above
+			return // rule Release reports it, or the calls above
 		}
 		if _, err := c.second.Save(p.ctx, key, replacing(p.record("3"), holder.Version)); err != nil {
 			p.Errorf("Save with the holder's version, which another client has acquired: got error %v, want none", err)

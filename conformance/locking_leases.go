@@ -7,8 +7,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// leaseRules are about leases: when they end, who may take over then, and how
-// Extend renews them.
+// leaseRules are about leases: their end, the takeover after it, and Extend.
 var leaseRules = []backendRule{
 	{name: "LeaseHolds", run: locking(ruleLeaseHolds), waits: true, quotes: []string{
 		"A lock has a lease: it holds until the ttl of Acquire or Extend has passed",

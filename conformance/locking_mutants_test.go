@@ -14,8 +14,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// lockingMutants are LockingBackends that are broken in one way each, and the one rule
-// that has to say so. All others have to pass, those about a Backend too.
+// lockingMutants are LockingBackends with one fault each, and the rule that has to
+// fail on it. All other rules have to pass, also those about a Backend.
 var lockingMutants = []mutant{
 	{"no LockingBackend", "LockingBackend"},
 	{"acquire returns no data", "Acquire"},
@@ -163,27 +163,26 @@ func modelLocking(bug string) Backend {
 	}
 }
 
-// lockingModel is a client of a store in memory that locks. It is written for its
-// bugs, not as an example.
+// A lockingModel is a client of a store in memory that locks. It is written for its
+// bugs and is no example of a backend.
 type lockingModel struct {
 	*lockingStore
 	bug  string
-	mine sync.Map // version of a holder to true, of the locks this client has
+	mine sync.Map // versions of the locks that this client holds, to true
 }
 
 type lockingStore struct {
 	mu      sync.Mutex
 	records map[string]*leased
-	known   map[string]bool          // keys that were there
-	issued  map[session.Version]bool // of holders that have not released
+	known   map[string]bool          // keys that have had a record
+	issued  map[session.Version]bool // versions of holders that have not released
 	last    int
 	ahead   time.Duration
 	down    bool
 	ended   chan struct{} // closed after the rule, for calls that hang
 }
 
-// leased is a record with the last lock of it. The lock is over if there is no
-// token.
+// A leased is a record with its last lock. Without a token the lock is over.
 type leased struct {
 	rec    session.Record
 	token  string
@@ -194,7 +193,7 @@ type leased struct {
 
 func (m *lockingModel) now() time.Time { return time.Now().Add(m.ahead) }
 
-// gap lets others in between two steps that should be one.
+// gap lets other calls run between two steps that should be one.
 func (m *lockingModel) gap() {
 	m.mu.Unlock()
 	time.Sleep(rand.N(4 * time.Millisecond))
@@ -235,7 +234,7 @@ func (m *lockingModel) enter(ctx context.Context, method string) error {
 	return errModelDown
 }
 
-// live tells whether the lock of r holds.
+// live reports whether the lock of r is live.
 func (m *lockingModel) live(r *leased) bool {
 	if r == nil || r.token == "" {
 		return false
@@ -256,7 +255,7 @@ func (m *lockingModel) version() session.Version {
 
 func (r *leased) holder() session.Version { return r.rec.Version + session.Version("."+r.token) }
 
-// isHolder tells whether v is that of the last lock of r.
+// isHolder reports whether v is the version of the last lock of r.
 func (m *lockingModel) isHolder(r *leased, v session.Version) bool {
 	if m.bug == "client remembers what it holds" {
 		if _, ok := m.mine.Load(v); !ok && strings.Contains(string(v), ".") {
@@ -269,7 +268,7 @@ func (m *lockingModel) isHolder(r *leased, v session.Version) bool {
 	return r != nil && r.token != "" && v == r.holder()
 }
 
-// formerOf tells whether v was that of a holder of r which has lost the lock.
+// formerOf reports whether v is the version of a holder that has lost its lock of r.
 func (m *lockingModel) formerOf(r *leased, v session.Version) bool {
 	return m.live(r) && m.issued[v] && v != r.holder() && strings.HasPrefix(string(v), string(r.rec.Version)+".")
 }
@@ -590,7 +589,7 @@ func (m *lockingModel) acquire(ctx context.Context, key string, ttl time.Duratio
 	m.last++
 	r.token, r.until, r.ttl, r.client = fmt.Sprint(m.last), m.now().Add(ttl), ttl, m
 	if m.bug == "holder's version comes again" {
-		r.token = "locked" + strings.TrimPrefix(read.token, "locked") // unless after Release
+		r.token = "locked" + strings.TrimPrefix(read.token, "locked") // except after Release
 		if read.token != "" {
 			r.token += "+"
 		}
@@ -613,7 +612,8 @@ func (m *lockingModel) acquire(ctx context.Context, key string, ttl time.Duratio
 	return rec, nil
 }
 
-// lockOf returns the record whose lock v is of, for Extend and Release.
+// lockOf returns the record at key, and an error unless v is the version of its
+// lock.
 func (m *lockingModel) lockOf(key string, v session.Version) (*leased, error) {
 	r := m.records[key]
 	if r == nil || r.rec.Expired(m.now()) {
@@ -660,7 +660,7 @@ func (m *lockingModel) Extend(ctx context.Context, key string, v session.Version
 	case "extend does nothing":
 		return nil
 	case "extend changes the version":
-		if strings.HasPrefix(key[16:], "extended") { // and so in no race
+		if strings.HasPrefix(key[16:], "extended") { // so not in a race
 			r.token += "x"
 		}
 	case "extend only lengthens":

@@ -12,6 +12,7 @@ import (
 	"time"
 )
 
+// A mutant is the name of a fault, and of the rule that has to fail on it.
 type mutant struct{ bug, rule string }
 
 func mutantsOf(hooked []hookedMutant) (mutants []mutant) {
@@ -21,12 +22,12 @@ func mutantsOf(hooked []hookedMutant) (mutants []mutant) {
 	return mutants
 }
 
-// skips tells whether a rule is not run on the mutant: what a wide one would
-// say is up to others.
+// skips reports whether a rule is not run on the mutant. A wide rule may fail
+// beside the one that has to.
 func (m mutant) skips(rule string, wide bool) bool { return wide && m.bug != "" && rule != m.rule }
 
-// testMutants runs all rules on each mutant. It does so by itself, because
-// with t.Parallel only GOMAXPROCS of them would wait at the same time.
+// testMutants runs all rules on each mutant. It does not use t.Parallel, with which
+// only GOMAXPROCS mutants would wait at the same time.
 func testMutants(t *testing.T, mutants []mutant, failures func(t *testing.T, m mutant) map[string]string) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -38,8 +39,8 @@ func testMutants(t *testing.T, mutants []mutant, failures func(t *testing.T, m m
 			defer func() { <-atOnce; wg.Done() }()
 			t.Run(cmp.Or(m.bug, "none"), func(t *testing.T) {
 				failed := failures(t, m)
-				// On a machine that is busy enough, a race may not meet, and time
-				// may fail more rules. A fault that is there shows again.
+				// On a busy machine the steps of a race may not meet, and rules may
+				// fail for lack of time. A real failure shows again.
 				for range 3 {
 					_, found := failed[m.rule]
 					if (found || m.bug == "") && len(failed) <= 1 {
@@ -66,13 +67,13 @@ func testMutant(t *testing.T, m mutant, failed map[string]string) {
 	log, ok := failed[m.rule]
 	switch {
 	case !ok && m.bug != "":
-		t.Errorf("rule %s passes", m.rule)
+		t.Errorf("rule %s passes, want it to fail", m.rule)
 	case ok && !strings.Contains(log, "the contract says: "):
-		t.Errorf("rule %s fails without quoting the contract:\n%s", m.rule, log)
+		t.Errorf("rule %s fails without a quote of the contract:\n%s", m.rule, log)
 	}
 	delete(failed, m.rule)
 	for rule, log := range failed {
-		t.Errorf("rule %s fails as well:\n%s", rule, log)
+		t.Errorf("rule %s fails too, want it to pass:\n%s", rule, log)
 	}
 }
 
@@ -85,7 +86,7 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 			has[kind+m.rule] = true
 		}
 	}
-	for _, m := range append(mutantsOf(hookedMutants), lateMutants...) { // of which the kind is that of the rule
+	for _, m := range append(mutantsOf(hookedMutants), lateMutants...) { // they may be of any kind of rule
 		for _, r := range backendRules {
 			if r.name == m.rule {
 				has[m.rule] = true
@@ -104,14 +105,14 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 	}
 	check := func(rule string) {
 		if !has[rule] {
-			t.Errorf("no mutant for %q", rule)
+			t.Errorf("rule %q has no mutant", rule)
 		}
 		delete(has, rule)
 	}
 	for _, rule := range backendRules {
 		check(rule.name)
 	}
-	for _, rule := range append(lockingBackendRules, wantsLocking) {
+	for _, rule := range slices.Concat(lockingBackendRules, []backendRule{wantsLocking}) {
 		check("locking " + rule.name)
 	}
 	for _, rule := range slices.Concat(sweeperRules, sweptLockRules, []backendRule{wantsSweeper}) {
@@ -127,12 +128,12 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 		check("codec " + rule.name)
 	}
 	for name := range has {
-		t.Errorf("a mutant is for %q, which is not there", name)
+		t.Errorf("a mutant names rule %q, which does not exist", name)
 	}
 }
 
-// failures runs all rules against a backend with a bug, and returns what those
-// that fail have logged.
+// failures runs all rules on a backend with a bug. It returns the logs of those
+// that fail, by name.
 func failures(t *testing.T, backend Backend, m mutant) map[string]string {
 	return failuresOf(t, rulesFor(backend, backend.New(t)), backend, m)
 }
@@ -156,7 +157,7 @@ func failuresOf(t *testing.T, rules []backendRule, backend Backend, m mutant) ma
 	return failed
 }
 
-// patienceWith is short where a call hangs, which only few bugs cause.
+// patienceWith returns a short patience for bugs that make a call hang.
 func patienceWith(bug string) time.Duration {
 	if strings.Contains(bug, "waits") || strings.Contains(bug, "hangs") {
 		return 100 * time.Millisecond
@@ -164,7 +165,7 @@ func patienceWith(bug string) time.Duration {
 	return 10 * time.Second
 }
 
-// run runs f as a test of its own, of which a failure is only told.
+// run runs f as a test whose failure does not fail t.
 func run(t testing.TB, f func(testing.TB)) (ok bool, log string) {
 	r := &recorder{TB: t}
 	done := make(chan struct{})
@@ -179,8 +180,8 @@ func run(t testing.TB, f func(testing.TB)) (ok bool, log string) {
 	return !r.failed, r.log.String()
 }
 
-// recorder is a testing.TB that keeps its result to itself. What it does not
-// override is not used by the rules.
+// A recorder is a testing.TB that keeps its result to itself. It overrides all
+// methods that rules use.
 type recorder struct {
 	testing.TB
 	mu       sync.Mutex

@@ -308,7 +308,7 @@ func (p *probe) saveAmongTouches(key string) {
 	}
 }
 
-// touchTogether makes concurrent Touches, of which the latest deadline wins.
+// touchTogether makes concurrent Touches. The latest deadline has to win.
 func (p *probe) touchTogether(key string) {
 	p.save(key, p.record("1"))
 	const rounds, writers = 10, 6

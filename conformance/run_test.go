@@ -12,7 +12,23 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// A rule that leaves itself out is a failure if no other says why.
+// The name of a rule tells which one failed, so no two rules have the same.
+func TestRuleNames(t *testing.T) {
+	var names []string
+	for _, rule := range slices.Concat(
+		backendRules, lockingBackendRules, sweeperRules, sweptLockRules, textRules, lockedTextRules, []backendRule{wantsLocking, wantsSweeper, wantsText},
+	) {
+		names = append(names, rule.name)
+	}
+	slices.Sort(names)
+	for i := range names {
+		if i > 0 && names[i] == names[i-1] {
+			t.Errorf("two rules are called %s", names[i])
+		}
+	}
+}
+
+// A rule that leaves itself out is a failure if no other rule fails.
 func TestLeftOut(t *testing.T) {
 	t.Parallel()
 	backend := hookedBackend(func(h *hooked) {
@@ -26,11 +42,11 @@ func TestLeftOut(t *testing.T) {
 	})
 	failed := failures(t, backend, mutant{bug: "left out", rule: "left out"})
 	if log := failed["left out"]; len(failed) != 1 || !strings.Contains(log, "RaceSave: the backend fails already") {
-		t.Errorf("got %v, want that rules were left out", failed)
+		t.Errorf("got failures %v, want one that lists the rules that were left out", failed)
 	}
 }
 
-// A call that hangs ends the rule with its name.
+// A call that hangs ends the rule, and is named.
 func TestHangs(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
@@ -54,8 +70,7 @@ func TestHangs(t *testing.T) {
 	}
 }
 
-// A store that takes its time is right all the same: what a rule compares does
-// not change as a second ends.
+// A slow store passes: no rule depends on what second it is.
 func TestSlow(t *testing.T) {
 	t.Parallel()
 	var loads atomic.Int64

@@ -362,7 +362,7 @@ func (p *sweepProbe) lock(ttl time.Duration, keys ...string) bool {
 }
 
 func ruleSweepLocked(p *sweepProbe) {
-	var keys [2][]string // of which those of the second are not swept
+	var keys [2][]string // to be swept, and not to be swept
 	prefix := p.key("swept/")
 	for i := range 6 {
 		keys[0] = append(keys[0], fmt.Sprint(prefix, i))

@@ -12,8 +12,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// textMutants are TextBackends that are broken in one way each, and the one
-// rule that has to say so. All others about what is stored have to pass.
+// textMutants are TextBackends with one fault each, and the rule that has to fail on
+// it. All other rules about stored records have to pass.
 var textMutants = []hookedMutant{
 	{mutant{"is not set to text", "TextBackend"}, func(h *hooked) { h.text, h.save = false, h.sweeper.Save }},
 	{mutant{"stores what is not text", "TextRefuses"}, saving(func(h *hooked, ctx context.Context, key string, rec session.Record) (session.Version, error) {
@@ -100,8 +100,7 @@ var textMutants = []hookedMutant{
 	})},
 }
 
-// saving has save in place of what a TextBackend does with Data that is not
-// text.
+// saving makes save handle Data that is not text.
 func saving(save func(h *hooked, ctx context.Context, key string, rec session.Record) (session.Version, error)) func(*hooked) {
 	return func(h *hooked) {
 		right := h.save
@@ -114,7 +113,7 @@ func saving(save func(h *hooked, ctx context.Context, key string, rec session.Re
 	}
 }
 
-// mendingText is mending of what is text.
+// mendingText changes Data that is text.
 func mendingText(change func(string) string) func(*hooked) {
 	return mending(func(s string) string {
 		if !utf8.ValidString(s) {
@@ -124,7 +123,7 @@ func mendingText(change func(string) string) func(*hooked) {
 	})
 }
 
-// textBackend is a TextBackend that is right but for the fault.
+// textBackend returns a TextBackend whose only fault is fault.
 func textBackend(fault func(h *hooked)) Backend {
 	backend := hookedBackend(func(h *hooked) {
 		h.text = true
@@ -156,13 +155,13 @@ func TestTextMutants(t *testing.T) {
 		backend := textBackend(faults[m.bug])
 		rules := slices.Concat([]backendRule{wantsText}, textRules, lockedTextRules, dataRules, keyRules, versionRules, saveRules)
 		if m.rule == wantsText.name {
-			rules = rulesFor(backend, backend.New(t)) // so there are no others about text
+			rules = rulesFor(backend, backend.New(t)) // without those about text
 		}
 		return failuresOf(t, rules, backend, m)
 	})
 }
 
-// A backend that takes nothing but text passes all rules.
+// A backend that takes only text passes all rules.
 func TestText(t *testing.T) {
 	t.Parallel()
 	TestBackend(t, textBackend(nil))
