@@ -217,7 +217,7 @@ func (p *probe) inTime(f func(suffix string, soon time.Time) error) (suffix stri
 			return suffix, soon
 		}
 		if p.now().Before(soon) || more > p.patience {
-			p.Fatal(err)
+			p.Fatalf("calls before the deadline of a live record: got error %v, want none", err)
 		}
 	}
 }

@@ -49,6 +49,15 @@ func TestMemoryShared(t *testing.T) {
 	})
 }
 
+// The examples are right: what they test passes.
+func TestExamples(t *testing.T) {
+	t.Run("Backend", testShelf)
+	t.Run("Locker", testKeyBoard)
+	t.Run("Codec", testTagged)
+}
+
+func BenchmarkExample(b *testing.B) { benchmarkShelf(b) }
+
 func BenchmarkMemory(b *testing.B) {
 	conformance.BenchmarkBackend(b, unbounded)
 }
