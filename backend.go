@@ -69,6 +69,10 @@ func (r Record) Expired(now time.Time) bool { return !now.Before(r.Expires) }
 // been applied: a Delete could come between the two. It fails; the [Manager]
 // then draws another key.
 //
+// Once Load, Save or Touch has said that a record is gone, a Save with an older
+// version or a Touch MUST NOT bring it back, however late it arrives and
+// whatever the clock of its sender.
+//
 // Keys are non-empty strings of at most 512 bytes of UTF-8; a backend MUST
 // keep any two of them apart, byte by byte. A Version that is handed in may be
 // any string: one that this backend never made MUST be treated as one that is
@@ -136,7 +140,7 @@ type TextBackend interface {
 	Backend
 
 	// TextOnly reports whether Data has to be valid UTF-8. A Backend that says
-	// so MUST refuse other Data with [ErrEncode], and store what is valid as it
-	// is, whatever characters it has.
+	// so MUST refuse other Data with [ErrEncode] and change nothing, and store
+	// what is valid as it is, whatever characters it has.
 	TextOnly() bool
 }

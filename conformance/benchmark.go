@@ -13,10 +13,11 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// BenchmarkBackend measures the calls of a backend, one sub-benchmark each,
-// with a small record of 60 bytes and a typical one of 700. For a
-// [session.LockingBackend] there are also the two ways to lock and unlock a record. It
-// uses [Backend.New] only, which may return one store each time.
+// BenchmarkBackend measures the calls of a backend. Each call has a sub-benchmark
+// with a small record of 60 bytes and one with a typical record of 700. For a
+// [session.LockingBackend] there are also two that lock and unlock a record.
+// BenchmarkBackend uses only [Backend.New], which may return the same backend
+// each time.
 func BenchmarkBackend(b *testing.B, backend Backend) {
 	for _, size := range []struct {
 		name  string
@@ -39,7 +40,7 @@ func BenchmarkBackend(b *testing.B, backend Backend) {
 var backendBenchmarks = []struct {
 	name string
 	run  func(*testing.B, session.Backend, session.Record)
-	// locks says that it is for a session.LockingBackend.
+	// locks is true if the benchmark needs a session.LockingBackend.
 	locks bool
 }{
 	{name: "Load", run: benchmarkLoad},
@@ -53,11 +54,11 @@ var backendBenchmarks = []struct {
 	{name: "AcquireRelease", run: benchmarkAcquireRelease, locks: true},
 }
 
-// benchmarkKeys is how many records there are, where it is not b.N.
+// benchmarkKeys is the number of records, unless a benchmark needs b.N.
 const benchmarkKeys = 64
 
-// benchmarkKey returns a function that makes keys of 43 characters, the
-// length of a digest, which no other benchmark uses.
+// benchmarkKey returns a function that makes keys that no other benchmark uses.
+// They have 43 characters, the length of a SHA-256 digest in base64.
 func benchmarkKey() func(i int) string {
 	prefix := rand.Text()[:16]
 	return func(i int) string { return fmt.Sprintf("%s%027d", prefix, i) }
@@ -112,8 +113,8 @@ func benchmarkSave(b *testing.B, backend session.Backend, rec session.Record) {
 	}
 }
 
-// benchmarkSaveContended counts the saves that succeed, all to one key, each
-// with the Loads and conflicts on the way.
+// benchmarkSaveContended measures Saves of one key by several goroutines. One
+// operation is a Save that succeeds, with its Loads and conflicts.
 func benchmarkSaveContended(b *testing.B, backend session.Backend, rec session.Record) {
 	keys, _ := create(b, backend, rec, 1)
 	var conflicts atomic.Int64
@@ -177,8 +178,7 @@ func benchmarkAcquireRelease(b *testing.B, backend session.Backend, rec session.
 	})
 }
 
-// benchmarkAcquire locks a record, of which nobody else has the lock, and has
-// unlock end that.
+// benchmarkAcquire locks a record that is free, and calls unlock.
 func benchmarkAcquire(b *testing.B, backend session.Backend, rec session.Record, unlock func(l session.LockingBackend, key string, held session.Record) error) {
 	keys, _ := create(b, backend, rec, benchmarkKeys)
 	l := backend.(session.LockingBackend)

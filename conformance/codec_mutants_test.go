@@ -20,8 +20,8 @@ import (
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// codecMutants are codecs that are broken in one way each, and the one rule
-// that has to say so. All others have to pass.
+// codecMutants are codecs with one fault each, and the rule that has to fail on it.
+// All other rules have to pass.
 var codecMutants = []mutant{
 	{"time in seconds", "RoundTrip"},
 	{"int64 as float64", "RoundTrip"},
@@ -81,12 +81,18 @@ var codecMutants = []mutant{
 	{"repeats what a method says", "Errors"},
 	{"split quotes the data", "Errors"},
 	{"join quotes a name", "Errors"},
+	{"binary is said to be text", "JoinText"},
+	{"text but for the second plane", "JoinText"},
+	{"text but for the last plane", "JoinText"},
+	{"text but for a zero byte", "JoinText"},
+	{"text but for what is long", "JoinText"},
+	{"text but for other bytes", "JoinText"},
 }
 
 func TestCodecMutants(t *testing.T) {
 	for _, mutant := range append(codecMutants, mutant{}) {
 		t.Run(mutant.bug, func(t *testing.T) {
-			for _, rule := range codecRules {
+			for _, rule := range codecRulesFor(&modelCodec{bug: mutant.bug}) {
 				ok, log := run(t, func(t testing.TB) { rule.test(t, &modelCodec{bug: mutant.bug}) })
 				switch {
 				case rule.name != mutant.rule && !ok:
@@ -101,8 +107,8 @@ func TestCodecMutants(t *testing.T) {
 	}
 }
 
-// modelCodec is codec.JSON for values, with a blob of its own: the number of
-// values, then name and value of each, with their lengths, in order.
+// A modelCodec encodes values as codec.JSON does. Its blob is the number of values
+// and then, in order, each name and value with their lengths.
 type modelCodec struct {
 	codec.JSON
 	bug   string
@@ -114,6 +120,70 @@ type modelCodec struct {
 	blobs map[string]map[string][]byte
 }
 
+// Text is true if the bug is about text. The blob then is that of codec.JSON with
+// some bytes changed, except for one bug.
+func (c *modelCodec) Text() bool {
+	return strings.Contains(c.bug, "text but") || c.bug == "binary is said to be text"
+}
+
+// swapped returns data with the bytes a and b swapped.
+func swapped(data []byte, a, b byte) []byte {
+	data = bytes.Clone(data)
+	for i, c := range data {
+		switch c {
+		case a:
+			data[i] = b
+		case b:
+			data[i] = a
+		}
+	}
+	return data
+}
+
+// joinText changes a blob of codec.JSON as the bug demands.
+func (c *modelCodec) joinText(blob []byte) []byte {
+	switch c.bug {
+	case "text but for the second plane":
+		return swapped(blob, 0xf0, 0xff)
+	case "text but for the last plane":
+		return swapped(blob, 0xf4, 0xff)
+	case "text but for a zero byte":
+		return bytes.ReplaceAll(blob, []byte(`\u0000`), []byte{0xff})
+	case "text but for what is long":
+		if len(blob) > modelLong {
+			return append([]byte{0xff}, blob...)
+		}
+	case "text but for other bytes":
+		return bytes.ReplaceAll(blob, []byte("/4"), []byte{0xff}) // 0xff and 0x80 in base64
+	}
+	return blob
+}
+
+const modelLong = 64 << 10
+
+// splitText undoes joinText.
+func (c *modelCodec) splitText(data []byte) ([]byte, error) {
+	switch c.bug {
+	case "text but for a zero byte":
+		if bytes.Contains(data, []byte(`\u0000`)) {
+			return nil, errModelCodec
+		}
+		return bytes.ReplaceAll(data, []byte{0xff}, []byte(`\u0000`)), nil
+	case "text but for other bytes":
+		if bytes.Contains(data, []byte("/4")) {
+			return nil, errModelCodec
+		}
+		return bytes.ReplaceAll(data, []byte{0xff}, []byte("/4")), nil
+	case "text but for what is long":
+		rest, marked := bytes.CutPrefix(data, []byte{0xff})
+		if marked != (len(rest) > modelLong) {
+			return nil, errModelCodec
+		}
+		return rest, nil
+	}
+	return c.joinText(data), nil
+}
+
 func (c *modelCodec) keep(name string, data []byte) {
 	if c.kept == nil {
 		c.kept = make(map[string][]byte)
@@ -121,7 +191,7 @@ func (c *modelCodec) keep(name string, data []byte) {
 	c.kept[name] = data
 }
 
-// wrap takes what does not fit into a T for what is left of it.
+// wrap decodes a number that does not fit into a T by cutting it.
 func wrap[T int8 | uint](data []byte, v any, err error) error {
 	var n int64
 	if small, ok := v.(*T); ok && err != nil && json.Unmarshal(data, &n) == nil {
@@ -338,6 +408,13 @@ func (c *modelCodec) Unmarshal(data []byte, v any) error {
 }
 
 func (c *modelCodec) Join(values map[string][]byte) (blob []byte, _ error) {
+	if strings.Contains(c.bug, "text but") {
+		blob, err := c.JSON.Join(values)
+		if err != nil {
+			return nil, err
+		}
+		return c.joinText(blob), nil
+	}
 	names := slices.Sorted(maps.Keys(values))
 	if c.bug == "join in map order" {
 		names = slices.Collect(maps.Keys(values))
@@ -405,6 +482,13 @@ func (c *modelCodec) Split(data []byte) (map[string][]byte, error) {
 }
 
 func (c *modelCodec) split(data []byte) (map[string][]byte, error) {
+	if strings.Contains(c.bug, "text but") {
+		text, err := c.splitText(data)
+		if err != nil {
+			return nil, err
+		}
+		return c.JSON.Split(text)
+	}
 	rest := data
 	if len(rest) < 4 {
 		if len(rest) == 0 && c.bug == "split of nothing is empty" {

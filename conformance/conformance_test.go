@@ -13,7 +13,7 @@ import (
 
 var unbounded = conformance.Backend{
 	New:          func(testing.TB) session.Backend { return new(memory.Backend) },
-	WantsLeaser:  true,
+	WantsLocking: true,
 	WantsSweeper: true,
 	WantsLister:  true,
 }
@@ -33,24 +33,33 @@ func TestMemoryBounded(t *testing.T) {
 			}
 			return b
 		},
-		WantsLeaser:  true,
+		WantsLocking: true,
 		WantsSweeper: true,
 		WantsLister:  true,
 		MaxData:      4096,
 	})
 }
 
-// The keys of the rules do not meet, so that a backend may be shared.
+// No two rules use the same key, so they may share a backend.
 func TestMemoryShared(t *testing.T) {
 	t.Parallel()
 	var b memory.Backend
 	conformance.TestBackend(t, conformance.Backend{
 		New:          func(testing.TB) session.Backend { return &b },
-		WantsLeaser:  true,
+		WantsLocking: true,
 		WantsSweeper: true,
 		WantsLister:  true,
 	})
 }
+
+// The examples are right: what they test passes.
+func TestExamples(t *testing.T) {
+	t.Run("Backend", testShelf)
+	t.Run("Locker", testKeyBoard)
+	t.Run("Codec", testTagged)
+}
+
+func BenchmarkExample(b *testing.B) { benchmarkShelf(b) }
 
 func BenchmarkMemory(b *testing.B) {
 	conformance.BenchmarkBackend(b, unbounded)

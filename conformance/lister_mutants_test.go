@@ -107,19 +107,19 @@ func TestListerKinds(t *testing.T) {
 }
 
 func modelLister(bug string) Backend {
-	backend := modelLeaser(bug)
-	of := func(b session.Backend) *leaser {
-		if l, ok := b.(*leaser); ok {
+	backend := modelLocking(bug)
+	of := func(b session.Backend) *lockingModel {
+		if l, ok := b.(*lockingModel); ok {
 			return l
 		}
-		return b.(*lister).leaser
+		return b.(*lister).lockingModel
 	}
 	made, reopen, advance, fail := backend.New, backend.Reopen, backend.Advance, backend.Fail
 	wrap := func(b session.Backend, s *listerStore) session.Backend {
 		if bug == "no lister" {
 			return b
 		}
-		return &lister{leaser: b.(*leaser), listerStore: s}
+		return &lister{lockingModel: b.(*lockingModel), listerStore: s}
 	}
 	backend.WantsLister = true
 	backend.New = func(t testing.TB) session.Backend { return wrap(made(t), &listerStore{}) }
@@ -138,7 +138,7 @@ func modelLister(bug string) Backend {
 // lister is a leaser that lists. It is written for its bugs, not as an example.
 // Its bug may also be a way of being right.
 type lister struct {
-	*leaser
+	*lockingModel
 	*listerStore
 	own sync.Map // keys that this client has saved, to true
 }
@@ -153,7 +153,7 @@ func (m *lister) Load(ctx context.Context, key string) (session.Record, error) {
 		m.visiting.Lock()
 		defer m.visiting.Unlock()
 	}
-	return m.leaser.Load(ctx, key)
+	return m.lockingModel.Load(ctx, key)
 }
 
 func (m *lister) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
@@ -162,7 +162,7 @@ func (m *lister) Save(ctx context.Context, key string, rec session.Record) (sess
 		defer m.visiting.Unlock()
 	}
 	m.own.Store(key, true)
-	return m.leaser.Save(ctx, key, rec)
+	return m.lockingModel.Save(ctx, key, rec)
 }
 
 func (m *lister) Touch(ctx context.Context, key string, expires time.Time) error {
@@ -171,7 +171,7 @@ func (m *lister) Touch(ctx context.Context, key string, expires time.Time) error
 		m.first.LoadOrStore(r, r.rec.Expires)
 	}
 	m.mu.Unlock()
-	return m.leaser.Touch(ctx, key, expires)
+	return m.lockingModel.Touch(ctx, key, expires)
 }
 
 func (m *lister) List(ctx context.Context, opts admin.ListOptions, visit func(admin.Entry) error) (admin.Report, error) {

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// lockerMutants are Lockers that are broken in one way each, and the one rule
-// that has to say so. All others have to pass.
+// lockerMutants are lockers with one fault each, and the rule that has to fail on
+// it. All other rules have to pass.
 var lockerMutants = []mutant{
 	{"acquire refuses part of a second", "Acquire"},
 	{"acquire waits", "AcquireLocked"},
@@ -62,9 +62,9 @@ var lockerMutants = []mutant{
 	{"cause in place of the error", "DoneContextAcquire"},
 }
 
-// lockerKinds are those of which the rule looks at so much that it is not
-// alone.
-var lockerKinds = []mutant{
+// wideLockerMutants are lockers with one fault each, and the wide rule that has to
+// fail on it. Other rules may fail too.
+var wideLockerMutants = []mutant{
 	{"acquire checks, then writes", "PairAcquire"},
 	{"release looks, then unlocks", "PairRelease"},
 	{"keeps 200 locks", "ManyLocks"},
@@ -72,9 +72,9 @@ var lockerKinds = []mutant{
 	{"goroutines stay", "Goroutines"},
 }
 
-func TestLockerKinds(t *testing.T) {
+func TestWideLockerMutants(t *testing.T) {
 	t.Parallel()
-	for _, m := range lockerKinds {
+	for _, m := range wideLockerMutants {
 		t.Run(m.bug, func(t *testing.T) {
 			t.Parallel()
 			i := slices.IndexFunc(lockerRules, func(r lockerRule) bool { return r.name == m.rule })
@@ -135,8 +135,8 @@ func modelLocker(bug string) Locker {
 	}
 }
 
-// locker is a client of locks in memory. It is written for its bugs, not as an
-// example.
+// A locker is a client of locks in memory. It is written for its bugs and is no
+// example of a locker.
 type locker struct {
 	*lockerStore
 	bug string
@@ -152,7 +152,7 @@ type lockerStore struct {
 	one   sync.Mutex    // the connection, if there is one
 }
 
-// modelLease has the lock as long as it is the one in locks.
+// A modelLease has the lock as long as it is the one in locks.
 type modelLease struct {
 	m        *locker
 	key      string

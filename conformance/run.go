@@ -15,26 +15,26 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// patience is how long a call may take before it counts as one that hangs.
+// patience is the time after which a rule takes a call for one that hangs.
 const patience = 10 * time.Second
 
-// subtest is one rule that is about to be tested.
+// A subtest is a rule to run.
 type subtest struct {
 	name  string
-	waits bool // mostly, so that it may run besides any number of others
-	alone bool // after all that do not wait, one after the other
+	waits bool // it waits most of the time, so it can run beside any number of others
+	alone bool // it runs after all subtests that do not wait, one at a time
 	test  func(*testing.T, *results)
 }
 
-// workers is how many rules run at a time, besides those that wait.
+// workers is the number of rules that run at a time, beside those that wait.
 const workers = 4
 
-// runAll runs subtests at the same time and returns when all are done.
+// runAll runs subtests concurrently and returns when all are done.
 func runAll(t *testing.T, tests []subtest) {
 	t.Helper()
 	res := &results{spell: spell}
-	// With t.Parallel only GOMAXPROCS rules would wait at the same time, and
-	// all would begin after the caller has closed what they use.
+	// With t.Parallel, only GOMAXPROCS rules would wait at the same time, and all
+	// would begin after the caller has closed the backends.
 	var wg sync.WaitGroup
 	run := func(tests <-chan subtest) {
 		defer wg.Done()
@@ -77,7 +77,7 @@ func runAll(t *testing.T, tests []subtest) {
 	}()
 	wg.Wait()
 	if res.hung.Load() {
-		t.Error("a call hangs, so what had not begun by then was not tested")
+		t.Error("a call hangs; rules that had not begun by then were not tested")
 	}
 	if !t.Failed() {
 		if unexplained := res.unexplained(); unexplained != "" {
@@ -86,20 +86,20 @@ func runAll(t *testing.T, tests []subtest) {
 	}
 }
 
-// results is what the rules of a run have in common.
+// results collects the results of the rules of a run.
 type results struct {
 	spell   time.Duration
 	mu      sync.Mutex
-	leftOut []string // rules, each with the reason
+	leftOut []string // rules that were left out, with the reasons
 	hung    atomic.Bool
 }
 
-// spell is how long a rule tries again and again what may go wrong once in
-// many times. It is enough for some 10,000 tries in memory.
+// spell is how long a rule repeats a step that fails only once in many times. In
+// memory that makes some 10,000 repetitions.
 const spell = 100 * time.Millisecond
 
-// often calls f with 0, 1 and so on, at least a number of times and until the
-// spell is over, as long as it returns true.
+// often calls f with 0, 1 and so on as long as f returns true: at least least
+// times, at most most times, and otherwise until the spell is over.
 func (s *scene) often(least, most int, f func(i int) bool) {
 	s.oftenFor(s.results.spell, least, most, f)
 }
@@ -113,8 +113,8 @@ func (s *scene) oftenFor(spell time.Duration, least, most int, f func(i int) boo
 	}
 }
 
-// unexplained says which rules were left out. If no other rule has failed,
-// that is a failure: they were left out because of a fault.
+// unexplained lists the rules that were left out. If no other rule failed, that
+// is a failure, because there is a fault that no rule has reported.
 func (r *results) unexplained() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -122,11 +122,11 @@ func (r *results) unexplained() string {
 		return ""
 	}
 	slices.Sort(r.leftOut)
-	return "left out, and no other rule says why:\n" + strings.Join(r.leftOut, "\n")
+	return "rules were left out because of a fault, and no other rule reports one:\n" + strings.Join(r.leftOut, "\n")
 }
 
-// guard is the testing.TB of a rule. The rule runs in a goroutine of its own,
-// and is left behind if a call hangs. From then on it has nothing to say.
+// A guard is the testing.TB of a rule. The rule runs in its own goroutine, which
+// is abandoned if a call hangs. After that the guard drops all it is told.
 type guard struct {
 	testing.TB
 	mu   sync.Mutex
@@ -134,7 +134,7 @@ type guard struct {
 	hung chan string
 }
 
-// guarded runs a rule, until it returns or one of its calls hangs.
+// guarded runs a rule until it returns or one of its calls hangs.
 func guarded(t testing.TB, res *results, rule func(*guard)) {
 	t.Helper()
 	g := &guard{TB: t, hung: make(chan string, 1)}
@@ -154,7 +154,7 @@ func guarded(t testing.TB, res *results, rule func(*guard)) {
 	}
 }
 
-// say calls f unless the test is over.
+// say calls f unless the rule was abandoned.
 func (g *guard) say(f func()) {
 	g.Helper()
 	g.mu.Lock()
@@ -164,8 +164,10 @@ func (g *guard) say(f func()) {
 	}
 }
 
-func (g *guard) Fail()            { g.say(g.TB.Fail) }
-func (g *guard) FailNow()         { g.Fail(); runtime.Goexit() }
+func (g *guard) Fail() { g.say(g.TB.Fail) }
+
+func (g *guard) FailNow() { g.Fail(); runtime.Goexit() }
+
 func (g *guard) Cleanup(f func()) { g.say(func() { g.TB.Cleanup(f) }) }
 
 func (g *guard) Log(a ...any) {
@@ -200,13 +202,13 @@ func (g *guard) Fatalf(format string, a ...any) {
 	runtime.Goexit()
 }
 
-// watch is for calls that hang: such a call ends the rule with its name.
+// A watch ends a rule when one of its calls hangs, with the name of the call.
 type watch struct {
 	guard *guard
 	limit time.Duration
 }
 
-// calls begins the watch over a call; the function that it returns ends it.
+// calls starts to watch a call. The caller calls returned when the call is over.
 func (w watch) calls(ctx context.Context, name string) (returned func() bool) {
 	return time.AfterFunc(w.limit, func() {
 		ended := ""
@@ -220,8 +222,9 @@ func (w watch) calls(ctx context.Context, name string) (returned func() bool) {
 	}).Stop
 }
 
-// watched is a backend whose calls are watched. It has the methods of LockingBackend,
-// Sweeper and Lister whatever the backend is; see leasing, sweeping and listing.
+// A watched is a backend whose calls are watched. It has the methods of
+// LockingBackend and Sweeper even if the backend does not; locking and sweeping
+// check that.
 type watched struct {
 	session.Backend
 	watch
@@ -262,17 +265,17 @@ func (w watched) Release(ctx context.Context, key string, v session.Version, exp
 	return w.Backend.(session.LockingBackend).Release(ctx, key, v, expires)
 }
 
-func (w watched) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
-	defer w.calls(ctx, "Sweep")()
-	return w.Backend.(admin.Sweeper).Sweep(ctx, opts)
-}
-
 func (w watched) List(ctx context.Context, opts admin.ListOptions, visit func(admin.Entry) error) (admin.Report, error) {
 	defer w.calls(ctx, "List")()
 	return w.Backend.(admin.Lister).List(ctx, opts, visit)
 }
 
-// watchedLocker is a locker whose calls are watched, those of its leases too.
+func (w watched) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
+	defer w.calls(ctx, "Sweep")()
+	return w.Backend.(admin.Sweeper).Sweep(ctx, opts)
+}
+
+// A watchedLocker is a locker whose calls are watched, and those of its leases.
 type watchedLocker struct {
 	session.Locker
 	watch

@@ -16,8 +16,8 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// sweeperMutants are Sweepers that are broken in one way each, and the one
-// rule about sweeping that has to say so.
+// sweeperMutants are Sweepers with one fault each, and the rule about sweeping that
+// has to fail on it. All other rules about sweeping have to pass.
 var sweeperMutants = []mutant{
 	{"no sweeper", "Sweeper"},
 	{"sweep forgets what died long ago", "Sweep"},
@@ -83,7 +83,7 @@ var sweeperMutants = []mutant{
 func TestSweeperMutants(t *testing.T) {
 	t.Parallel()
 	testMutants(t, sweeperMutants, func(t *testing.T, m mutant) map[string]string {
-		// The others do not sweep.
+		// Other rules do not sweep.
 		rules := slices.Concat(sweeperRules, sweptLockRules, []backendRule{wantsSweeper})
 		if m.bug == "no sweeper" {
 			rules = []backendRule{wantsSweeper}
@@ -92,9 +92,9 @@ func TestSweeperMutants(t *testing.T) {
 	})
 }
 
-// Stores drop what has expired, or hide it, and sweep in ways of their own. No
-// rule may fail because of that.
-func TestSweeperKinds(t *testing.T) {
+// Stores may drop or hide expired records, and sweep in different ways. No rule may
+// fail because of that.
+func TestSweeperVariants(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{
 		"hides", "drops at once", "drops some", "one batch", "parallel", "no resume", "only its own", "hangs when it fails",
@@ -107,18 +107,18 @@ func TestSweeperKinds(t *testing.T) {
 }
 
 func modelSweeper(bug string) Backend {
-	backend := modelLeaser(bug)
-	of := func(b session.Backend) *leaser {
-		if l, ok := b.(*leaser); ok {
+	backend := modelLocking(bug)
+	of := func(b session.Backend) *lockingModel {
+		if l, ok := b.(*lockingModel); ok {
 			return l
 		}
-		return b.(*sweeper).leaser
+		return b.(*sweeper).lockingModel
 	}
 	wrap := func(b session.Backend) session.Backend {
 		if bug == "no sweeper" {
 			return b
 		}
-		return &sweeper{leaser: b.(*leaser)}
+		return &sweeper{lockingModel: b.(*lockingModel)}
 	}
 	made, reopen, advance, fail := backend.New, backend.Reopen, backend.Advance, backend.Fail
 	backend.WantsSweeper = true
@@ -129,10 +129,10 @@ func modelSweeper(bug string) Backend {
 	return backend
 }
 
-// sweeper is a leaser that sweeps. It is written for its bugs, not as an
-// example. Its bug may also be a way of being right.
+// A sweeper is a lockingModel that sweeps. It is written for its bugs and is no
+// example of a backend. Some of its bugs are variants without a fault.
 type sweeper struct {
-	*leaser
+	*lockingModel
 	touched sync.Map // record to true
 }
 
@@ -140,13 +140,13 @@ func (m *sweeper) Touch(ctx context.Context, key string, expires time.Time) erro
 	m.mu.Lock()
 	m.touched.Store(m.records[key], true)
 	m.mu.Unlock()
-	return m.leaser.Touch(ctx, key, expires)
+	return m.lockingModel.Touch(ctx, key, expires)
 }
 
-// Load hides or drops what has expired, if it is of that kind.
+// Load hides or drops expired records, if that is the variant.
 func (m *sweeper) Load(ctx context.Context, key string) (session.Record, error) {
 	m.drop()
-	rec, err := m.leaser.Load(ctx, key)
+	rec, err := m.lockingModel.Load(ctx, key)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil && rec.Expired(m.now()) && m.bug == "hides" {
@@ -155,7 +155,7 @@ func (m *sweeper) Load(ctx context.Context, key string) (session.Record, error) 
 	return rec, err
 }
 
-// drop is what the store does by itself.
+// drop drops expired records, as a store may do on its own.
 func (m *sweeper) drop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -218,17 +218,17 @@ func (m *sweeper) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Rep
 	return w.report, err
 }
 
-// modelSweep is one call of Sweep.
+// A modelSweep is a call of Sweep.
 type modelSweep struct {
 	m      *sweeper
 	opts   admin.SweepOptions
 	begun  time.Time
 	after  string     // the last key that was done before
-	mu     sync.Mutex // report, and OnError
+	mu     sync.Mutex // guards report and OnError
 	report admin.Report
 }
 
-// prepare refuses what the model cannot do.
+// prepare refuses options that the model does not support.
 func (w *modelSweep) prepare(ctx context.Context) error {
 	m, opts := w.m, &w.opts
 	unsupported := opts.ReadUnits != 0 || opts.WriteUnits != 0 || opts.Foreign && m.bug == "only its own"
@@ -274,7 +274,7 @@ func (w *modelSweep) mine(key string) bool {
 	return strings.HasPrefix(key, prefix)
 }
 
-// over tells whether the record is to be deleted. The model is locked.
+// over reports whether to delete the record. The caller has locked the model.
 func (w *modelSweep) over(r *leased) bool {
 	m, expires := w.m, r.rec.Expires
 	switch m.bug {
@@ -304,7 +304,7 @@ func (w *modelSweep) over(r *leased) bool {
 	return !m.live(r)
 }
 
-// enter locks the model, if it returns nil.
+// enter locks the model if it returns nil.
 func (w *modelSweep) enter(ctx context.Context) error {
 	m := w.m
 	if ctx.Err() != nil && m.bug == "sweep waits after its context has ended" && w.report.Expired > 0 {
@@ -319,7 +319,7 @@ func (w *modelSweep) enter(ctx context.Context) error {
 	return m.enter(ctx, "sweep")
 }
 
-// errSweepEnd ends a sweep as if that were its end.
+// errSweepEnd ends a sweep as if it were complete.
 var errSweepEnd = errors.New("model: end")
 
 func (w *modelSweep) run(ctx context.Context) error {
@@ -380,7 +380,8 @@ func (w *modelSweep) run(ctx context.Context) error {
 	return err
 }
 
-// batches deletes what was found, and returns how far it came.
+// batches deletes the records that were found, and returns the last key that it
+// handled.
 func (w *modelSweep) batches(ctx context.Context, batches [][]string) (checkpoint, error) {
 	m := w.m
 	done := checkpoint{Prefix: w.opts.KeyPrefix, After: w.after, Report: w.report}
@@ -413,7 +414,7 @@ func (w *modelSweep) batches(ctx context.Context, batches [][]string) (checkpoin
 	return done, errors.Join(errs...)
 }
 
-// batch deletes what was found, number i of the batches.
+// batch deletes batch number i.
 func (w *modelSweep) batch(ctx context.Context, i int, keys []string) error {
 	m := w.m
 	if m.bug == "OnProgress before the end" && w.opts.OnProgress != nil {
@@ -492,7 +493,7 @@ func (w *modelSweep) count(n *int64, by int) {
 	*n += int64(by)
 }
 
-// lost tells OnError of an error that cost n records.
+// lost calls OnError for an error that cost n records.
 func (w *modelSweep) lost(ctx context.Context, err error, n int) error {
 	m := w.m
 	w.count(&w.report.Failed, n)
@@ -521,8 +522,8 @@ func (w *modelSweep) lost(ctx context.Context, err error, n int) error {
 	return answer
 }
 
-// delete deletes each key if it is to be deleted now. looked are those of which
-// that is known.
+// delete deletes the records at keys that are to be deleted now. For those in
+// looked that is known.
 func (w *modelSweep) delete(ctx context.Context, keys []string, looked []bool) error {
 	m := w.m
 	for i, key := range keys {

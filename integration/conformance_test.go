@@ -55,11 +55,11 @@ func TestDynamoDBConformance(t *testing.T) {
 					return func() { p.SetRule(nil) }
 				},
 				// What is left of the 400 KB is for the key and the attributes.
-				WantsLeaser:  true,
+				WantsLocking: true,
 				WantsSweeper: true,
 				WantsLister:  true,
 				MaxData:      dynamodb.MaxItemSize - 1024,
-				Text:         tt.config.DataType == dynamodb.String,
+				WantsText:    tt.config.DataType == dynamodb.String,
 			})
 		})
 	}

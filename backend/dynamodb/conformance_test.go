@@ -46,11 +46,11 @@ func TestConformance(t *testing.T) {
 				},
 				Hold: func(_ testing.TB, b session.Backend) func() { return hold(b) },
 				// All but names, key, numbers, a full history and a lock.
-				WantsLeaser:  true,
+				WantsLocking: true,
 				WantsSweeper: true,
 				WantsLister:  true,
 				MaxData:      MaxItemSize - 41 - 512 - 20 - tokens*tokenSize - lockSize,
-				Text:         tt.c.DataType == String,
+				WantsText:    tt.c.DataType == String,
 			})
 		})
 	}

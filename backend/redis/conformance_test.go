@@ -90,9 +90,9 @@ func TestConformance(t *testing.T) {
 			l.setDown(true)
 			return func() { l.setDown(false) }
 		},
-		Hold:        func(_ testing.TB, b session.Backend) func() { return b.(*rig).link.hold() },
-		WantsLeaser: true,
-		MaxData:     testMaxSize,
+		Hold:         func(_ testing.TB, b session.Backend) func() { return b.(*rig).link.hold() },
+		WantsLocking: true,
+		MaxData:      testMaxSize,
 	}
 	t.Run("miniredis", func(t *testing.T) {
 		suite := suite

@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,29 +11,48 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// lateKinds are clients that do the wrong thing after a request without an
-// answer.
-var lateKinds = []mutant{
+// lateMutants are clients that go wrong after a request without an answer.
+var lateMutants = []mutant{
 	{"create is sent again", "LateCreate"},
 	{"save without an answer is a conflict", "LateSave"},
 	{"touch without an answer is not found", "LateTouch"},
 	{"the sender's clock decides", "LateSaveAfterEnd"},
 	{"the sender's clock decides", "LateTouchAfterEnd"},
+	{"the sender's clock decides", "LateAfterGoneSave"},
+	{"the sender's clock decides", "LateAfterGoneTouch"},
+	{"only an end is for ever", "LateAfterGoneSave"},
+	{"only an end is for ever", "LateAfterGoneTouch"},
 	{"locked after no answer", "LateLocked"},
 	{"acquire finds its own lock", "LateAcquire"},
 }
 
-func TestLateKinds(t *testing.T) {
+func TestLateMutants(t *testing.T) {
 	t.Parallel()
-	for _, m := range lateKinds {
+	for _, m := range lateMutants {
 		t.Run(m.rule, func(t *testing.T) {
 			t.Parallel()
-			testKind(t, lateBackend(m.bug), m)
+			testHooked(t, lateBackend(m.bug), m)
 		})
 	}
 }
 
-// A client that does right passes.
+// A backend may end records for good, and still revive one after a call has said
+// that it is gone.
+func TestLateGoneIsNotEnd(t *testing.T) {
+	t.Parallel()
+	for _, rule := range lateRules {
+		if strings.HasSuffix(rule.name, "AfterEnd") {
+			backend := lateBackend("only an end is for ever")
+			if ok, log := run(t, func(t testing.TB) {
+				rule.test(t, backend, backend.clients(t, backend.New(t)), patience, new(results))
+			}); !ok {
+				t.Errorf("rule %s fails as well:\n%s", rule.name, log)
+			}
+		}
+	}
+}
+
+// A client without a fault passes.
 func TestLate(t *testing.T) {
 	t.Parallel()
 	TestBackend(t, lateBackend(""))
@@ -40,15 +60,15 @@ func TestLate(t *testing.T) {
 
 var errNoAnswer = errors.New("model: no answer")
 
-// postman keeps back a request of a client.
+// A postman keeps back a request of a client.
 type postman struct {
 	mu      sync.Mutex
 	armed   bool
 	pending func()
 }
 
-// post sends a request: now, or when it is delivered. It tells whether there
-// was an answer.
+// post sends a request, or keeps it back until it is delivered. It reports whether
+// there was an answer.
 func (p *postman) post(request func()) (answered bool) {
 	p.mu.Lock()
 	held := p.armed
@@ -79,7 +99,8 @@ func (p *postman) hold() (deliver func()) {
 
 func lateBackend(bug string) Backend {
 	var postmen sync.Map // client to postman
-	backend := kindBackend(func(h *hooked) {
+	decides := bug == "the sender's clock decides" || bug == "only an end is for ever"
+	backend := hookedBackend(func(h *hooked) {
 		p := new(postman)
 		postmen.Store(h, p)
 		save, touch, lock := h.save, h.touch, h.lock
@@ -89,7 +110,14 @@ func lateBackend(bug string) Backend {
 			}
 			sent := h.now()
 			if p.post(func() {
-				if bug == "the sender's clock decides" {
+				switch past := !rec.Expires.After(h.now()); {
+				case bug == "only an end is for ever" && past:
+					h.reviving(key, time.Time{}, func(r *leased) {
+						if r.rec.Version == rec.Version {
+							delete(h.records, key)
+						}
+					})
+				case decides:
 					h.reviving(key, sent, func(r *leased) {
 						if r.rec.Version == rec.Version {
 							r.rec.Data, r.rec.Expires = rec.Data, rec.Expires
@@ -107,7 +135,7 @@ func lateBackend(bug string) Backend {
 				return "", &session.ConflictError{}
 			}
 			if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < time.Second {
-				return "", errNoAnswer // no time for another
+				return "", errNoAnswer // no time for a second attempt
 			}
 			v2, err2 := save(ctx, key, rec)
 			if errors.Is(err2, session.ErrLocked) && bug != "locked after no answer" {
@@ -121,7 +149,7 @@ func lateBackend(bug string) Backend {
 			}
 			sent := h.now()
 			if p.post(func() {
-				if bug == "the sender's clock decides" {
+				if decides {
 					h.reviving(key, sent, func(r *leased) { r.rec.Expires = e })
 				}
 				err = touch(context.WithoutCancel(ctx), key, e)
@@ -153,7 +181,7 @@ func lateBackend(bug string) Backend {
 	return backend
 }
 
-// reviving changes a record that is there and had not expired when sent.
+// reviving changes the record at key if it had not expired at sent.
 func (h *hooked) reviving(key string, sent time.Time, change func(r *leased)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -14,10 +14,10 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// leaserMutants are LockingBackends that are broken in one way each, and the one rule
-// that has to say so. All others have to pass, those about a Backend too.
-var leaserMutants = []mutant{
-	{"no leaser", "LockingBackend"},
+// lockingMutants are LockingBackends with one fault each, and the rule that has to
+// fail on it. All other rules have to pass, also those about a Backend.
+var lockingMutants = []mutant{
+	{"no LockingBackend", "LockingBackend"},
 	{"acquire returns no data", "Acquire"},
 	{"acquire returns the end of the lease as expires", "Acquire"},
 	{"acquire waits", "AcquireLocked"},
@@ -72,9 +72,9 @@ var leaserMutants = []mutant{
 	{"release after takeover unlocks", "TakeoverByAcquire"},
 	{"lock outlives a save after its lease", "TakeoverBySave"},
 	{"conflict carries the holder's version", "TakeoverBySave"},
-	{"late save is another error", "LateSave"},
-	{"late save writes and is a conflict", "LateSave"},
-	{"late release clears data", "LateSave"},
+	{"late save is another error", "SaveAfterLease"},
+	{"late save writes and is a conflict", "SaveAfterLease"},
+	{"late release clears data", "SaveAfterLease"},
 	{"extend does nothing", "Extend"},
 	{"extend changes the version", "Extend"},
 	{"extend only lengthens", "Extend"},
@@ -113,35 +113,35 @@ var leaserMutants = []mutant{
 	{"extend puts back what it read", "RaceLockDelete"},
 }
 
-func TestLeaserMutants(t *testing.T) {
+func TestLockingMutants(t *testing.T) {
 	t.Parallel()
-	testMutants(t, leaserMutants, func(t *testing.T, m mutant) map[string]string { return failures(t, modelLeaser(m.bug), m) })
+	testMutants(t, lockingMutants, func(t *testing.T, m mutant) map[string]string { return failures(t, modelLocking(m.bug), m) })
 }
 
-func modelLeaser(bug string) Backend {
-	of := func(b session.Backend) *leaser {
+func modelLocking(bug string) Backend {
+	of := func(b session.Backend) *lockingModel {
 		if hidden, ok := b.(struct{ session.Backend }); ok {
 			b = hidden.Backend
 		}
-		return b.(*leaser)
+		return b.(*lockingModel)
 	}
-	wrap := func(l *leaser) session.Backend {
-		if bug == "no leaser" {
+	wrap := func(l *lockingModel) session.Backend {
+		if bug == "no LockingBackend" {
 			return struct{ session.Backend }{l}
 		}
 		return l
 	}
 	return Backend{
-		WantsLeaser: true,
+		WantsLocking: true,
 		New: func(t testing.TB) session.Backend {
-			store := &leaserStore{
+			store := &lockingStore{
 				records: map[string]*leased{}, known: map[string]bool{}, issued: map[session.Version]bool{}, ended: make(chan struct{}),
 			}
 			t.Cleanup(func() { close(store.ended) })
-			return wrap(&leaser{leaserStore: store, bug: bug})
+			return wrap(&lockingModel{lockingStore: store, bug: bug})
 		},
 		Reopen: func(_ testing.TB, b session.Backend) session.Backend {
-			return wrap(&leaser{leaserStore: of(b).leaserStore, bug: bug})
+			return wrap(&lockingModel{lockingStore: of(b).lockingStore, bug: bug})
 		},
 		Advance: func(_ testing.TB, b session.Backend, d time.Duration) {
 			m := of(b)
@@ -163,45 +163,44 @@ func modelLeaser(bug string) Backend {
 	}
 }
 
-// leaser is a client of a store in memory that locks. It is written for its
-// bugs, not as an example.
-type leaser struct {
-	*leaserStore
+// A lockingModel is a client of a store in memory that locks. It is written for its
+// bugs and is no example of a backend.
+type lockingModel struct {
+	*lockingStore
 	bug  string
-	mine sync.Map // version of a holder to true, of the locks this client has
+	mine sync.Map // versions of the locks that this client holds, to true
 }
 
-type leaserStore struct {
+type lockingStore struct {
 	mu      sync.Mutex
 	records map[string]*leased
-	known   map[string]bool          // keys that were there
-	issued  map[session.Version]bool // of holders that have not released
+	known   map[string]bool          // keys that have had a record
+	issued  map[session.Version]bool // versions of holders that have not released
 	last    int
 	ahead   time.Duration
 	down    bool
 	ended   chan struct{} // closed after the rule, for calls that hang
 }
 
-// leased is a record with the last lock of it. The lock is over if there is no
-// token.
+// A leased is a record with its last lock. Without a token the lock is over.
 type leased struct {
 	rec    session.Record
 	token  string
 	until  time.Time
 	ttl    time.Duration
-	client *leaser
+	client *lockingModel
 }
 
-func (m *leaser) now() time.Time { return time.Now().Add(m.ahead) }
+func (m *lockingModel) now() time.Time { return time.Now().Add(m.ahead) }
 
-// gap lets others in between two steps that should be one.
-func (m *leaser) gap() {
+// gap lets other calls run between two steps that should be one.
+func (m *lockingModel) gap() {
 	m.mu.Unlock()
 	time.Sleep(rand.N(4 * time.Millisecond))
 	m.mu.Lock()
 }
 
-func (m *leaser) enter(ctx context.Context, method string) error {
+func (m *lockingModel) enter(ctx context.Context, method string) error {
 	if err := ctx.Err(); err != nil && m.bug != method+" ignores a done context" {
 		if m.bug == method+" hides the context's error" {
 			return errors.New("model: gave up")
@@ -235,8 +234,8 @@ func (m *leaser) enter(ctx context.Context, method string) error {
 	return errModelDown
 }
 
-// live tells whether the lock of r holds.
-func (m *leaser) live(r *leased) bool {
+// live reports whether the lock of r is live.
+func (m *lockingModel) live(r *leased) bool {
 	if r == nil || r.token == "" {
 		return false
 	}
@@ -249,15 +248,15 @@ func (m *leaser) live(r *leased) bool {
 	return m.now().Before(r.until)
 }
 
-func (m *leaser) version() session.Version {
+func (m *lockingModel) version() session.Version {
 	m.last++
 	return session.Version(fmt.Sprintf("v%d", m.last))
 }
 
 func (r *leased) holder() session.Version { return r.rec.Version + session.Version("."+r.token) }
 
-// isHolder tells whether v is that of the last lock of r.
-func (m *leaser) isHolder(r *leased, v session.Version) bool {
+// isHolder reports whether v is the version of the last lock of r.
+func (m *lockingModel) isHolder(r *leased, v session.Version) bool {
 	if m.bug == "client remembers what it holds" {
 		if _, ok := m.mine.Load(v); !ok && strings.Contains(string(v), ".") {
 			return false
@@ -269,19 +268,19 @@ func (m *leaser) isHolder(r *leased, v session.Version) bool {
 	return r != nil && r.token != "" && v == r.holder()
 }
 
-// formerOf tells whether v was that of a holder of r which has lost the lock.
-func (m *leaser) formerOf(r *leased, v session.Version) bool {
+// formerOf reports whether v is the version of a holder that has lost its lock of r.
+func (m *lockingModel) formerOf(r *leased, v session.Version) bool {
 	return m.live(r) && m.issued[v] && v != r.holder() && strings.HasPrefix(string(v), string(r.rec.Version)+".")
 }
 
-func (m *leaser) lockedError(r *leased) error {
+func (m *lockingModel) lockedError(r *leased) error {
 	if m.bug == "locked error says now" {
 		return &session.LockedError{Until: m.now()}
 	}
 	return &session.LockedError{Until: r.until}
 }
 
-func (m *leaser) Load(ctx context.Context, key string) (session.Record, error) {
+func (m *lockingModel) Load(ctx context.Context, key string) (session.Record, error) {
 	if err := m.enter(ctx, "load"); err != nil {
 		return session.Record{}, err
 	}
@@ -312,7 +311,7 @@ func (m *leaser) Load(ctx context.Context, key string) (session.Record, error) {
 	return rec, nil
 }
 
-func (m *leaser) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
+func (m *lockingModel) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
 	if err := m.enter(ctx, "save"); err != nil {
 		return "", err
 	}
@@ -398,7 +397,7 @@ func (m *leaser) Save(ctx context.Context, key string, rec session.Record) (sess
 	return m.write(key, next, rec), nil
 }
 
-func (m *leaser) conflict(r *leased) error {
+func (m *lockingModel) conflict(r *leased) error {
 	current := r.rec
 	current.Data = bytes.Clone(current.Data)
 	if m.bug == "conflict carries the holder's version" && r.token != "" {
@@ -407,7 +406,7 @@ func (m *leaser) conflict(r *leased) error {
 	return &session.ConflictError{Current: &current}
 }
 
-func (m *leaser) saveByHolder(key string, r *leased, rec session.Record, now time.Time) (session.Version, error) {
+func (m *lockingModel) saveByHolder(key string, r *leased, rec session.Record, now time.Time) (session.Version, error) {
 	if !now.Before(r.until) {
 		switch m.bug {
 		case "late save is another error":
@@ -436,7 +435,7 @@ func (m *leaser) saveByHolder(key string, r *leased, rec session.Record, now tim
 	return v, nil
 }
 
-func (m *leaser) write(key string, next *leased, rec session.Record) session.Version {
+func (m *lockingModel) write(key string, next *leased, rec session.Record) session.Version {
 	if m.bug != "save keeps LockedUntil" {
 		rec.LockedUntil = time.Time{}
 	}
@@ -451,7 +450,7 @@ func (m *leaser) write(key string, next *leased, rec session.Record) session.Ver
 	return rec.Version
 }
 
-func (m *leaser) Touch(ctx context.Context, key string, expires time.Time) error {
+func (m *lockingModel) Touch(ctx context.Context, key string, expires time.Time) error {
 	if err := m.enter(ctx, "touch"); err != nil {
 		return err
 	}
@@ -476,7 +475,7 @@ func (m *leaser) Touch(ctx context.Context, key string, expires time.Time) error
 	return nil
 }
 
-func (m *leaser) Delete(ctx context.Context, key string) error {
+func (m *lockingModel) Delete(ctx context.Context, key string) error {
 	if err := m.enter(ctx, "delete"); err != nil {
 		return err
 	}
@@ -494,7 +493,7 @@ func (m *leaser) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
-func (m *leaser) Acquire(ctx context.Context, key string, ttl time.Duration) (session.Record, error) {
+func (m *lockingModel) Acquire(ctx context.Context, key string, ttl time.Duration) (session.Record, error) {
 	for {
 		rec, err := m.acquire(ctx, key, ttl)
 		if m.bug != "acquire waits" || !errors.Is(err, session.ErrLocked) {
@@ -504,7 +503,7 @@ func (m *leaser) Acquire(ctx context.Context, key string, ttl time.Duration) (se
 	}
 }
 
-func (m *leaser) acquire(ctx context.Context, key string, ttl time.Duration) (session.Record, error) {
+func (m *lockingModel) acquire(ctx context.Context, key string, ttl time.Duration) (session.Record, error) {
 	none := session.Record{}
 	if err := m.enter(ctx, "acquire"); err == errModelNil {
 		return none, nil
@@ -590,7 +589,7 @@ func (m *leaser) acquire(ctx context.Context, key string, ttl time.Duration) (se
 	m.last++
 	r.token, r.until, r.ttl, r.client = fmt.Sprint(m.last), m.now().Add(ttl), ttl, m
 	if m.bug == "holder's version comes again" {
-		r.token = "locked" + strings.TrimPrefix(read.token, "locked") // unless after Release
+		r.token = "locked" + strings.TrimPrefix(read.token, "locked") // except after Release
 		if read.token != "" {
 			r.token += "+"
 		}
@@ -613,8 +612,9 @@ func (m *leaser) acquire(ctx context.Context, key string, ttl time.Duration) (se
 	return rec, nil
 }
 
-// lockOf returns the record whose lock v is of, for Extend and Release.
-func (m *leaser) lockOf(key string, v session.Version) (*leased, error) {
+// lockOf returns the record at key, and an error unless v is the version of its
+// lock.
+func (m *lockingModel) lockOf(key string, v session.Version) (*leased, error) {
 	r := m.records[key]
 	if r == nil || r.rec.Expired(m.now()) {
 		return r, &session.ConflictError{Gone: true}
@@ -625,7 +625,7 @@ func (m *leaser) lockOf(key string, v session.Version) (*leased, error) {
 	return r, nil
 }
 
-func (m *leaser) Extend(ctx context.Context, key string, v session.Version, ttl time.Duration) error {
+func (m *lockingModel) Extend(ctx context.Context, key string, v session.Version, ttl time.Duration) error {
 	if err := m.enter(ctx, "extend"); err == errModelNil {
 		return nil
 	} else if err != nil {
@@ -660,7 +660,7 @@ func (m *leaser) Extend(ctx context.Context, key string, v session.Version, ttl 
 	case "extend does nothing":
 		return nil
 	case "extend changes the version":
-		if strings.HasPrefix(key[16:], "extended") { // and so in no race
+		if strings.HasPrefix(key[16:], "extended") { // so not in a race
 			r.token += "x"
 		}
 	case "extend only lengthens":
@@ -684,7 +684,7 @@ func (m *leaser) Extend(ctx context.Context, key string, v session.Version, ttl 
 	return nil
 }
 
-func (m *leaser) Release(ctx context.Context, key string, v session.Version, expires time.Time) error {
+func (m *lockingModel) Release(ctx context.Context, key string, v session.Version, expires time.Time) error {
 	if err := m.enter(ctx, "release"); err == errModelNil {
 		return nil
 	} else if err != nil {
@@ -756,7 +756,7 @@ func (m *leaser) Release(ctx context.Context, key string, v session.Version, exp
 	return nil
 }
 
-func (m *leaser) isDown() bool {
+func (m *lockingModel) isDown() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.down
