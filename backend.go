@@ -18,24 +18,23 @@ type Record struct {
 	Created time.Time
 	// Expires is the earlier of the idle and the absolute deadline, never zero.
 	Expires time.Time
-	// KeepLater is for Save: where the stored Expires is later than this one,
-	// the stored one stays. Never set by Load.
+	// KeepLater is for Save: if the stored Expires is later than this one, the
+	// stored one stays. Load never sets it.
 	KeepLater bool
 	// Continues is for a Save that creates: the session is in the store already,
-	// and gets a new key. A store with a bound on the number of its records
-	// should let it in; what is left under the old keys is bounded. Never set
-	// by Load.
+	// and gets a new key. A store that limits the number of its records should
+	// accept it; the number of records under old keys is bounded. Load never sets
+	// it.
 	Continues bool
 	// Version is set by the backend on Load, and names the state that a Save
 	// replaces.
 	Version Version
-	// LockedUntil is when the lease of the record's lock runs out; zero, or
-	// past, if the record is free. Set by a backend that is a [LockingBackend], ignored
-	// by Save.
+	// LockedUntil is when the lease of the record's lock runs out; zero, or past,
+	// if the record is free. A [LockingBackend] sets it; Save ignores it.
 	LockedUntil time.Time
 }
 
-// Expired reports whether the record's deadline has come at now.
+// Expired reports whether the record's deadline has passed at now.
 func (r Record) Expired(now time.Time) bool { return !now.Before(r.Expires) }
 
 // Backend is the one interface that a store has to implement. Package
