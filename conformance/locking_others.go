@@ -35,7 +35,7 @@ var lockedRules = []backendRule{
 		"it holds until the ttl of Acquire or Extend has passed",
 	}},
 	{name: "LockedUntilIgnored", run: locking(ruleLockedUntilIgnored), quotes: []string{
-		"Set by a backend that is a LockingBackend, ignored by Save.",
+		"A LockingBackend sets it; Save ignores it.",
 	}},
 	{name: "LockedEndingSave", run: locking(ruleLockedEndingSave), wide: true, quotes: []string{
 		"Save with any Version but the holder's MUST fail with a *LockedError and write nothing. The holder's Save MUST write and unlock.",

@@ -47,7 +47,7 @@ var saveRules = []backendRule{
 		"A zero Expires MUST be refused with an error.",
 	}},
 	{name: "KeepLater", run: ruleKeepLater, wide: true, quotes: []string{
-		"KeepLater is for Save: where the stored Expires is later than this one, the stored one stays.",
+		"KeepLater is for Save: if the stored Expires is later than this one, the stored one stays.",
 		"Expires may be earlier than before, unless rec.KeepLater is set: then the later of the two MUST stay, " +
 			"as another request may have moved it by Touch since; also where the one that is given has passed.",
 	}},
