@@ -158,8 +158,8 @@ func ruleLockerRaceTakeover(p *lockerProbe) {
 	}
 }
 
-// takeover is one round of ruleLockerRaceTakeover. It ends the rule if two holders
-// have the lock, or none that has acquired it.
+// takeover is one round of ruleLockerRaceTakeover. It ends the rule if both have the
+// lock, or if the one that took it over has lost it.
 func (p *lockerProbe) takeover(key string, extends bool) {
 	const ttl = 10 * time.Millisecond
 	former := p.acquire(key, ttl)

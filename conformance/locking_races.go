@@ -409,8 +409,8 @@ func ruleRaceTakeover(p *lockingProbe) {
 	}
 }
 
-// takeover is one round of ruleRaceTakeover. It ends the rule if two holders have
-// the lock, or none that has acquired it.
+// takeover is one round of ruleRaceTakeover. It ends the rule if both have the lock,
+// or if the one that took it over has lost it.
 func (p *lockingProbe) takeover(key string, extends bool) {
 	const ttl = 10 * time.Millisecond
 	p.save(key, p.record("1"))
