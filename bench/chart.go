@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// panel is a bar chart in a picture of several.
+// panel is one of the bar charts in a picture.
 type panel struct {
 	title string
 	bars  []bar
@@ -19,7 +19,7 @@ type bar struct {
 	color string
 }
 
-// The colours are told apart by light and dark as well.
+// The colours also differ in brightness.
 const (
 	oursColor  = "#0b6e4f"
 	otherColor = "#8fa3b8"
@@ -47,7 +47,7 @@ func bars(subjects []subject, speeds []Speed, w work) []bar {
 }
 
 // chart draws the panels under each other as SVG. It has a background of its
-// own, as it is looked at on light and on dark pages.
+// own, because pages may be light or dark.
 func chart(w io.Writer, panels []panel) error {
 	const (
 		width, label, line = 760, 200, 22

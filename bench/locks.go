@@ -18,15 +18,15 @@ import (
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
-// Handoff is what a lock costs.
+// Handoff has the costs of a lock.
 type Handoff struct {
 	Subject string
 	Notes   string
-	Alone   float64 // microseconds for a lock that nobody else wants
+	Alone   float64 // microseconds for a lock without contention
 	AloneN  float64 // requests for it
 	Shared  float64 // milliseconds until ten contenders of one process are done
 	SharedN float64 // requests per lock
-	Apart   float64 // the same, of ten that share nothing
+	Apart   float64 // the same, for ten that share nothing
 	ApartN  float64
 	Does    string // in the locked section
 }
@@ -34,8 +34,8 @@ type Handoff struct {
 // locking is a subject of the lock table.
 type locking struct {
 	name, module, notes, does string
-	// process returns what one process has: a function that takes the lock,
-	// works for hold, and gives it back.
+	// process returns a function of a new process, which acquires the lock,
+	// works for hold, and releases it.
 	process func() (func(ctx context.Context, hold time.Duration) error, error)
 	sent    func() int64 // requests so far
 }
@@ -168,7 +168,7 @@ func lockings(ctx context.Context, redisAddr string, commands func() int64, p *p
 	}, stop, nil
 }
 
-// handoffs measures locks in rounds in which all take their turn.
+// handoffs measures locks in rounds, in which each takes its turn.
 func handoffs(ctx context.Context, env environment, rounds, alone int) (out []Handoff, err error) {
 	p, err := proxy.New(env.dynamo)
 	if err != nil {
@@ -237,7 +237,7 @@ func handoffs(ctx context.Context, env environment, rounds, alone int) (out []Ha
 	return out, nil
 }
 
-// together has all want the lock at once.
+// together lets all acquire the lock at once.
 func together(ctx context.Context, all []func(context.Context, time.Duration) error) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(all))

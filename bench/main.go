@@ -1,6 +1,6 @@
-// Command bench compares this module with other session and lock libraries:
-// the same work in one run, and what they do where requests overlap and stores
-// fail. It writes docs/comparison.md and the picture in it.
+// Command bench compares this module with other session and lock libraries: the
+// time for the same work in one run, and the behaviour if requests overlap or
+// stores fail. It writes docs/comparison.md and the picture in it.
 //
 //	make compare                 all of it, some minutes
 //	make compare ARGS=-quick     a smoke run that prints the page
@@ -30,7 +30,7 @@ import (
 // environment has the addresses of the engines.
 type environment struct{ redis, dynamo string }
 
-// effort is how much is measured.
+// effort says how much to measure.
 type effort struct {
 	speed, redis  plan
 	sessions      int // for the bytes of one
@@ -96,11 +96,11 @@ func (r *Report) draw(w io.Writer) error {
 	})
 }
 
-// measure does everything.
+// measure takes all measurements.
 func measure(ctx context.Context, e effort, log io.Writer) (r *Report, err error) {
 	began := time.Now()
 	step := func(what string) { fmt.Fprintf(log, "compare: %4.0f s: %s\n", time.Since(began).Seconds(), what) }
-	behaviour.Quiet() // or what the libraries log of it would be timed too
+	behaviour.Quiet() // otherwise the logging of the libraries would be timed too
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 
 	step("start DynamoDB Local and Redis")
@@ -154,7 +154,7 @@ func measure(ctx context.Context, e effort, log io.Writer) (r *Report, err error
 		return nil, err
 	}
 	step("libraries on Redis")
-	requests, cancel := context.WithCancel(ctx) // as that of a server's request
+	requests, cancel := context.WithCancel(ctx) // like that of a server's request
 	defer cancel()
 	if r.RedisSpeed, err = speeds(ctx, requests, r.Redis, works, typical, e.redis, whole, []way{{runtime.NumCPU(), 1}}); err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ func measure(ctx context.Context, e effort, log io.Writer) (r *Report, err error
 	return r, nil
 }
 
-// commands counts what each library on Redis sends for a request.
+// commands counts the commands that each library on Redis sends for a request.
 func commands(ctx context.Context, env environment, n int) (map[string]map[work]float64, error) {
 	m, err := newMeter(env.redis)
 	if err != nil {
@@ -210,8 +210,7 @@ func commands(ctx context.Context, env environment, n int) (map[string]map[work]
 	return out, m.close()
 }
 
-// facts are about the machine and the versions. No name of a host or a path is
-// among them.
+// facts describes the machine and the versions, without host names or paths.
 func facts(ctx context.Context, env environment) (machine, modules []Fact, err error) {
 	machine = []Fact{
 		{"cores", fmt.Sprint(runtime.NumCPU())},
@@ -219,7 +218,7 @@ func facts(ctx context.Context, env environment) (machine, modules []Fact, err e
 		{"Go", strings.TrimPrefix(runtime.Version(), "go")},
 	}
 	c := redis.NewClient(&redis.Options{Addr: env.redis})
-	defer c.Close() //nolint:errcheck // it only asks
+	defer c.Close() //nolint:errcheck // it only reads
 	info, err := c.InfoMap(ctx, "server").Result()
 	if err != nil {
 		return nil, nil, err

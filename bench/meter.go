@@ -11,8 +11,7 @@ import (
 	"sync/atomic"
 )
 
-// meter is a line to a Redis server on which commands are counted, whichever
-// client sends them.
+// meter is a proxy of a Redis server that counts the commands of any client.
 type meter struct {
 	target string
 	l      net.Listener
@@ -67,7 +66,7 @@ func (m *meter) serve(client net.Conn) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = io.Copy(client, server) // ends when either is closed
+		_, _ = io.Copy(client, server) // returns when either is closed
 		_ = client.Close()
 	}()
 	m.count(io.TeeReader(client, server))
@@ -75,7 +74,7 @@ func (m *meter) serve(client net.Conn) {
 	<-done
 }
 
-// count reads commands until the client goes. A command is an array of bulk
+// count reads commands until the client disconnects. A command is an array of bulk
 // strings.
 func (m *meter) count(from io.Reader) {
 	r := bufio.NewReader(from)
@@ -103,5 +102,5 @@ func (m *meter) count(from io.Reader) {
 			}
 		}
 	}
-	_, _ = io.Copy(io.Discard, r) // no Redis protocol: pass it on, uncounted
+	_, _ = io.Copy(io.Discard, r) // not the Redis protocol: forward it uncounted
 }

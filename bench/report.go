@@ -12,7 +12,7 @@ import (
 	"github.com/seed-a7bee19b/session/bench/internal/behaviour"
 )
 
-// Report is what a run found.
+// Report has the results of a run.
 type Report struct {
 	Command string
 	Date    string
@@ -35,10 +35,10 @@ type Report struct {
 	Peers      []behaviour.Peer
 }
 
-// Fact is a name and what is known of it.
+// Fact is a name and a value.
 type Fact struct{ Name, Value string }
 
-// Seen is a behaviour, and what each library did.
+// Seen is a behaviour and the result of each library.
 type Seen struct {
 	behaviour.Behaviour
 	Results []behaviour.Result
@@ -47,7 +47,7 @@ type Seen struct {
 //go:embed comparison.md.tmpl
 var pageText string
 
-// write makes the page.
+// write writes the page.
 func (r *Report) write(w io.Writer) error {
 	t, err := template.New("comparison").Funcs(template.FuncMap{
 		"us":    func(ns float64) string { return figure(ns / 1e3) },
@@ -142,7 +142,7 @@ func (r *Report) RedisRows() []RedisRow {
 	return out
 }
 
-// Columns is for the template: the peers, ours on all its stores as one.
+// Columns is for the template: the peers, with ours on all its stores as one.
 func (r *Report) Columns() []string {
 	out := []string{"**session**"}
 	for _, p := range r.Peers {
@@ -182,7 +182,7 @@ func (s Seen) Cells() []string {
 	return append([]string{strings.Join(ours, "; ")}, others...)
 }
 
-// Notes is for the template: what was seen, told once where it is the same.
+// Notes is for the template: the results, with equal ones listed once.
 func (s Seen) Notes() []Fact {
 	var out []Fact
 	for _, r := range s.Results {

@@ -80,12 +80,12 @@ func TestReport(t *testing.T) {
 		if _, err := d.Token(); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			t.Fatalf("the picture is no XML: %v", err)
+			t.Fatalf("the picture is not XML: %v", err)
 		}
 	}
 }
 
-// TestSpeeds: every subject does its work, and is counted.
+// TestSpeeds checks that every subject does its work and is counted.
 func TestSpeeds(t *testing.T) {
 	subjects := local()
 	for _, k := range []kind{whole, lean} {

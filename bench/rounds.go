@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// cost is what one request costs.
+// cost is the cost of one request.
 type cost struct {
 	NS, Allocs, Bytes float64
 }
 
-// slot makes n requests with each caller at once, and returns what one cost.
+// slot makes n requests with each caller at once, and returns the cost of one.
 func slot(callers []func() error, n int) (cost, error) {
 	var before, after runtime.MemStats
 	var wg sync.WaitGroup
@@ -55,7 +55,7 @@ func times(n int, call func() error) error {
 	return nil
 }
 
-// enough finds how many requests take about d.
+// enough finds the number of requests that take about d.
 func enough(call func() error, d time.Duration) (int, error) {
 	for n := 1; ; n *= 2 {
 		began := time.Now()
@@ -99,7 +99,7 @@ func quantile(vs []float64, q float64) float64 {
 	return vs[i] + (at-float64(i))*(vs[i+1]-vs[i])
 }
 
-// Speed is what one request of a kind costs one subject.
+// Speed is the cost of one kind of request for one subject.
 type Speed struct {
 	Subject string
 	Work    work
@@ -109,7 +109,7 @@ type Speed struct {
 	Scaling float64 // requests per second of two, as a multiple of one
 }
 
-// way is how many callers work on how many cores.
+// way is a number of callers and of cores.
 type way struct{ cores, callers int }
 
 // plan says how long to measure.
@@ -118,9 +118,9 @@ type plan struct {
 	slot   time.Duration
 }
 
-// speeds measures subjects in rounds: in each of them all subjects take their
-// turn, so that what else the machine does hits all alike. The order turns.
-// requests is the context of the requests.
+// speeds measures subjects in rounds. In each round all subjects take their turn,
+// in rotating order, so that other load on the machine affects all alike. requests
+// is the context of the requests.
 func speeds(ctx, requests context.Context, subjects []subject, ws []work, size string, p plan, k kind, ways []way) ([]Speed, error) {
 	vs := values(size)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
@@ -195,7 +195,7 @@ func speeds(ctx, requests context.Context, subjects []subject, ws []work, size s
 	return out, nil
 }
 
-// Footprint is what a session takes in memory.
+// Footprint is the memory that a session takes.
 type Footprint struct {
 	Subject  string
 	Sessions int
@@ -248,11 +248,11 @@ func footprints(ctx context.Context, n int) ([]Footprint, error) {
 	return out, nil
 }
 
-// live returns the bytes in use on the heap, garbage not counted.
+// live returns the bytes in use on the heap, without garbage.
 func live() float64 {
 	var m runtime.MemStats
 	runtime.GC()
-	runtime.GC() // what had finalizers, or was in a pool
+	runtime.GC() // for objects with finalizers or in a pool
 	runtime.ReadMemStats(&m)
 	return float64(m.HeapAlloc)
 }

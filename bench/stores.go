@@ -22,7 +22,7 @@ import (
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
-// Ratio is what ours takes, as a multiple of the raw calls that do the same.
+// Ratio is the time of ours as a multiple of raw calls that do the same work.
 type Ratio struct {
 	Store  string
 	Level  string // what is compared
@@ -48,7 +48,7 @@ type raw interface {
 	save(ctx context.Context, key string, old version) error
 }
 
-// version is what a compare-and-set compares.
+// version is the value that a compare-and-set compares.
 type version []byte
 
 func awsConfig(endpoint string) aws.Config {
@@ -73,7 +73,7 @@ func dynamoBackend(ctx context.Context, client *sdk.Client) (*dynamodb.Backend, 
 	return b, b.CreateTable(ctx, dynamodb.TableOptions{})
 }
 
-// rawDynamo sends what backend/dynamodb sends, by hand.
+// rawDynamo sends the requests of backend/dynamodb by hand.
 type rawDynamo struct {
 	client *sdk.Client
 	item   map[string]types.AttributeValue // as last read
@@ -156,15 +156,14 @@ func (d *rawRedis) save(ctx context.Context, key string, old version) error {
 	return err
 }
 
-// pairOf is our work and the raw one, on records of their own with the same
-// bytes.
+// pairOf has our work and the raw work, on two records with the same bytes.
 type pairOf struct {
 	level     string
 	work      work
 	ours, raw func() error
 }
 
-// pairs begins a session and returns what is compared. copied makes the raw
+// pairs begins a session and returns the work to compare. copied makes the raw
 // record from ours.
 func pairs(ctx context.Context, b session.Backend, r raw, size string, copied func(key string) (rawKey string, err error)) ([]pairOf, error) {
 	m, err := session.New(b, session.Config{})
@@ -181,7 +180,7 @@ func pairs(ctx context.Context, b session.Backend, r raw, size string, copied fu
 		return nil, err
 	}
 	token := s.Token().Reveal()
-	for range 20 { // until the history of the version is as long as it gets
+	for range 20 { // until the history of the version has its full length
 		if err := change(ctx, m, token); err != nil {
 			return nil, err
 		}
@@ -245,8 +244,8 @@ func change(ctx context.Context, m *session.Manager, token string) error {
 	return errors.Join(err, s.Save(ctx))
 }
 
-// measure alternates between ours and the raw work, one by one, for rounds of
-// n pairs. Who is first changes from pair to pair.
+// measure alternates between our work and the raw work in rounds of n pairs. The
+// order changes from pair to pair.
 func (p pairOf) measure(ctx context.Context, rounds, n int) (Ratio, error) {
 	one := func(f func() error) (float64, error) {
 		began := time.Now()
@@ -288,8 +287,8 @@ func (p pairOf) measure(ctx context.Context, rounds, n int) (Ratio, error) {
 	}, nil
 }
 
-// ratios measures both stores. The context can be cancelled, as that of a
-// request can.
+// ratios measures both stores. The context can be cancelled, like that of a
+// request.
 func ratios(ctx context.Context, env environment, rounds, n int) ([]Ratio, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -299,7 +298,7 @@ func ratios(ctx context.Context, env environment, rounds, n int) ([]Ratio, error
 		return nil, err
 	}
 	rc := redis.NewClient(&redis.Options{Addr: env.redis})
-	defer rc.Close() //nolint:errcheck // nothing is left to be sent
+	defer rc.Close() //nolint:errcheck // nothing is left to send
 	rb, err := redisstore.New(rc, redisstore.Config{})
 	if err != nil {
 		return nil, err
@@ -327,7 +326,7 @@ func ratios(ctx context.Context, env environment, rounds, n int) ([]Ratio, error
 				return "", err
 			}
 			other := redisstore.DefaultPrefix + strings.Repeat("r", len(key))
-			// Not the history of versions: a raw compare-and-set has no use for it.
+			// Without the history of versions, which a raw compare-and-set does not need.
 			return other, rc.HSet(ctx, other, "data", m["data"], "created", m["created"], "expires", m["expires"], "version", m["version"][:8]).Err()
 		}, 4 * rounds},
 	}
@@ -352,20 +351,20 @@ func ratios(ctx context.Context, env environment, rounds, n int) ([]Ratio, error
 	return out, nil
 }
 
-// Price is what a kind of request costs on DynamoDB.
+// Price is the cost of a kind of request on DynamoDB.
 type Price struct {
 	What     string
 	Requests string
 	Units    float64
 }
 
-// prices counts at a proxy what requests over HTTP cost on DynamoDB.
+// prices counts, in a proxy, the cost on DynamoDB of requests over HTTP.
 func prices(ctx context.Context, env environment) ([]Price, error) {
 	p, err := proxy.New(env.dynamo)
 	if err != nil {
 		return nil, err
 	}
-	defer p.Close() //nolint:errcheck // what it counted is read before
+	defer p.Close() //nolint:errcheck // its counts have been read
 	b, err := dynamoBackend(ctx, dynamoClient(p.URL()))
 	if err != nil {
 		return nil, err

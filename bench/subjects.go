@@ -28,14 +28,14 @@ import (
 	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 )
 
-// subject is what is measured: a library with a store, or the bare chain of
-// its web framework.
+// subject is a library with a store, or the bare chain of its web framework. It
+// is measured.
 type subject struct {
 	name   string
 	module string
 	notes  string
 	bare   bool // no session
-	memory bool // the store is in memory, and says something about bytes per session
+	memory bool // the store is in memory, so bytes per session can be measured
 	ours   bool
 
 	// start serves sessions with the values that vs makes, to requests with
@@ -97,13 +97,14 @@ func local() []subject {
 	}
 }
 
-// arithmetic touches no memory: what two cores gave in this run at best.
+// arithmetic touches no memory. It shows the best that two cores gave in this
+// run.
 var arithmetic = subject{
 	name: "arithmetic", bare: true, notes: "2,000 multiplications: what two cores gave in this run",
 	start: func(context.Context, func() map[string]any) (*running, error) {
 		return &running{close: nothing, caller: func(work, kind) (func() error, error) {
 			return func() error {
-				x := uint64(1) // not shared with the other core's, nor in a line of memory beside it
+				x := uint64(1) // not shared with the other core, and not in the same cache line
 				for range 2000 {
 					x = x*6364136223846793005 + 1442695040888963407
 				}
@@ -159,7 +160,8 @@ func bareHTTP(ctx context.Context, _ func() map[string]any) (*running, error) {
 	return &running{caller: alike(ctx, map[work]http.Handler{fresh: h}), close: nothing}, nil
 }
 
-// alike makes the same requests whatever the work is: there is no session.
+// alike makes the same requests for every kind of work, because there is no
+// session.
 func alike(ctx context.Context, handlers map[work]http.Handler) func(work, kind) (func() error, error) {
 	return func(_ work, k kind) (func() error, error) { return caller(ctx, handlers)(fresh, k) }
 }
@@ -332,14 +334,14 @@ func startGin(ctx context.Context, store ginsessions.Store, vs func() map[string
 	return &running{caller: caller(ctx, handlers), close: orNothing(stop)}, nil
 }
 
-// sessionOf is what the middleware of fiber and its Session have in common.
+// sessionOf has the common methods of fiber's middleware and its Session.
 type sessionOf interface {
 	Get(key any) any
 	Set(key, value any)
 }
 
-// startFiber serves without sessions if cfg is nil; byHand uses the Store
-// instead of the middleware, and saves only what changed.
+// startFiber serves without sessions if cfg is nil. byHand uses the Store instead
+// of the middleware, and saves only changed sessions.
 func startFiber(cfg *fibersession.Config, byHand bool, vs func() map[string]any, stop func() error) (*running, error) {
 	var middleware fiber.Handler
 	var store *fibersession.Store

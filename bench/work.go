@@ -27,7 +27,7 @@ const (
 
 var sizes = []string{small, typical}
 
-// values has what is in a session.
+// values has the values of a session.
 func values(size string) map[string]any {
 	cart := make([]item, 10)
 	for i := range cart {
@@ -42,19 +42,19 @@ func values(size string) map[string]any {
 	}
 }
 
-// unique has the values of a small session whose strings are its own, so that
-// a store that keeps Go values does not share their bytes.
+// unique has the values of a small session with strings of its own, so that a
+// store that keeps Go values does not share their bytes.
 func unique() map[string]any {
 	return map[string]any{"user": fmt.Sprintf("u-%08d", rand.IntN(1e8)), "csrf": fmt.Sprintf("%016x", rand.Uint64()), "n": 1}
 }
 
-func init() { // encoding/gob has no other way
+func init() { // encoding/gob offers no other way
 	gob.Register([]item{})
 	gob.Register([]string{})
 	gob.Register(time.Time{})
 }
 
-// work is what one request does.
+// work is the work of one request.
 type work string
 
 const (
@@ -65,12 +65,12 @@ const (
 
 var works = []work{read, write, fresh}
 
-// kind is how requests are made.
+// kind is a way to make requests.
 type kind int
 
 const (
-	whole kind = iota // from a new request to a recorded response, as package httptest makes them
-	lean              // a request and a response writer that are used again: the handler, and little else
+	whole kind = iota // from a new request to a recorded response, with package httptest
+	lean              // a reused request and response writer: the handler, and little else
 )
 
 // running is a subject that serves: a library with a store.
@@ -83,7 +83,7 @@ type running struct {
 
 var page = []byte("ok")
 
-// caller makes the requests to handlers of net/http.
+// caller makes requests to handlers of net/http.
 func caller(ctx context.Context, handlers map[work]http.Handler) func(work, kind) (func() error, error) {
 	return func(w work, k kind) (func() error, error) {
 		cookie := ""
@@ -120,7 +120,7 @@ func leanly(ctx context.Context, h http.Handler, cookie string) func() error {
 	}
 }
 
-// sink is a response that nobody reads.
+// sink discards a response.
 type sink struct {
 	header http.Header
 	code   int
@@ -147,7 +147,7 @@ func withCookie(ctx context.Context, h http.Handler, cookie string) func() error
 	}
 }
 
-// cookieOf returns the "name=value" that a handler sets which begins a session.
+// cookieOf returns the "name=value" that a handler sets when it begins a session.
 func cookieOf(ctx context.Context, h http.Handler) (string, error) {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))

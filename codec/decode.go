@@ -13,11 +13,11 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// timestamp is the type of the only extension that is read and written.
+// timestamp is the type of the only extension that this package reads and writes.
 const timestamp = -1
 
 // decoder reads a value that has passed walk: no length in it is greater than
-// what is there.
+// the rest of the data.
 type decoder struct {
 	data   []byte
 	pos    int
@@ -25,7 +25,7 @@ type decoder struct {
 	custom customDecoding
 }
 
-// charge accounts for memory that is about to be taken.
+// charge accounts for memory that is about to be allocated.
 func (d *decoder) charge(size int) error {
 	if d.left -= size; d.left < 0 {
 		return errMemory
@@ -33,7 +33,7 @@ func (d *decoder) charge(size int) error {
 	return nil
 }
 
-var errPointer = errors.New("codec: Unmarshal needs a pointer that is not nil")
+var errPointer = errors.New("codec: Unmarshal needs a non-nil pointer")
 
 func misfit(h header, t reflect.Type) error {
 	return fmt.Errorf("codec: MessagePack: %v does not fit %v", h.kind, t)
@@ -87,7 +87,7 @@ func (d *decoder) take(n uint64) []byte {
 	return d.data[start:d.pos]
 }
 
-// raw takes the next value whole.
+// raw takes the next value without decoding it.
 func (d *decoder) raw() ([]byte, error) {
 	start := d.pos
 	end, err := walk(d.data, start, math.MaxInt)
@@ -114,7 +114,7 @@ func (d *decoder) value(p *plan, v reflect.Value) error {
 		if err != nil {
 			return err
 		}
-		v.Set(reflect.ValueOf(x)) // nil came above
+		v.Set(reflect.ValueOf(x)) // nil was handled above
 		return nil
 	case opCustom, opRaw, opBinary, opText:
 		return d.method(p, v.Addr().Interface())
@@ -206,7 +206,7 @@ func (d *decoder) value(p *plan, v reflect.Value) error {
 	return misfit(h, p.typ)
 }
 
-// method has the value v points to read itself.
+// method decodes a value with the method of *v.
 func (d *decoder) method(p *plan, v any) (err error) {
 	start := d.pos
 	if p.op == opBinary || p.op == opText {
@@ -230,7 +230,7 @@ func (d *decoder) method(p *plan, v any) (err error) {
 		} else {
 			var all bool
 			if all, err = d.custom.run(raw, v.(msgpack.CustomDecoder)); err == nil && !all {
-				return fmt.Errorf("codec: MessagePack: %v left a part of its value unread", p.typ)
+				return fmt.Errorf("codec: MessagePack: the method of %v that decodes it left a part of its value unread", p.typ)
 			}
 		}
 	}
@@ -241,14 +241,14 @@ func (d *decoder) method(p *plan, v any) (err error) {
 	return nil
 }
 
-// customDecoding is what DecodeMsgpack methods read from. It is made for one
-// call of Unmarshal: in a pool, what a value recorded that failed would stay.
+// customDecoding is the input of DecodeMsgpack methods. Each call of Unmarshal
+// makes its own: in a pool, it would keep data of a value that failed.
 type customDecoding struct {
 	r   *bytes.Reader
 	dec *msgpack.Decoder
 }
 
-// run runs a DecodeMsgpack method and reports whether it has read all.
+// run runs a DecodeMsgpack method and reports whether it read all of raw.
 func (c *customDecoding) run(raw []byte, v msgpack.CustomDecoder) (all bool, err error) {
 	if c.dec == nil {
 		c.r = bytes.NewReader(nil)
@@ -269,7 +269,7 @@ func (d *decoder) float(h header, p *plan, v reflect.Value) error {
 		f = math.Float64frombits(h.n)
 	case kindUint:
 		f = float64(h.n)
-		// 2^64 itself is out of the range of the conversion back.
+		// The conversion of 2^64 itself back to an integer would overflow.
 		exact = f < 1<<64 && uint64(f) == h.n
 	case kindNeg:
 		f = float64(int64(h.n))
@@ -281,7 +281,7 @@ func (d *decoder) float(h header, p *plan, v reflect.Value) error {
 		exact = false
 	}
 	if !exact {
-		return fmt.Errorf("codec: MessagePack: the number cannot be exact as %v", p.typ)
+		return fmt.Errorf("codec: MessagePack: %v cannot hold the number exactly", p.typ)
 	}
 	v.SetFloat(f)
 	return nil
@@ -335,7 +335,7 @@ func (d *decoder) structMap(p *plan, v reflect.Value, n uint64) error {
 	for range n {
 		h := d.head()
 		if h.kind != kindStr {
-			return fmt.Errorf("codec: MessagePack: a field's name is a string, this is %v", h.kind)
+			return fmt.Errorf("codec: MessagePack: the name of a field must be a string, and this is %v", h.kind)
 		}
 		name := d.take(h.n)
 		i, ok := p.byName[string(name)]
@@ -398,8 +398,8 @@ func (d *decoder) time(h header) (time.Time, error) {
 	return time.Unix(sec, int64(nsec)).UTC(), nil
 }
 
-// boxed is what an any takes for a value of size bytes; the any itself is part
-// of whatever it is in.
+// boxed returns the memory that an any takes for a value of size bytes. The any
+// itself is counted with the value that contains it.
 func (d *decoder) boxed(size int, x any) (any, error) { return x, d.charge(room(size)) }
 
 func (d *decoder) any() (any, error) {
@@ -472,8 +472,8 @@ func (d *decoder) any() (any, error) {
 	return m, nil
 }
 
-// anyMap goes on with a map in which a key that is no string was met. It does
-// not start again: nested maps would double the work at each level.
+// anyMap continues a map after the first key that is not a string. It does not
+// start again, because nested maps would then double the work at each level.
 func (d *decoder) anyMap(read map[string]any, n uint64) (any, error) {
 	if err := d.charge(entriesRoom(32, int(n)) + 16*len(read)); err != nil {
 		return nil, err

@@ -7,8 +7,9 @@ import (
 	"reflect"
 )
 
-// quietError is an error of others, without its text: that may quote a part of
-// a value, and would take it to the log. errors.Is and errors.As find it.
+// quietError hides the text of an error from other code, because the text may
+// quote a part of a value, which would then be logged. errors.Is and errors.As
+// find the error.
 type quietError struct {
 	text string
 	err  error
@@ -23,7 +24,7 @@ func quiet(what string, err error) error {
 	return &quietError{"codec: " + what + ": " + reason(err), err}
 }
 
-// reason says what err is about in types and positions.
+// reason describes err by types and positions only.
 func reason(err error) string {
 	var (
 		misfit    *json.UnmarshalTypeError
@@ -55,8 +56,8 @@ func lost(codec string, t reflect.Type, where string) error {
 	return fmt.Errorf("codec: %s: cannot keep this %v: %s would not be read back equal", codec, t, where)
 }
 
-// caught turns a panic into an error, for the deferred call in the methods
-// that run methods of the values they are given.
+// caught turns a panic into an error. The methods that run methods of their
+// values defer it.
 func caught(what string, err *error) {
 	if p := recover(); p != nil {
 		cause, ok := p.(error)

@@ -81,7 +81,7 @@ func ExampleMessagePack_Unmarshal() {
 func ExampleMessagePack_Split_hostile() {
 	_, err := codec.MessagePack{}.Split([]byte("\xdf\xff\xff\xff\xff"))
 	fmt.Println(err)
-	// Output: codec: MessagePack: a length is greater than what follows can hold
+	// Output: codec: MessagePack: a length is greater than the rest of the data allows
 }
 
 // JSON can be read where it is stored.

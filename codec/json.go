@@ -11,20 +11,20 @@ import (
 	"unicode/utf8"
 )
 
-// JSON is the codec for those who want to read a session in the store, or with
-// another language. It uses encoding/json, and its struct tags. Its zero value
-// is ready to use; it is safe for concurrent use.
+// JSON is a codec for sessions that people read in the store, or that programs
+// in other languages read. It uses encoding/json and its struct tags. Its zero
+// value is ready to use; it is safe for concurrent use.
 //
-// What it writes is compact, valid UTF-8 without spaces; <, > and & are not
-// escaped. It reads only that.
+// It writes compact, valid UTF-8 without spaces, and does not escape <, > and &.
+// It reads only data of that form.
 type JSON struct {
-	// MaxDepth is how deep arrays, maps and structs may be nested in one
-	// value, at most 10,000. Zero or less means [DefaultMaxDepth].
+	// MaxDepth limits how deep arrays, maps and structs are nested in one
+	// value. It is at most 10,000. Zero or less means [DefaultMaxDepth].
 	MaxDepth int
-	// MaxValues is how many values one session may have. Zero or less means
+	// MaxValues limits the number of values in one session. Zero or less means
 	// [DefaultMaxValues].
 	MaxValues int
-	// MaxSize is how many bytes one value, and one joined session, may have.
+	// MaxSize limits the bytes of one value, and of one joined session.
 	// Zero or less means [DefaultMaxSize].
 	MaxSize int
 }
@@ -38,25 +38,25 @@ func (c JSON) maxSize() int   { return orDefault(c.MaxSize, DefaultMaxSize) }
 func (c JSON) Text() bool { return true }
 
 var (
-	errJSONKeys = errors.New("codec: JSON: keys are not in order, or there twice")
-	errJSONUTF8 = errors.New("codec: JSON: a string is not valid UTF-8 and would not come back as it was")
+	errJSONKeys = errors.New("codec: JSON: keys are not in order, or one occurs twice")
+	errJSONUTF8 = errors.New("codec: JSON: a string is not valid UTF-8 and would be changed")
 )
 
-// Marshal encodes v. Equal values give equal bytes, as far as MarshalJSON
-// methods in them do.
+// Marshal encodes v. Equal values give equal bytes, provided that their
+// MarshalJSON methods do.
 //
-// What encoding/json refuses is an error (channels, functions, NaN, cycles).
-// So is a string that is not valid UTF-8, which encoding/json would change
-// without a word (it is known by the escape \ufffd, which a MarshalJSON method
-// must therefore not write), a name that is twice in an object, a value that is
-// nested too deep or too large, and every value that would not be read back
-// equal. See the package comment.
+// Marshal fails for values that encoding/json refuses (channels, functions, NaN,
+// cycles), for a string that is not valid UTF-8, for a name that occurs twice in
+// an object, for a value that is nested too deep or too large, and for every
+// value that would not be read back equal; see the package comment. It detects
+// invalid UTF-8, which encoding/json would silently replace, by the escape
+// \ufffd, so a MarshalJSON method must not write that escape.
 func (c JSON) Marshal(v any) (_ []byte, err error) {
 	defer caught("JSON: Marshal", &err)
 	return c.marshal(v, true)
 }
 
-// marshal encodes v, which may be given an address or not.
+// marshal encodes v. With address set, it may copy v to give it an address.
 func (c JSON) marshal(v any, address bool) ([]byte, error) {
 	doubtful, perByte := false, 0
 	written := v
@@ -92,12 +92,12 @@ func (c JSON) marshal(v any, address bool) ([]byte, error) {
 	return out, nil
 }
 
-// readBack fails if data does not give v again.
+// readBack returns an error if data does not decode to v.
 func (c JSON) readBack(data []byte, v any) error {
 	x := addressable(v)
 	y := reflect.New(x.Type())
 	if err := c.Unmarshal(data, y.Interface()); err != nil {
-		return fmt.Errorf("codec: JSON: cannot keep this %T, as it could not be read back: %w", v, err)
+		return fmt.Errorf("codec: JSON: cannot keep this %T, because it could not be read back: %w", v, err)
 	}
 	same := comparer{own: jsonWritesItself, leftOut: jsonLeftOut, alone: func(v any) (bool, error) {
 		data, err := c.marshal(v, false) // as it is in an any
@@ -114,8 +114,7 @@ func (c JSON) readBack(data []byte, v any) error {
 
 var errInAny = errors.New("codec: JSON: an integer is too great for a float64, which it becomes in an any")
 
-// wholeInAny reports whether the integers in data stay what they are where
-// they become float64.
+// wholeInAny reports whether all integers in data keep their value as a float64.
 func wholeInAny(data []byte) bool {
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
@@ -132,7 +131,7 @@ func wholeInAny(data []byte) bool {
 			}
 			number := string(data[start:i])
 			i--
-			if n, ok := new(big.Int).SetString(number, 10); ok && len(number) > 15 { // fewer digits always are
+			if n, ok := new(big.Int).SetString(number, 10); ok && len(number) > 15 { // numbers with fewer digits are always exact
 				if _, accuracy := new(big.Float).SetInt(n).Float64(); accuracy != big.Exact {
 					return false
 				}
@@ -142,9 +141,9 @@ func wholeInAny(data []byte) bool {
 	return true
 }
 
-// replaced reports whether the escape that encoding/json writes for a byte
-// that is not UTF-8 is in data. A replacement character that was in the string
-// is not escaped.
+// replaced reports whether data contains the escape that encoding/json writes
+// for a byte that is not UTF-8. It does not escape a replacement character that
+// was in the string.
 func replaced(data []byte) bool {
 	for {
 		i := bytes.IndexByte(data, '\\')
@@ -159,13 +158,13 @@ func replaced(data []byte) bool {
 }
 
 // Unmarshal decodes data into the pointer v by the rules of [json.Unmarshal].
-// What Marshal does not write is an error: spaces between values, anything
-// after the value, strings that are not valid UTF-8, a name that is twice in an
-// object. After an error *v is undefined.
+// It fails for data that Marshal does not write: spaces between values, anything
+// after the value, strings that are not valid UTF-8, a name that occurs twice in
+// an object. After an error *v is undefined.
 //
-// An integer comes back exactly when *v is of an integer type, and a number
-// that does not fit it is an error. Where the type is any, encoding/json gives
-// float64 for all numbers, which is exact only up to 2^53.
+// An integer is read exactly into an integer type, and it is an error if it does
+// not fit. Into an any, encoding/json reads every number as a float64, which is
+// exact only up to 2^53.
 //
 // Work is proportional to len(data), and memory is bounded as the package
 // comment says.
@@ -190,8 +189,8 @@ func (c JSON) Unmarshal(data []byte, v any) (err error) {
 	return nil
 }
 
-// Join makes one JSON object of values, with its keys in order and the values
-// as they are. A key that is not valid UTF-8, or a value that is not one
+// Join makes one JSON object of values, with the keys in order and the values
+// unchanged. A key that is not valid UTF-8, or a value that is not one
 // encoded value, is an error.
 func (c JSON) Join(values map[string][]byte) ([]byte, error) {
 	if len(values) > c.maxValues() {
@@ -231,8 +230,8 @@ func (c JSON) Join(values map[string][]byte) ([]byte, error) {
 	return out, nil
 }
 
-// Split takes apart what Join made, in one pass. The values alias data. It
-// refuses everything that Join does not make.
+// Split takes a blob of Join apart, in one pass. The values alias data. It
+// refuses data that Join does not make.
 func (c JSON) Split(data []byte) (map[string][]byte, error) {
 	if len(data) == 0 {
 		return nil, errEmpty
@@ -247,7 +246,7 @@ func (c JSON) Split(data []byte) (map[string][]byte, error) {
 	values := make(map[string][]byte)
 	if s.next('}') {
 		if s.pos != len(data) {
-			return nil, s.bad("data goes on after the object")
+			return nil, s.bad("there is data after the object")
 		}
 		return values, nil
 	}
@@ -276,17 +275,17 @@ func (c JSON) Split(data []byte) (map[string][]byte, error) {
 			continue
 		}
 		if !s.next('}') {
-			return nil, s.bad("neither a comma nor the end after a value")
+			return nil, s.bad("neither a comma nor the end follows a value")
 		}
 		if s.pos != len(data) {
-			return nil, s.bad("data goes on after the object")
+			return nil, s.bad("there is data after the object")
 		}
 		return values, nil
 	}
 }
 
 // scanOne checks that data is one value and nothing else, and with once set
-// that no name is twice in an object.
+// that no name occurs twice in an object.
 func (c JSON) scanOne(data []byte, once bool) error {
 	if len(data) == 0 {
 		return errEmpty
@@ -296,15 +295,15 @@ func (c JSON) scanOne(data []byte, once bool) error {
 		return err
 	}
 	if s.pos != len(data) {
-		return s.bad("data goes on after the value")
+		return s.bad("there is data after the value")
 	}
 	return nil
 }
 
 const hexDigits = "0123456789abcdef"
 
-// appendKey writes a key with no escapes but those that JSON demands, so that
-// there is one way to write each.
+// appendKey writes a key with only the escapes that JSON requires, so that each
+// key has one form.
 func appendKey(b []byte, key string) []byte {
 	b = append(b, '"')
 	for i := range len(key) {
@@ -320,18 +319,18 @@ func appendKey(b []byte, key string) []byte {
 	return append(b, '"')
 }
 
-// scanner checks JSON without spaces. It allocates nothing but keys.
+// scanner checks JSON without spaces. It allocates only keys.
 type scanner struct {
 	data []byte
 	pos  int
-	once bool // refuse a name that is twice in an object
+	once bool // refuse a name that occurs twice in an object
 }
 
 func (s *scanner) bad(what string) error {
 	return fmt.Errorf("codec: JSON: %s (byte %d of %d)", what, s.pos, len(s.data))
 }
 
-// peek returns the next byte, or zero, which JSON has nowhere, at the end.
+// peek returns the next byte, or at the end zero, which no valid JSON contains.
 func (s *scanner) peek() byte {
 	if s.pos < len(s.data) {
 		return s.data[s.pos]
@@ -390,7 +389,7 @@ func (s *scanner) nested(open byte, depth int) error {
 				return err
 			}
 			if s.once && !names.add(unescaped(s.data[start:s.pos])) {
-				return s.bad("a name is twice in an object")
+				return s.bad("a name occurs twice in an object")
 			}
 			if !s.next(':') {
 				return s.bad("no colon after a key")
@@ -405,18 +404,18 @@ func (s *scanner) nested(open byte, depth int) error {
 		if s.next(end) {
 			return nil
 		}
-		return s.bad("neither a comma nor the end after a value")
+		return s.bad("neither a comma nor the end follows a value")
 	}
 }
 
-// unescaped returns what a string in JSON says: a name may be written in
+// unescaped returns the text of a string in JSON. One name can be written in
 // several ways.
 func unescaped(raw []byte) []byte {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw[1 : len(raw)-1]
 	}
 	var text string
-	if json.Unmarshal(raw, &text) != nil { // str has found it valid
+	if json.Unmarshal(raw, &text) != nil { // str has checked it
 		return raw
 	}
 	return []byte(text)
@@ -429,7 +428,7 @@ type nameSet struct {
 	many map[string]bool
 }
 
-// add reports whether the name was not there.
+// add adds a name, and reports whether it was new.
 func (s *nameSet) add(name []byte) bool {
 	for _, other := range s.few[:s.n] {
 		if bytes.Equal(name, other) {
@@ -504,11 +503,11 @@ func (s *scanner) str() error {
 				for range 4 {
 					s.pos++
 					if c := s.peek(); !digit(c) && (c|0x20 < 'a' || c|0x20 > 'f') {
-						return s.bad("an escape that is none")
+						return s.bad("an invalid escape")
 					}
 				}
 			default:
-				return s.bad("an escape that is none")
+				return s.bad("an invalid escape")
 			}
 		}
 		s.pos++

@@ -9,9 +9,10 @@ import (
 	"unicode"
 )
 
-// A meter goes through JSON beside the type that it is to become, and adds up
-// what encoding/json will take for it: that has no limit of its own, and an
-// array grows by a quarter at a time. It may say more than is taken, not less.
+// A meter goes through JSON along with the type of its target, and adds up the
+// memory that encoding/json will take. encoding/json has no limit of its own, and
+// grows an array by a quarter at a time. The result may be too high, but never
+// too low.
 type meter struct {
 	scanner // of data that was found valid
 	left    int
@@ -46,15 +47,16 @@ func (m *meter) charge(size int) error {
 	return nil
 }
 
-// grown returns what one more element takes while a list grows.
+// grown returns the memory that one more element takes while a list grows.
 func grown(elem reflect.Type) int { return int(elem.Size()) * 25 / 4 }
 
-// errorRoom is what encoding/json takes to note that a value does not fit.
+// errorRoom is the memory that encoding/json takes to record that a value does
+// not fit.
 const errorRoom = 128
 
 func (m *meter) skip() error { return m.value(math.MaxInt) }
 
-// read goes over the next value, which is to become a t.
+// read measures the next value, whose target is a t.
 func (m *meter) read(t reflect.Type) error {
 	c := m.peek()
 	for t.Kind() == reflect.Pointer && c != 'n' {
@@ -86,7 +88,7 @@ func (m *meter) read(t reflect.Type) error {
 		return err
 	}
 	size := room(m.pos - start)
-	if c != '"' && m.pos-start > 1 { // a number, which may be too great
+	if c != '"' && m.pos-start > 1 { // a number, which may be out of range
 		size += errorRoom
 	}
 	if k == reflect.Interface {
@@ -228,8 +230,8 @@ func (f *jsonFields) add(t reflect.Type, depth int, path []reflect.Type) {
 	}
 }
 
-// find returns the type of the field that a name means, the largest if there
-// may be several, or nil.
+// find returns the type of the field with a name, the largest of several
+// candidates, or nil.
 func (f *jsonFields) find(name string) (t reflect.Type) {
 	if f, ok := f.byName[name]; ok {
 		return f.typ
@@ -242,7 +244,7 @@ func (f *jsonFields) find(name string) (t reflect.Type) {
 	return t
 }
 
-// fold gives names that encoding/json takes for the same one the same form.
+// fold returns one form for all names that encoding/json does not distinguish.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		least := r

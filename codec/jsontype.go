@@ -8,20 +8,20 @@ import (
 	"unicode"
 )
 
-// jsonType is what JSON knows of a type.
+// jsonType has the facts about a type that JSON needs.
 type jsonType struct {
-	// doubtful: a value may be written in a way that loses a part of it. It has
-	// to be read back and compared.
+	// doubtful: encoding a value may lose a part of it, so it is read back and
+	// compared.
 	doubtful bool
-	// needsAddr: some of its types have their methods on the pointer.
+	// needsAddr: the type, or a part of it, has its methods on the pointer.
 	needsAddr bool
-	// perByte is how much memory one byte of data may become.
+	// perByte is how much memory decoding one byte of data may take.
 	perByte int
 
 	met map[reflect.Type]bool
 }
 
-// jsonTypes caches what was found of each type.
+// jsonTypes caches the jsonType of each type.
 var jsonTypes sync.Map // reflect.Type to *jsonType
 
 func jsonTypeFor(t reflect.Type) *jsonType {
@@ -53,7 +53,7 @@ func jsonReadsItself(t reflect.Type) bool {
 	return p.Implements(jsonDecoder) || p.Implements(textDecoder)
 }
 
-// look takes in all types that values of t are made of.
+// look examines t and the types of its parts.
 func (j *jsonType) look(t reflect.Type) {
 	if j.met[t] {
 		return
@@ -73,7 +73,7 @@ func (j *jsonType) look(t reflect.Type) {
 	case reflect.Array:
 		j.look(t.Elem())
 	case reflect.Slice:
-		// Each takes at least a digit and a comma, and may not fit.
+		// Each element takes at least a digit and a comma, and may not fit.
 		j.costs((grown(t.Elem()) + pointed(t.Elem()) + errorRoom) / 2)
 		j.look(t.Elem())
 	case reflect.Map:
@@ -110,7 +110,7 @@ func (j *jsonType) lookStruct(t reflect.Type) {
 			continue
 		}
 		if !f.IsExported() && !f.Anonymous {
-			// Only what is zero may be left out unasked.
+			// Only a zero value may be left out without a tag.
 			j.doubtful = j.doubtful || f.Type.Size() > 0
 			continue
 		}

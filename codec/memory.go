@@ -5,23 +5,24 @@ import (
 	"reflect"
 )
 
-// Unmarshal takes at most memoryPerByte bytes of memory for a byte of data, and
-// memoryBase. The package comment states it. No any needs as much.
+// Unmarshal takes at most memoryPerByte bytes of memory for each byte of data,
+// plus memoryBase, as the package comment promises. No any needs that much.
 const (
 	memoryPerByte = 128
 	memoryBase    = 256 << 10
 )
 
-var errMemory = errors.New("codec: decoding takes too much memory for so little data")
+var errMemory = errors.New("codec: decoding takes too much memory for the size of the data")
 
-// allowance returns how much memory data of n bytes may become.
+// allowance returns how much memory decoding n bytes of data may take.
 func allowance(n int) int { return memoryBase + memoryPerByte*n }
 
-// mayExceed reports whether n bytes of data, at perByte each, may become more
-// than is allowed.
+// mayExceed reports whether n bytes of data, at perByte each, may take more
+// than that.
 func mayExceed(perByte, n int) bool { return perByte > memoryPerByte && perByte*n > allowance(n) }
 
-// room returns what the allocator takes for size bytes, or a little more.
+// room returns the memory that the allocator takes for size bytes, or a little
+// more.
 func room(size int) int {
 	switch {
 	case size <= 32:
@@ -34,7 +35,7 @@ func room(size int) int {
 	return size + size/5
 }
 
-// roomFor is room for n elements of a type, which may be a great many.
+// roomFor is room for n elements of type t. It does not overflow.
 func roomFor(n int, t reflect.Type) int {
 	size := int(t.Size())
 	if size > 0 && n > 1<<40/size {
@@ -58,10 +59,10 @@ func pointed(t reflect.Type) int {
 const (
 	mapHeader = 48
 	mapGroup  = 8   // entries
-	mapInline = 128 // what is larger is stored by itself
+	mapInline = 128 // larger keys and elements are stored by themselves
 )
 
-// mapRoom returns what a map of type t takes with n entries.
+// mapRoom returns the memory that a map of type t takes with n entries.
 func mapRoom(t reflect.Type, n int) int {
 	slot, apart := 0, 0
 	for _, part := range [...]reflect.Type{t.Key(), t.Elem()} {
@@ -80,7 +81,7 @@ func mapRoom(t reflect.Type, n int) int {
 	return entriesRoom(slot, n) + n*apart + scratch
 }
 
-// entriesRoom returns what n entries of slot bytes take in a map.
+// entriesRoom returns the memory that n entries of slot bytes take in a map.
 func entriesRoom(slot, n int) int {
 	switch {
 	case n == 0:
@@ -88,6 +89,7 @@ func entriesRoom(slot, n int) int {
 	case n <= mapGroup:
 		return mapHeader + room(mapGroup*(slot+1))
 	}
-	// Tables are half empty at worst, and were there in half the size before.
+	// At worst tables are half empty, and the tables of half the size from before
+	// growing count too.
 	return mapHeader + room(5*n*(slot+1))
 }

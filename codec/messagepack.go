@@ -21,7 +21,7 @@ const (
 	DefaultMaxSize   = 4 << 20 // bytes
 )
 
-// greatestDepth bounds MaxDepth itself: each level takes stack.
+// greatestDepth bounds MaxDepth itself, because each level takes stack.
 const greatestDepth = 10_000
 
 // MessagePack is the default codec: compact and fast. Its zero value is ready
@@ -33,13 +33,13 @@ const greatestDepth = 10_000
 // json tag, so that one struct serves both codecs. Unmarshal reads with a
 // decoder of this package; see the package comment for the reasons.
 type MessagePack struct {
-	// MaxDepth is how deep arrays, maps and structs may be nested in one
-	// value, at most 10,000. Zero or less means [DefaultMaxDepth].
+	// MaxDepth limits how deep arrays, maps and structs are nested in one
+	// value. It is at most 10,000. Zero or less means [DefaultMaxDepth].
 	MaxDepth int
-	// MaxValues is how many values one session may have. Zero or less means
+	// MaxValues limits the number of values in one session. Zero or less means
 	// [DefaultMaxValues].
 	MaxValues int
-	// MaxSize is how many bytes one value, and one joined session, may have.
+	// MaxSize limits the bytes of one value, and of one joined session.
 	// Zero or less means [DefaultMaxSize].
 	MaxSize int
 }
@@ -57,7 +57,7 @@ func (c MessagePack) maxDepth() int {
 func (c MessagePack) maxValues() int { return orDefault(c.MaxValues, DefaultMaxValues) }
 func (c MessagePack) maxSize() int   { return orDefault(c.MaxSize, DefaultMaxSize) }
 
-// scratch is what Marshal writes to. It refuses to grow past max, which also
+// scratch is the buffer of Marshal. It refuses to grow past max, which also
 // ends the encoding of a value that contains itself.
 type scratch struct {
 	b   []byte
@@ -89,21 +89,21 @@ func (s *scratch) free() {
 	if cap(s.b) > keepScratch {
 		return
 	}
-	clear(s.b) // it holds what users stored
+	clear(s.b) // it holds values of users
 	s.b = s.b[:0]
 	scratches.Put(s)
 }
 
-// Marshal encodes v. The result is the same for equal values, whatever kinds
-// of maps they contain. Integers, and lengths, take as few bytes as they can.
+// Marshal encodes v. The result is the same for equal values, even if they
+// contain maps. Integers and lengths take as few bytes as possible.
 //
-// These are errors: channels, functions, complex numbers; interfaces with
-// methods; structs that have fields but none that is exported, or two that
-// are encoded under one name, or a field tagged intern; types that have a
-// method to encode them and none to decode them; extensions other than the
-// timestamp; values of maps, or of any, whose methods are on the pointer; a
-// value that is nested too deep or contains itself, or is too large; and every
-// value that would not be read back equal. See the package comment.
+// Marshal fails for channels, functions, complex numbers; interfaces with
+// methods; structs that have fields but no exported one, or two fields that are
+// encoded under one name, or a field tagged intern; types that have a method to
+// encode them and none to decode them; extensions other than the timestamp;
+// values in maps, or in any, whose methods are on the pointer; a value that is
+// nested too deep, contains itself or is too large; and every value that would
+// not be read back equal. See the package comment.
 func (c MessagePack) Marshal(v any) (_ []byte, err error) {
 	defer caught("MessagePack: Marshal", &err)
 	unsorted, doubtful, perByte := false, false, 0
@@ -139,7 +139,7 @@ func (c MessagePack) Marshal(v any) (_ []byte, err error) {
 	enc.UseCompactInts(true)
 	enc.SetCustomStructTag("json")
 	err = enc.Encode(written)
-	// After a panic neither is given back, so that nothing half-used is kept.
+	// After a panic neither is returned to its pool, because it may be half used.
 	enc.Reset(nil)
 	msgpack.PutEncoder(enc)
 	defer s.free()
@@ -174,12 +174,12 @@ func addressable(v any) reflect.Value {
 	return x
 }
 
-// readBack fails if data does not give v again.
+// readBack returns an error if data does not decode to v.
 func (c MessagePack) readBack(data []byte, v any) error {
 	x := addressable(v)
 	y := reflect.New(x.Type())
 	if err := c.Unmarshal(data, y.Interface()); err != nil {
-		return fmt.Errorf("codec: MessagePack: cannot keep this %T, as it could not be read back: %w", v, err)
+		return fmt.Errorf("codec: MessagePack: cannot keep this %T, because it could not be read back: %w", v, err)
 	}
 	same := comparer{own: writesItself, leftOut: leftOut, alone: func(v any) (bool, error) {
 		data, err := c.Marshal(v)
@@ -191,20 +191,18 @@ func (c MessagePack) readBack(data []byte, v any) error {
 	return nil
 }
 
-// Unmarshal decodes data into the pointer v. A value that does not fit the
-// type of *v is an error: a number too great for it, a float for an
-// integer, an array of another length for an array. So is anything after the
+// Unmarshal decodes data into the pointer v. It fails if the value does not fit
+// the type of *v: a number that is out of range, a float for an integer, an
+// array of another length for an array. It also fails if anything follows the
 // value. After an error *v is undefined.
 //
-// It replaces what v points to, but leaves alone the fields of a struct that
-// data does not have, and ignores those that only data has. Nil gives the zero
-// value. Times are in UTC. Nothing in *v aliases data.
+// It replaces *v. In a struct, it leaves fields that are not in data unchanged,
+// and ignores fields that are only in data. Nil gives the zero value. Times are in UTC. Nothing in *v aliases data.
 //
-// Where the type is any, it gives nil, bool, int64 (uint64 for what is too
-// great for int64), float64, string, []byte, [time.Time], []any, and
-// map[string]any, or map[any]any if not all keys are strings. What was a
-// struct is then a map, and what was a []string is a []any: read into the
-// type that was written wherever it is known.
+// Into an any, it decodes nil, bool, int64 (uint64 if the number is too great
+// for int64), float64, string, []byte, [time.Time], []any, and map[string]any, or
+// map[any]any if not all keys are strings. A struct becomes a map, and a []string
+// becomes a []any: read into the type that was written wherever it is known.
 //
 // Work is proportional to len(data), and memory is bounded as the package
 // comment says.
@@ -219,8 +217,8 @@ func (c MessagePack) Unmarshal(data []byte, v any) (err error) {
 	return unmarshal(data, v)
 }
 
-// Join makes one map of values, with its keys in order and the values as they
-// are. A key that is not valid UTF-8, or a value that is not one encoded
+// Join makes one map of values, with the keys in order and the values unchanged.
+// A key that is not valid UTF-8, or a value that is not one encoded
 // value, is an error. It allocates the result, and the keys of more than 16
 // values.
 func (c MessagePack) Join(values map[string][]byte) ([]byte, error) {
@@ -254,8 +252,8 @@ func (c MessagePack) Join(values map[string][]byte) ([]byte, error) {
 	return out, nil
 }
 
-// Split takes apart what Join made, in one pass. The values alias data. It
-// refuses everything that Join does not make.
+// Split takes a blob of Join apart, in one pass. The values alias data. It
+// refuses data that Join does not make.
 func (c MessagePack) Split(data []byte) (map[string][]byte, error) {
 	if len(data) == 0 {
 		return nil, errEmpty
@@ -268,7 +266,7 @@ func (c MessagePack) Split(data []byte) (map[string][]byte, error) {
 		return nil, err
 	}
 	if h.kind != kindMap {
-		return nil, fmt.Errorf("codec: MessagePack: a session is a map, this is %v", h.kind)
+		return nil, fmt.Errorf("codec: MessagePack: a session must be a map, and this is %v", h.kind)
 	}
 	rest := uint64(len(data) - pos)
 	if h.n > rest/2 {
@@ -293,7 +291,7 @@ func (c MessagePack) Split(data []byte) (map[string][]byte, error) {
 			return nil, err
 		}
 		if kh.kind != kindStr {
-			return nil, fmt.Errorf("codec: MessagePack: a key is a string, this is %v", kh.kind)
+			return nil, fmt.Errorf("codec: MessagePack: a key must be a string, and this is %v", kh.kind)
 		}
 		if kh.n > uint64(len(data)-start) {
 			return nil, errLength
@@ -329,12 +327,13 @@ func (c MessagePack) Split(data []byte) (map[string][]byte, error) {
 	return values, nil
 }
 
-// place is where a name ends among the names, and where its value is in the data.
+// place has the end of a name among the names, and the position of its value in
+// the data.
 type place struct{ name, value, end int }
 
 var (
 	errNotShortest = errors.New("codec: MessagePack: a length is not written in its shortest form")
-	errOrder       = errors.New("codec: keys are not in order, or there twice")
+	errOrder       = errors.New("codec: keys are not in order, or one occurs twice")
 )
 
 func mapHeaderSize(n uint64) int {

@@ -13,7 +13,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// op is how values of one type are read.
+// op names a way to read a value.
 type op uint8
 
 const (
@@ -38,8 +38,8 @@ const (
 	opText   // UnmarshalText
 )
 
-// plan is what this package knows of a type. Plans of recursive types are
-// cyclic. A plan is not changed once planFor has returned it.
+// plan says how to encode and decode a type. Plans of recursive types are
+// cyclic. A plan does not change after planFor has returned it.
 type plan struct {
 	typ       reflect.Type
 	op        op
@@ -48,30 +48,30 @@ type plan struct {
 	byName    map[string]int // index in fields
 	asArray   bool
 
-	// dynamic: a value may nest deeper than its type, or hold types that the
-	// type does not tell.
+	// dynamic: a value may nest deeper than its type, or hold types that cannot
+	// be known from its type.
 	dynamic bool
 	// unsorted: the encoder may write a map whose keys are in no order.
 	unsorted bool
-	// needsAddr: some of its types have their methods on the pointer.
+	// needsAddr: the type, or a part of it, has its methods on the pointer.
 	needsAddr bool
-	// doubtful: a value may be written in a way that loses a part of it. It has
-	// to be read back and compared.
+	// doubtful: encoding a value may lose a part of it, so it is read back and
+	// compared.
 	doubtful bool
-	// perByte is how much memory one byte of data may become.
+	// perByte is how much memory decoding one byte of data may take.
 	perByte int
 
 	busy bool
 }
 
-// field is a field of a struct as it is encoded.
+// field is an encoded field of a struct.
 type field struct {
 	name  string
 	index []int
 	plan  *plan
 }
 
-// plans caches the plan, or the error, of each type that was asked for.
+// plans caches the plan, or the error, of each type.
 var plans sync.Map // reflect.Type to *plan or error
 
 func planFor(t reflect.Type) (*plan, error) {
@@ -101,7 +101,7 @@ func planFor(t reflect.Type) (*plan, error) {
 	return p, nil
 }
 
-// inherit gives p what holds for a part of it.
+// inherit gives p the properties of a part of it.
 func (p *plan) inherit(part *plan) bool {
 	if part == nil {
 		return false
@@ -134,7 +134,8 @@ func cannot(t reflect.Type, why string) error {
 	return fmt.Errorf("codec: MessagePack: cannot encode %v: %s", t, why)
 }
 
-// maxPointers bounds the pointers to pointers in a type, which may be endless.
+// maxPointers bounds the pointers to pointers in a type, because a type can be a
+// pointer to itself.
 const maxPointers = 4
 
 func (b *builder) build(t reflect.Type) (*plan, error) {
@@ -214,11 +215,11 @@ func (b *builder) fill(p *plan) (err error) {
 		switch p.key.op {
 		case opBool, opInt, opUint, opString:
 		default:
-			p.doubtful = true // keys may become equal, or equal to none
+			p.doubtful = true // keys may become equal to each other, or be NaN
 		}
 		p.perByte = mapRoom(t, 1)
 		p.elem, err = b.build(t.Elem())
-		// The encoder sorts the keys of these types only, by exact type.
+		// The encoder sorts only the keys of exactly these types.
 		e := t.Elem()
 		p.unsorted = t.Key() != reflect.TypeFor[string]() ||
 			e != reflect.TypeFor[string]() && e != reflect.TypeFor[bool]() && e != reflect.TypeFor[any]()
@@ -240,8 +241,8 @@ func (b *builder) fill(p *plan) (err error) {
 	return err
 }
 
-// methods reports whether the type encodes itself, as the encoder sees it, and
-// finds the method that reads it back.
+// methods reports whether the encoder uses a method of the type, and finds the
+// method that reads the value back.
 func (p *plan) methods() (bool, error) {
 	t, ptr := p.typ, reflect.PointerTo(p.typ)
 	for _, m := range [...]struct {
@@ -260,7 +261,7 @@ func (p *plan) methods() (bool, error) {
 		if !ptr.Implements(m.dec) {
 			return false, cannot(t, "it has a method to encode it, and none to decode it")
 		}
-		// What they write is not known to be in order.
+		// Maps that these methods write may be in any order.
 		p.unsorted = m.op == opCustom || m.op == opRaw
 		p.needsAddr = !t.Implements(m.enc)
 		p.doubtful = true
@@ -280,8 +281,8 @@ func hasHidden(t reflect.Type) bool {
 
 var errIntern = errors.New("the tag option intern makes values depend on each other")
 
-// addFields adds the fields of t, which is p's type or embedded in it at
-// index, by the rules of the encoder.
+// addFields adds the fields of t by the rules of the encoder. t is the type of p,
+// or is embedded in it at index.
 func (b *builder) addFields(p *plan, t reflect.Type, index []int, path []reflect.Type) error {
 	if slices.Contains(path, t) {
 		return cannot(p.typ, "it embeds itself")
@@ -297,7 +298,7 @@ func (b *builder) addFields(p *plan, t reflect.Type, index []int, path []reflect
 		name := options[0]
 		options = options[1:]
 		if name == "-" {
-			// With an option, encoding/json takes it for a name.
+			// encoding/json takes "-" followed by an option for a name.
 			p.doubtful = p.doubtful || tag != "-"
 			continue
 		}
@@ -308,7 +309,7 @@ func (b *builder) addFields(p *plan, t reflect.Type, index []int, path []reflect
 			p.doubtful = true
 		}
 		if !f.IsExported() && !f.Anonymous {
-			// Only what is zero may be left out unasked.
+			// Only a zero value may be left out without a tag.
 			p.doubtful = p.doubtful || f.Type.Size() > 0
 			continue
 		}
@@ -411,9 +412,9 @@ func ownMethods(t reflect.Type) bool {
 	return false
 }
 
-// checker looks through a value whose type does not tell all, before it is
-// encoded: the encoder has no limit of its own, and a value that contains
-// itself would end the program.
+// checker examines a value of a dynamic type before it is encoded: the encoder
+// has no limit of its own, and a value that contains itself would end the
+// program.
 type checker struct {
 	left     int // steps, so that shared parts cannot multiply without end
 	unsorted bool
@@ -456,7 +457,7 @@ func (c *checker) check(p *plan, v reflect.Value, depth int) error {
 		}
 	case opMap:
 		for it := v.MapRange(); it.Next(); {
-			if p.key.dynamic { // asked here because Key and Value allocate
+			if p.key.dynamic { // checked here because Key and Value allocate
 				if err := c.check(p.key, it.Key(), depth); err != nil {
 					return err
 				}

@@ -8,26 +8,27 @@ import (
 	"time"
 )
 
-// A comparer tells whether a value was read back as it was, by the rules that
-// the package comment states.
+// A comparer tells whether a value was read back equal, by the rules in the
+// package comment.
 type comparer struct {
 	// own reports whether values of a type encode themselves.
 	own func(reflect.Type) bool
 	// leftOut reports whether the tag of a field says to leave it out.
 	leftOut func(reflect.StructField) bool
-	// alone encodes a value by itself and checks that it can be read back; null
-	// reports that it is written as nil is.
+	// alone encodes a value by itself and checks that it can be read back. null
+	// reports that its encoding is that of nil.
 	alone func(v any) (null bool, err error)
 
-	seen map[[2]any]bool // pairs of pointers that were met
+	seen map[[2]any]bool // pairs of pointers seen so far
 }
 
 // back compares x, which was written, with y, which was read; both are
-// addressable. It returns which part differs, or "".
+// addressable. It names the part that differs, or returns "".
 func (c *comparer) back(x, y reflect.Value) string { return c.same(x, y, false) }
 
-// same is back for a part. In what encodes itself, inside is set: its hidden
-// fields may have been read back too, and what it has in an any is its affair.
+// same is back for a part. inside is set in a value whose methods encode it: its
+// unexported fields may have been read back too, and the methods decide about
+// the values that it has in an any.
 func (c *comparer) same(x, y reflect.Value, inside bool) string {
 	t := x.Type()
 	if isLock(t) {
@@ -95,7 +96,7 @@ func differs(equal bool, t reflect.Type) string {
 	return "a " + t.String() + " in it"
 }
 
-// reveal gives access to a hidden field, where that has an address.
+// reveal gives access to an unexported field that has an address.
 func reveal(v reflect.Value) reflect.Value {
 	if !v.CanInterface() && v.CanAddr() {
 		return reflect.NewAt(v.Type(), v.Addr().UnsafePointer()).Elem()
@@ -103,7 +104,7 @@ func reveal(v reflect.Value) reflect.Value {
 	return v
 }
 
-// byMethod asks the method Equal, Cmp or Compare of the type, if it has one.
+// byMethod calls the method Equal, Cmp or Compare of the type, if it has one.
 func byMethod(x, y reflect.Value) (equal, ok bool) {
 	x, y = reveal(x), reveal(y)
 	if !x.CanAddr() || !y.CanAddr() || !x.CanInterface() || !y.CanInterface() {
@@ -113,7 +114,8 @@ func byMethod(x, y reflect.Value) (equal, ok bool) {
 		return false, false
 	}
 	p := x.Addr()
-	// The names are constants, or the linker would keep all methods there are.
+	// The names are constants, because the linker would otherwise keep the methods
+	// of all types.
 	for _, m := range [...]reflect.Value{p.MethodByName("Equal"), p.MethodByName("Cmp"), p.MethodByName("Compare")} {
 		if !m.IsValid() || m.Type().NumIn() != 1 || m.Type().NumOut() != 1 || m.Type().IsVariadic() {
 			continue
@@ -174,8 +176,8 @@ func (c *comparer) mapping(x, y reflect.Value, inside bool) string {
 	return ""
 }
 
-// keyInAny returns what a key of type any is when it is read back, or no value
-// if it cannot be told.
+// keyInAny returns the value as which a key of type any is read back, or no value
+// if that is not known.
 func keyInAny(key reflect.Value) reflect.Value {
 	switch key.Kind() {
 	case reflect.Invalid:
@@ -200,8 +202,8 @@ func keyInAny(key reflect.Value) reflect.Value {
 	return reflect.Value{}
 }
 
-// content compares what is in an interface. Its type need not be what it was:
-// the package comment says which types an any has.
+// content compares the values in two interfaces. Their types may differ: see
+// MessagePack.Unmarshal for the types that an any gets.
 func (c *comparer) content(x, y reflect.Value, inside bool) string {
 	t := x.Type()
 	x, y = x.Elem(), y.Elem()
@@ -225,8 +227,8 @@ func (c *comparer) content(x, y reflect.Value, inside bool) string {
 	return differs(y.IsValid() && sameScalar(x, y), x.Type())
 }
 
-// isEmpty reports whether v may become nil in an any: where omitempty says so,
-// or as it was nil.
+// isEmpty reports whether v may become nil in an any, because of omitempty or
+// because it was nil.
 func isEmpty(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -281,7 +283,7 @@ func (c *comparer) fields(x, y reflect.Value, inside bool) string {
 		fx, fy := x.Field(i), y.Field(i)
 		e := f.Type
 		if !inside && (!f.IsExported() && !f.Anonymous || f.Anonymous && isHidden(e) && !c.own(e)) {
-			// It is not encoded, and so must have nothing to say.
+			// It is not encoded, so it must be zero.
 			if !fx.IsZero() && !isLock(e) {
 				return "the field " + f.Name + " of " + t.String() + ", which is not exported,"
 			}
@@ -294,14 +296,13 @@ func (c *comparer) fields(x, y reflect.Value, inside bool) string {
 	return ""
 }
 
-// isLock reports whether values of t say who holds a lock: that is no part of
-// a value.
+// isLock reports whether t is a lock, whose state is not a part of a value.
 func isLock(t reflect.Type) bool {
 	return t == reflect.TypeFor[sync.Mutex]() || t == reflect.TypeFor[sync.RWMutex]()
 }
 
-// isHidden reports whether t is a struct that has fields, and none that is
-// exported or embedded.
+// isHidden reports whether t is a struct that has fields, but no exported or
+// embedded one.
 func isHidden(t reflect.Type) bool {
 	if t.Kind() != reflect.Struct {
 		return false

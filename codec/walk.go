@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// The kinds of a MessagePack value. Integers are sorted by sign, not by the
-// width in which they were written.
+// kind is the kind of a MessagePack value. Integers are distinguished by sign,
+// not by the width in which they were written.
 type kind uint8
 
 const (
@@ -33,8 +33,8 @@ var kindNames = [...]string{
 
 func (k kind) String() string { return kindNames[k] }
 
-// header is the start of one value: what follows, and how much of it. Nothing
-// in it has been checked against what is really there.
+// header is the start of one value: its kind, and how much data follows. It has
+// not been checked against the data that is really there.
 type header struct {
 	kind kind
 	n    uint64
@@ -42,16 +42,16 @@ type header struct {
 
 var (
 	errTruncated = errors.New("codec: MessagePack: data ends inside a value")
-	errReserved  = errors.New("codec: MessagePack: byte 0xc1 starts no value")
-	errTrailing  = errors.New("codec: MessagePack: data goes on after the value")
+	errReserved  = errors.New("codec: MessagePack: no value starts with byte 0xc1")
+	errTrailing  = errors.New("codec: MessagePack: there is data after the value")
 	errTooDeep   = errors.New("codec: MessagePack: nested deeper than MaxDepth")
-	errLength    = errors.New("codec: MessagePack: a length is greater than what follows can hold")
-	errExtension = errors.New("codec: MessagePack: an extension other than a timestamp")
+	errLength    = errors.New("codec: MessagePack: a length is greater than the rest of the data allows")
+	errExtension = errors.New("codec: MessagePack: an extension that is not a timestamp")
 	errSize      = errors.New("codec: larger than MaxSize")
 	errValues    = errors.New("codec: more values than MaxValues")
 	errKeyUTF8   = errors.New("codec: a key is not valid UTF-8")
 	errEmpty     = errors.New("codec: no data")
-	errDuplicate = errors.New("codec: MessagePack: a map has a key twice")
+	errDuplicate = errors.New("codec: MessagePack: a key occurs twice in a map")
 )
 
 // be reads the width bytes of a big-endian number at pos.
@@ -138,7 +138,7 @@ func readHeader(data []byte, pos int) (header, int, error) {
 		if width == 4 {
 			n = math.Float64bits(float64(math.Float32frombits(uint32(n))))
 		}
-	case kindNeg: // a signed code: sort it by its sign
+	case kindNeg: // a signed code; the kind depends on the sign
 		shift := 64 - 8*width
 		return number(int64(n<<shift) >> shift), pos, nil
 	}
@@ -146,8 +146,8 @@ func readHeader(data []byte, pos int) (header, int, error) {
 }
 
 // walk returns the end of the value at pos. It allocates nothing, recurses at
-// most depth times and looks at each byte at most once, whatever the lengths
-// in data say.
+// most depth times and looks at each byte at most once, even if the lengths in
+// data are wrong.
 func walk(data []byte, pos, depth int) (int, error) {
 	h, pos, err := readHeader(data, pos)
 	if err != nil {
@@ -180,7 +180,7 @@ func walk(data []byte, pos, depth int) (int, error) {
 			return pos, errTooDeep
 		}
 		for ; n > 0; n-- {
-			if pos < len(data) { // most are short: do not call for those
+			if pos < len(data) { // most values are short: no call for those
 				if size := sizeOf(data[pos]); size > 0 && size <= len(data)-pos {
 					pos += size
 					continue
@@ -194,8 +194,8 @@ func walk(data []byte, pos, depth int) (int, error) {
 	return pos, nil
 }
 
-// sizeOf returns how many bytes a value takes that begins with c, with this
-// one; 0 if c alone does not tell.
+// sizeOf returns the size in bytes of a value that begins with c, including c,
+// or 0 if c alone does not determine it.
 func sizeOf(c byte) int {
 	switch {
 	case c <= 0x7f, c >= 0xe0:
@@ -223,7 +223,7 @@ func walkOne(data []byte, depth int) error {
 	return nil
 }
 
-// entry is a key in a map and the value behind it, as positions.
+// entry has the positions of a key in a map and of its value.
 type entry struct{ start, value, end int }
 
 // sortMaps puts the keys of every map in the value at pos in order, in place,
@@ -302,8 +302,8 @@ func sortMaps(data []byte, pos int) (int, error) {
 	return pos, nil
 }
 
-// compareKeys orders encoded keys: strings by their text, so that the order is
-// the one in which maps of strings are written anyway, before all others.
+// compareKeys orders encoded keys. Strings come first, ordered by their text:
+// the encoder writes maps of strings in that order anyway.
 func compareKeys(a, b []byte) int {
 	ta, sa := text(a)
 	tb, sb := text(b)

@@ -1,5 +1,5 @@
-// Package lock has implementations of [session.Locker], for backends that
-// cannot lock by themselves.
+// Package lock implements [session.Locker] for backends that cannot lock by
+// themselves.
 package lock
 
 import (
@@ -11,9 +11,9 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// Local locks within the process: for an application that runs once, and for
-// tests. The zero value is ready for use. It has no goroutine, and forgets
-// locks whose lease has run out as others are taken.
+// Local locks within the process: for an application that is a single process,
+// and for tests. The zero value is ready for use. It has no goroutine. Each
+// Acquire also removes a few locks whose lease has run out.
 type Local struct {
 	mu   sync.Mutex
 	held map[string]*lease
@@ -47,7 +47,8 @@ func (l *Local) Acquire(ctx context.Context, key string, ttl time.Duration) (ses
 	return le, nil
 }
 
-// forget looks at a few locks, at random, more than one Acquire adds.
+// forget removes expired locks. It looks at a few, in random order: more than
+// one Acquire adds, so that the map does not grow without bound.
 func (l *Local) forget(now time.Time) {
 	n := 0
 	for key, le := range l.held {

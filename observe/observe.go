@@ -1,6 +1,7 @@
-// Package observe is how a session.Manager and its backend tell others what they
-// do: an [Observer] gets the calls of the store and the events, and a function
-// for a [Request] gets each request that a backend sends.
+// Package observe defines the hooks for logs, metrics and traces of a
+// session.Manager and its backend. An [Observer] gets the calls of the store and
+// the events; a function that takes a [Request] gets each request that a backend
+// sends.
 package observe
 
 import (
@@ -10,22 +11,24 @@ import (
 	"time"
 )
 
-// Observer is told what a [Manager] does: logging, metrics, tracing and cost
-// accounting plug in here. Its methods are called on the request's goroutine,
-// or on that of a timer while a lock is renewed; they must be safe for
-// concurrent use, must not block and must not use the session of the request.
-// No ID reaches them.
+// Observer observes a session.Manager: logging, metrics, tracing and cost
+// accounting plug in here. Its methods are called on the request's goroutine, or
+// on that of a timer while a lock is renewed. They must be safe for concurrent
+// use, must not block and must not use the session of the request. They never
+// get a session ID.
 type Observer interface {
-	// Call is called before each call of the Backend. The context that it
-	// returns goes to the backend; done, if not nil, is called with the
-	// outcome. Outcomes such as [ErrNotFound] and [ErrConflict] are ordinary.
+	// Call is called before each call of the backend. The context that it
+	// returns is passed to the backend; done, if not nil, is called with the
+	// outcome. Outcomes such as session.ErrNotFound and session.ErrConflict
+	// are ordinary.
 	Call(ctx context.Context, op Op) (_ context.Context, done func(error))
 
-	// Event is called when something happened that is worth counting.
+	// Event is called for each event.
 	Event(ctx context.Context, e Event)
 }
 
-// Op is a method of [Backend], [LockingBackend], [Locker], [Lease] or [Sweeper].
+// Op is a method of session.Backend, session.LockingBackend, session.Locker,
+// session.Lease or admin.Sweeper.
 type Op int
 
 const (
@@ -39,7 +42,7 @@ const (
 	OpSweep                 // Sweeper.Sweep
 )
 
-// MarshalText is for logs.
+// MarshalText returns the String, for logs.
 func (op Op) MarshalText() ([]byte, error) { return []byte(op.String()), nil }
 
 func (op Op) String() string {
@@ -50,56 +53,56 @@ func (op Op) String() string {
 	return fmt.Sprintf("Op(%d)", int(op))
 }
 
-// Request is one request that a backend has sent to its store: a call has one
-// or, with retries, several. A backend that can tell them apart takes a
-// function for them in its Config, such as the Request methods of observers.
+// Request is one request that a backend has sent to its store: one for a call,
+// or several with retries. A backend that can tell them apart takes a function
+// for them in its Config, such as the Request method of an observer.
 type Request struct {
-	Name     string        // what the store calls it, as "GetItem"
-	Table    string        // where it went, if the store has such a thing
+	Name     string        // its name in the store, such as "GetItem"
+	Table    string        // the table that it used, if the store has tables
 	Attempt  int           // 1, or more for a retry
 	Duration time.Duration // until the answer
-	Err      error         // what it failed with; a refused condition too
-	Refused  bool          // its condition was: an ordinary answer, such as to one who was overtaken
+	Err      error         // its error; a refused condition is one
+	Refused  bool          // its condition was refused: an ordinary answer, for example after another request's write
 
-	// ReadUnits and WriteUnits are the capacity units that the store has
-	// charged for it, as far as it told.
+	// ReadUnits and WriteUnits are the capacity units that the store charged
+	// for it, or zero if the store did not report them.
 	ReadUnits  float64
 	WriteUnits float64
 }
 
-// Event is one thing that happened. New kinds and fields may come.
+// Event is something that happened. New kinds and fields may be added.
 type Event struct {
 	Kind EventKind
-	Err  error         // the cause, where there is one
-	N    int           // a number that the Kind explains
-	Wait time.Duration // for a lock
+	Err  error         // the cause, if there is one
+	N    int           // a number; its meaning depends on Kind
+	Wait time.Duration // how long a request waited for a lock
 }
 
-// EventKind says what happened.
+// EventKind is the kind of an [Event].
 type EventKind int
 
 const (
-	EventTokenMalformed   EventKind = iota + 1 // a request carried a token that is not one of ours
+	EventTokenMalformed   EventKind = iota + 1 // a request carried a token that this package cannot have issued
 	EventTokenUnknown                          // a token had no session: destroyed, rotated away, expired or planted
 	EventTokenMoved                            // a token whose session got a new ID a moment ago
 	EventSessionExpired                        // a session was found, and its deadline had passed
-	EventUndecodable                           // a stored session did not decode; Err says why
+	EventUndecodable                           // a stored session did not decode; Err is the error
 	EventSessionCreated                        // a new session was stored; N is its size in bytes
 	EventSessionSaved                          // a changed session was stored; N is its size in bytes
 	EventSessionRotated                        // a session got a new ID; N is its size in bytes
 	EventSessionDestroyed                      // a session was deleted
 	EventMerged                                // a Save succeeded after N conflicts
-	EventTouchSkipped                          // a session was only read, and Config.TouchInterval has saved the write of its deadline
+	EventTouchSkipped                          // a session was only read, and Config.TouchInterval avoided a write of its deadline
 	EventTouchFailed                           // the idle deadline could not be moved; the request went on
 	EventCommitFailed                          // the Handler could not save a session, and answered with an error
-	EventLateFailed                            // what was changed after the response started could not be saved
+	EventLateFailed                            // changes made after the response started could not be saved
 	EventLockAcquired                          // a lock was taken after a Wait
-	EventLockFailed                            // a lock was not to be had; Err says why
-	EventLockLost                              // a lease ran out, or was taken over, under its holder
-	EventTokenDuplicate                        // a request carried N tokens, not all alike: left over, or planted by a sibling host
+	EventLockFailed                            // a lock could not be acquired; Err is the error
+	EventLockLost                              // a lease ran out, or was taken over, while its lock was held
+	EventTokenDuplicate                        // a request carried N tokens, not all equal: left over, or planted by a sibling host
 )
 
-// MarshalText is for logs.
+// MarshalText returns the String, for logs.
 func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 func (k EventKind) String() string {
@@ -112,9 +115,9 @@ func (k EventKind) String() string {
 	return fmt.Sprintf("EventKind(%d)", int(k))
 }
 
-// Observers is an [Observer] that tells several, in order: the context that one
-// returns from Call goes to the next, and the functions for the outcome are
-// called in reverse order. So put one that traces before one that logs.
+// Observers is an [Observer] that calls several, in order: the context that one
+// returns from Call is passed to the next, and the functions for the outcome are
+// called in reverse order. So put an observer that traces before one that logs.
 type Observers []Observer
 
 // Call implements [Observer].
@@ -150,7 +153,7 @@ func (o Observers) Event(ctx context.Context, e Event) {
 	}
 }
 
-// Request tells those of them that have a method Request of their own.
+// Request calls the method Request of each observer that has one.
 func (o Observers) Request(ctx context.Context, r Request) {
 	for _, observer := range o {
 		if requests, ok := observer.(interface {

@@ -12,7 +12,7 @@ import (
 
 var _ session.LockingBackend = (*Backend)(nil)
 
-// lease is a lock of a record. The zero lease is none.
+// lease is a lock of a record. The zero lease is no lock.
 type lease struct {
 	token uint64 // never the same twice in a shard
 	until int64  // Unix milliseconds
@@ -27,7 +27,7 @@ func (l lease) lockedUntil(now int64) time.Time {
 	return time.UnixMilli(l.until)
 }
 
-// ofHolder is in the Versions of holders, and in no others.
+// ofHolder occurs in the Versions of holders, and in no others.
 const ofHolder = "."
 
 // holder returns the Version of the holder of l.
@@ -35,8 +35,8 @@ func (b *Backend) holder(e *entry, l lease) session.Version {
 	return b.version(e.version) + session.Version(ofHolder+strconv.FormatUint(l.token, 36))
 }
 
-// isFormerHolder reports, of a Version that is not the holder's, whether it
-// was one.
+// isFormerHolder reports whether v, which is not the current holder's Version,
+// is that of a former holder.
 func isFormerHolder(v session.Version) bool { return strings.Contains(string(v), ofHolder) }
 
 func (b *Backend) isHolder(v session.Version, e *entry, l lease) bool {
@@ -101,7 +101,7 @@ func (b *Backend) Release(ctx context.Context, key string, v session.Version, ex
 
 var errTTL = errors.New("memory: the ttl of a lease must be positive")
 
-// held runs f if v is that of the last holder of the record's lock.
+// held calls f if v is the Version of the last holder of the record's lock.
 func (b *Backend) held(ctx context.Context, key string, v session.Version, f func(s *shard, e *entry, l lease, now int64) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -1,5 +1,5 @@
 // Package memory keeps sessions in the memory of the process: for tests, for
-// development, and for an application that is one process and may lose its
+// development, and for an application that is a single process and may lose its
 // sessions when it restarts.
 //
 // The zero [Backend] is ready for use and has no bound; [New] makes one with
@@ -28,42 +28,41 @@ import (
 )
 
 // ErrFull is the error of a Save that would create more than
-// [Config.MaxRecords] records, although those that expired a second ago or
-// earlier were reclaimed. Records that are there can still be loaded,
-// replaced, touched and deleted.
+// [Config.MaxRecords] records, after all records that expired a second ago or
+// earlier were reclaimed. Existing records can still be loaded, replaced, touched
+// and deleted.
 var ErrFull = errors.New("memory: full")
 
 // Config bounds a [Backend]. The zero Config sets no bound.
 type Config struct {
 	// MaxRecords is the largest number of records, 0 for no bound. A Save
-	// that would create one more fails with [ErrFull], unless it gives a
-	// session that is there a new ID: a session with all of its old ones has
-	// 10 records at most.
+	// that would create one more fails with [ErrFull], unless it gives an
+	// existing session a new ID: a session has at most 10 records, including
+	// those of its old IDs.
 	MaxRecords int
 	// MaxData is the largest Data of one record in bytes, 0 for no bound. A
-	// Save with more fails with [session.ErrTooLarge].
+	// Save with more data fails with [session.ErrTooLarge].
 	MaxData int
 }
 
 // Backend is a [session.Backend] in memory. The zero value is ready for use
 // and has no bound. It must not be copied after first use.
 //
-// A record costs about 130 bytes, its key and its data, which makes 240 MB for
-// a million sessions of 60 bytes. Created and Expires are kept to the
-// millisecond.
+// A record takes about 130 bytes plus its key and its data: 240 MB for a million
+// sessions of 60 bytes. Created and Expires are kept to the millisecond.
 type Backend struct {
 	config Config
 	once   sync.Once
 	seed   maphash.Seed
-	nonce  string       // begins every Version, and keeps those of two Backends apart
-	count  atomic.Int64 // records in all shards; may briefly include one that is refused
+	nonce  string       // the prefix of every Version, so that those of two Backends differ
+	count  atomic.Int64 // records in all shards; may briefly count one that is refused
 	shards [shardCount]shard
 }
 
 const (
 	shardCount = 64
-	// reclaimSteps is how many steps of reclaiming a write pays for. It makes
-	// at most one step necessary itself, so with more than one a backlog
+	// reclaimSteps is the number of reclaim steps that each write makes. A
+	// write makes at most one step necessary, so with more than one a backlog
 	// shrinks.
 	reclaimSteps = 3
 )
@@ -73,9 +72,9 @@ type shard struct {
 	mu      sync.RWMutex
 	records map[string]*entry
 	due     dueHeap
-	leases  map[string]lease // of records that are locked, or were and not written since
+	leases  map[string]lease // of records that are locked, or that were locked and not written since
 	// version counts the states and leases of all keys of the shard. It never
-	// goes back, so that a Version does not come again after a Delete.
+	// decreases, so that no Version is used again after a Delete.
 	version uint64
 	_       [56]byte
 }
@@ -88,9 +87,9 @@ type entry struct {
 	expires int64  // Unix milliseconds
 	version uint64
 	index   uint32 // in shard.due
-	// due is when to look whether the record has expired, in Unix seconds. It
-	// is never later than the second after expires, but may be earlier:
-	// moving expires forward leaves it alone, which makes Touch cheap.
+	// due is the time to check whether the record has expired, in Unix
+	// seconds. It is at most one second after expires, but may be earlier:
+	// moving expires forward does not change due, which makes Touch cheap.
 	due uint32
 }
 
@@ -132,7 +131,7 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 		return "", err
 	}
 	if rec.Expires.IsZero() {
-		return "", errors.New("memory: record without Expires")
+		return "", errors.New("memory: the record has no Expires")
 	}
 	if limit := b.config.MaxData; limit > 0 && len(rec.Data) > limit {
 		return "", fmt.Errorf("memory: %w: %d bytes of data, at most %d", session.ErrTooLarge, len(rec.Data), limit)
@@ -149,8 +148,9 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 func (b *Backend) save(s *shard, key string, rec *session.Record) (session.Version, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Not before, as for every call here: waiting for the shard takes time, and
-	// others may have been told by then that the record has expired.
+	// The clock is read under the lock, here and in every method: waiting for the
+	// shard takes time, and by then another caller may have been told that the
+	// record has expired.
 	clock := time.Now()
 	now := clock.UnixMilli()
 	b.reclaim(s, now)
@@ -178,7 +178,7 @@ func (b *Backend) save(s *shard, key string, rec *session.Record) (session.Versi
 
 	s.version++
 	if !rec.Expires.After(clock) && (e == nil || !rec.KeepLater) {
-		// Dead at once, and nobody can ask for it again.
+		// The record expires at once, so no caller can load it.
 		if e != nil {
 			b.remove(s, e)
 		}
@@ -201,7 +201,7 @@ func (b *Backend) save(s *shard, key string, rec *session.Record) (session.Versi
 		b.count.Add(-1)
 		return "", ErrFull
 	}
-	// The key may be part of something larger, which must not stay with it.
+	// The key may be part of a larger string, which must not stay in memory.
 	e = &entry{key: strings.Clone(key)}
 	e.set(rec, s.version)
 	e.due = dueAt(e.expires)
@@ -247,8 +247,8 @@ func (b *Backend) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
-// Len returns the number of records in memory, with those that have expired
-// and are not yet reclaimed.
+// Len returns the number of records in memory, including expired records that
+// are not reclaimed yet.
 func (b *Backend) Len() int {
 	n := 0
 	for i := range b.shards {
@@ -260,8 +260,8 @@ func (b *Backend) Len() int {
 	return n
 }
 
-// shard returns the shard of key. Every method comes through here first, so
-// it also completes the zero Backend.
+// shard returns the shard of key. Every method calls it first, so it also
+// initializes the zero Backend.
 func (b *Backend) shard(key string) *shard {
 	b.once.Do(func() {
 		b.seed = maphash.MakeSeed()
@@ -272,7 +272,7 @@ func (b *Backend) shard(key string) *shard {
 	return &b.shards[maphash.String(b.seed, key)%shardCount]
 }
 
-// makeRoom removes one expired record, wherever it is, and tells whether there
+// makeRoom removes one expired record from any shard, and reports whether there
 // was one.
 func (b *Backend) makeRoom() bool {
 	now := time.Now().UnixMilli()
@@ -291,8 +291,7 @@ func (b *Backend) makeRoom() bool {
 	return false
 }
 
-// reclaim is the part that each write has in reclaiming. The caller holds
-// s.mu.
+// reclaim makes the reclaim steps of one write. The caller holds s.mu.
 func (b *Backend) reclaim(s *shard, now int64) {
 	for range reclaimSteps {
 		if _, more := b.reclaimStep(s, now); !more {
@@ -301,9 +300,9 @@ func (b *Backend) reclaim(s *shard, now int64) {
 	}
 }
 
-// reclaimStep looks at the record that is due first: one that has expired is
-// removed, one whose Expires was moved gets a new due time. There is more to
-// do unless none is due. The caller holds s.mu.
+// reclaimStep examines the record that is due first. It removes an expired
+// record, and gives a record whose Expires was moved a new due time. more is false
+// if no record is due. The caller holds s.mu.
 func (b *Backend) reclaimStep(s *shard, now int64) (removed, more bool) {
 	if len(s.due) == 0 {
 		return false, false
@@ -319,7 +318,7 @@ func (b *Backend) reclaimStep(s *shard, now int64) (removed, more bool) {
 	before := e.due
 	e.due = dueAt(e.expires)
 	heap.Fix(&s.due, 0)
-	return false, e.due > before // it is not in 2106, the end of due
+	return false, e.due > before // false in 2106, where due ends
 }
 
 // remove drops e. The caller holds s.mu.
@@ -370,7 +369,7 @@ func ceilMilli(t time.Time) int64 {
 	return ms
 }
 
-// dueAt returns the second at whose beginning expires has passed.
+// dueAt returns the first second that begins after expires.
 func dueAt(expires int64) uint32 {
 	return uint32(min(max(expires/1000+1, 0), math.MaxUint32))
 }

@@ -1,5 +1,5 @@
-// Command behaviour runs the behaviours against every library and prints who
-// keeps what.
+// Command behaviour runs the behaviours against every library and prints the
+// results.
 //
 //	go run ./behaviour -only parallel-writes -peer scs
 package main

@@ -1,7 +1,8 @@
 //go:build unix
 
-// Package filestore keeps sessions in files, one for each. It is an example of
-// a session.Backend written from its documentation, with the standard library.
+// Package filestore keeps each session in a file. It is an example of a
+// session.Backend, written from the documentation with the standard library
+// alone.
 package filestore
 
 import (
@@ -24,7 +25,7 @@ import (
 // machine may share.
 type Store struct{ dir string }
 
-// Open returns the Store in a directory that exists.
+// Open returns the Store in an existing directory.
 func Open(dir string) (*Store, error) {
 	s := &Store{dir}
 	lock, err := os.OpenFile(s.lockPath(), os.O_CREATE|os.O_RDWR, 0o600)
@@ -41,7 +42,7 @@ func (s *Store) Load(ctx context.Context, key string) (rec session.Record, err e
 	}
 	file, err := os.ReadFile(s.path(key))
 	if errors.Is(err, fs.ErrNotExist) {
-		// All files are missing if the disk is: that is not "no session".
+		// If the disk is missing, so are all files: that is not "no session".
 		if _, err := os.Stat(s.lockPath()); err != nil {
 			return rec, err
 		}
@@ -59,7 +60,7 @@ func (s *Store) Load(ctx context.Context, key string) (rec session.Record, err e
 // Save implements session.Backend. A conflict carries the current record.
 func (s *Store) Save(ctx context.Context, key string, rec session.Record) (v session.Version, err error) {
 	if rec.Expires.IsZero() {
-		return "", errors.New("filestore: record without Expires")
+		return "", errors.New("filestore: the record has no Expires")
 	}
 	err = s.locked(ctx, func() error {
 		current, err := s.Load(ctx, key)
@@ -110,14 +111,15 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	})
 }
 
-// path hashes the key: file systems fold case, and "../" leaves the directory.
+// path hashes the key, because file systems fold case and "../" leaves the
+// directory.
 func (s *Store) path(key string) string {
 	return filepath.Join(s.dir, fmt.Sprintf("%x.json", sha256.Sum256([]byte(key))))
 }
 
 func (s *Store) lockPath() string { return filepath.Join(s.dir, "lock") }
 
-// locked runs f while no other process, or goroutine, changes the store.
+// locked calls f while no other process or goroutine changes the store.
 func (s *Store) locked(ctx context.Context, f func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -144,7 +146,7 @@ func (s *Store) locked(ctx context.Context, f func() error) error {
 }
 
 // write replaces the file in one step, so that Load needs no lock, and a crash
-// leaves the former record or the new one.
+// leaves the old record or the new one.
 func (s *Store) write(key string, rec session.Record) error {
 	data, err := json.Marshal(rec)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
-// browserTimeout is for machines that are slow and busy.
+// browserTimeout allows for slow and busy machines.
 const browserTimeout = 3 * time.Minute
 
 // chromium returns the path of a browser: the one that CHROME names, else one
@@ -43,7 +43,7 @@ func chromium(t *testing.T) string {
 	return ""
 }
 
-// A tab is one of a browser.
+// A tab is a tab of a browser.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
@@ -91,10 +91,10 @@ func (b tab) another() tab {
 	return tab{b.t, ctx}
 }
 
-// A step is something that a visitor does in a tab.
+// A step is an action of a visitor in a tab.
 type step func(ctx context.Context) error
 
-// see takes the steps, and returns the path and the text of the page then.
+// see performs the steps, and returns the path and the text of the page.
 func (b tab) see(steps ...step) (path, text string) {
 	b.t.Helper()
 	for _, do := range steps {
@@ -118,7 +118,7 @@ func act(actions ...chromedp.Action[chromedp.Void]) step {
 
 func visit(url string) step { return act(chromedp.Navigate(url)) }
 
-// click clicks, and waits for the page that this leads to.
+// click clicks, and waits for the next page.
 func click(selector string) step {
 	return func(ctx context.Context) error {
 		_, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(selector)))
@@ -152,10 +152,10 @@ func TestBrowser(t *testing.T) {
 		}
 		two := one.another()
 		if _, text := two.see(visit(shop)); !strings.Contains(text, "2 times") {
-			t.Errorf("the second tab does not count as a visit:\n%s", text)
+			t.Errorf("the visit of the second tab was not counted:\n%s", text)
 		}
 
-		// Both tabs add, and the store lets neither save before the other tries.
+		// Both tabs add a tea, and the store delays each Save until the other begins.
 		s.meet()
 		var tabs sync.WaitGroup
 		for b, tea := range map[tab]string{one: "assam", two: "peony"} {
@@ -203,9 +203,9 @@ func TestBrowser(t *testing.T) {
 	})
 }
 
-// TestLook checks that every page fits on a phone, that every field has a
-// label, and that text can be read, in light and in dark. With
-// SHOP_SCREENSHOTS it leaves pictures in that folder.
+// TestLook checks that every page fits on a phone, that every field has a label,
+// and that text is readable, in light and dark mode. It writes screenshots to the
+// folder SHOP_SCREENSHOTS, if that is set.
 func TestLook(t *testing.T) {
 	s := &store{Backend: &memory.Backend{}}
 	shop, _ := open(t, s)
@@ -268,7 +268,7 @@ func TestLook(t *testing.T) {
 	look("down")
 }
 
-// faultsJS lists what is wrong with a page: its width, fields without a
+// faultsJS lists the faults of a page: its width, fields without a
 // label, buttons without a name, landmarks, and a contrast below 4.5.
 const faultsJS = `(() => {
 	const faults = [];

@@ -26,7 +26,7 @@ func withCost(ctx context.Context) (context.Context, *cost) {
 	return context.WithValue(ctx, costKey{}, c), c
 }
 
-// String returns what the store was asked for, as in "1 Load, 2 Saves".
+// String returns the calls of the store, as in "1 Load, 2 Saves".
 func (c *cost) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -44,8 +44,8 @@ func (c *cost) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// observer is a observe.Observer that keeps the accounts of every request,
-// and logs what a handler does not get to know.
+// observer is an observe.Observer that counts the calls of every request, and
+// logs events that a handler does not see.
 type observer struct{ log *slog.Logger }
 
 func (observer) Call(ctx context.Context, op observe.Op) (context.Context, func(error)) {

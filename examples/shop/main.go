@@ -1,5 +1,5 @@
-// Shop is a small web shop, to show what sessions are for: log in, fill a
-// cart in two tabs at once, log out, press back.
+// Shop is a small web shop that shows sessions at work: log in, fill a cart in
+// two tabs at once, log out, press back.
 //
 // It keeps its sessions in memory, or in DynamoDB:
 //
@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.SetOutput(out)
 	addr := flags.String("addr", defaultAddr, "`address` to serve on; port 0 picks a free one")
 	store := flags.String("store", "memory", "where sessions are kept: memory or dynamodb")
-	table := flags.String("table", dynamodb.DefaultTable, "DynamoDB `table`; it is created if need be")
+	table := flags.String("table", dynamodb.DefaultTable, "DynamoDB `table`; it is created if necessary")
 	endpoint := flags.String("endpoint", "", "`URL` of DynamoDB Local; implies -store dynamodb")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -105,7 +105,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// openTable returns a Backend over a table, which it creates if need be.
+// openTable returns a Backend over a table, and creates the table if necessary.
 func openTable(ctx context.Context, table, endpoint string) (*dynamodb.Backend, error) {
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
@@ -113,8 +113,9 @@ func openTable(ctx context.Context, table, endpoint string) (*dynamodb.Backend, 
 	}
 	if endpoint != "" {
 		cfg.BaseEndpoint = &endpoint
-		// DynamoDB Local takes any region and any credentials, but not none.
-		// It sends errors without a checksum, and the SDK warns of each.
+		// DynamoDB Local accepts any region and any credentials, but requires
+		// both.
+		// It sends errors without a checksum, and the SDK warns about each.
 		cfg.Logger = logging.Nop{}
 		cfg.Region = cmp.Or(cfg.Region, "us-east-1")
 		if os.Getenv("AWS_ACCESS_KEY_ID") == "" && os.Getenv("AWS_PROFILE") == "" {
@@ -133,7 +134,8 @@ func openTable(ctx context.Context, table, endpoint string) (*dynamodb.Backend, 
 	return backend, nil
 }
 
-// listen listens on addr, or on a free port if that is taken and may be.
+// listen listens on addr, or on a free port if that one is taken and the caller
+// allows another.
 func listen(ctx context.Context, addr string, mayMove bool, out io.Writer) (net.Listener, error) {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", addr)
@@ -144,8 +146,8 @@ func listen(ctx context.Context, addr string, mayMove bool, out io.Writer) (net.
 	return listener, err
 }
 
-// serve answers requests until ctx ends, and then lets those that are under
-// way finish.
+// serve answers requests until ctx ends, and then waits for the requests in
+// flight.
 func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{
 		Handler:           handler,

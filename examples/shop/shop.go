@@ -15,17 +15,18 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// What the shop keeps in a session.
+// The values of a session.
 var (
 	visits  = session.Key[int]{Name: "visits"}
 	cart    = session.Key[map[string]int]{Name: "cart"} // how many, by the tea's ID
 	message = session.Key[string]{Name: "message"}      // for the next page, once
 )
 
-// demoPassword is everybody's. A real shop keeps a salted hash for each user.
+// demoPassword is the password of every user. A real shop keeps a salted hash for
+// each user.
 const demoPassword = "tea"
 
-// storeTimeout bounds how long a visitor waits for the store.
+// storeTimeout bounds the time that a visitor waits for the store.
 const storeTimeout = 5 * time.Second
 
 //go:embed templates style.css
@@ -50,8 +51,8 @@ func newShop(backend session.Backend, store string, log *slog.Logger) (http.Hand
 	}
 	var err error
 	sh.sessions, err = session.New(backend, session.Config{
-		// The demo speaks plain HTTP, to this machine. Leave Cookie out where
-		// there is HTTPS: then the cookie travels over nothing else.
+		// The demo uses plain HTTP on this machine. With HTTPS, leave Cookie out:
+		// then the cookie is sent over HTTPS only.
 		Cookie:       session.Cookie{InsecureHTTP: true},
 		ErrorHandler: sh.sessionError,
 		Observer:     observer{log},
@@ -65,7 +66,7 @@ func newShop(backend session.Backend, store string, log *slog.Logger) (http.Hand
 	}
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /style.css", stylesheet) // never asks for a session, so costs no store call
+	mux.HandleFunc("GET /style.css", stylesheet) // never gets its session, so it costs no store call
 	mux.Handle("GET /login", sh.sessions.HandlerFunc(sh.loginPage))
 	mux.Handle("POST /login", sh.sessions.HandlerFunc(sh.login))
 	mux.Handle("POST /logout", sh.sessions.HandlerFunc(sh.logout))
@@ -82,7 +83,7 @@ func newShop(backend session.Backend, store string, log *slog.Logger) (http.Hand
 	return sh.outer(csrf.Handler(sh.sessions.Handler(mux))), nil
 }
 
-// outer is what every request goes through first.
+// outer handles every request first.
 func (sh *shop) outer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -103,7 +104,7 @@ func (sh *shop) outer(next http.Handler) http.Handler {
 // sessionError.
 type handler func(w http.ResponseWriter, r *http.Request, s *session.Session) error
 
-// members sends everybody who is not logged in to the login page.
+// members sends visitors who are not logged in to the login page.
 func members(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		user, err := s.User()
@@ -118,7 +119,7 @@ func members(h handler) handler {
 	}
 }
 
-// loginForm is what the login page shows.
+// loginForm has the contents of the login page.
 type loginForm struct {
 	Name, Problem string
 	LoggedOut     bool
@@ -148,8 +149,8 @@ func (sh *shop) login(w http.ResponseWriter, r *http.Request, s *session.Session
 	if form.Problem != "" {
 		return sh.render(w, r, s, "login", page{Title: "Log in", Status: http.StatusUnprocessableEntity, Data: form})
 	}
-	// Login gives the session a new ID, so that an ID which somebody planted
-	// or saw before is of no use.
+	// Login gives the session a new ID, so that an attacker who planted or saw
+	// the old one cannot use it.
 	if err := s.Login(form.Name); err != nil {
 		return err
 	}
@@ -161,7 +162,7 @@ func (sh *shop) logout(w http.ResponseWriter, r *http.Request, s *session.Sessio
 	if err := s.Destroy(r.Context()); err != nil {
 		return err
 	}
-	// A message would need a session of its own. The query costs nothing.
+	// A message would need a new session. The query costs nothing.
 	http.Redirect(w, r, "/login?bye", http.StatusSeeOther)
 	return nil
 }
@@ -236,7 +237,7 @@ func (sh *shop) changeCart(w http.ResponseWriter, r *http.Request, s *session.Se
 		return nil
 	}
 	// Update, and not Get and Set: if another tab changes the cart at the
-	// same time, this change is applied again, to what that one stored.
+	// same time, this change is applied again to the cart that the tab stored.
 	_, err := cart.Update(s, func(quantities map[string]int) map[string]int {
 		if quantities == nil {
 			quantities = make(map[string]int)
@@ -266,11 +267,11 @@ func (sh *shop) account(w http.ResponseWriter, r *http.Request, s *session.Sessi
 	return sh.render(w, r, s, "account", page{Title: "Your session", Data: data})
 }
 
-// page is what the layout shows around the Data of a page.
+// page has the contents of the layout around the Data of a page.
 type page struct {
 	Status  int // default 200
 	Title   string
-	User    string // "": nobody, and no navigation
+	User    string // "": not logged in, and no navigation
 	InCart  int
 	Message string
 	Store   string
@@ -278,8 +279,8 @@ type page struct {
 	Data    any
 }
 
-// render answers with a page. The Handler would save the session by itself
-// when the page leaves; saved now, the page can say what that cost.
+// render answers with a page. The Handler would save the session when the page is
+// sent; saving it now lets the page show the cost.
 func (sh *shop) render(w http.ResponseWriter, r *http.Request, s *session.Session, name string, p page) error {
 	if err := s.Save(r.Context()); err != nil {
 		return err
@@ -302,7 +303,7 @@ func (sh *shop) render(w http.ResponseWriter, r *http.Request, s *session.Sessio
 func (sh *shop) write(w http.ResponseWriter, r *http.Request, name string, p page) {
 	p.Store = sh.store
 	p.Cost, _ = r.Context().Value(costKey{}).(*cost)
-	var buf bytes.Buffer // a template that fails must not have sent half a page
+	var buf bytes.Buffer // so that a template that fails does not send half a page
 	if err := sh.pages[name].ExecuteTemplate(&buf, "layout", p); err != nil {
 		sh.log.ErrorContext(r.Context(), "template", "page", name, "err", err)
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
@@ -317,8 +318,7 @@ func (sh *shop) write(w http.ResponseWriter, r *http.Request, name string, p pag
 	}
 }
 
-// sessionError is the ErrorHandler of the sessions. There is no session to
-// show anything of.
+// sessionError is the ErrorHandler of the sessions. It has no session to show.
 func (sh *shop) sessionError(w http.ResponseWriter, r *http.Request, err error) {
 	sh.log.ErrorContext(r.Context(), "session", "err", err)
 	sh.errorPage(w, r, session.Status(err))

@@ -21,8 +21,8 @@ import (
 	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
-// store is a Backend that counts calls, that can fail, and that can let
-// something happen before a Save.
+// store is a Backend that counts calls, can fail, and can run a function before a
+// Save.
 type store struct {
 	session.Backend
 	calls, conflicts atomic.Int64
@@ -63,8 +63,8 @@ func (s *store) Delete(ctx context.Context, key string) error {
 	return s.Backend.Delete(ctx, key)
 }
 
-// meet makes the next two Saves wait for each other, so that they begin from
-// the same version.
+// meet makes the next two Saves wait for each other, so that both begin from the
+// same version.
 func (s *store) meet() {
 	var pair sync.WaitGroup
 	pair.Add(2)
@@ -78,8 +78,7 @@ func (s *store) meet() {
 	s.beforeSave.Store(&f)
 }
 
-// forEachStore runs f on memory, and on DynamoDB where DYNAMODB_ENDPOINT
-// names one.
+// forEachStore runs f on memory, and on DynamoDB if DYNAMODB_ENDPOINT is set.
 func forEachStore(t *testing.T, f func(t *testing.T, s *store)) {
 	t.Run("memory", func(t *testing.T) { f(t, &store{Backend: &memory.Backend{}}) })
 	if endpoint := os.Getenv("DYNAMODB_ENDPOINT"); endpoint != "" {
@@ -93,8 +92,8 @@ func forEachStore(t *testing.T, f func(t *testing.T, s *store)) {
 	}
 }
 
-// open serves the shop until the test ends. It returns its URL, and what it
-// logs.
+// open serves the shop until the test ends. It returns the shop's URL and its
+// log.
 func open(t *testing.T, backend session.Backend) (string, *logs) {
 	t.Helper()
 	var log logs
@@ -140,7 +139,7 @@ func newVisitor(t *testing.T, shop string) *visitor {
 	return &visitor{t: t, url: shop, client: &http.Client{Jar: jar, Timeout: time.Minute}}
 }
 
-// answer is what came back, after redirects.
+// answer is a response, after redirects.
 type answer struct {
 	status int
 	path   string
@@ -199,7 +198,7 @@ func (v *visitor) cookie() string {
 	return ""
 }
 
-// with returns a visitor who has somebody's cookie.
+// with returns a visitor who has the given cookie.
 func (v *visitor) with(cookie string) *visitor {
 	w := newVisitor(v.t, v.url)
 	u, _ := url.Parse(v.url)
@@ -207,7 +206,7 @@ func (v *visitor) with(cookie string) *visitor {
 	return w
 }
 
-// quantities reads a page of the cart: how many of each tea, by its name.
+// quantities reads the quantities on a page of the cart, by the name of the tea.
 var quantity = regexp.MustCompile(`(?s)<h2>([^<]*)</h2>.*?Quantity: </span>(\d+)<`)
 
 func quantities(a answer) map[string]string {
@@ -284,7 +283,7 @@ func TestLogin(t *testing.T) {
 		v.login("Ada")
 		first := v.cookie()
 		v.change("assam", "add")
-		v.login("Ada") // again, as before something that needs to be sure
+		v.login("Ada") // again, as before an action that needs a fresh login
 		if v.cookie() == first {
 			t.Error("logging in did not rotate the ID")
 		}
@@ -310,7 +309,7 @@ func TestCart(t *testing.T) {
 		}
 		a := v.change("assam", "add")
 		if a.path != "/" || !a.has("Assam Second Flush is in your cart.") || !a.has("looked at this page 2 times") {
-			t.Error("the page after adding does not say so, or does not count")
+			t.Error("the page after adding does not show the message, or was not counted")
 		}
 		if a = v.get("/"); a.has("is in your cart.") {
 			t.Error("the message was shown twice")
@@ -394,7 +393,7 @@ func TestLogout(t *testing.T) {
 	})
 }
 
-// TestOtherSite posts what another site would make a browser send.
+// TestOtherSite posts forms that another site could make a browser send.
 func TestOtherSite(t *testing.T) {
 	shop, _ := open(t, &memory.Backend{})
 	v := newVisitor(t, shop)
@@ -431,7 +430,7 @@ func TestStoreDown(t *testing.T) {
 			t.Errorf("%s: %d", what, a.status)
 		}
 		if a.has("Ada") || a.has("Assam") || a.has(errDown.Error()) || a.has(cookie) {
-			t.Errorf("%s: the page says too much", what)
+			t.Errorf("%s: the page shows details of the error", what)
 		}
 		if a.header.Get("Cache-Control") != "no-store" || a.header.Get("Retry-After") == "" || a.header.Get("Set-Cookie") != "" ||
 			a.header.Get("Location") != "" || a.header.Get("Content-Security-Policy") == "" {

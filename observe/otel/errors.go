@@ -12,7 +12,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// sentinels and their error.type; the first that is found in an error names it.
+// The sentinels and their error.type. The first that an error wraps applies.
 var sentinels = []struct {
 	err  error
 	kind string
@@ -29,8 +29,8 @@ var sentinels = []struct {
 	{session.ErrReadOnly, "read_only"},
 }
 
-// errorType returns the error.type of err. The text of an error would not do:
-// there are too many.
+// errorType returns the error.type of err. It is not the text of err, because an
+// attribute should have few values.
 func errorType(err error) attribute.KeyValue {
 	for _, s := range sentinels {
 		if errors.Is(err, s.err) {

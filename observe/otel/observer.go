@@ -27,29 +27,31 @@ const DefaultSystem = "aws.dynamodb"
 
 // Config configures an [Observer]. The zero value is a good default.
 type Config struct {
-	// TracerProvider makes the spans. Default: the global one. One of package
-	// go.opentelemetry.io/otel/trace/noop turns them off.
+	// TracerProvider makes the spans. Default: the global provider. One of
+	// package go.opentelemetry.io/otel/trace/noop turns them off.
 	TracerProvider trace.TracerProvider
 
-	// MeterProvider makes the metrics. Default: the global one. One of package
-	// go.opentelemetry.io/otel/metric/noop turns them off.
+	// MeterProvider makes the metrics. Default: the global provider. One of
+	// package go.opentelemetry.io/otel/metric/noop turns them off.
 	MeterProvider metric.MeterProvider
 
-	// System is db.system.name of the requests, as in the semantic conventions.
-	// Default "aws.dynamodb", as that is the backend that tells its requests.
+	// System is the db.system.name of the requests, from the semantic
+	// conventions. Default [DefaultSystem], because the DynamoDB backend reports
+	// its requests.
 	System string
 
 	// Attributes are added to all spans and metrics, to tell several Managers
-	// of a process apart. Those that this package sets cannot be among them.
+	// of a process apart. They must not include attributes that this package
+	// sets.
 	Attributes []attribute.KeyValue
 
-	// Active, if set, tells how many sessions there are, for a backend that
-	// knows, such as that in memory with Len. It is called at each collection
-	// of the metrics, until [Observer.Close]. After an error there is no value.
+	// Active, if set, returns the number of sessions, for a backend that knows
+	// it, such as Len of package memory. It is called at each collection of the
+	// metrics, until [Observer.Close]. If it fails, that collection has no value.
 	Active func(context.Context) (int64, error)
 }
 
-// Observer is a [observe.Observer] for OpenTelemetry. Make it with [New].
+// Observer is an [observe.Observer] for OpenTelemetry. Make it with [New].
 type Observer struct {
 	tracer     trace.Tracer
 	attributes []attribute.KeyValue
@@ -72,9 +74,9 @@ type instruments struct {
 	payload         metric.Int64Histogram
 	commitFailures  metric.Int64Counter
 
-	// events has the counters of the events that need no more than one.
+	// events has the counters of the events that only increment one counter.
 	events map[observe.EventKind]counter
-	// waits are the ordinary outcomes of waiting for a lock.
+	// waits has the ordinary outcomes of waiting for a lock.
 	waits [failed][]metric.RecordOption
 	// fixed has the attributes of the Config.
 	fixed []metric.RecordOption
@@ -86,8 +88,8 @@ type counter struct {
 	opts []metric.AddOption
 }
 
-// operations are the calls whose spans and attributes are made in advance. One
-// of a later version of session works too, and costs a bit more.
+// operations are the calls whose spans and attributes are made in advance. An Op
+// of a later version works too, but costs a bit more.
 var operations = [...]observe.Op{
 	observe.OpLoad, observe.OpSave, observe.OpTouch, observe.OpDelete,
 	observe.OpAcquire, observe.OpExtend, observe.OpRelease, observe.OpSweep,
@@ -101,7 +103,7 @@ type call struct {
 	ordinary [failed][]metric.RecordOption
 }
 
-// outcome is what comes of a call.
+// outcome is the outcome of a call.
 type outcome int
 
 const (
@@ -110,7 +112,7 @@ const (
 	conflict
 	locked
 	canceled
-	failed // the last one; it has an error.type
+	failed // the last one; only it has an error.type
 )
 
 var outcomes = [...]attribute.KeyValue{
@@ -130,18 +132,18 @@ const (
 	lateKey      = attribute.Key("session.late")
 )
 
-// The boundaries of the histograms. Those of requests are the ones that the
-// semantic conventions recommend.
+// The boundaries of the histograms. Those of requests are recommended by the
+// semantic conventions.
 var (
 	requestSeconds = []float64{0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10}
 	callSeconds    = []float64{0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10}
 	waitSeconds    = []float64{0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30}
-	// Where DynamoDB takes another unit for a write or a read, and what it
-	// holds, are among these.
+	// These include the sizes at which DynamoDB takes another unit for a write
+	// or a read, and the largest item.
 	payloadBytes = []float64{128, 256, 512, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 400 << 10, 1 << 20}
 )
 
-// New returns an Observer, or an error that says what is wrong with cfg.
+// New returns an Observer, or an error if cfg is invalid.
 func New(cfg Config) (*Observer, error) {
 	if cfg.TracerProvider == nil {
 		cfg.TracerProvider = otel.GetTracerProvider()
@@ -156,9 +158,9 @@ func New(cfg Config) (*Observer, error) {
 	for _, a := range cfg.Attributes {
 		switch {
 		case !a.Valid():
-			return nil, errors.New("sessionotel: Config.Attributes: one has no key")
+			return nil, errors.New("sessionotel: Config.Attributes: an attribute has no key")
 		case seen[a.Key]:
-			return nil, fmt.Errorf("sessionotel: Config.Attributes: %q is there twice", a.Key)
+			return nil, fmt.Errorf("sessionotel: Config.Attributes: %q occurs twice", a.Key)
 		case ours(a.Key):
 			return nil, fmt.Errorf("sessionotel: Config.Attributes: %q is set by this package", a.Key)
 		}
@@ -204,10 +206,10 @@ func (o *Observer) instrument(m metric.Meter, active func(context.Context) (int6
 	var err error
 	o.requestDuration = histogram("db.client.operation.duration", "s", "Duration of database client operations.", requestSeconds)
 	o.capacity, err = m.Float64Counter("session.capacity.consumed", metric.WithUnit("{capacity_unit}"),
-		metric.WithDescription("Capacity units that the store has charged."))
+		metric.WithDescription("Capacity units that the store charged."))
 	errs = append(errs, err)
 	o.retries = count("session.request.retries", "{request}", "Requests that were sent again.")
-	o.callDuration = histogram("session.operation.duration", "s", "Duration of calls of the store, with their retries.", callSeconds)
+	o.callDuration = histogram("session.operation.duration", "s", "Duration of calls of the store, including retries.", callSeconds)
 	o.lockWait = histogram("session.lock.wait", "s", "How long requests waited for a lock.", waitSeconds)
 	o.payload, err = m.Int64Histogram("session.payload.size", metric.WithUnit("By"),
 		metric.WithDescription("Size of encoded sessions as they are stored."), metric.WithExplicitBucketBoundaries(payloadBytes...))
@@ -228,10 +230,10 @@ func (o *Observer) instrument(m metric.Meter, active func(context.Context) (int6
 		observe.EventSessionRotated:   simple("session.rotations", "{session}", "Sessions that got a new ID."),
 		observe.EventSessionDestroyed: simple("session.destructions", "{session}", "Sessions that were destroyed."),
 		observe.EventMerged:           simple("session.merges", "{save}", "Saves that succeeded after a conflict."),
-		observe.EventTouchSkipped:     simple("session.touch.savings", "{write}", "Writes of a deadline that the touch interval has saved."),
+		observe.EventTouchSkipped:     simple("session.touch.savings", "{write}", "Writes of a deadline that the touch interval avoided."),
 		observe.EventTouchFailed:      simple("session.touch.failures", "{write}", "Deadlines that could not be moved."),
-		observe.EventLockLost:         simple("session.lock.losses", "{lock}", "Locks that were lost under their holder."),
-		observe.EventTokenDuplicate:   simple("session.token.duplicates", "{request}", "Requests with several tokens that are not alike."),
+		observe.EventLockLost:         simple("session.lock.losses", "{lock}", "Locks that were lost while they were held."),
+		observe.EventTokenDuplicate:   simple("session.token.duplicates", "{request}", "Requests with several tokens that are not all equal."),
 	}
 	for outcome := range o.waits {
 		o.waits[outcome] = o.record(outcomes[outcome])
@@ -261,9 +263,9 @@ func (o *Observer) Close() error {
 	return o.active.Unregister()
 }
 
-// set returns the attributes given, and those of the Config.
+// set returns the given attributes and those of the Config.
 func (o *Observer) set(attrs ...attribute.KeyValue) metric.MeasurementOption {
-	return metric.WithAttributeSet(attribute.NewSet(slices.Concat(attrs, o.attributes)...)) // which sorts what it is given
+	return metric.WithAttributeSet(attribute.NewSet(slices.Concat(attrs, o.attributes)...)) // NewSet sorts its argument
 }
 
 func (o *Observer) record(attrs ...attribute.KeyValue) []metric.RecordOption {
@@ -286,7 +288,7 @@ func (o *Observer) newCall(op observe.Op) call {
 	return c
 }
 
-// call returns what was made in advance for op.
+// call returns the call that was made in advance for op.
 func (o *Observer) call(op observe.Op) *call {
 	if i := int(op - observe.OpLoad); i >= 0 && i < len(o.calls) && o.calls[i].op == op {
 		return &o.calls[i]
@@ -322,10 +324,10 @@ func (o *Observer) Call(ctx context.Context, op observe.Op) (_ context.Context, 
 	}
 }
 
-// target is what the attributes of a request come from.
+// target has the parts of a request that its attributes depend on.
 type target struct{ name, table string }
 
-// request has the attributes of the requests of a target.
+// request has the attributes of the requests with one target.
 type request struct {
 	attrs       []attribute.KeyValue
 	success     []metric.RecordOption
@@ -333,8 +335,8 @@ type request struct {
 	read, write []metric.AddOption
 }
 
-// request returns what was made for t. There are as many as the backend has
-// kinds of requests.
+// request returns the request of t, and makes it the first time. There are as
+// many as the backend has kinds of requests.
 func (o *Observer) request(t target) *request {
 	o.mu.RLock()
 	known := o.requests[t]
@@ -346,7 +348,7 @@ func (o *Observer) request(t target) *request {
 	if t.table != "" {
 		attrs = append(attrs, semconv.DBCollectionName(t.table))
 	}
-	attrs = slices.Clip(attrs) // so that append copies
+	attrs = slices.Clip(attrs) // so that append allocates a new array
 	r := &request{
 		attrs:   attrs,
 		success: o.record(attrs...),
@@ -356,11 +358,11 @@ func (o *Observer) request(t target) *request {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.requests[t] = r // or once more: it is always the same
+	o.requests[t] = r // another goroutine may have stored an equal one
 	return r
 }
 
-// Request counts a request of the backend. It is for dynamodb.Config.OnRequest.
+// Request counts a request of the backend. Use it as dynamodb.Config.OnRequest.
 func (o *Observer) Request(ctx context.Context, r observe.Request) {
 	known := o.request(target{r.Name, r.Table})
 	opts := known.success
@@ -390,7 +392,7 @@ func (o *Observer) Event(ctx context.Context, e observe.Event) {
 	case observe.EventLockAcquired, observe.EventLockFailed:
 		outcome := judge(e.Err)
 		opts := o.waits[min(outcome, canceled)]
-		if outcome == locked || outcome == failed { // there was none in time
+		if outcome == locked || outcome == failed { // the lock was not acquired in time
 			opts = o.record(outcomes[failed], errorType(e.Err))
 		}
 		o.lockWait.Record(ctx, e.Wait.Seconds(), opts...)
@@ -399,12 +401,13 @@ func (o *Observer) Event(ctx context.Context, e observe.Event) {
 	}
 }
 
-// judge tells what came of a call. What a Manager reckons with is no failure.
+// judge returns the outcome of a call. Outcomes that a Manager expects are not
+// failures.
 func judge(err error) outcome {
 	switch {
 	case err == nil:
 		return succeeded
-	case errors.Is(err, session.ErrNotFound): // also if it is a conflict
+	case errors.Is(err, session.ErrNotFound): // even if it is a conflict
 		return notFound
 	case errors.Is(err, session.ErrConflict):
 		return conflict

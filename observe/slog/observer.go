@@ -1,4 +1,5 @@
-// Package sessionslog logs what a session.Manager does, with log/slog.
+// Package sessionslog logs the calls and events of a session.Manager with
+// log/slog.
 package sessionslog
 
 import (
@@ -15,53 +16,54 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// Config configures a [Observer]. The zero value is a good default.
+// Config configures an [Observer]. The zero value is a good default.
 type Config struct {
-	// Slow is how long a call of the store, one of its requests, or the wait
-	// for a lock may take before it is logged at level Warn. Default 1 second;
-	// [Never] turns that off. A Sweep is never slow.
+	// Slow is the duration after which a call of the store, one of its
+	// requests, or the wait for a lock is logged at level Warn. Default
+	// 1 second; [session.Never] turns that off. A Sweep is never slow.
 	Slow time.Duration
 
-	// Calls logs every call of the store and every request at level Debug, and
-	// not only those that failed or were slow. Default off.
+	// Calls logs every call of the store and every request at level Debug,
+	// even if it did not fail and was not slow. Default off.
 	Calls bool
 
-	// Levels replaces the level of the events that are in it, whatever their
-	// cause: SessionRotated and SessionDestroyed at Info make a trail of who
-	// came and went. See [Observer] for the defaults.
+	// Levels sets the level of the events that it contains, for every cause.
+	// For example, SessionRotated and SessionDestroyed at Info make a trail of
+	// logins and logouts. See [Observer] for the defaults.
 	Levels map[observe.EventKind]slog.Level
 }
 
-// Observer is an [Observer] that writes to a log. What it writes has the
-// names of operations, sizes, durations and the texts of errors: no ID, no key
-// and nothing of what is in a session. The text of an error is quoted if it has
-// line ends, or anything else that is not printed.
+// Observer is an [observe.Observer] that writes to a log. Its lines have the
+// names of operations, sizes, durations and the texts of errors, but no ID, no key
+// and no data of a session. The text of an error is quoted if it contains line
+// ends or other unprintable characters.
 //
-//   - Error: a call of the store failed, other than with [ErrNotFound],
-//     [ErrConflict] or [ErrLocked] or because the caller was gone; Undecodable;
-//     LockLost; CommitFailed and LateFailed because of the store, the codec or
-//     the code.
-//   - Warn: a request failed that may be sent again; a call or a lock was slow;
+//   - Error: a call of the store failed, except with [session.ErrNotFound],
+//     [session.ErrConflict] or [session.ErrLocked], or because the caller was
+//     gone; Undecodable; LockLost; CommitFailed and LateFailed because of the
+//     store, the codec or the code.
+//   - Warn: a request failed and may be sent again; a call or a lock was slow;
 //     TouchFailed; CommitFailed because of a lock or too many conflicts;
-//     LateFailed, whatever the cause; LockFailed.
-//   - Info: TokenMalformed; TokenDuplicate; CommitFailed as the session ended during the
-//     request, or the client was gone.
-//   - Debug: everything else.
+//     LateFailed for any other cause; LockFailed.
+//   - Info: TokenMalformed; TokenDuplicate; CommitFailed because the session
+//     ended during the request, or the client was gone.
+//   - Debug: everything else, and LockFailed because there was no session or the
+//     caller was gone.
 //
-// What the logger does not take costs no allocation; a call has one, to know
-// how it ends, unless the logger does not take errors either.
+// Cost: a level that the logger discards costs no allocation, except one for each
+// call, to measure it; if the logger discards errors too, not even that.
 type Observer struct {
 	log *slog.Logger
 	cfg Config
 }
 
-// New returns a [Observer] that writes to l.
+// New returns an [Observer] that writes to l.
 func New(l *slog.Logger, cfg Config) (*Observer, error) {
 	switch {
 	case l == nil:
 		return nil, errors.New("sessionslog: New needs a Logger")
 	case cfg.Slow < 0 && cfg.Slow != session.Never:
-		return nil, fmt.Errorf("sessionslog: Config.Slow is %v; it must not be negative, other than session.Never", cfg.Slow)
+		return nil, fmt.Errorf("sessionslog: Config.Slow is %v; it must be session.Never or not negative", cfg.Slow)
 	case cfg.Slow == 0:
 		cfg.Slow = time.Second
 	}
@@ -74,9 +76,9 @@ func New(l *slog.Logger, cfg Config) (*Observer, error) {
 	return &Observer{log: l, cfg: cfg}, nil
 }
 
-// Call implements [Observer].
+// Call implements [observe.Observer].
 func (o *Observer) Call(ctx context.Context, op observe.Op) (_ context.Context, done func(error)) {
-	if !o.log.Enabled(ctx, slog.LevelError) { // nor is any other
+	if !o.log.Enabled(ctx, slog.LevelError) { // then no level is
 		return ctx, nil
 	}
 	began := time.Now()
@@ -93,8 +95,8 @@ func (o *Observer) Call(ctx context.Context, op observe.Op) (_ context.Context, 
 	}
 }
 
-// Request logs a request of the backend. It is for Configs that take a
-// function for them, such as that of the DynamoDB backend.
+// Request logs a request of the backend. It is for the Config of a backend that
+// takes a function for requests, such as dynamodb.Config.OnRequest.
 func (o *Observer) Request(ctx context.Context, r observe.Request) {
 	failed := r.Err != nil && !r.Refused && !errors.Is(r.Err, context.Canceled)
 	level, text := o.judge(failed, slog.LevelWarn, o.slow(r.Duration), &requestTexts)
@@ -117,13 +119,14 @@ func (o *Observer) Request(ctx context.Context, r observe.Request) {
 
 func (o *Observer) slow(d time.Duration) bool { return o.cfg.Slow != session.Never && d > o.cfg.Slow }
 
-// callTexts and requestTexts are for what failed, was slow, and was neither.
+// The texts for a failure, for a slow call or request, and for any other.
 var (
 	callTexts    = [...]string{"session: store call failed", "session: store call was slow", "session: store call"}
 	requestTexts = [...]string{"session: store request failed", "session: store request was slow", "session: store request"}
 )
 
-// judge returns how to log a call or a request; no text: not at all.
+// judge returns the level and text for a call or a request, or no text if it is
+// not logged.
 func (o *Observer) judge(failed bool, failure slog.Level, slow bool, texts *[3]string) (slog.Level, string) {
 	switch {
 	case failed:
@@ -136,31 +139,31 @@ func (o *Observer) judge(failed bool, failure slog.Level, slow bool, texts *[3]s
 	return 0, ""
 }
 
-// eventTexts has what is logged for each kind, and what its N is called.
+// eventTexts has the text of each kind, and the name of its N.
 var eventTexts = [...]struct{ text, n string }{
 	observe.EventTokenMalformed:   {"session: the token of a request is malformed", ""},
 	observe.EventTokenUnknown:     {"session: a token has no session", ""},
 	observe.EventTokenMoved:       {"session: a token's session got a new ID a moment ago", ""},
 	observe.EventSessionExpired:   {"session: expired", ""},
-	observe.EventUndecodable:      {"session: what is stored does not decode", ""},
+	observe.EventUndecodable:      {"session: stored session does not decode", ""},
 	observe.EventSessionCreated:   {"session: created", "bytes"},
 	observe.EventSessionSaved:     {"session: saved", "bytes"},
 	observe.EventSessionRotated:   {"session: got a new ID", "bytes"},
 	observe.EventSessionDestroyed: {"session: destroyed", ""},
 	observe.EventMerged:           {"session: merged", "conflicts"},
-	observe.EventTouchSkipped:     {"session: its deadline need not be moved yet", ""},
-	observe.EventTouchFailed:      {"session: its deadline could not be moved", ""},
+	observe.EventTouchSkipped:     {"session: deadline need not be moved yet", ""},
+	observe.EventTouchFailed:      {"session: deadline could not be moved", ""},
 	observe.EventCommitFailed:     {"session: could not be saved, and the client got an error", ""},
-	observe.EventLateFailed:       {"session: what changed after the response had started is not saved", ""},
+	observe.EventLateFailed:       {"session: changes made after the response started could not be saved", ""},
 	observe.EventLockAcquired:     {"session: locked", ""},
-	observe.EventLockFailed:       {"session: no lock", ""},
+	observe.EventLockFailed:       {"session: lock could not be acquired", ""},
 	observe.EventLockLost:         {"session: lost its lock", ""},
 	observe.EventTokenDuplicate:   {"session: a request has several tokens", "tokens"},
 }
 
 func known(k observe.EventKind) bool { return k > 0 && int(k) < len(eventTexts) }
 
-// Event implements [Observer].
+// Event implements [observe.Observer].
 func (o *Observer) Event(ctx context.Context, e observe.Event) {
 	level, ok := o.cfg.Levels[e.Kind]
 	if !ok {
@@ -195,13 +198,13 @@ func (o *Observer) level(e observe.Event) slog.Level {
 		return slog.LevelError
 	case observe.EventCommitFailed:
 		return failureLevel(e.Err)
-	case observe.EventLateFailed: // the client believes that it is saved
+	case observe.EventLateFailed: // the client has been told that it was saved
 		return max(slog.LevelWarn, failureLevel(e.Err))
 	case observe.EventLockFailed:
-		if isAny(e.Err, session.ErrNotFound, context.Canceled) { // there is nothing to lock, or nobody to lock it for
+		if isAny(e.Err, session.ErrNotFound, context.Canceled) { // no session to lock, or no caller waiting any more
 			return slog.LevelDebug
 		}
-		return slog.LevelWarn // if the store failed, its call says so
+		return slog.LevelWarn // a failure of the store is logged with its call
 	case observe.EventLockAcquired:
 		if o.slow(e.Wait) {
 			return slog.LevelWarn
@@ -210,10 +213,10 @@ func (o *Observer) level(e observe.Event) slog.Level {
 	return slog.LevelDebug
 }
 
-// failureLevel is the level of an error that a request ended with.
+// failureLevel returns the level of an error that ended a request.
 func failureLevel(err error) slog.Level {
 	switch {
-	case isAny(err, session.ErrLockTimeout, session.ErrLockLost): // whatever came of it
+	case isAny(err, session.ErrLockTimeout, session.ErrLockLost): // with any other cause too
 		return slog.LevelWarn
 	case isAny(err, session.ErrNotFound, context.Canceled):
 		return slog.LevelInfo
@@ -223,8 +226,8 @@ func failureLevel(err error) slog.Level {
 	return slog.LevelError
 }
 
-// withError adds the text of err. Not err itself: a handler of the log may
-// print all that is in a value, and errors can hold records.
+// withError adds the text of err, and not err itself: the log's handler may
+// print all fields of a value, and errors can hold records.
 func withError(attrs []slog.Attr, err error) []slog.Attr {
 	if err == nil {
 		return attrs

@@ -1,7 +1,6 @@
-// Package behaviour shows what session libraries do where requests overlap and
-// things fail. Each library serves the same pages over real HTTP, as its
-// documentation says; each behaviour is a program of requests, and what it
-// reports is what came back.
+// Package behaviour shows the behaviour of session libraries if requests overlap
+// or fail. Each library serves the same pages over real HTTP, as its documentation
+// says. Each behaviour is a program of requests that reports the responses.
 package behaviour
 
 import (
@@ -17,21 +16,21 @@ import (
 	"time"
 )
 
-// Verdict is the short form of what was seen.
+// Verdict is the short form of a result.
 type Verdict int
 
 // The verdicts.
 const (
 	Kept          Verdict = iota + 1 // nothing was lost, revived or hidden
-	Lost                             // something was
-	NotApplicable                    // the library has no such thing; the text says what was seen instead
+	Lost                             // something was lost, revived or hidden
+	NotApplicable                    // the library has no such feature; the text has the result instead
 )
 
 func (v Verdict) String() string {
 	return [...]string{"", "keeps", "loses", "n/a"}[v]
 }
 
-// Result is what one library did in one behaviour.
+// Result is the result of one library in one behaviour.
 type Result struct {
 	Peer    string
 	Verdict Verdict
@@ -43,7 +42,7 @@ type Result struct {
 type Behaviour struct {
 	Name  string
 	Title string
-	What  string // what is done, and what should come of it
+	What  string // the steps, and the expected result
 	Run   func(ctx context.Context, a *App) (Result, error)
 }
 
@@ -54,7 +53,7 @@ func All() []Behaviour {
 	}
 }
 
-// Against runs the behaviour against a library that is started for it.
+// Against starts a library and runs the behaviour against it.
 func (b Behaviour) Against(ctx context.Context, p Peer, env Env) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -70,7 +69,7 @@ func (b Behaviour) Against(ctx context.Context, p Peer, env Env) (Result, error)
 	return r, nil
 }
 
-// App is an application that runs: one library with its store.
+// App is a running application: one library with its store.
 type App struct {
 	peer    Peer
 	url     string
@@ -80,8 +79,8 @@ type App struct {
 	// fail makes every call of the store fail, or heals it; nil if there is
 	// no store.
 	fail func(bool) error
-	// garble replaces what is stored, of the one session that there is, by
-	// bytes that do not decode; garbled reports whether they are still there.
+	// garble replaces the stored data of the only session by bytes that do not
+	// decode; garbled reports whether they are still there.
 	garble  func() error
 	garbled func() (bool, error)
 
@@ -116,27 +115,26 @@ func (a *App) gate(name string) chan struct{} {
 type visit interface {
 	Get(name string) (string, error)
 	Set(name, value string) error
-	// Increment adds 1, in the way that the library has for it.
+	// Increment adds 1 with the means of the library.
 	Increment(name string) error
 	// Rotate gives the session a new ID; errNoCall if the library cannot.
 	Rotate() error
 	Destroy() error
-	// Save is what has to be called at the end of a handler; it does nothing
-	// where the library saves by itself.
+	// Save must be called at the end of a handler. It does nothing if the
+	// library saves by itself.
 	Save() error
-	// Opened is the error with which the library handed out the session, if it
-	// handed out one all the same.
+	// Opened is the error that the library returned together with a session,
+	// if it did.
 	Opened() error
 }
 
 var errNoCall = errors.New("the library has no call for it")
 
-// page runs the steps that the client asked for, in the query as "do". They
-// are separated by blanks:
+// page runs the steps in the parameter "do" of the query, separated by spaces:
 //
 //	check          fail if the session came with an error
 //	read:NAME      read the value of NAME
-//	get:NAME       and write it
+//	get:NAME       read the value of NAME and write it to the response
 //	set:NAME=VALUE
 //	inc:NAME
 //	rotate, destroy, save
@@ -197,11 +195,11 @@ func (a *App) page(do string, v visit, w io.Writer, flush func() error) error {
 	return nil
 }
 
-// answer is what a client got.
+// answer is a client's response.
 type answer struct {
 	status int
 	body   string
-	cookie string // the session's as the client has it now, "" if it was told to drop it
+	cookie string // the session's cookie in the client now, "" if the response deleted it
 	set    bool   // the response set the cookie
 }
 
@@ -219,7 +217,7 @@ func (a *App) do(ctx context.Context, cookie string, steps ...string) (answer, e
 	if err != nil {
 		return answer{}, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end below
+	defer resp.Body.Close() //nolint:errcheck // it is read to its end below
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return answer{}, err
@@ -236,7 +234,7 @@ func (a *App) do(ctx context.Context, cookie string, steps ...string) (answer, e
 	return out, nil
 }
 
-// begin has a client with a session in which a is 1.
+// begin makes a client with a session in which a is 1.
 func (a *App) begin(ctx context.Context) (cookie string, err error) {
 	got, err := a.do(ctx, "", "set:a=1", "save", "write")
 	if err != nil {
@@ -248,7 +246,7 @@ func (a *App) begin(ctx context.Context) (cookie string, err error) {
 	return got.cookie, nil
 }
 
-// get reads a value as a later request sees it; "-" is none.
+// get reads a value in a later request; "-" means that there is none.
 func (a *App) get(ctx context.Context, cookie, name string) (string, error) {
 	got, err := a.do(ctx, cookie, "get:"+name)
 	if err != nil {
@@ -260,8 +258,8 @@ func (a *App) get(ctx context.Context, cookie, name string) (string, error) {
 	return got.body, nil
 }
 
-// slow starts a request that has its session and then waits; release lets it
-// go on and returns its answer.
+// slow starts a request that gets its session and then waits. release lets it
+// continue and returns its answer.
 func (a *App) slow(ctx context.Context, cookie string, before, after []string) (release func() (answer, error), err error) {
 	type outcome struct {
 		answer
@@ -288,8 +286,8 @@ func (a *App) slow(ctx context.Context, cookie string, before, after []string) (
 }
 
 // during begins a session, and does op in a request of its own while a slow
-// one has the session, changes it and ends. It returns the cookie with which
-// both began, and their answers.
+// request has the session. The slow one then changes it and ends. during returns
+// the cookie that both sent, and their answers.
 func (a *App) during(ctx context.Context, op string) (cookie string, quick, slow answer, err error) {
 	if cookie, err = a.begin(ctx); err != nil {
 		return "", answer{}, answer{}, err

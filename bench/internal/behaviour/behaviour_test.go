@@ -2,8 +2,8 @@ package behaviour
 
 import "testing"
 
-// TestOurs: ours keeps everything. What the others do is for the comparison to
-// say, and theirs to change.
+// TestOurs checks that our library keeps everything. The comparison reports the
+// others, which may change.
 func TestOurs(t *testing.T) {
 	Quiet()
 	for _, b := range All() {
@@ -20,8 +20,7 @@ func TestOurs(t *testing.T) {
 	}
 }
 
-// TestSeesLosses: a program that only ever finds that all is kept would show
-// nothing.
+// TestSeesLosses checks that the programs find losses where there are some.
 func TestSeesLosses(t *testing.T) {
 	Quiet()
 	for _, p := range Peers() {

@@ -28,7 +28,7 @@ var clientGone = Behaviour{
 		if gone == nil {
 			return Result{}, fmt.Errorf("the client got an answer, though it had hung up")
 		}
-		// What is saved after the handler has returned may take a moment.
+		// A save after the handler has returned may take a moment.
 		v := ""
 		for deadline := time.Now().Add(time.Second); v != "2" && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			if v, err = a.get(ctx, cookie, "b"); err != nil {

@@ -11,13 +11,13 @@ import (
 // streamed flushes and then writes.
 func streamed(body string) func(*bufio.Writer) {
 	return func(w *bufio.Writer) {
-		_ = w.Flush() // the client may have gone
+		_ = w.Flush() // the client may have disconnected
 		_, _ = w.WriteString(body)
 	}
 }
 
-// cut is a line to a server that can be cut: then its connections are closed
-// and new ones are closed at once.
+// cut is a proxy of a server that can be cut off: then it closes its connections,
+// and closes new ones at once.
 type cut struct {
 	target string
 	l      net.Listener
@@ -66,7 +66,7 @@ func (c *cut) close() error {
 	return err
 }
 
-// keep notes a connection, unless the line is cut.
+// keep records a connection, unless the server is cut off.
 func (c *cut) keep(conn net.Conn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,7 +99,7 @@ func (c *cut) serve(client net.Conn) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = io.Copy(server, client) // ends when either is closed
+		_, _ = io.Copy(server, client) // returns when either is closed
 		c.drop(server)
 	}()
 	_, _ = io.Copy(client, server)

@@ -15,7 +15,7 @@ var logout = Behaviour{
 		if err != nil {
 			return Result{}, err
 		}
-		// The browser has what the slow response said last.
+		// The browser has the cookie of the slow response, which came last.
 		now := cookie
 		if slow.set {
 			now = slow.cookie

@@ -74,8 +74,8 @@ func (a *App) dynamodb(ctx context.Context, env Env) (session.Backend, error) {
 	return b, b.CreateTable(ctx, dynamodb.TableOptions{})
 }
 
-// switched is a backend that can be made to fail, and that remembers the key
-// of the session.
+// switched is a backend that fails on demand, and remembers the key of the
+// session.
 type switched struct {
 	session.Backend
 	broken atomic.Bool

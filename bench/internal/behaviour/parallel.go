@@ -47,13 +47,13 @@ var parallelCounter = Behaviour{
 			return Result{}, err
 		}
 		found := 0
-		_, _ = fmt.Sscan(v, &found) // "-" is none
+		_, _ = fmt.Sscan(v, &found) // "-" means none
 		return survivors(found, refused, "increments"), nil
 	},
 }
 
-// together has all writers change the session and none save before all have.
-// It returns the cookie that a browser would have in the end: that of the last
+// together makes all writers change the session before any of them saves. It
+// returns the cookie that a browser would have in the end: that of the last
 // response that set one.
 func (a *App) together(ctx context.Context, change func(i int) string) (cookie string, refused int, err error) {
 	began, err := a.begin(ctx)

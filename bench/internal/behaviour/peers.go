@@ -31,7 +31,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Env is what the stores of the peers run on. What is empty is not there.
+// Env has the addresses of the engines for the stores of the peers. An empty one
+// is not available.
 type Env struct {
 	Redis    string // "host:port"; its data is deleted
 	DynamoDB string // "http://host:port"
@@ -59,8 +60,8 @@ func (p Peer) start(ctx context.Context, env Env) (*App, error) {
 	return a, nil
 }
 
-// Quiet silences what the libraries log about the errors that are provoked
-// here, and registers the types that encoding/gob needs to know.
+// Quiet silences the logs of the libraries about the errors that are provoked
+// here, and registers the types for encoding/gob.
 func Quiet() {
 	quiet.Do(func() {
 		log.SetOutput(io.Discard)
@@ -125,8 +126,8 @@ func (a *App) steps(w http.ResponseWriter, r *http.Request, v visit) error {
 	return a.page(r.URL.Query().Get("do"), v, w, func() error { return http.NewResponseController(w).Flush() })
 }
 
-// redis empties the server and returns a client that reaches it past the cut,
-// and the address of the cut.
+// redis empties the server and returns a client that bypasses the cut, and the
+// address of the cut.
 func (a *App) redis(ctx context.Context, env Env) (client *redis.Client, addr string, err error) {
 	client = redis.NewClient(&redis.Options{Addr: env.Redis})
 	a.onClose(client.Close)
@@ -144,7 +145,8 @@ func (a *App) redis(ctx context.Context, env Env) (client *redis.Client, addr st
 
 var garbage = "\xc1 not a session"
 
-// garbleString is for stores that keep a session in a string of Redis.
+// garbleString implements garble for stores that keep a session in a string of
+// Redis.
 func (a *App) garbleString(ctx context.Context, client *redis.Client) {
 	var key string
 	a.garble = func() error {
@@ -169,7 +171,7 @@ func (a *App) garbleString(ctx context.Context, client *redis.Client) {
 	}
 }
 
-// text is how a value is shown, "" if there is none.
+// text returns a value as text, "" if there is none.
 func text(v any) string {
 	if v == nil {
 		return ""
@@ -264,7 +266,7 @@ func launchGorillaFiles(_ context.Context, a *App, _ Env) error {
 		}
 		return err
 	}
-	// A folder in the place of each file: it can be neither read nor written.
+	// Replace each file by a folder, which can be neither read nor written.
 	const away = ".away"
 	broken := false
 	a.fail = func(on bool) error {
@@ -374,7 +376,7 @@ func launchFiber(ctx context.Context, a *App, env Env) error {
 	app.Get("/", func(c fiber.Ctx) error {
 		var body strings.Builder
 		stream := false
-		// Of the query, a copy: fiber uses its memory again.
+		// A copy of the query, because fiber reuses its memory.
 		err := a.page(strings.Clone(c.Query("do")), fiberVisit{fibersession.FromContext(c)}, &body, func() error { stream = true; return nil })
 		switch {
 		case err != nil:
@@ -393,7 +395,7 @@ func launchFiber(ctx context.Context, a *App, env Env) error {
 	go func() { served <- app.Listener(l, fiber.ListenConfig{DisableStartupMessage: true}) }()
 	a.onClose(func() error {
 		http.DefaultClient.CloseIdleConnections()
-		_ = app.ShutdownWithTimeout(5 * time.Second) // what it waits for are idle connections
+		_ = app.ShutdownWithTimeout(5 * time.Second) // it waits for idle connections only
 		return <-served
 	})
 	return nil

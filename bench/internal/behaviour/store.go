@@ -55,8 +55,8 @@ var failingLoad = Behaviour{
 	},
 }
 
-// checked adds what comes of it if the handler checks the error that came with
-// the session, which the library's own example does not.
+// checked adds the result of a handler that checks the error returned with the
+// session, which the library's own example does not.
 func (a *App) checked(ctx context.Context, r Result, breaks bool) (Result, error) {
 	cookie, err := a.begin(ctx)
 	if err != nil {
