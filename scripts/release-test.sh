@@ -96,7 +96,7 @@ for m in $released; do
   at "$new" go get $(for p in $packages; do echo "$p@$version"; done)
   at "$new" go build -o program .
   at "$new" ./program
-  say "a new module builds with the $(wc -w <<<"$packages" | tr -d ' ') packages of $(path "$m")"
+  say "a new module builds with $(path "$m"), packages: $(wc -w <<<"$packages" | tr -d ' ')"
 done
 
 mkdir "$tmp/first"
