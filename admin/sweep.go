@@ -1,8 +1,7 @@
-// Package admin has what operators do with a store of sessions: sweep expired
-// ones, and list what is there.
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,42 +11,43 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// Sweeper is a [session.Backend] that deletes its expired records on demand, for a
-// store that does not do it by itself, or not soon enough. What Backend says
-// about contexts and failures applies to Sweep. An expired record is as good
-// as none for every other method, so a sweep changes nothing but the room
-// that the store takes.
+// Sweeper is an optional interface of a [session.Backend] that can delete its
+// expired records on demand. It is for a store that does not delete them by
+// itself, or not soon enough. What Backend says about contexts and failures
+// applies to Sweep. All other methods treat an expired record as absent, so a
+// sweep changes only the space that the store takes.
 type Sweeper interface {
 	session.Backend
 
-	// Sweep deletes the records whose Expires is at least opts.Grace past.
+	// Sweep deletes the records that expired at least opts.Grace ago.
 	//
-	// It MUST delete every record that was so when it began and that nobody
-	// wrote meanwhile. It MUST NOT delete a record that is live, or whose lock
-	// is live, at the moment of the deletion, whatever it was when it was
-	// found: on a store that others write to, each deletion carries that
-	// condition. It MUST leave alone what the backend did not write, unless
-	// opts.Foreign, and keys that do not begin with opts.KeyPrefix. With
-	// opts.DryRun it MUST change nothing, and count what it would delete.
+	// It MUST delete every record that had expired by then when the sweep began,
+	// unless somebody writes the record meanwhile. It MUST NOT delete a record
+	// that is live, or whose lock is live, at the moment of the deletion. On a
+	// store that others write to, each deletion carries that condition, because
+	// a record may have changed since the sweep found it. It MUST leave alone
+	// the keys that do not begin with opts.KeyPrefix and, unless opts.Foreign is
+	// set, the records that the backend did not write. With opts.DryRun it MUST
+	// change nothing, and count what it would delete.
 	//
-	// It MUST call opts.BeforeBatch before the first deletion of each batch,
-	// leave the batch alone after [SkipBatch], and end after any other error,
-	// with that error. It MUST hand opts.OnError each error that cost it a
-	// page or a record, and go on after a nil from it, as far as it knows what
-	// comes next: the records of a page that could not be read are in no count
-	// of the report, and the sweep has not come to its end. Without OnError it
-	// MUST end at the first.
+	// It MUST call opts.BeforeBatch before the first deletion of each batch. It
+	// MUST leave the batch alone after [SkipBatch], and end after any other
+	// error, with that error. It MUST pass each error that cost it a page or a
+	// record to opts.OnError. If that returns nil, it MUST go on as far as it
+	// knows what comes next: the records of a page that it could not read are in
+	// no count of the report, and the sweep is not complete. Without OnError it
+	// MUST end at the first error.
 	//
-	// Options that it cannot follow MUST be refused with an error that wraps
-	// [errors.ErrUnsupported], before anything is deleted. Workers, Segments
-	// and BatchSize it MAY ignore where they mean nothing.
+	// It MUST refuse an option that it cannot follow with an error that wraps
+	// [errors.ErrUnsupported], before it deletes anything. It MAY ignore
+	// Workers, Segments and BatchSize if they mean nothing to the store.
 	//
-	// When it fails, the report says what was done until then.
-	Sweep(ctx context.Context, opts SweepOptions) (SweepReport, error)
+	// If Sweep fails, the report says what it had done until then.
+	Sweep(ctx context.Context, opts SweepOptions) (Report, error)
 }
 
-// SkipBatch is what [SweepOptions.BeforeBatch] returns to leave the records of
-// a batch alone.
+// SkipBatch is the error that [SweepOptions.BeforeBatch] returns to leave the
+// records of a batch alone.
 var SkipBatch = errors.New("admin: skip this batch") //nolint:revive,errname,staticcheck // a signal, like fs.SkipDir
 
 // The defaults of [SweepOptions].
@@ -58,98 +58,80 @@ const (
 	DefaultSweepSegments  = 32
 )
 
-// SweepOptions says how to sweep. The zero value is useful: a zero field has
-// the default that is named with it.
+// SweepOptions says what to sweep, and how. A zero field has the default that
+// its comment names, so the zero value is useful.
 type SweepOptions struct {
-	// Grace is how long ago a record must have expired. It protects sessions
-	// from a sweeper whose clock is fast. Default 5 min; 1 ns is the least.
+	// Grace is the time that must have passed since a record expired. It
+	// protects sessions from a sweeper whose clock is fast. Default 5 min. The
+	// least is 1 ns.
 	Grace time.Duration
 
-	// DryRun counts what would be deleted, and deletes nothing. It costs the
-	// reads.
+	// DryRun counts the records that a sweep would delete, and deletes none. It
+	// costs the reads.
 	DryRun bool
 
-	// KeyPrefix restricts the sweep to keys that begin with it, in a store
-	// that is shared. Default "", every key.
+	// KeyPrefix restricts the sweep to keys that begin with it, in a store with
+	// several users. Default "", every key.
 	KeyPrefix string
 
-	// Foreign also deletes expired records that the backend did not write, as
-	// far as it can tell when they expired: those of the PHP session handler,
-	// for one. Default off.
+	// Foreign also deletes expired records that the backend did not write, such
+	// as those of the PHP session handler, if the backend can tell when they
+	// expired. Default false.
 	Foreign bool
 
-	// ReadUnits and WriteUnits are the capacity units per second that the
-	// sweep may use, as the store counts them. Default 0, as fast as it goes.
+	// ReadUnits and WriteUnits are the largest numbers of capacity units per
+	// second that the sweep may use, as the store counts them. Default 0, no
+	// limit.
 	ReadUnits  float64
 	WriteUnits float64
 
-	// Segments is into how many parts the store is divided for reading, each
-	// read from its beginning to its end. Default 32.
+	// Segments is the number of parts into which the store is divided for
+	// reading. Each is read from its beginning to its end. Default 32.
 	Segments int
-	// Workers is how many requests are under way at once. Default 16.
+	// Workers is the number of requests in flight. Default 16.
 	Workers int
-	// BatchSize is how many records make a batch. Default 25.
+	// BatchSize is the number of records in a batch. Default 25.
 	BatchSize int
 
-	// BeforeBatch is called before a batch of n records is deleted, which were
-	// found to be expired; those that are known to be locked may be left out. It
-	// may take its time, which delays the batch; it may return [SkipBatch], which
-	// leaves it alone, or another error, which ends the sweep. It is called by
-	// several goroutines at once.
+	// BeforeBatch is called before a batch of n records is deleted. The sweep
+	// found all of them expired; it may leave out records that it knows to be
+	// locked. BeforeBatch may take its time to delay the batch. It may return
+	// [SkipBatch] to leave the batch alone, or another error to end the sweep.
+	// Several goroutines may call it at once.
 	BeforeBatch func(ctx context.Context, n int) error
 
-	// OnError is called with each error that cost the sweep a page or a
-	// record, after the retries. If it returns nil the sweep goes on, and does
-	// not return that error at its end; else it ends with what OnError returns.
-	// What BeforeBatch returns, and the end of ctx, are not for it. Default:
-	// the sweep ends with the first error. It is never called by two
-	// goroutines at once.
+	// OnError is called with each error that cost the sweep a page or a record,
+	// after the retries. If it returns nil, the sweep goes on, and does not
+	// return that error at its end. If it returns an error, the sweep ends with
+	// that. OnError is not called for an error of BeforeBatch, nor for the end
+	// of ctx. By default the sweep ends at the first error. Two goroutines never
+	// call it at once.
 	OnError func(err error) error
 
-	// OnProgress is called every now and then, at least every second if
-	// anything was done, and at the end. It is never called by two goroutines
-	// at once, and the sweep waits for it.
-	OnProgress func(SweepReport)
+	// OnProgress is called now and then, at least once a second if there is
+	// progress, and at the end. Two goroutines never call it at once, and the
+	// sweep waits for it.
+	OnProgress func(Report)
 
-	// Observer is told of the sweep, as a call of [observe.OpSweep]. Default
-	// nil: nobody.
+	// Observer sees the sweep as one call of [observe.OpSweep]. Default nil, no
+	// observer.
 	Observer observe.Observer
 
-	// Resume is the Checkpoint of a sweep that did not come to its end. The
-	// sweep then goes on from there, with the options that it was begun with
-	// as far as they decide what is deleted; others in these options are an
-	// error. A zero Grace or Segments is as before.
+	// Resume is the Checkpoint of an unfinished sweep. The sweep goes on from
+	// there, with the options that decided what it deletes. It fails if these
+	// options have other values for them; a Grace or Segments of zero keeps the
+	// value. A backend that cannot resume refuses it.
 	Resume []byte
 }
 
-// SweepReport is what a sweep has done. After a Resume it counts from the
-// beginning of the sweep, Elapsed apart.
-type SweepReport struct {
-	Scanned int64 // records looked at; with an index of deadlines these may be the expired ones alone
-	Expired int64 // of these, found to be past Expires and Grace, and ours to delete
-	Deleted int64 // of these, deleted; with DryRun those that would be
-	Kept    int64 // of these, not deleted, as they are locked, or were renewed or deleted since they were found
-	Skipped int64 // of these, not deleted, as BeforeBatch said so
-	Failed  int64 // of these, not deleted because of an error
-	Foreign int64 // found to be expired, but not ours, and left alone
-	Retried int64 // requests sent again
+const (
+	mostSegments  = 1_000_000
+	mostWorkers   = 10_000
+	mostBatchSize = 10_000
+)
 
-	// ReadUnits and WriteUnits are the capacity units used, where the store
-	// tells.
-	ReadUnits  float64
-	WriteUnits float64
-
-	Elapsed time.Duration
-
-	// Checkpoint is where the sweep is, for [SweepOptions.Resume]; nil once it
-	// has come to its end, and from a backend that cannot resume. One that had
-	// to leave out a page has not come to its end. It contains keys of records:
-	// keep it like them.
-	Checkpoint []byte
-}
-
-// Complete returns o with its defaults, or an error that says what is wrong
-// with it. Backends begin Sweep with it.
+// Complete returns o with its defaults, or an error about a field that is not
+// valid. A backend calls it at the beginning of Sweep.
 func (o SweepOptions) Complete() (SweepOptions, error) {
 	switch {
 	case o.Grace < 0:
@@ -157,40 +139,36 @@ func (o SweepOptions) Complete() (SweepOptions, error) {
 	case !(o.ReadUnits >= 0) || !(o.WriteUnits >= 0): // NaN too
 		return o, fmt.Errorf("admin: SweepOptions.ReadUnits %v and WriteUnits %v must not be negative", o.ReadUnits, o.WriteUnits)
 	}
-	for _, n := range []struct {
-		field string
-		value *int
-		def   int
-		most  int
-	}{
-		{"Segments", &o.Segments, DefaultSweepSegments, 1_000_000},
-		{"Workers", &o.Workers, DefaultSweepWorkers, 10_000},
-		{"BatchSize", &o.BatchSize, DefaultSweepBatchSize, 10_000},
-	} {
-		if *n.value < 0 || *n.value > n.most {
-			return o, fmt.Errorf("admin: SweepOptions.%s %d is not between 0 (default) and %d", n.field, *n.value, n.most)
-		}
-		if *n.value == 0 {
-			*n.value = n.def
-		}
-	}
-	if o.Grace == 0 {
-		o.Grace = DefaultSweepGrace
-	}
-	return o, nil
+	o.Grace = cmp.Or(o.Grace, DefaultSweepGrace)
+	err := cmp.Or(
+		complete("SweepOptions.Segments", &o.Segments, DefaultSweepSegments, mostSegments),
+		complete("SweepOptions.Workers", &o.Workers, DefaultSweepWorkers, mostWorkers),
+		complete("SweepOptions.BatchSize", &o.BatchSize, DefaultSweepBatchSize, mostBatchSize),
+	)
+	return o, err
 }
 
-// Sweep deletes expired sessions from the store; see [Sweeper]. It fails with
-// an error that wraps [errors.ErrUnsupported] if b is no Sweeper. Run it from
-// one place, now and then; several at once do no harm, but cost more.
-func Sweep(ctx context.Context, b session.Backend, opts SweepOptions) (SweepReport, error) {
+// complete gives a field its default, and refuses a value that is out of range.
+func complete(field string, n *int, def, most int) error {
+	if *n < 0 || *n > most {
+		return fmt.Errorf("admin: %s %d is not between 0 (default) and %d", field, *n, most)
+	}
+	*n = cmp.Or(*n, def)
+	return nil
+}
+
+// Sweep deletes the expired sessions in the store of b, as [Sweeper] says. It
+// fails with an error that wraps [errors.ErrUnsupported] if b is not a Sweeper.
+// Run it from one place, now and then. Several sweeps at once do no harm, but
+// cost more.
+func Sweep(ctx context.Context, b session.Backend, opts SweepOptions) (Report, error) {
 	opts, err := opts.Complete()
 	if err != nil {
-		return SweepReport{}, err
+		return Report{}, err
 	}
 	sweeper, ok := b.(Sweeper)
 	if !ok {
-		return SweepReport{}, fmt.Errorf("admin: a %T cannot sweep: %w", b, errors.ErrUnsupported)
+		return Report{}, fmt.Errorf("admin: a %T cannot sweep: %w", b, errors.ErrUnsupported)
 	}
 	if opts.Observer == nil {
 		return sweeper.Sweep(ctx, opts)

@@ -76,12 +76,12 @@ type sweeper struct {
 	memory.Backend
 	calls  int
 	opts   admin.SweepOptions
-	report admin.SweepReport
+	report admin.Report
 	err    error
 	seen   any // in the context
 }
 
-func (s *sweeper) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
+func (s *sweeper) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
 	s.calls++
 	s.opts, s.seen = opts, ctx.Value(sweepObserver{})
 	return s.report, s.err
@@ -103,7 +103,7 @@ func (o sweepObserver) Event(_ context.Context, e observe.Event) {
 func TestSweep(t *testing.T) {
 	for _, err := range []error{nil, errStore} {
 		var calls []string
-		b := &sweeper{report: admin.SweepReport{Scanned: 3, Deleted: 2, Checkpoint: []byte("here")}, err: err}
+		b := &sweeper{report: admin.Report{Scanned: 3, Deleted: 2, Checkpoint: []byte("here")}, err: err}
 		report, got := admin.Sweep(t.Context(), b, admin.SweepOptions{Observer: sweepObserver{&calls}})
 		if !errors.Is(got, err) || !reflect.DeepEqual(report, b.report) {
 			t.Errorf("got %+v, %v; want %+v, %v", report, got, b.report, err)
@@ -124,7 +124,7 @@ func TestSweepUnsupported(t *testing.T) {
 	if !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("error %v, want ErrUnsupported", err)
 	}
-	if !reflect.DeepEqual(report, admin.SweepReport{}) || calls != nil {
+	if !reflect.DeepEqual(report, admin.Report{}) || calls != nil {
 		t.Errorf("got %+v, and the Observer saw %q", report, calls)
 	}
 }

@@ -1,6 +1,7 @@
 // Package conformance tests implementations of [session.Backend],
-// [session.LockingBackend], [admin.Sweeper], [session.Locker] and [session.Codec]
-// against their contracts, the comments in package session.
+// [session.LockingBackend], [admin.Sweeper], [admin.Lister], [session.Locker] and
+// [session.Codec] against their contracts, the comments in packages session and
+// admin.
 //
 // For a backend of one's own, this is the whole test:
 //
@@ -42,10 +43,10 @@
 // as a conflict, nor as the lock of another holder: that needs a proxy which
 // drops the response to a request that was carried out; without Hold, neither
 // is what a request does that arrives late (the rules whose names begin with
-// Late). That a sweep leaves
-// alone what the backend did not write, keeps to its budget and goes on from a
-// page that failed: only the backend knows the store. A Sweeper whose Load
-// hides expired records is measured by its own reports.
+// Late). That a sweep leaves alone the records that the backend did not write,
+// and a list shows them as Foreign, that both keep to their budgets, and that a
+// sweep goes on from a page that failed: only the backend knows the store. A
+// Sweeper whose Load hides expired records is measured by its own reports.
 //
 // The package uses the standard library only.
 package conformance
@@ -82,6 +83,10 @@ type Backend struct {
 	// [admin.Sweeper]. Rules about it sweep keys of their own; on a store
 	// that is shared, each sweep may read all of it.
 	WantsSweeper bool
+
+	// WantsLister says likewise that the backend has to be an [admin.Lister]. On
+	// a store that is shared, each list may read all of it.
+	WantsLister bool
 
 	// Reopen returns a second client on the store of b, as independent of b
 	// as another process would be. Nil if the store lives inside the process:
@@ -123,8 +128,8 @@ type Backend struct {
 }
 
 // TestBackend tests a backend against the contract of [session.Backend], and
-// of [session.LockingBackend] and [admin.Sweeper] if it is one; one subtest for each
-// rule. It returns when all are done: after a few seconds and some thousand
+// of [session.LockingBackend], [admin.Sweeper] and [admin.Lister] if it is one; one
+// subtest for each rule. It returns when all are done: after a few seconds and some thousand
 // requests, or sooner if Advance is there. A call that hangs ends it, by name.
 func TestBackend(t *testing.T, backend Backend) {
 	t.Helper()
@@ -157,6 +162,7 @@ var (
 func rulesFor(backend Backend, b session.Backend) []backendRule {
 	_, isLeaser := b.(session.LockingBackend)
 	_, isSweeper := b.(admin.Sweeper)
+	_, isLister := b.(admin.Lister)
 	var rules []backendRule
 	for _, set := range []struct {
 		applies bool
@@ -168,6 +174,9 @@ func rulesFor(backend Backend, b session.Backend) []backendRule {
 		{backend.WantsSweeper, []backendRule{wantsSweeper}},
 		{isSweeper, sweeperRules},
 		{isSweeper && isLeaser, sweptLockRules},
+		{backend.WantsLister, []backendRule{wantsLister}},
+		{isLister, listerRules},
+		{isLister && isLeaser, listedLockRules},
 	} {
 		if set.applies {
 			rules = append(rules, set.rules...)
@@ -176,8 +185,8 @@ func rulesFor(backend Backend, b session.Backend) []backendRule {
 	return slices.DeleteFunc(rules, func(r backendRule) bool { return r.needs != nil && !r.needs(backend) })
 }
 
-// A backendRule is one rule of the contract of session.Backend, session.LockingBackend
-// or admin.Sweeper.
+// A backendRule is one rule of the contract of session.Backend, session.LockingBackend,
+// admin.Sweeper or admin.Lister.
 type backendRule struct {
 	name string
 	// quotes are the parts of the contract that the rule checks, word for

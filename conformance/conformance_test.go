@@ -15,6 +15,7 @@ var unbounded = conformance.Backend{
 	New:          func(testing.TB) session.Backend { return new(memory.Backend) },
 	WantsLeaser:  true,
 	WantsSweeper: true,
+	WantsLister:  true,
 }
 
 func TestMemory(t *testing.T) {
@@ -34,6 +35,7 @@ func TestMemoryBounded(t *testing.T) {
 		},
 		WantsLeaser:  true,
 		WantsSweeper: true,
+		WantsLister:  true,
 		MaxData:      4096,
 	})
 }
@@ -46,6 +48,7 @@ func TestMemoryShared(t *testing.T) {
 		New:          func(testing.TB) session.Backend { return &b },
 		WantsLeaser:  true,
 		WantsSweeper: true,
+		WantsLister:  true,
 	})
 }
 

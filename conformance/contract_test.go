@@ -29,8 +29,12 @@ func TestEveryMustHasARule(t *testing.T) {
 			quotesOf(append(allLeaserRules, wantsLeaser), backendQuotes), untestedLeaser, 15,
 		},
 		{
-			"Sweeper", contract(t, "../admin/sweep.go", ""), backend,
+			"Sweeper", contract(t, "../admin/sweep.go", "") + " " + contract(t, "../admin/report.go", ""), backend,
 			quotesOf(slices.Concat(sweeperRules, sweptLockRules, []backendRule{wantsSweeper}), backendQuotes), untestedSweeper, 8,
+		},
+		{
+			"Lister", contract(t, "../admin/list.go", "") + " " + contract(t, "../admin/report.go", ""), backend,
+			quotesOf(slices.Concat(listerRules, listedLockRules, []backendRule{wantsLister}), backendQuotes), untestedLister, 11,
 		},
 		{
 			"Locker", contract(t, "../locking.go", "Locker") + " " + contract(t, "../locking.go", "Lease"), backend,

@@ -37,7 +37,7 @@ type hooked struct {
 	lock   func(ctx context.Context, key string, ttl time.Duration) (session.Record, error)
 	extend func(ctx context.Context, key string, v session.Version, ttl time.Duration) error
 	unlock func(ctx context.Context, key string, v session.Version, expires time.Time) error
-	sweep  func(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error)
+	sweep  func(ctx context.Context, opts admin.SweepOptions) (admin.Report, error)
 }
 
 // kindStore is what the clients of one store have in common, for what breaks
@@ -69,7 +69,7 @@ func (h *hooked) Extend(ctx context.Context, key string, v session.Version, ttl 
 func (h *hooked) Release(ctx context.Context, key string, v session.Version, expires time.Time) error {
 	return h.unlock(ctx, key, v, expires)
 }
-func (h *hooked) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
+func (h *hooked) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
 	return h.sweep(ctx, opts)
 }
 
@@ -731,7 +731,7 @@ var kinds = []kind{
 	{mutant{"grace in whole seconds, rounded up", "SweepFraction"}, graced(time.Second - 1)},
 	{mutant{"grace in whole seconds, rounded down", "SweepFraction"}, graced(0)},
 	{mutant{"prefix is a pattern", "SweepPattern"}, func(h *hooked) {
-		h.sweep = func(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
+		h.sweep = func(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
 			return h.sweepMatching(ctx, opts, func(key string) bool {
 				dir := key[:strings.LastIndex(key, "/")+1]
 				ok, _ := path.Match(opts.KeyPrefix, dir)
@@ -741,7 +741,7 @@ var kinds = []kind{
 	}},
 	{mutant{"n is the size of a batch", "SweepBeforeBatch"}, func(h *hooked) {
 		sweep := h.sweep
-		h.sweep = func(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
+		h.sweep = func(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
 			if before := opts.BeforeBatch; before != nil {
 				opts.BeforeBatch = func(ctx context.Context, _ int) error { return before(ctx, max(opts.BatchSize, 1)) }
 			}
@@ -753,7 +753,7 @@ var kinds = []kind{
 func graced(add time.Duration) func(*hooked) {
 	return func(h *hooked) {
 		sweep := h.sweep
-		h.sweep = func(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
+		h.sweep = func(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
 			opts.Grace = max((opts.Grace + add).Truncate(time.Second), 1)
 			return sweep(ctx, opts)
 		}
@@ -761,7 +761,7 @@ func graced(add time.Duration) func(*hooked) {
 }
 
 // sweepMatching deletes the expired records of which the key is matched, too.
-func (h *hooked) sweepMatching(ctx context.Context, opts admin.SweepOptions, matches func(key string) bool) (admin.SweepReport, error) {
+func (h *hooked) sweepMatching(ctx context.Context, opts admin.SweepOptions, matches func(key string) bool) (admin.Report, error) {
 	h.mu.Lock()
 	for key, r := range h.records {
 		if r.rec.Expired(h.now()) && matches(key) && !strings.HasPrefix(key, opts.KeyPrefix) {

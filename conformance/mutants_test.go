@@ -172,6 +172,7 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 	has := map[string]bool{}
 	for kind, mutants := range map[string][]mutant{
 		"": backendMutants, "leaser ": leaserMutants, "locker ": append(lockerMutants, lockerKinds...), "codec ": codecMutants, "sweeper ": sweeperMutants,
+		"lister ": listerMutants,
 	} {
 		for _, m := range mutants {
 			has[kind+m.rule] = true
@@ -212,6 +213,9 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 	}
 	for _, rule := range slices.Concat(sweeperRules, sweptLockRules, []backendRule{wantsSweeper}) {
 		check("sweeper " + rule.name)
+	}
+	for _, rule := range slices.Concat(listerRules, listedLockRules, []backendRule{wantsLister}) {
+		check("lister " + rule.name)
 	}
 	for _, rule := range lockerRules {
 		check("locker " + rule.name)

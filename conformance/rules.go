@@ -156,8 +156,8 @@ var untestedLeaser = map[string]string{
 }
 
 var untestedSweeper = map[string]string{
-	"Options that it cannot follow MUST be refused":                            "that it keeps to the budget it accepts, only the store can tell",
-	"It MUST leave alone what the backend did not write, unless opts.Foreign,": "only the backend knows how to write what it did not",
+	"It MUST refuse an option that it cannot follow":                               "that it keeps to the budget it accepts, only the store can tell",
+	"and, unless opts.Foreign is set, the records that the backend did not write.": "only the backend knows how to write what it did not",
 }
 
 func describe(rec session.Record) string {

@@ -220,8 +220,8 @@ func (w watch) calls(ctx context.Context, name string) (returned func() bool) {
 	}).Stop
 }
 
-// watched is a backend whose calls are watched. It has the methods of LockingBackend
-// and Sweeper whatever the backend is; see leasing and sweeping.
+// watched is a backend whose calls are watched. It has the methods of LockingBackend,
+// Sweeper and Lister whatever the backend is; see leasing, sweeping and listing.
 type watched struct {
 	session.Backend
 	watch
@@ -262,9 +262,14 @@ func (w watched) Release(ctx context.Context, key string, v session.Version, exp
 	return w.Backend.(session.LockingBackend).Release(ctx, key, v, expires)
 }
 
-func (w watched) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
+func (w watched) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
 	defer w.calls(ctx, "Sweep")()
 	return w.Backend.(admin.Sweeper).Sweep(ctx, opts)
+}
+
+func (w watched) List(ctx context.Context, opts admin.ListOptions, visit func(admin.Entry) error) (admin.Report, error) {
+	defer w.calls(ctx, "List")()
+	return w.Backend.(admin.Lister).List(ctx, opts, visit)
 }
 
 // watchedLocker is a locker whose calls are watched, those of its leases too.

@@ -173,10 +173,10 @@ func (m *sweeper) drop() {
 type checkpoint struct {
 	Prefix string
 	After  string // the last key that is done
-	Report admin.SweepReport
+	Report admin.Report
 }
 
-func (m *sweeper) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
+func (m *sweeper) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
 	m.drop()
 	if m.bug == "takes any options" {
 		opts.BatchSize, opts.Workers = max(opts.BatchSize, 0), max(opts.Workers, 0)
@@ -187,7 +187,7 @@ func (m *sweeper) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Swe
 	grace := opts.Grace
 	opts, err := opts.Complete()
 	if err != nil {
-		return admin.SweepReport{}, err
+		return admin.Report{}, err
 	}
 	if m.bug == "no default of grace" {
 		opts.Grace = max(grace, 1)
@@ -197,7 +197,7 @@ func (m *sweeper) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Swe
 	}
 	w := &modelSweep{m: m, opts: opts, begun: time.Now()}
 	if err := w.prepare(ctx); err != nil {
-		return admin.SweepReport{}, err
+		return admin.Report{}, err
 	}
 	err = w.run(ctx)
 	if m.bug == "sweep that is ended is complete" && w.report.Expired > 0 && ctx.Err() != nil {
@@ -210,7 +210,7 @@ func (m *sweeper) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Swe
 		w.report.Elapsed = time.Since(w.begun)
 	}
 	if err != nil && m.bug == "failed sweep has no report" {
-		return admin.SweepReport{Checkpoint: w.report.Checkpoint}, err
+		return admin.Report{Checkpoint: w.report.Checkpoint}, err
 	}
 	if err != nil && m.bug == "failed sweep reports what it found" && w.report.Deleted > 0 {
 		w.report.Deleted = w.report.Expired
@@ -225,7 +225,7 @@ type modelSweep struct {
 	begun  time.Time
 	after  string     // the last key that was done before
 	mu     sync.Mutex // report, and OnError
-	report admin.SweepReport
+	report admin.Report
 }
 
 // prepare refuses what the model cannot do.

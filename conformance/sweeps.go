@@ -15,71 +15,72 @@ import (
 
 // wantsSweeper is the rule for a backend that has to be a Sweeper.
 var wantsSweeper = backendRule{name: "Sweeper", run: ruleSweeper, quotes: []string{
-	"Sweeper is a session.Backend that deletes its expired records on demand,",
+	"Sweeper is an optional interface of a session.Backend that can delete its expired records on demand.",
 }}
 
 // sweeperRules are the rules of admin.Sweeper, for a backend that is one.
 var sweeperRules = []backendRule{
 	{name: "Sweep", run: sweeping(ruleSweep), waits: true, quotes: []string{
-		"Sweep deletes the records whose Expires is at least opts.Grace past.",
+		"Sweep deletes the records that expired at least opts.Grace ago.",
 		everyRecord,
 	}},
 	{name: "SweepLive", run: sweeping(ruleSweepLive), waits: true, quotes: []string{
-		"It MUST NOT delete a record that is live, or whose lock is live, at the moment of the deletion,",
+		"It MUST NOT delete a record that is live, or whose lock is live, at the moment of the deletion.",
 	}},
 	{name: "SweepRenewed", run: sweeping(ruleSweepRenewed), waits: true, quotes: []string{
-		"at the moment of the deletion, whatever it was when it was found: on a store that others write to, each deletion carries that condition.",
+		"at the moment of the deletion. On a store that others write to, each deletion carries that condition, " +
+			"because a record may have changed since the sweep found it.",
 	}},
 	{name: "SweepGrace", run: sweeping(ruleSweepGrace), waits: true, quotes: []string{
-		"Sweep deletes the records whose Expires is at least opts.Grace past.",
-		"Grace is how long ago a record must have expired.",
-		"Default 5 min; 1 ns is the least.",
+		"Sweep deletes the records that expired at least opts.Grace ago.",
+		"Grace is the time that must have passed since a record expired.",
+		"Default 5 min. The least is 1 ns.",
 	}},
 	{name: "SweepKeyPrefix", run: sweeping(ruleSweepKeyPrefix), waits: true, quotes: []string{
-		"It MUST leave alone what the backend did not write, unless opts.Foreign, and keys that do not begin with opts.KeyPrefix.",
+		"It MUST leave alone the keys that do not begin with opts.KeyPrefix",
 		"Default \"\", every key.",
 	}},
 	{name: "SweepFraction", run: sweeping(ruleSweepFraction), waits: true, wide: true, quotes: []string{
-		"Sweep deletes the records whose Expires is at least opts.Grace past.",
+		"Sweep deletes the records that expired at least opts.Grace ago.",
 	}},
 	{name: "SweepPattern", run: sweeping(ruleSweepPattern), waits: true, wide: true, quotes: []string{
-		"and keys that do not begin with opts.KeyPrefix.",
+		"It MUST leave alone the keys that do not begin with opts.KeyPrefix",
 	}},
 	{name: "SweepDryRun", run: sweeping(ruleSweepDryRun), waits: true, quotes: []string{
 		"With opts.DryRun it MUST change nothing, and count what it would delete.",
 	}},
 	{name: "SweepBeforeBatch", run: sweeping(ruleSweepBeforeBatch), waits: true, quotes: []string{
-		"It MUST call opts.BeforeBatch before the first deletion of each batch,",
-		"BeforeBatch is called before a batch of n records is deleted, which were found to be expired;",
+		"It MUST call opts.BeforeBatch before the first deletion of each batch.",
+		"BeforeBatch is called before a batch of n records is deleted. The sweep found all of them expired;",
 	}},
 	{name: "SweepSkip", run: sweeping(ruleSweepSkip), waits: true, quotes: []string{
-		"leave the batch alone after SkipBatch,",
+		"It MUST leave the batch alone after SkipBatch,",
 	}},
 	{name: "SweepStop", run: sweeping(ruleSweepStop), waits: true, quotes: []string{
 		"and end after any other error, with that error.",
 	}},
 	{name: "SweepFailedReport", run: sweeping(ruleSweepFailedReport), waits: true, quotes: []string{
-		"When it fails, the report says what was done until then.",
+		"If Sweep fails, the report says what it had done until then.",
 	}},
 	{name: "SweepReport", run: sweeping(ruleSweepReport), waits: true, quotes: []string{
-		"SweepReport is what a sweep has done.",
-		"nil once it has come to its end, and from a backend that cannot resume.",
+		"Report counts what a sweep or a list has done.",
+		"It is nil after a sweep that is complete, after a list, and from a backend that cannot resume.",
 	}},
 	{name: "SweepProgress", run: sweeping(ruleSweepProgress), waits: true, quotes: []string{
-		"OnProgress is called every now and then, at least every second if anything was done, and at the end. " +
-			"It is never called by two goroutines at once, and the sweep waits for it.",
+		"OnProgress is called now and then, at least once a second if there is progress, and at the end. " +
+			"Two goroutines never call it at once, and the sweep waits for it.",
 	}},
 	{name: "SweepResume", run: sweeping(ruleSweepResume), waits: true, quotes: []string{
-		"The sweep then goes on from there, with the options that it was begun with as far as they decide what is deleted; " +
-			"others in these options are an error.",
-		"After a Resume it counts from the beginning of the sweep,",
+		"The sweep goes on from there, with the options that decided what it deletes. " +
+			"It fails if these options have other values for them;",
+		"After a Resume the counts are those of the whole sweep,",
 		everyRecord,
 	}},
 	{name: "SweepOptions", run: sweeping(ruleSweepOptions), waits: true, quotes: []string{
-		"Backends begin Sweep with it.",
+		"A backend calls it at the beginning of Sweep.",
 	}},
 	{name: "SweepUnsupported", run: sweeping(ruleSweepUnsupported), waits: true, quotes: []string{
-		"Options that it cannot follow MUST be refused with an error that wraps errors.ErrUnsupported, before anything is deleted.",
+		"It MUST refuse an option that it cannot follow with an error that wraps errors.ErrUnsupported, before it deletes anything.",
 	}},
 	{name: "DoneContextSweep", run: sweeping(ruleDoneContextSweep), waits: true, quotes: append(doneContext,
 		"What Backend says about contexts and failures applies to Sweep.",
@@ -92,31 +93,31 @@ var sweeperRules = []backendRule{
 	{name: "StoreFailureSweep", run: sweeping(ruleStoreFailureSweep), waits: true, quotes: []string{
 		"What Backend says about contexts and failures applies to Sweep.",
 		"A failure of the store MUST be returned as an error that is none of the sentinels of this package;",
-		"Without OnError it MUST end at the first.",
+		"Without OnError it MUST end at the first error.",
 	}, needs: canFail, own: true},
 	{name: "SweepOnError", run: sweeping(ruleSweepOnError), waits: true, quotes: []string{
-		"It MUST hand opts.OnError each error that cost it a page or a record,",
-		"else it ends with what OnError returns.",
+		"It MUST pass each error that cost it a page or a record to opts.OnError.",
+		"If it returns an error, the sweep ends with that.",
 	}, needs: canFail, own: true},
 	{name: "SweepGoesOn", run: sweeping(ruleSweepGoesOn), waits: true, quotes: []string{
-		"It MUST hand opts.OnError each error that cost it a page or a record, and go on after a nil from it, as far as it knows what comes next: " +
-			"the records of a page that could not be read are in no count of the report, and the sweep has not come to its end.",
-		"If it returns nil the sweep goes on, and does not return that error at its end;",
+		"If that returns nil, it MUST go on as far as it knows what comes next: " +
+			"the records of a page that it could not read are in no count of the report, and the sweep is not complete.",
+		"If it returns nil, the sweep goes on, and does not return that error at its end.",
 	}, needs: canFail, own: true},
 	{name: "RaceSweep", run: sweeping(ruleRaceSweep), quotes: []string{
-		"It MUST NOT delete a record that is live, or whose lock is live, at the moment of the deletion, whatever it was when it was found:",
+		"It MUST NOT delete a record that is live, or whose lock is live, at the moment of the deletion.",
 	}},
 }
 
 // sweptLockRules are for a backend that is a Sweeper and a LockingBackend.
 var sweptLockRules = []backendRule{
 	{name: "SweepLocked", run: sweeping(ruleSweepLocked), waits: true, quotes: []string{
-		"It MUST NOT delete a record that is live, or whose lock is live, at the moment of the deletion,",
+		"It MUST NOT delete a record that is live, or whose lock is live, at the moment of the deletion.",
 	}},
 	{name: "SweepLeaseOver", run: sweeping(ruleSweepLeaseOver), waits: true, quotes: []string{everyRecord}},
 }
 
-const everyRecord = "It MUST delete every record that was so when it began and that nobody wrote meanwhile."
+const everyRecord = "It MUST delete every record that had expired by then when the sweep began, unless somebody writes the record meanwhile."
 
 func canFail(b Backend) bool { return b.Fail != nil }
 
@@ -187,7 +188,7 @@ func (g group) oneByOne(batch int) admin.SweepOptions {
 }
 
 // sweep is a Sweep that must succeed.
-func (p *sweepProbe) sweep(s admin.Sweeper, opts admin.SweepOptions) admin.SweepReport {
+func (p *sweepProbe) sweep(s admin.Sweeper, opts admin.SweepOptions) admin.Report {
 	p.Helper()
 	report, err := s.Sweep(p.ctx, opts)
 	if err != nil {
@@ -617,7 +618,7 @@ func ruleSweepReport(p *sweepProbe) {
 
 // consistent looks at the report of a sweep of n records, of which least were
 // to be deleted, and that has come to its end.
-func (p *sweepProbe) consistent(r admin.SweepReport, n, least int) {
+func (p *sweepProbe) consistent(r admin.Report, n, least int) {
 	p.Helper()
 	if sum := r.Deleted + r.Kept + r.Skipped + r.Failed; r.Expired != sum {
 		p.Errorf("Deleted, Kept, Skipped and Failed are %d together, and Expired is %d", sum, r.Expired)
@@ -639,9 +640,9 @@ func ruleSweepProgress(p *sweepProbe) {
 	opts := g.whole()
 	opts.BatchSize = 3
 	var mu sync.Mutex // in case that it is needed, after all
-	var last admin.SweepReport
+	var last admin.Report
 	var calls, running atomic.Int64
-	opts.OnProgress = func(r admin.SweepReport) {
+	opts.OnProgress = func(r admin.Report) {
 		if running.Add(1) > 1 {
 			p.Error("OnProgress was called by two goroutines at once")
 		}
@@ -790,7 +791,7 @@ func ruleContextEndsSweep(p *sweepProbe) {
 
 func ruleStoreFailureSweep(p *sweepProbe) {
 	g, control := p.expiredPair(8)
-	var report admin.SweepReport
+	var report admin.Report
 	p.failures(func(ctx context.Context) []namedCall {
 		return []namedCall{{"Sweep", func() (err error) { report, err = p.s.Sweep(ctx, g.whole()); return err }}}
 	})

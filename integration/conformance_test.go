@@ -57,6 +57,7 @@ func TestDynamoDBConformance(t *testing.T) {
 				// What is left of the 400 KB is for the key and the attributes.
 				WantsLeaser:  true,
 				WantsSweeper: true,
+				WantsLister:  true,
 				MaxData:      dynamodb.MaxItemSize - 1024,
 				Text:         tt.config.DataType == dynamodb.String,
 			})

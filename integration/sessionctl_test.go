@@ -84,7 +84,7 @@ func (c *sessionctl) table(t *testing.T) {
 	c.run(t, 3, "There is no table", "", on(name, "doctor")...)
 	c.run(t, 1, "", "There is no table", on(name, "sweep")...)
 	c.run(t, 0, "Created table", "", on(name, "table", "create", "--read-capacity=3", "--write-capacity=2")...)
-	c.run(t, 0, "was there already", "", on(name, "table", "create")...)
+	c.run(t, 0, "exists already", "", on(name, "table", "create")...)
 	c.run(t, 0, "can be used: 3 read and 2 write units", "", on(name, "table", "check")...)
 	c.run(t, 0, "0 failures", "", on(name, "doctor")...)
 	c.run(t, 2, "", "--yes="+name, on(name, "table", "delete")...)

@@ -208,7 +208,7 @@ func (w *worker) sweep() error {
 	var writeErr error
 	_, err = backend.Sweep(w.ctx, admin.SweepOptions{
 		Segments: sweptSegments,
-		OnProgress: func(r admin.SweepReport) {
+		OnProgress: func(r admin.Report) {
 			// Whoever is killed while he writes leaves the one before.
 			next := w.File + ".next"
 			writeErr = errors.Join(writeErr, os.WriteFile(next, r.Checkpoint, 0o600), os.Rename(next, w.File))
@@ -339,7 +339,7 @@ func TestSweepWhileOthersWrite(t *testing.T) {
 	}
 	began = time.Now()
 	r, err := admin.Sweep(t.Context(), backend, admin.SweepOptions{
-		Resume: checkpoint, OnProgress: func(r admin.SweepReport) { progress(r.Deleted) },
+		Resume: checkpoint, OnProgress: func(r admin.Report) { progress(r.Deleted) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -470,7 +470,7 @@ func TestList(t *testing.T) {
 	fill(t, c.Table, foreignRows(rows.now, 10))
 	b, p := connect(t, c)
 	seen, size, expired := map[string]bool{}, 0, 0
-	r, err := b.List(t.Context(), dynamodb.ListOptions{Segments: 4}, func(e dynamodb.Entry) error {
+	r, err := b.List(t.Context(), admin.ListOptions{Segments: 4}, func(e admin.Entry) error {
 		seen[e.Key] = true
 		size += e.Size
 		if !e.Foreign && e.Expires.Before(rows.cutoff()) {

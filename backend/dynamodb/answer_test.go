@@ -81,7 +81,7 @@ func TestImpostors(t *testing.T) {
 		{"CheckTable", false, false, func(ctx context.Context, b *Backend) error { return b.CheckTable(ctx) }},
 		{"CreateTable", false, false, func(ctx context.Context, b *Backend) error { return b.CreateTable(ctx, TableOptions{}) }},
 		{"List", false, false, func(ctx context.Context, b *Backend) error {
-			_, err := b.List(ctx, ListOptions{}, func(Entry) error { return nil })
+			_, err := b.List(ctx, admin.ListOptions{}, func(admin.Entry) error { return nil })
 			return err
 		}},
 		{"Sweep", false, false, func(ctx context.Context, b *Backend) error {

@@ -10,68 +10,51 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-const checkpointVersion = 1
+const (
+	checkpointVersion = 1
+	maxSegments       = 1_000_000 // of DynamoDB
+)
 
-// checkpoint is what admin.SweepReport.Checkpoint holds, as JSON: what the
-// sweep was asked to do, and how far it is.
+// checkpoint is the content of admin.Report.Checkpoint, as JSON: the task of a
+// sweep, and its progress.
 type checkpoint struct {
 	Version int           `json:"version"`
 	Table   string        `json:"table"`
 	Key     string        `json:"key_attribute"`
-	Cutoff  int64         `json:"cutoff"` // epoch seconds; what has expired by then goes
+	Cutoff  int64         `json:"cutoff"` // epoch seconds; records that expired by then are deleted
 	Grace   time.Duration `json:"grace"`
 	Prefix  string        `json:"key_prefix,omitempty"`
 	Foreign bool          `json:"foreign,omitempty"`
 	DryRun  bool          `json:"dry_run,omitempty"`
-	// Segments are all of the table's, in order.
-	Segments []progress `json:"segments"`
-	Tally    tally      `json:"tally"`
+	// Segments has all segments of the table, in order.
+	Segments []progress   `json:"segments"`
+	Tally    admin.Report `json:"tally"`
 }
 
-// progress is how far a segment is done.
+// progress says how far a segment is done.
 type progress struct {
-	After string `json:"after,omitempty"` // key of the last item that is; "" if none is
+	After string `json:"after,omitempty"` // key of the last item that is done; "" if none is
 	Done  bool   `json:"done,omitempty"`
 }
 
-// tally has the counters of a admin.SweepReport.
-type tally struct {
-	Scanned    int64   `json:"scanned"`
-	Expired    int64   `json:"expired"`
-	Deleted    int64   `json:"deleted"`
-	Kept       int64   `json:"kept"`
-	Skipped    int64   `json:"skipped"`
-	Failed     int64   `json:"failed"`
-	Foreign    int64   `json:"foreign"`
-	Retried    int64   `json:"retried"`
-	ReadUnits  float64 `json:"read_units"`
-	WriteUnits float64 `json:"write_units"`
-}
-
-func (t *tally) add(u tally) {
-	t.Scanned += u.Scanned
-	t.Expired += u.Expired
-	t.Deleted += u.Deleted
-	t.Kept += u.Kept
-	t.Skipped += u.Skipped
-	t.Failed += u.Failed
-	t.Foreign += u.Foreign
-	t.Retried += u.Retried
-	t.ReadUnits += u.ReadUnits
-	t.WriteUnits += u.WriteUnits
-}
-
-func (t *tally) report() admin.SweepReport {
-	return admin.SweepReport{
-		Scanned: t.Scanned, Expired: t.Expired, Deleted: t.Deleted, Kept: t.Kept, Skipped: t.Skipped, Failed: t.Failed,
-		Foreign: t.Foreign, Retried: t.Retried, ReadUnits: t.ReadUnits, WriteUnits: t.WriteUnits,
-	}
+// add adds the counts of u to those of r.
+func add(r *admin.Report, u admin.Report) {
+	r.Scanned += u.Scanned
+	r.Expired += u.Expired
+	r.Deleted += u.Deleted
+	r.Kept += u.Kept
+	r.Skipped += u.Skipped
+	r.Failed += u.Failed
+	r.Foreign += u.Foreign
+	r.Retried += u.Retried
+	r.ReadUnits += u.ReadUnits
+	r.WriteUnits += u.WriteUnits
 }
 
 func (c *checkpoint) encode() []byte {
 	text, err := json.Marshal(c)
 	if err != nil {
-		return nil // it has no type that JSON cannot hold
+		return nil // cannot happen: JSON can hold all of its types
 	}
 	return text
 }
@@ -85,19 +68,20 @@ func (c *checkpoint) finished() bool {
 	return true
 }
 
-// ErrResume is in the errors of a [Backend.Sweep] that cannot go on from its
-// Resume: it is no checkpoint, or that of another sweep. Nothing was sent.
+// ErrResume matches the error of a [Backend.Sweep] that cannot go on from its
+// Resume, because that is not a checkpoint, or is one of another sweep. Nothing
+// was sent.
 var ErrResume = errors.New("dynamodb: the sweep cannot be resumed")
 
-// resumeError has an [ErrResume] that is not in its text.
+// resumeError matches [ErrResume] without having it in its text.
 type resumeError struct{ error }
 
 func (e *resumeError) Is(target error) bool { return target == ErrResume }
 
 func (e *resumeError) Unwrap() error { return e.error }
 
-// decodeCheckpoint accepts what report can have made, and nothing else: what
-// it says decides what is deleted.
+// decodeCheckpoint accepts only what report can have made, because a checkpoint
+// decides what is deleted.
 func decodeCheckpoint(text []byte) (*checkpoint, error) {
 	var version struct {
 		Version int `json:"version"`
@@ -152,8 +136,8 @@ func (c *checkpoint) check() error {
 	return nil
 }
 
-// begin returns the checkpoint of a sweep that is to do what opts says, and
-// has done nothing yet or what opts.Resume says.
+// begin returns the checkpoint of the sweep that opts asks for: of a new one, or
+// of the one that opts.Resume continues.
 func (b *Backend) begin(opts admin.SweepOptions) (*checkpoint, error) {
 	now := b.now()
 	fresh := &checkpoint{
@@ -175,7 +159,7 @@ func (b *Backend) begin(opts admin.SweepOptions) (*checkpoint, error) {
 	return c, nil
 }
 
-// continues reports whether c is of the sweep that fresh would begin now.
+// continues returns an error unless c is of the sweep that fresh would begin now.
 func (c *checkpoint) continues(fresh *checkpoint, now time.Time) error {
 	differs := func(what string, was, is any) error {
 		return fmt.Errorf("dynamodb: the sweep to be resumed was begun with %s %v, and not with %v: give the same, or begin a new sweep", what, was, is)

@@ -48,6 +48,7 @@ func TestConformance(t *testing.T) {
 				// All but names, key, numbers, a full history and a lock.
 				WantsLeaser:  true,
 				WantsSweeper: true,
+				WantsLister:  true,
 				MaxData:      MaxItemSize - 41 - 512 - 20 - tokens*tokenSize - lockSize,
 				Text:         tt.c.DataType == String,
 			})

@@ -191,7 +191,7 @@ func ExampleBackend_List() {
 		log.Fatal(err)
 	}
 	expired := 0
-	report, err := backend.List(context.Background(), dynamodb.ListOptions{Segments: 8, ReadUnits: 100}, func(e dynamodb.Entry) error {
+	report, err := backend.List(context.Background(), admin.ListOptions{Segments: 8, ReadUnits: 100}, func(e admin.Entry) error {
 		if !e.Foreign && time.Now().After(e.Expires) {
 			expired++
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
@@ -48,37 +49,37 @@ func (f *fake) put(items ...item) {
 func TestEntry(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0).UTC()
 	until := now.Add(time.Minute)
-	free := Entry{Key: "k", Size: 48, DataSize: 4, Created: now.Add(-time.Hour), Expires: now}
+	free := admin.Entry{Key: "k", Size: 48, DataSize: 4, Created: now.Add(-time.Hour), Expires: now}
 	locked := own("k", now)
 	locked["lock"], locked["lock_until"] = &types.AttributeValueMemberB{Value: make([]byte, 16)}, number(until.UnixMilli())
 	expired := with(locked, "lock_until", number(now.UnixMilli()))
 	for _, tt := range []struct {
 		name string
 		it   item
-		want Entry
+		want admin.Entry
 	}{
 		{"free", own("k", now), free},
-		{"locked", locked, Entry{Key: "k", Size: 48 + 20 + 16, DataSize: 4, Created: free.Created, Expires: now, LockedUntil: until}},
-		{"lock over", expired, Entry{Key: "k", Size: 48 + 20 + 13, DataSize: 4, Created: free.Created, Expires: now}},
-		{"text", with(own("k", now), "data", text("täxt")), Entry{Key: "k", Size: 49, DataSize: 5, Created: free.Created, Expires: now}},
-		{"PHP", php("k", now), Entry{Key: "k", Size: 3 + 10 + 9, DataSize: 6, Expires: now, Foreign: true}},
-		{"no number", with(php("k", now), "expires", text("soon")), Entry{Key: "k", Size: 3 + 10 + 11, DataSize: 6, Foreign: true}},
-		{"a key alone", item{"id": text("k")}, Entry{Key: "k", Size: 3, Foreign: true}},
+		{"locked", locked, admin.Entry{Key: "k", Size: 48 + 20 + 16, DataSize: 4, Created: free.Created, Expires: now, LockedUntil: until}},
+		{"lock over", expired, admin.Entry{Key: "k", Size: 48 + 20 + 13, DataSize: 4, Created: free.Created, Expires: now}},
+		{"text", with(own("k", now), "data", text("täxt")), admin.Entry{Key: "k", Size: 49, DataSize: 5, Created: free.Created, Expires: now}},
+		{"PHP", php("k", now), admin.Entry{Key: "k", Size: 3 + 10 + 9, DataSize: 6, Expires: now, Foreign: true}},
+		{"no number", with(php("k", now), "expires", text("soon")), admin.Entry{Key: "k", Size: 3 + 10 + 11, DataSize: 6, Foreign: true}},
+		{"a key alone", item{"id": text("k")}, admin.Entry{Key: "k", Size: 3, Foreign: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()
 			f.put(tt.it)
 			b := newBackend(t, f, Config{})
 			b.now = func() time.Time { return now }
-			var got []Entry
-			report, err := b.List(t.Context(), ListOptions{}, func(e Entry) error { got = append(got, e); return nil })
+			var got []admin.Entry
+			report, err := b.List(t.Context(), admin.ListOptions{}, func(e admin.Entry) error { got = append(got, e); return nil })
 			if err != nil {
 				t.Fatal(err)
 			}
 			if len(got) != 1 || got[0] != tt.want {
 				t.Errorf("got %+v\nwant %+v", got, tt.want)
 			}
-			if want := (ListReport{Scanned: 1, ReadUnits: 0.5}); report.Scanned != want.Scanned || report.ReadUnits != want.ReadUnits ||
+			if want := (admin.Report{Scanned: 1, ReadUnits: 0.5}); report.Scanned != want.Scanned || report.ReadUnits != want.ReadUnits ||
 				(report.Foreign == 1) != tt.want.Foreign {
 				t.Errorf("report %+v", report)
 			}
@@ -125,24 +126,24 @@ func TestList(t *testing.T) {
 	errMine := errors.New("enough")
 	for _, tt := range []struct {
 		name   string
-		opts   ListOptions
+		opts   admin.ListOptions
 		faults []fault
 		stop   int // the visit that fails
 		visits int
 		err    error
 	}{
 		{name: "all", visits: 500},
-		{name: "in parallel", opts: ListOptions{Segments: 7, Workers: 3}, visits: 500},
-		{name: "more workers than segments", opts: ListOptions{Segments: 2, Workers: 30}, visits: 500},
-		{name: "more segments than items", opts: ListOptions{Segments: 700}, visits: 500},
-		{name: "prefix", opts: ListOptions{KeyPrefix: "b-", Segments: 3}, visits: 100},
-		{name: "limit", opts: ListOptions{Limit: 42}, visits: 42},
-		{name: "limit in parallel", opts: ListOptions{Limit: 42, Segments: 5}, visits: 42},
-		{name: "limit and prefix", opts: ListOptions{Limit: 42, KeyPrefix: "a-"}, visits: 42},
-		{name: "limit of more than there is", opts: ListOptions{Limit: 1000, Segments: 2}, visits: 500},
-		{name: "budget", opts: ListOptions{ReadUnits: 1e6}, visits: 500},
-		{name: "unlimited budget", opts: ListOptions{ReadUnits: math.Inf(1)}, visits: 500},
-		{name: "visit fails", opts: ListOptions{Segments: 4}, stop: 10, visits: 10, err: errMine},
+		{name: "in parallel", opts: admin.ListOptions{Segments: 7, Workers: 3}, visits: 500},
+		{name: "more workers than segments", opts: admin.ListOptions{Segments: 2, Workers: 30}, visits: 500},
+		{name: "more segments than items", opts: admin.ListOptions{Segments: 700}, visits: 500},
+		{name: "prefix", opts: admin.ListOptions{KeyPrefix: "b-", Segments: 3}, visits: 100},
+		{name: "limit", opts: admin.ListOptions{Limit: 42}, visits: 42},
+		{name: "limit in parallel", opts: admin.ListOptions{Limit: 42, Segments: 5}, visits: 42},
+		{name: "limit and prefix", opts: admin.ListOptions{Limit: 42, KeyPrefix: "a-"}, visits: 42},
+		{name: "limit of more than there is", opts: admin.ListOptions{Limit: 1000, Segments: 2}, visits: 500},
+		{name: "budget", opts: admin.ListOptions{ReadUnits: 1e6}, visits: 500},
+		{name: "unlimited budget", opts: admin.ListOptions{ReadUnits: math.Inf(1)}, visits: 500},
+		{name: "visit fails", opts: admin.ListOptions{Segments: 4}, stop: 10, visits: 10, err: errMine},
 		{name: "throttled", faults: []fault{{lost: errThrottle}, {lost: errThrottle}, {after: errReset}, {lost: errThrottle}}, visits: 500},
 		{name: "throttled for ever", faults: slices.Repeat([]fault{{lost: errThrottle}}, 20), err: errThrottle},
 	} {
@@ -150,7 +151,7 @@ func TestList(t *testing.T) {
 			f.faults = tt.faults
 			b := newBackend(t, f, quick(Config{}))
 			seen := map[string]bool{}
-			report, err := b.List(t.Context(), tt.opts, func(e Entry) error {
+			report, err := b.List(t.Context(), tt.opts, func(e admin.Entry) error {
 				if seen[e.Key] || !want[e.Key] || !strings.HasPrefix(e.Key, tt.opts.KeyPrefix) || e.Foreign {
 					t.Errorf("visit of %+v", e)
 				}
@@ -175,16 +176,16 @@ func TestList(t *testing.T) {
 
 func TestListRefuses(t *testing.T) {
 	for _, tt := range []struct {
-		opts  ListOptions
+		opts  admin.ListOptions
 		words string
 	}{
-		{ListOptions{KeyPrefix: "\xff"}, "KeyPrefix"},
-		{ListOptions{Limit: -1}, "Limit"},
-		{ListOptions{ReadUnits: -1}, "ReadUnits"},
-		{ListOptions{ReadUnits: math.NaN()}, "ReadUnits"},
-		{ListOptions{Segments: -1}, "Segments"},
-		{ListOptions{Segments: 1e6 + 1}, "Segments"},
-		{ListOptions{Workers: -1}, "Workers"},
+		{admin.ListOptions{KeyPrefix: "\xff"}, "KeyPrefix"},
+		{admin.ListOptions{Limit: -1}, "Limit"},
+		{admin.ListOptions{ReadUnits: -1}, "ReadUnits"},
+		{admin.ListOptions{ReadUnits: math.NaN()}, "ReadUnits"},
+		{admin.ListOptions{Segments: -1}, "Segments"},
+		{admin.ListOptions{Segments: 1e6 + 1}, "Segments"},
+		{admin.ListOptions{Workers: -1}, "Workers"},
 	} {
 		f := newFake()
 		_, err := newBackend(t, f, Config{}).List(t.Context(), tt.opts, nil)
@@ -193,8 +194,8 @@ func TestListRefuses(t *testing.T) {
 		}
 	}
 
-	visit := func(Entry) error { return nil }
-	_, err := newBackend(t, struct{ Client }{newFake()}, Config{}).List(t.Context(), ListOptions{}, visit)
+	visit := func(admin.Entry) error { return nil }
+	_, err := newBackend(t, struct{ Client }{newFake()}, Config{}).List(t.Context(), admin.ListOptions{}, visit)
 	if !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("without Scan: %v", err)
 	}
@@ -203,20 +204,20 @@ func TestListRefuses(t *testing.T) {
 	f.put(own("k", time.Now()))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err = newBackend(t, f, Config{}).List(ctx, ListOptions{}, visit); !errors.Is(err, context.Canceled) || f.count() > 0 {
+	if _, err = newBackend(t, f, Config{}).List(ctx, admin.ListOptions{}, visit); !errors.Is(err, context.Canceled) || f.count() > 0 {
 		t.Errorf("cancelled before: %v", err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
 	f.pageBytes = 1
 	f.put(own("l", time.Now()))
-	_, err = newBackend(t, f, Config{}).List(ctx, ListOptions{}, func(Entry) error { cancel(); return nil })
+	_, err = newBackend(t, f, Config{}).List(ctx, admin.ListOptions{}, func(admin.Entry) error { cancel(); return nil })
 	if !errors.Is(err, context.Canceled) || errors.Is(err, session.ErrNotFound) {
 		t.Errorf("cancelled in the middle: %v", err)
 	}
 
 	f.unbilled = true
-	if _, err = newBackend(t, f, Config{}).List(t.Context(), ListOptions{ReadUnits: 1000}, visit); err == nil || !strings.Contains(err.Error(), "ConsumedCapacity") {
+	if _, err = newBackend(t, f, Config{}).List(t.Context(), admin.ListOptions{ReadUnits: 1000}, visit); err == nil || !strings.Contains(err.Error(), "ConsumedCapacity") {
 		t.Errorf("nothing to keep a budget by: %v", err)
 	}
 
@@ -224,7 +225,7 @@ func TestListRefuses(t *testing.T) {
 	f.keyName = "sid"
 	f.pageBytes = 1
 	f.put(item{"sid": text("k")}, item{"sid": text("l")})
-	if _, err = newBackend(t, f, Config{}).List(t.Context(), ListOptions{}, visit); err == nil || !strings.Contains(err.Error(), "CheckTable") {
+	if _, err = newBackend(t, f, Config{}).List(t.Context(), admin.ListOptions{}, visit); err == nil || !strings.Contains(err.Error(), "CheckTable") {
 		t.Errorf("another key: %v", err)
 	}
 }
@@ -245,7 +246,7 @@ func TestListData(t *testing.T) {
 	f.put(with(php("foreign", now), "data", text("mark")))
 	for mark, want := range map[string]string{"": "", "mark": "binary=a mark\xff text=mark", "m?rk": "", "Mark": ""} {
 		var got []string
-		_, err := newBackend(t, f, Config{}).List(t.Context(), ListOptions{DataWith: mark}, func(e Entry) error {
+		_, err := newBackend(t, f, Config{}).List(t.Context(), admin.ListOptions{DataWith: mark}, func(e admin.Entry) error {
 			if e.Data != "" {
 				got = append(got, e.Key+"="+e.Data)
 			}

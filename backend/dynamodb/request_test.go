@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/observe"
 )
 
@@ -99,7 +100,7 @@ func TestOnRequest(t *testing.T) {
 		},
 		{
 			name: "List", call: func(b *Backend, _ session.Record) error {
-				_, err := b.List(ctx, ListOptions{}, func(Entry) error { return nil })
+				_, err := b.List(ctx, admin.ListOptions{}, func(admin.Entry) error { return nil })
 				return err
 			},
 			want: "Scan sessions #1 0.5 RCU",

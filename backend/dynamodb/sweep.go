@@ -3,6 +3,7 @@ package dynamodb
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -17,58 +18,60 @@ import (
 
 var _ admin.Sweeper = (*Backend)(nil)
 
-// Sweep deletes the sessions that have expired at least opts.Grace ago, as
-// [admin.Sweeper] says. TTL does the same at no cost, days late; a sweep is
-// for a table without TTL, or when the room is needed now.
+// Sweep deletes the sessions that expired at least opts.Grace ago, as
+// [admin.Sweeper] says. TTL does the same at no cost, but days late. Sweep is
+// for a table without TTL, or for a table that needs the space now.
 //
-// It scans the table in parallel segments, and deletes what it finds by one
-// DeleteItem each, on condition that the item is still expired, still of this
-// package and not locked. opts.Workers bounds the requests under way, those of
-// both kinds together; the scan waits when it is more than a page and a batch
-// per worker ahead. The client should keep as many connections open: that of
-// the SDK keeps 10. A batch has opts.BatchSize items of one page at most.
-// opts.BeforeBatch is not called with opts.DryRun. With opts.Foreign an item
-// whose time is 0 or less stays: that is how many write "never".
+// It scans the table in parallel segments. It deletes each item that it finds
+// with a DeleteItem of its own, on condition that the item is still expired,
+// still written by this package and not locked. opts.Workers bounds the requests
+// in flight, scans and deletions together. A scan waits when it is more than a
+// page and a batch per worker ahead. The client should keep as many connections
+// open; the client of the SDK keeps 10. A batch has at most opts.BatchSize
+// items, all of one page. With opts.DryRun, opts.BeforeBatch is not called. With
+// opts.Foreign an item whose time is 0 or less stays, because many writers mean
+// "never" by it.
 //
-// It costs 0.5 RCU per 4 KB of everything in the table, whether expired or
-// not, and 1 WCU per KB of each item that it deletes, rounded up. A deletion
-// that is refused, as the session was renewed, is billed too. DynamoDB does
-// not report that: ReadUnits and WriteUnits of the report lack it, while the
-// budgets count what the item's size says. It needs dynamodb:Scan and
-// dynamodb:DeleteItem, and a client that is a [ScanClient], or it fails with
-// an error that wraps [errors.ErrUnsupported].
+// Sweep costs 0.5 RCU per 4 KB of everything in the table, expired or not, and
+// 1 WCU per KB of each item that it deletes, rounded up. DynamoDB also bills a
+// deletion that it refuses because the session was renewed, but does not report
+// the cost. So ReadUnits and WriteUnits of the report do not include it, while
+// the budgets count it by the size of the item. Sweep needs dynamodb:Scan and
+// dynamodb:DeleteItem. It fails with an error that wraps
+// [errors.ErrUnsupported] if the client is not a [ScanClient].
 //
-// With a budget, pages are small, the rate is kept to within some per cent
-// over a few seconds, and an answer without ConsumedCapacity ends the sweep.
+// With a budget the pages are small, and the rate stays within some per cent of
+// the budget over a few seconds. An answer without ConsumedCapacity ends the
+// sweep.
 //
-// Requests that fail are sent again as [Config] says, but at least 10 times in
-// all with pauses of up to 5 s, and an attempt may take 10 s; only then do
-// they count as errors. If a page cannot be had, and opts.OnError wants to go
-// on, the rest of its segment is left out: the report then has a Checkpoint
-// though Sweep returns nil, and a Resume tries it again.
+// A request that fails is sent again as [Config] says, but at least 10 times in
+// all, with pauses of up to 5 s, and with 10 s for each attempt. After that it
+// counts as an error. If a page cannot be read and opts.OnError returns nil, the
+// sweep leaves out the rest of that segment. The report then has a Checkpoint
+// although Sweep returns nil, and a Resume reads the rest.
 //
-// What expired is decided once, when the sweep begins: a Resume goes on with
-// that time, and with the Segments that it was begun with. It reads again only
-// the pages that were not finished. Reads are eventually consistent: a session
-// that was stored a moment ago, already expired, may wait for the next sweep.
-func (b *Backend) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
+// A sweep decides once, at its beginning, what counts as expired. A Resume keeps
+// that time and the number of segments, and reads again only the pages that were
+// not finished. Reads are eventually consistent: a session that was stored
+// already expired a moment ago may stay until the next sweep.
+func (b *Backend) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
 	opts, err := opts.Complete()
 	if err != nil {
-		return admin.SweepReport{}, err
+		return admin.Report{}, err
 	}
 	if !utf8.ValidString(opts.KeyPrefix) {
-		return admin.SweepReport{}, errors.New("dynamodb: SweepOptions.KeyPrefix is not UTF-8")
+		return admin.Report{}, errors.New("dynamodb: SweepOptions.KeyPrefix is not UTF-8")
 	}
 	client, err := b.scanClient()
 	if err != nil {
-		return admin.SweepReport{}, err
+		return admin.Report{}, err
 	}
 	from, err := b.begin(opts)
 	if err != nil {
-		return admin.SweepReport{}, err
+		return admin.Report{}, err
 	}
 	if err := b.ended(ctx, opScan); err != nil {
-		return admin.SweepReport{}, err
+		return admin.Report{}, err
 	}
 
 	s := &sweep{
@@ -96,14 +99,14 @@ func (b *Backend) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Swe
 	return report, err
 }
 
-// sweep is one that is going on.
+// sweep is a sweep in progress.
 type sweep struct {
 	*job
 	opts    admin.SweepOptions
 	from    *checkpoint
 	began   time.Time
 	batches chan batch
-	told    tally // at the last OnProgress
+	told    admin.Report // at the last OnProgress
 
 	filter       string
 	filterNames  map[string]string
@@ -114,8 +117,8 @@ type sweep struct {
 
 	// Guarded by job.mu.
 	segments []segment
-	live     tally // of everything
-	done     tally // of the pages that are finished
+	live     admin.Report // of everything
+	done     admin.Report // of the pages that are finished
 }
 
 // segment is a part of the table.
@@ -128,8 +131,8 @@ type segment struct {
 type page struct {
 	segment *segment
 	next    string // the key of its last item, "" if the segment ends here
-	left    int    // records that nothing has become of yet
-	tally   tally
+	left    int    // records without an outcome yet
+	tally   admin.Report
 }
 
 // batch is some records of a page.
@@ -144,34 +147,34 @@ type found struct {
 	foreign bool
 }
 
-// outcome is what has become of a record.
+// outcome says what became of a record.
 type outcome int
 
 const (
-	undone outcome = iota // nothing: the sweep ended before that was known
+	undone outcome = iota // not known, because the sweep ended before
 	deleted
 	kept
 	skipped
 	failed
 )
 
-func (t *tally) count(o outcome, n int64) {
+func count(r *admin.Report, o outcome, n int64) {
 	switch o {
 	case undone:
 	case deleted:
-		t.Deleted += n
+		r.Deleted += n
 	case kept:
-		t.Kept += n
+		r.Kept += n
 	case skipped:
-		t.Skipped += n
+		r.Skipped += n
 	case failed:
-		t.Failed += n
+		r.Failed += n
 	}
 }
 
 func (s *sweep) expressions() {
-	// Of an item of others, 0 is no time: to many it means "never", and TTL
-	// leaves it alone too.
+	// In an item of another writer 0 is not a time. Many mean "never" by it, and
+	// TTL leaves it alone too.
 	s.filter = "#e <= :cutoff AND (NOT (#e <= :zero) OR attribute_exists(#v))"
 	s.filterNames = s.b.names("#k", "#e", "#c", "#v")
 	s.filterValues = map[string]types.AttributeValue{":cutoff": number(s.from.Cutoff), ":zero": number(0)}
@@ -184,14 +187,13 @@ func (s *sweep) expressions() {
 		names:     s.b.names("#e", "#v", "#l", "#u"),
 	}
 	s.foreign = expression{
-		// Others may have attributes with these names, but hardly both types.
+		// Another writer may use these names, but hardly both types too.
 		condition: "#e <= :cutoff AND NOT (#e <= :zero) AND attribute_not_exists(#l) AND NOT (attribute_type(#c, :number) AND attribute_type(#v, :binary))",
 		names:     s.b.names("#e", "#c", "#v", "#l"),
 	}
 }
 
-// run returns when everything is done that is to be done, and no goroutine of
-// it is left.
+// run returns when all work is done and all of its goroutines have ended.
 func (s *sweep) run() {
 	var readers, deleters sync.WaitGroup
 	segments := make(chan int)
@@ -231,7 +233,7 @@ func (s *sweep) run() {
 // read reads a segment to its end.
 func (s *sweep) read(n int) {
 	in := &dynamodb.ScanInput{
-		// The data stays where it is; the other two tell whose the item is.
+		// Not the data. The version and the start show who wrote the item.
 		ProjectionExpression:      aws.String("#k, #c, #v"),
 		FilterExpression:          &s.filter,
 		ExpressionAttributeNames:  s.filterNames,
@@ -265,9 +267,9 @@ func (s *sweep) read(n int) {
 	}
 }
 
-// page takes in what a Scan has found, and returns what is to be deleted.
+// page counts the items of a Scan, and returns those to be deleted.
 func (s *sweep) page(seg *segment, next string, out *dynamodb.ScanOutput) (*page, []found) {
-	p := &page{segment: seg, next: next, tally: tally{Scanned: int64(out.ScannedCount)}}
+	p := &page{segment: seg, next: next, tally: admin.Report{Scanned: int64(out.ScannedCount)}}
 	var records []found
 	for _, it := range out.Items {
 		key, ok := it[s.b.c.KeyAttribute].(*types.AttributeValueMemberS)
@@ -289,40 +291,39 @@ func (s *sweep) page(seg *segment, next string, out *dynamodb.ScanOutput) (*page
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live.add(p.tally)
+	add(&s.live, p.tally)
 	seg.pages = append(seg.pages, p)
 	seg.advance(s)
 	return p, records
 }
 
-// ours reports whether an item with created and version was written by this
-// package.
+// ours reports whether this package wrote an item, by its start and version.
 func (b *Backend) ours(it map[string]types.AttributeValue) bool {
 	_, ok := epoch(it[b.c.CreatedAttribute], 1000)
 	version, isBinary := it[b.c.VersionAttribute].(*types.AttributeValueMemberB)
 	return ok && isBinary && history(version.Value).valid()
 }
 
-// advance moves the segment on over the pages that are finished. Pages are
-// finished in any order, but it is only the first ones that a Resume can skip.
+// advance moves the segment past its finished pages. Pages finish in any order,
+// but a Resume can skip only the first ones.
 func (seg *segment) advance(s *sweep) {
 	for len(seg.pages) > 0 && seg.pages[0].left == 0 {
 		p := seg.pages[0]
 		seg.pages = seg.pages[1:]
 		seg.progress = progress{After: p.next, Done: p.next == ""}
-		s.done.add(p.tally)
+		add(&s.done, p.tally)
 	}
 }
 
-// settle counts what has become of n records of a page.
+// settle counts the outcome of n records of a page.
 func (s *sweep) settle(p *page, o outcome, n int) {
 	if o == undone {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live.count(o, int64(n))
-	p.tally.count(o, int64(n))
+	count(&s.live, o, int64(n))
+	count(&p.tally, o, int64(n))
 	p.left -= n
 	p.segment.advance(s)
 }
@@ -348,7 +349,7 @@ func (s *sweep) work(batch batch) {
 	}
 }
 
-// estimate is what a deletion is thought to cost.
+// estimate returns the expected cost of a deletion.
 func (s *sweep) estimate() float64 {
 	units, _ := s.write.get(1)
 	return units
@@ -392,7 +393,7 @@ func (s *sweep) delete(r found) outcome {
 		}
 		return deleted
 	case errors.As(err, &refused):
-		// Where it is gone after a lost response, it was us.
+		// If the item is gone after a lost response, we deleted it.
 		if refused.Item == nil && unsure != nil {
 			return deleted
 		}
@@ -403,11 +404,12 @@ func (s *sweep) delete(r found) outcome {
 	return undone
 }
 
-// goOn decides about what has cost a page or a record. The end of the context
-// is no such thing: a Resume has to find what it left.
+// goOn reports whether the sweep goes on after an error that cost it a page or a
+// record. After the end of the context it does not, so that a Resume finds what
+// is left.
 func (s *sweep) goOn(err error) bool {
 	if s.opts.OnError != nil {
-		s.telling.Lock() // which may take long enough for the sweep to end
+		s.telling.Lock() // the sweep may end while it waits
 		defer s.telling.Unlock()
 	}
 	if s.ended() {
@@ -422,8 +424,8 @@ func (s *sweep) goOn(err error) bool {
 	return err == nil
 }
 
-// tellProgress calls OnProgress every now and then until the function that it
-// returns is called.
+// tellProgress calls OnProgress now and then. The function that it returns ends
+// that.
 func (s *sweep) tellProgress() (stop func()) {
 	if s.opts.OnProgress == nil {
 		return func() {}
@@ -440,7 +442,7 @@ func (s *sweep) tellProgress() (stop func()) {
 				return
 			case <-t.C:
 			}
-			if now := s.now(); now != s.told {
+			if now := s.now(); !reflect.DeepEqual(now, s.told) {
 				s.told = now
 				report := s.report()
 				s.telling.Lock()
@@ -455,24 +457,24 @@ func (s *sweep) tellProgress() (stop func()) {
 	}
 }
 
-// now returns the counters as they are.
-func (s *sweep) now() tally {
+// now returns the present counts.
+func (s *sweep) now() admin.Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counters()
 }
 
-func (s *sweep) counters() tally {
-	t := s.live
-	t.add(tally{Retried: s.retried, ReadUnits: s.readUnits, WriteUnits: s.writeUnits})
-	return t
+func (s *sweep) counters() admin.Report {
+	r := s.live
+	add(&r, admin.Report{Retried: s.retried, ReadUnits: s.readUnits, WriteUnits: s.writeUnits})
+	return r
 }
 
-func (s *sweep) report() admin.SweepReport {
+func (s *sweep) report() admin.Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.counters()
-	r := t.report()
+	r := t
 	r.Elapsed = time.Since(s.began)
 
 	c := *s.from
@@ -483,8 +485,8 @@ func (s *sweep) report() admin.SweepReport {
 	if c.finished() {
 		return r
 	}
-	// A Resume finds the records of unfinished pages once more, but for those
-	// that were deleted: so these count now, and the others then.
+	// A Resume finds the records of unfinished pages again, except those that
+	// were deleted. So the deleted ones count now, and the others later.
 	c.Tally = s.done
 	if !c.DryRun {
 		c.Tally.Scanned += t.Deleted - c.Tally.Deleted

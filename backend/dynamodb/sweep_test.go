@@ -91,39 +91,39 @@ func TestSweepKinds(t *testing.T) {
 		name string
 		opts admin.SweepOptions
 		left map[string]item
-		want admin.SweepReport
+		want admin.Report
 	}{
 		{
 			name: "default", left: merged(foreign, stay),
-			want: admin.SweepReport{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
+			want: admin.Report{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
 		},
 		{
 			name: "foreign too", opts: admin.SweepOptions{Foreign: true}, left: stay,
-			want: admin.SweepReport{Expired: 15, Deleted: 12, Kept: 3},
+			want: admin.Report{Expired: 15, Deleted: 12, Kept: 3},
 		},
 		{
 			name: "prefix", opts: admin.SweepOptions{KeyPrefix: "b-"}, left: merged(prefixed(gone, "a-", true), foreign, stay),
-			want: admin.SweepReport{Expired: 1, Deleted: 1, Foreign: 1},
+			want: admin.Report{Expired: 1, Deleted: 1, Foreign: 1},
 		},
 		{
 			name: "foreign prefix", opts: admin.SweepOptions{KeyPrefix: "b-", Foreign: true},
 			left: merged(prefixed(merged(gone, foreign), "a-", true), stay),
-			want: admin.SweepReport{Expired: 2, Deleted: 2},
+			want: admin.Report{Expired: 2, Deleted: 2},
 		},
 		{
 			name: "dry run", opts: admin.SweepOptions{DryRun: true}, left: merged(gone, foreign, stay),
-			want: admin.SweepReport{Expired: 8, Deleted: 8, Foreign: 7},
+			want: admin.Report{Expired: 8, Deleted: 8, Foreign: 7},
 		},
 		{
 			name: "long grace", opts: admin.SweepOptions{Grace: 2 * time.Hour}, left: merged(gone, foreign, stay),
 		},
 		{
 			name: "one of each", opts: admin.SweepOptions{Segments: 1, Workers: 1, BatchSize: 1}, left: merged(foreign, stay),
-			want: admin.SweepReport{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
+			want: admin.Report{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
 		},
 		{
 			name: "many of each", opts: admin.SweepOptions{Segments: 500, Workers: 100, BatchSize: 1000}, left: merged(foreign, stay),
-			want: admin.SweepReport{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
+			want: admin.Report{Expired: 8, Deleted: 6, Kept: 2, Foreign: 7},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -131,9 +131,9 @@ func TestSweepKinds(t *testing.T) {
 			f.items = merged(gone, foreign, stay)
 			b := newBackend(t, f, quick(Config{}))
 			b.now = func() time.Time { return now }
-			var last admin.SweepReport
+			var last admin.Report
 			calls := 0
-			tt.opts.OnProgress = func(r admin.SweepReport) { last, calls = r, calls+1 }
+			tt.opts.OnProgress = func(r admin.Report) { last, calls = r, calls+1 }
 			got, err := b.Sweep(t.Context(), tt.opts)
 			if err != nil {
 				t.Fatal(err)
@@ -172,7 +172,7 @@ func expiredItems(n int) *fake {
 	return f
 }
 
-func checkSum(t *testing.T, r admin.SweepReport) {
+func checkSum(t *testing.T, r admin.Report) {
 	t.Helper()
 	if r.Expired != r.Deleted+r.Kept+r.Skipped+r.Failed {
 		t.Errorf("the parts are not the whole in %+v", r)
@@ -259,19 +259,19 @@ func TestSweepFaults(t *testing.T) {
 		rule    func(string) fault
 		onError bool // there is one, and it returns nil
 		err     error
-		want    admin.SweepReport // the counters that can be known
+		want    admin.Report // the counters that can be known
 	}{
-		{name: "none", want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300}},
-		{name: "throttles", rule: every(3, "DeleteItem", fault{lost: errThrottle}), want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: 149}},
-		{name: "throttled pages", rule: every(2, "Scan", fault{lost: errThrottle}), want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
-		{name: "lost responses", rule: every(3, "DeleteItem", fault{after: errReset}), want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
-		{name: "lost pages", rule: every(2, "Scan", fault{after: errReset}), want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
-		{name: "server errors", rule: every(3, "DeleteItem", fault{lost: errInternal}), want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
-		{name: "failures go on", rule: every(3, "DeleteItem", denied), onError: true, want: admin.SweepReport{Scanned: 300, Expired: 300, Deleted: 200, Failed: 100}},
-		{name: "a failure ends it", rule: every(100, "DeleteItem", denied), err: denied.lost, want: admin.SweepReport{Scanned: -1, Expired: -1, Deleted: -1}},
-		{name: "throttled for ever", rule: every(1, "DeleteItem", fault{lost: errThrottle}), err: errThrottle, want: admin.SweepReport{Scanned: -1, Expired: -1, Retried: -1}},
-		{name: "pages fail", rule: every(5, "Scan", denied), err: denied.lost, want: admin.SweepReport{Scanned: -1, Expired: -1, Deleted: -1}},
-		{name: "no page at all", rule: every(1, "Scan", denied), onError: true, want: admin.SweepReport{}},
+		{name: "none", want: admin.Report{Scanned: 300, Expired: 300, Deleted: 300}},
+		{name: "throttles", rule: every(3, "DeleteItem", fault{lost: errThrottle}), want: admin.Report{Scanned: 300, Expired: 300, Deleted: 300, Retried: 149}},
+		{name: "throttled pages", rule: every(2, "Scan", fault{lost: errThrottle}), want: admin.Report{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
+		{name: "lost responses", rule: every(3, "DeleteItem", fault{after: errReset}), want: admin.Report{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
+		{name: "lost pages", rule: every(2, "Scan", fault{after: errReset}), want: admin.Report{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
+		{name: "server errors", rule: every(3, "DeleteItem", fault{lost: errInternal}), want: admin.Report{Scanned: 300, Expired: 300, Deleted: 300, Retried: -1}},
+		{name: "failures go on", rule: every(3, "DeleteItem", denied), onError: true, want: admin.Report{Scanned: 300, Expired: 300, Deleted: 200, Failed: 100}},
+		{name: "a failure ends it", rule: every(100, "DeleteItem", denied), err: denied.lost, want: admin.Report{Scanned: -1, Expired: -1, Deleted: -1}},
+		{name: "throttled for ever", rule: every(1, "DeleteItem", fault{lost: errThrottle}), err: errThrottle, want: admin.Report{Scanned: -1, Expired: -1, Retried: -1}},
+		{name: "pages fail", rule: every(5, "Scan", denied), err: denied.lost, want: admin.Report{Scanned: -1, Expired: -1, Deleted: -1}},
+		{name: "no page at all", rule: every(1, "Scan", denied), onError: true, want: admin.Report{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := expiredItems(300)
@@ -339,11 +339,11 @@ func TestSweepBeforeBatch(t *testing.T) {
 		name string
 		hook func(call int) error
 		err  error
-		want admin.SweepReport
+		want admin.Report
 	}{
-		{name: "nothing", hook: func(int) error { return nil }, want: admin.SweepReport{Expired: 100, Deleted: 100}},
-		{name: "skips all", hook: func(int) error { return admin.SkipBatch }, want: admin.SweepReport{Expired: 100, Skipped: 100}},
-		{name: "skips all, in words", hook: func(int) error { return fmt.Errorf("busy: %w", admin.SkipBatch) }, want: admin.SweepReport{Expired: 100, Skipped: 100}},
+		{name: "nothing", hook: func(int) error { return nil }, want: admin.Report{Expired: 100, Deleted: 100}},
+		{name: "skips all", hook: func(int) error { return admin.SkipBatch }, want: admin.Report{Expired: 100, Skipped: 100}},
+		{name: "skips all, in words", hook: func(int) error { return fmt.Errorf("busy: %w", admin.SkipBatch) }, want: admin.Report{Expired: 100, Skipped: 100}},
 		{name: "ends at once", hook: func(int) error { return errMine }, err: errMine},
 		{
 			name: "ends later", hook: func(call int) error {
@@ -443,7 +443,7 @@ func TestSweepResume(t *testing.T) {
 			f := expiredItems(n)
 			b := newBackend(t, f, quick(Config{}))
 			opts := admin.SweepOptions{Workers: 4, Segments: 5, DryRun: tt.dryRun}
-			var r admin.SweepReport
+			var r admin.Report
 			runs, scans := 0, 0
 			for runs == 0 || opts.Resume != nil {
 				if runs++; runs > 100 {

@@ -178,7 +178,7 @@ func TestListBudget(t *testing.T) {
 			f.put(with(own(fmt.Sprintf("%05d", i), time.Now()), "data", bytesOf(string(make([]byte, 700)))))
 		}
 		began := time.Now()
-		r, err := newBackend(t, f, Config{}).List(t.Context(), ListOptions{ReadUnits: 20, Segments: 4}, func(Entry) error { return nil })
+		r, err := newBackend(t, f, Config{}).List(t.Context(), admin.ListOptions{ReadUnits: 20, Segments: 4}, func(admin.Entry) error { return nil })
 		if got := r.ReadUnits / time.Since(began).Seconds(); err != nil || r.Scanned != 5000 || math.Abs(got-20) > 1 {
 			t.Errorf("%.1f units a second, %+v, %v", got, r, err)
 		}
@@ -270,14 +270,14 @@ func TestSweepHooksDelay(t *testing.T) {
 func TestSweepProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := expiredItems(100)
-		var reports []admin.SweepReport
+		var reports []admin.Report
 		r, err := newBackend(t, f, Config{}).Sweep(t.Context(), admin.SweepOptions{
-			WriteUnits: 10, OnProgress: func(r admin.SweepReport) { reports = append(reports, r) },
+			WriteUnits: 10, OnProgress: func(r admin.Report) { reports = append(reports, r) },
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var last admin.SweepReport
+		var last admin.Report
 		for i, p := range reports {
 			if p.Elapsed-last.Elapsed > time.Second || p.Deleted < last.Deleted || p.ReadUnits < last.ReadUnits {
 				t.Errorf("%+v after %+v", p, last)

@@ -12,28 +12,29 @@ import (
 
 var _ admin.Sweeper = (*Backend)(nil)
 
-// sweepHold is how many records are looked at, or deleted, while a shard is
-// locked: tens of microseconds, which is what a sweep may delay a request.
+// sweepHold is the number of records that a sweep looks at or deletes while it
+// holds the lock of a shard. That takes tens of microseconds, the delay of a
+// request by a sweep.
 const sweepHold = 512
 
-// Sweep implements [admin.Sweeper]. It looks at every record, a few hundred
-// at a time, in the caller's goroutine; requests go on meanwhile. Each write
-// reclaims a few expired records anyway: a sweep is for when writes are few,
-// and for code that is to behave alike with every backend.
+// Sweep implements [admin.Sweeper]. It looks at every record, a few hundred at a
+// time, in the caller's goroutine, while requests go on. Each write reclaims a
+// few expired records anyway. A sweep helps when writes are few, and serves code
+// that has to work with every backend.
 //
-// ReadUnits, WriteUnits and Resume are refused; Workers and Segments mean
-// nothing. Nothing can fail, so OnError is not called, and nothing here is
-// foreign. A record that has expired under a live lock counts as Kept.
-func (b *Backend) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.SweepReport, error) {
+// opts.ReadUnits, WriteUnits and Resume are refused. Workers and Segments mean
+// nothing. Nothing can fail, so OnError is not called, and no record is foreign.
+// An expired record with a live lock counts as Kept.
+func (b *Backend) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Report, error) {
 	opts, err := opts.Complete()
 	if err != nil {
-		return admin.SweepReport{}, err
+		return admin.Report{}, err
 	}
 	switch {
 	case opts.ReadUnits != 0 || opts.WriteUnits != 0:
-		return admin.SweepReport{}, fmt.Errorf("memory: Sweep: there are no ReadUnits and WriteUnits here: %w", errors.ErrUnsupported)
+		return admin.Report{}, fmt.Errorf("memory: Sweep: memory has no ReadUnits and WriteUnits: %w", errors.ErrUnsupported)
 	case len(opts.Resume) > 0:
-		return admin.SweepReport{}, fmt.Errorf("memory: Sweep: there is nothing to resume: %w", errors.ErrUnsupported)
+		return admin.Report{}, fmt.Errorf("memory: Sweep: a sweep in memory cannot be resumed: %w", errors.ErrUnsupported)
 	}
 	now := time.Now()
 	w := &sweep{b: b, opts: opts, begun: now, told: now, until: now.Add(-opts.Grace).UnixMilli()}
@@ -49,14 +50,14 @@ func (b *Backend) Sweep(ctx context.Context, opts admin.SweepOptions) (admin.Swe
 type sweep struct {
 	b      *Backend
 	opts   admin.SweepOptions
-	report admin.SweepReport
+	report admin.Report
 	begun  time.Time
-	told   time.Time // when OnProgress was called last
-	until  int64     // Unix milliseconds: what has expired later is left alone
+	told   time.Time // time of the last OnProgress
+	until  int64     // Unix milliseconds: records that expired later are left alone
 	batch  []found
 }
 
-// found is a record that was to be deleted when it was found.
+// found is a record that was to be deleted when the sweep found it.
 type found struct {
 	shard *shard
 	key   string
@@ -71,8 +72,8 @@ func (w *sweep) run(ctx context.Context) error {
 	return w.flush(ctx)
 }
 
-// shard finds what has expired in s. The lock is given up in the middle of the
-// map, which may then change: what stays in it is seen all the same, and once.
+// shard finds the expired records of s. It gives up the lock in the middle of the
+// map. The map may change then, but a record that stays in it comes up once.
 func (w *sweep) shard(ctx context.Context, s *shard) error {
 	if err := w.pause(ctx); err != nil {
 		return err
@@ -117,11 +118,11 @@ func (w *sweep) shard(ctx context.Context, s *shard) error {
 	return nil
 }
 
-// over tells whether e is to be deleted, but for a lock of it.
+// over reports whether e is to be deleted, unless it is locked.
 func (w *sweep) over(e *entry) bool { return e.expires <= w.until }
 
-// flush deletes the batch, as far as its records still are to be. No shard is
-// locked when it is called.
+// flush deletes the records of the batch that are still to be deleted. The caller
+// holds no shard.
 func (w *sweep) flush(ctx context.Context) error {
 	batch := w.batch
 	w.batch = w.batch[:0]
@@ -146,7 +147,7 @@ func (w *sweep) flush(ctx context.Context) error {
 	return nil
 }
 
-// remove deletes from the beginning of batch, and returns how much of it is
+// remove deletes from the beginning of batch, and returns the number of records
 // done.
 func (w *sweep) remove(batch []found) int {
 	s := batch[0].shard
@@ -167,7 +168,7 @@ func (w *sweep) remove(batch []found) int {
 	return len(batch)
 }
 
-// pause is where a sweep may end, and tells how far it is.
+// pause ends the sweep if ctx has ended, and calls OnProgress if it is time.
 func (w *sweep) pause(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err

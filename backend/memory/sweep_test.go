@@ -29,32 +29,32 @@ func TestSweep(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		opts admin.SweepOptions
-		want admin.SweepReport
+		want admin.Report
 		left int
 		err  error
 	}{
 		{
 			name: "all",
-			want: admin.SweepReport{Scanned: 2*n + 2, Expired: n + 1, Deleted: n, Kept: 1}, left: n + 2,
+			want: admin.Report{Scanned: 2*n + 2, Expired: n + 1, Deleted: n, Kept: 1}, left: n + 2,
 		},
 		{
 			name: "prefix", opts: admin.SweepOptions{KeyPrefix: "old1"},
-			want: admin.SweepReport{Scanned: 1111, Expired: 1111, Deleted: 1111}, left: 2*n + 2 - 1111,
+			want: admin.Report{Scanned: 1111, Expired: 1111, Deleted: 1111}, left: 2*n + 2 - 1111,
 		},
 		{
 			name: "dry run", opts: admin.SweepOptions{DryRun: true},
-			want: admin.SweepReport{Scanned: 2*n + 2, Expired: n + 1, Deleted: n, Kept: 1}, left: 2*n + 2,
+			want: admin.Report{Scanned: 2*n + 2, Expired: n + 1, Deleted: n, Kept: 1}, left: 2*n + 2,
 		},
 		{
 			name: "not long enough ago", opts: admin.SweepOptions{Grace: time.Hour + time.Second},
-			want: admin.SweepReport{Scanned: 2*n + 2}, left: 2*n + 2,
+			want: admin.Report{Scanned: 2*n + 2}, left: 2*n + 2,
 		},
 		{
 			name: "skip", opts: admin.SweepOptions{
 				BatchSize:   1000,
 				BeforeBatch: func(context.Context, int) error { return fmt.Errorf("not now: %w", admin.SkipBatch) },
 			},
-			want: admin.SweepReport{Scanned: 2*n + 2, Expired: n + 1, Skipped: n, Kept: 1}, left: 2*n + 2,
+			want: admin.Report{Scanned: 2*n + 2, Expired: n + 1, Skipped: n, Kept: 1}, left: 2*n + 2,
 		},
 		{
 			name: "stop", opts: admin.SweepOptions{
@@ -68,7 +68,7 @@ func TestSweep(t *testing.T) {
 					}
 				}(),
 			},
-			want: admin.SweepReport{Scanned: n, Expired: n, Deleted: n / 2}, left: n/2 + n + 2, err: stop,
+			want: admin.Report{Scanned: n, Expired: n, Deleted: n / 2}, left: n/2 + n + 2, err: stop,
 		},
 		{
 			name: "budget for reading", opts: admin.SweepOptions{ReadUnits: 1}, left: 2*n + 2, err: errors.ErrUnsupported,
@@ -90,8 +90,8 @@ func TestSweep(t *testing.T) {
 				save(t, &b, "lock over", record("x", 2*time.Hour))
 				acquire(t, &b, "lock over", time.Minute)
 				time.Sleep(time.Hour + time.Minute)
-				var told admin.SweepReport
-				tt.opts.OnProgress = func(r admin.SweepReport) { told = r }
+				var told admin.Report
+				tt.opts.OnProgress = func(r admin.Report) { told = r }
 				report, err := b.Sweep(context.Background(), tt.opts)
 				if !errors.Is(err, tt.err) || tt.err == nil && err != nil {
 					t.Errorf("got error %v, want %v", err, tt.err)
@@ -142,11 +142,11 @@ func TestSweepProgress(t *testing.T) {
 		var b memory.Backend
 		fill(t, &b, "old", 100, time.Minute)
 		time.Sleep(time.Hour)
-		var told []admin.SweepReport
+		var told []admin.Report
 		report, err := b.Sweep(context.Background(), admin.SweepOptions{
 			BatchSize:   10,
 			BeforeBatch: func(context.Context, int) error { time.Sleep(time.Second); return nil },
-			OnProgress:  func(r admin.SweepReport) { told = append(told, r) },
+			OnProgress:  func(r admin.Report) { told = append(told, r) },
 		})
 		if err != nil || report.Deleted != 100 || report.Elapsed != 10*time.Second {
 			t.Errorf("%v, %+v", err, report)

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/conformance"
 )
 
@@ -101,7 +102,7 @@ func TestCluster(t *testing.T) {
 		for i := range 20 {
 			mustSave(t, b, fmt.Sprint("listed", i), "1", "")
 		}
-		got := listed(t, b, ListOptions{KeyPrefix: "listed"})
+		got := listed(t, b, admin.ListOptions{KeyPrefix: "listed"})
 		if len(got) != 20 {
 			t.Errorf("listed %d of 20 keys", len(got))
 		}
@@ -111,7 +112,7 @@ func TestCluster(t *testing.T) {
 			}
 		}
 		stop := errors.New("stop")
-		_, err := b.List(t.Context(), ListOptions{}, func(Entry) error { return stop })
+		_, err := b.List(t.Context(), admin.ListOptions{}, func(admin.Entry) error { return stop })
 		wantErr(t, err, stop, "List")
 	})
 	t.Run("wrong client", func(t *testing.T) {

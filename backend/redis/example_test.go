@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	redisstore "github.com/seed-a7bee19b/session/backend/redis"
 )
 
@@ -100,7 +101,7 @@ func ExampleBackend_List() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	live, bytes := 0, 0
-	_, err = backend.List(ctx, redisstore.ListOptions{}, func(e redisstore.Entry) error {
+	_, err = backend.List(ctx, admin.ListOptions{}, func(e admin.Entry) error {
 		if !e.Foreign && time.Now().Before(e.Expires) {
 			live, bytes = live+1, bytes+e.Size
 		}

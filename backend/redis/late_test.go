@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // ending returns a record that, when saved, ends the one of version v.
@@ -493,7 +494,9 @@ func TestImpostorOnTheWire(t *testing.T) {
 		for name, call := range map[string]func() error{
 			"Load": func() error { return second(b.Load(t.Context(), "k")) },
 			"Save": func() error { return second(b.Save(t.Context(), "k", record("1", ""))) },
-			"List": func() error { return second(b.List(t.Context(), ListOptions{}, func(Entry) error { return nil })) },
+			"List": func() error {
+				return second(b.List(t.Context(), admin.ListOptions{}, func(admin.Entry) error { return nil }))
+			},
 		} {
 			err := call()
 			if err == nil || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrConflict) {

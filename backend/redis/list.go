@@ -9,73 +9,44 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-a7bee19b/session/admin"
 )
 
-// Entry describes a key that [Backend.List] visits.
-type Entry struct {
-	Key string // without [Config].Prefix
-	// Size is the number of bytes of the key with its prefix and of the names
-	// and values of the fields of this package. Redis needs about 200 bytes
-	// more. DataSize is the number of bytes of the encoded session.
-	Size     int
-	DataSize int
-	// Data is the encoded session if it contains [ListOptions].DataWith, else
-	// "".
-	Data string
+var _ admin.Lister = (*Backend)(nil)
 
-	Created time.Time
-	Expires time.Time
-	// LockedUntil is the end of the lease of a live lock, by the clock of this
-	// machine; zero if no lock is live.
-	LockedUntil time.Time
-
-	// Foreign is set if this package did not write the value, so that Load
-	// refuses it. Then only Key is set, too.
-	Foreign bool
-}
-
-// ListOptions selects the keys and data to list. The zero value lists all keys
-// and no data.
-type ListOptions struct {
-	// KeyPrefix restricts the list to keys that begin with it, after
-	// [Config].Prefix. It costs the server almost as much as a full list.
-	// Default "".
-	KeyPrefix string
-
-	// DataWith is a text to search for. If a session contains it, List
-	// transfers the session's data in Entry.Data. The server searches the data
-	// of every session. Default "", which searches and transfers none.
-	DataWith string
-}
-
-// ListReport reports the work of a List.
-type ListReport struct {
-	Scanned int64 // keys visited
-	Foreign int64 // keys visited that this package did not write
-}
-
-// List calls visit for each key that begins with [Config].Prefix, in no
-// particular order. It includes foreign keys, and expired ones while Redis
-// still has them. List calls visit in the caller's goroutine. If visit fails,
-// List ends and returns that error, with a report of the work done until then.
+// List calls visit for each key that begins with [Config].Prefix, as
+// [admin.Lister] says. It includes foreign keys, and expired ones while Redis
+// still has them. List calls visit in the caller's goroutine. An Entry has the
+// key without [Config].Prefix; for a foreign key it has nothing else.
 //
-// List visits every key that exists from its beginning to its end. It may or
-// may not visit a key that is created or deleted meanwhile. It may visit a key
-// twice, when Redis resizes its table or a cluster moves a slot: to count
-// exactly, remember the keys.
+// Entry.Size is the number of bytes of the key with its prefix and of the names
+// and values of the fields of this package. Redis needs about 200 bytes more.
+// LockedUntil is by the clock of this machine.
+//
+// List may visit a key twice, when Redis resizes its table or a cluster moves a
+// slot: to count exactly, remember the keys.
 //
 // List goes through all keys of the database, including those of other
 // applications, with SCAN, a few hundred at a time and on all masters of a
-// cluster at once. For each key with the prefix it then runs one small script,
-// in a pipeline. It transfers no data unless DataWith is set, and delays other
+// cluster at once. A KeyPrefix costs the server almost as much as a full list.
+// For each key with the prefix List then runs one small script, in a pipeline.
+// It transfers no data unless DataWith is set: then the server searches the data
+// of every session, and List transfers the data that matches. List delays other
 // clients by the time for a few hundred keys at most.
 //
 // With a client that is not a cluster client, List lists that one server, even
 // if the server is part of a cluster. List fails with an error that wraps
-// [errors.ErrUnsupported] if the client has no method Pipelined, or has
-// neither ForEachMaster nor Scan. The clients of go-redis have them.
-func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) error) (ListReport, error) {
-	var report ListReport
+// [errors.ErrUnsupported] if opts.ReadUnits is set, or if the client has no
+// method Pipelined, or has neither ForEachMaster nor Scan. The clients of
+// go-redis have them. Segments and Workers mean nothing.
+func (b *Backend) List(ctx context.Context, opts admin.ListOptions, visit func(admin.Entry) error) (report admin.Report, err error) {
+	if opts, err = opts.Complete(); err != nil {
+		return report, err
+	}
+	if opts.ReadUnits != 0 {
+		return report, fmt.Errorf("redisstore: List: Redis has no ReadUnits: %w", errors.ErrUnsupported)
+	}
 	client, ok := b.keys.client.(listClient)
 	if !ok {
 		return report, fmt.Errorf("redisstore: List: a %T has no Pipelined: %w", b.keys.client, errors.ErrUnsupported)
@@ -83,6 +54,8 @@ func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) 
 	if err := contextError(ctx); err != nil {
 		return report, fmt.Errorf("redisstore: List: not sent: %w", err)
 	}
+	begun := time.Now()
+	defer func() { report.Elapsed = time.Since(begun) }()
 	// The client does not notice a cancelled context while it waits, so it
 	// works in a goroutine, as in call.run. That ends with the answer.
 	inner, cancel := context.WithCancel(ctx)
@@ -92,7 +65,7 @@ func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) 
 		prefix: b.keys.prefix,
 		begins: b.keys.prefix + opts.KeyPrefix,
 		with:   opts.DataWith,
-		pages:  make(chan []Entry),
+		pages:  make(chan []admin.Entry),
 	}
 	done := make(chan error, 1)
 	go func() { done <- l.everywhere(inner) }()
@@ -109,6 +82,9 @@ func (b *Backend) List(ctx context.Context, opts ListOptions, visit func(Entry) 
 				}
 				if err := visit(e); err != nil {
 					return report, err
+				}
+				if report.Scanned == int64(opts.Limit) {
+					return report, nil
 				}
 			}
 		case err := <-done:
@@ -141,7 +117,7 @@ type list struct {
 	prefix string // of all keys of the Backend
 	begins string // the beginning of the keys to visit
 	with   string // the text in the data to transfer
-	pages  chan []Entry
+	pages  chan []admin.Entry
 }
 
 // everywhere lists all servers.
@@ -202,8 +178,8 @@ func (l *list) server(ctx context.Context, server scanner) error {
 }
 
 // page returns the entries of keys.
-func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
-	var page []Entry
+func (l *list) page(ctx context.Context, keys []string) ([]admin.Entry, error) {
+	var page []admin.Entry
 	seen := make(map[string]bool, len(keys))
 	var ask []string
 	for _, key := range keys {
@@ -246,8 +222,8 @@ func (l *list) page(ctx context.Context, keys []string) ([]Entry, error) {
 }
 
 // add appends the entry of key to page, if the key still exists.
-func (l *list) add(ctx context.Context, page []Entry, key string, cmd *redis.Cmd) ([]Entry, error) {
-	e := Entry{Key: strings.TrimPrefix(key, l.prefix)}
+func (l *list) add(ctx context.Context, page []admin.Entry, key string, cmd *redis.Cmd) ([]admin.Entry, error) {
+	e := admin.Entry{Key: strings.TrimPrefix(key, l.prefix)}
 	fields, err := cmd.Slice()
 	if says(err, "WRONGTYPE") {
 		e.Foreign = true

@@ -13,14 +13,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // listed returns the entries that List visits, by key.
-func listed(t *testing.T, b *Backend, opts ListOptions) map[string]Entry {
+func listed(t *testing.T, b *Backend, opts admin.ListOptions) map[string]admin.Entry {
 	t.Helper()
-	got := map[string]Entry{}
-	var report ListReport
-	report, err := b.List(t.Context(), opts, func(e Entry) error {
+	got := map[string]admin.Entry{}
+	report, err := b.List(t.Context(), opts, func(e admin.Entry) error {
 		got[e.Key] = e // a key may be visited twice
 		return nil
 	})
@@ -42,18 +42,18 @@ func TestList(t *testing.T) {
 		for _, key := range []string{"other", pattern, "axbxcdef-^" + r.c.Prefix} {
 			wantNil(t, r.client.Set(ctx, key, "x", time.Hour).Err(), "SET")
 		}
-		if got := listed(t, r.Backend, ListOptions{}); len(got) != 0 {
+		if got := listed(t, r.Backend, admin.ListOptions{}); len(got) != 0 {
 			t.Errorf("nothing is there, and listed are %v", got)
 		}
 
 		const n = 1200 // several pages
-		want := map[string]Entry{}
+		want := map[string]admin.Entry{}
 		put := func(key, data string, expires time.Time) {
 			rec := session.Record{Data: []byte(data), Created: time.UnixMilli(1_700_000_000_123), Expires: expires}
 			if _, err := r.Save(ctx, key, rec); err != nil {
 				t.Fatalf("Save: %v", err)
 			}
-			want[key] = Entry{Key: key, DataSize: len(data), Created: rec.Created, Expires: expires}
+			want[key] = admin.Entry{Key: key, DataSize: len(data), Created: rec.Created, Expires: expires}
 		}
 		now := time.Now().Truncate(time.Millisecond)
 		for i := range n {
@@ -80,10 +80,10 @@ func TestList(t *testing.T) {
 				err = r.client.RPush(ctx, key, "x").Err()
 			}
 			wantNil(t, err, kind)
-			want["foreign "+kind] = Entry{Key: "foreign " + kind, Foreign: true}
+			want["foreign "+kind] = admin.Entry{Key: "foreign " + kind, Foreign: true}
 		}
 
-		got := listed(t, r.Backend, ListOptions{})
+		got := listed(t, r.Backend, admin.ListOptions{})
 		for key, w := range want {
 			e, ok := got[key]
 			if !ok {
@@ -119,7 +119,7 @@ func TestList(t *testing.T) {
 		for prefix, n := range map[string]int{
 			"key1": 311, "key119": 11, "foreign": 3, pattern: 1, "a": 2, `a\`: 1, "a*": 1, "key*": 0, "large": 1, "none": 0,
 		} {
-			got := listed(t, r.Backend, ListOptions{KeyPrefix: prefix})
+			got := listed(t, r.Backend, admin.ListOptions{KeyPrefix: prefix})
 			if len(got) != n {
 				t.Errorf("with prefix %q: %d keys, want %d", prefix, len(got), n)
 			}
@@ -131,7 +131,7 @@ func TestList(t *testing.T) {
 		}
 		stop := errors.New("stop")
 		calls := 0
-		report, err := r.List(ctx, ListOptions{KeyPrefix: "key"}, func(Entry) error {
+		report, err := r.List(ctx, admin.ListOptions{KeyPrefix: "key"}, func(admin.Entry) error {
 			if calls++; calls == 300 {
 				return stop
 			}
@@ -163,7 +163,7 @@ func TestListForeign(t *testing.T) {
 			}
 		}
 	}
-	entries := listed(t, r.Backend, ListOptions{})
+	entries := listed(t, r.Backend, admin.ListOptions{})
 	if len(entries) != 12 {
 		t.Errorf("%d keys, want 12", len(entries))
 	}
@@ -184,7 +184,7 @@ func TestListContext(t *testing.T) {
 	done, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
 	r.link.sent()
-	_, err := r.List(done, ListOptions{}, func(Entry) error { t.Error("visited"); return nil })
+	_, err := r.List(done, admin.ListOptions{}, func(admin.Entry) error { t.Error("visited"); return nil })
 	wantErr(t, err, context.Canceled, "with a done context")
 	wantErr(t, err, cause, "with a done context")
 	if sent := r.link.sent(); len(sent) != 0 {
@@ -193,7 +193,7 @@ func TestListContext(t *testing.T) {
 
 	ctx, cancel2 := context.WithCancel(t.Context())
 	visited := 0
-	report, err := r.List(ctx, ListOptions{}, func(Entry) error { visited++; cancel2(); return nil })
+	report, err := r.List(ctx, admin.ListOptions{}, func(admin.Entry) error { visited++; cancel2(); return nil })
 	wantErr(t, err, context.Canceled, "cancelled by visit")
 	if visited != 1 || report.Scanned != 1 {
 		t.Errorf("after its context ended, %d were visited: %+v", visited, report)
@@ -210,7 +210,7 @@ func TestListContext(t *testing.T) {
 				}
 			}
 		})
-		_, err := r.List(ctx, ListOptions{}, func(Entry) error { return nil })
+		_, err := r.List(ctx, admin.ListOptions{}, func(admin.Entry) error { return nil })
 		wantErr(t, err, context.Canceled, "hanging at "+at)
 		if !once.Load() {
 			t.Errorf("no %s was sent", at)
@@ -228,11 +228,11 @@ func TestListFails(t *testing.T) {
 	}
 	// The client retries by itself.
 	r.link.loseNext(2, response)
-	if got := listed(t, r.Backend, ListOptions{}); len(got) != 300 {
+	if got := listed(t, r.Backend, admin.ListOptions{}); len(got) != 300 {
 		t.Errorf("with two answers lost: %d keys, want 300", len(got))
 	}
 	r.link.setDown(true)
-	_, err := r.List(t.Context(), ListOptions{}, func(Entry) error { return nil })
+	_, err := r.List(t.Context(), admin.ListOptions{}, func(admin.Entry) error { return nil })
 	r.link.setDown(false)
 	if err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("while the server is down: %v", err)
@@ -245,7 +245,7 @@ func TestListFails(t *testing.T) {
 
 	b, err := New(fixed{answer("ERR x")}, Config{})
 	wantNil(t, err, "New")
-	_, err = b.List(t.Context(), ListOptions{}, func(Entry) error { return nil })
+	_, err = b.List(t.Context(), admin.ListOptions{}, func(admin.Entry) error { return nil })
 	wantErr(t, err, errors.ErrUnsupported, "with a client that cannot")
 }
 
@@ -263,7 +263,7 @@ func TestListNoScript(t *testing.T) {
 	wantNil(t, r.client.Set(t.Context(), r.c.Prefix+"foreign", "x", 0).Err(), "SET")
 	for range 3 {
 		wantNil(t, r.client.ScriptFlush(t.Context()).Err(), "SCRIPT FLUSH")
-		if got := listed(t, r.Backend, ListOptions{}); len(got) != 301 {
+		if got := listed(t, r.Backend, admin.ListOptions{}); len(got) != 301 {
 			t.Errorf("%d keys, want 301", len(got))
 		}
 	}
@@ -271,11 +271,11 @@ func TestListNoScript(t *testing.T) {
 
 // The permissions of the package comment are enough.
 func TestListPermissions(t *testing.T) {
-	admin := redis.NewClient(&redis.Options{Addr: realServer})
-	closeLater(t, admin)
+	root := redis.NewClient(&redis.Options{Addr: realServer})
+	closeLater(t, root)
 	ctx := t.Context()
 	c := Config{Prefix: newPrefix()}
-	owner, err := New(admin, c)
+	owner, err := New(root, c)
 	wantNil(t, err, "New")
 	mustSave(t, owner, "k", "", "")
 	mustAcquire(t, owner, "k", time.Minute)
@@ -283,18 +283,18 @@ func TestListPermissions(t *testing.T) {
 	for _, rule := range strings.Fields("+scan +eval +evalsha +time +exists +hmget +hexists +hstrlen") {
 		rules = append(rules, rule)
 	}
-	wantNil(t, admin.Do(ctx, rules...).Err(), "ACL SETUSER")
+	wantNil(t, root.Do(ctx, rules...).Err(), "ACL SETUSER")
 	o := newLink().options(realServer)
 	o.Username, o.Password = "operator", "pw"
 	client := redis.NewClient(o)
 	closeLater(t, client)
 	b, err := New(client, c)
 	wantNil(t, err, "New")
-	if got := listed(t, b, ListOptions{}); len(got) != 1 || got["k"].LockedUntil.IsZero() {
+	if got := listed(t, b, admin.ListOptions{}); len(got) != 1 || got["k"].LockedUntil.IsZero() {
 		t.Errorf("listed %+v", got)
 	}
-	wantNil(t, admin.Do(ctx, "acl", "setuser", "operator", "-scan").Err(), "ACL SETUSER")
-	_, err = b.List(ctx, ListOptions{}, func(Entry) error { return nil })
+	wantNil(t, root.Do(ctx, "acl", "setuser", "operator", "-scan").Err(), "ACL SETUSER")
+	_, err = b.List(ctx, admin.ListOptions{}, func(admin.Entry) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "Permissions") {
 		t.Errorf("without SCAN: got %v, want something about Permissions", err)
 	}
@@ -312,7 +312,7 @@ func TestListData(t *testing.T) {
 		}
 		for mark, want := range map[string]string{"": "", "mark": "a mark\xff", "m.rk": "m.rk", "%a": ""} {
 			var found string
-			for key, e := range listed(t, r.Backend, ListOptions{DataWith: mark}) {
+			for key, e := range listed(t, r.Backend, admin.ListOptions{DataWith: mark}) {
 				if found += e.Data; e.Data != "" && e.DataSize != len(e.Data) {
 					t.Errorf("%q: got %+v", key, e)
 				}

@@ -40,14 +40,14 @@ func (a *app) benchCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Put load on the store, and measure",
-		Long: `bench does what the requests of an application do to their sessions, and
-prints how many of them it got done, how long they took, what was asked of the
-store, and what that would cost in a month at the same rate.
+		Long: `bench uses sessions as the requests of an application do. It prints the number of
+requests, their latency, the requests to the store, and the cost of a month at
+the same rate.
 
-It writes sessions of its own, with keys that begin with "bench-", touches no
-others, and deletes them at the end, also when it is interrupted. Should it be
-killed, they expire. On a table that is not on this machine it costs money, and
-takes capacity from the application: it then wants --yes, and --rate is wise.
+It writes sessions of its own, with keys that begin with "bench-", and touches no
+others. It deletes them at the end, also after an interrupt. If it is killed, they
+expire. A table that is not on this machine costs money, and bench takes capacity
+from the application. So bench needs --yes there, and --rate is wise.
 
 "sessionctl help cost" explains the kinds of requests in --mix.`,
 		Example: `  sessionctl bench --endpoint http://localhost:8000 --duration 30s
@@ -69,15 +69,15 @@ takes capacity from the application: it then wants --yes, and --rate is wise.
 	}
 	fl := c.Flags()
 	fl.SortFlags = false
-	fl.DurationVarP(&f.duration, "duration", "d", 10*time.Second, "for how long")
-	fl.IntVarP(&f.concurrency, "concurrency", "c", 16, "requests at once")
-	numberVar(fl, &f.rate, "rate", 0, "requests a second at most (default: as fast as it goes)")
+	fl.DurationVarP(&f.duration, "duration", "d", 10*time.Second, "run for this time")
+	fl.IntVarP(&f.concurrency, "concurrency", "c", 16, "number of requests in flight")
+	numberVar(fl, &f.rate, "rate", 0, "at most this number of requests a second (default: no limit)")
 	fl.StringVar(&f.mix, "mix", cost.DefaultMix.String(), "`weights` of the kinds of requests")
 	fl.IntVar(&f.size, "size", cost.DefaultSize, "`bytes` of an encoded session")
-	fl.IntVar(&f.sessions, "sessions", 100, "how many sessions are read and written, at random")
+	fl.IntVar(&f.sessions, "sessions", 100, "number of sessions to read and write, at random")
 	fl.StringVar(&f.mode, "mode", "merge", "Config.Mode: merge, last-write or exclusive")
 	fl.StringVar(&f.safeMode, "safe-mode", "", "Config.SafeMode, for requests that only read: as --mode, or read-only")
-	fl.BoolVarP(&f.yes, "yes", "y", false, "also on a store that is not on this machine")
+	fl.BoolVarP(&f.yes, "yes", "y", false, "run also on a store that is not on this machine")
 	f.add(c)
 	return c
 }
@@ -170,7 +170,7 @@ var (
 	benchCount = session.Key[int]{Name: "n"}
 )
 
-// padding is what makes a session of so many bytes.
+// padding returns a value that makes a session of size bytes.
 func padding(c session.Codec, size int) (string, error) {
 	for n := size; ; n-- {
 		pad, err := c.Marshal(strings.Repeat("x", max(n, 0)))
@@ -192,7 +192,7 @@ func padding(c session.Codec, size int) (string, error) {
 	}
 }
 
-// key is what the Manager of bench makes of a token.
+// key derives the key of a token, for the Manager of bench.
 func (b *bench) key(token string) string {
 	key := b.prefix + session.DefaultStoreKey(token)
 	b.mu.Lock()
@@ -247,7 +247,7 @@ func (b *bench) managers(s store) error {
 		return err
 	}
 	if mode == session.ReadOnly {
-		return usageError("--mode is read-only, and sessions have to be written; --safe-mode can be")
+		return usageError("--mode cannot be read-only, because bench writes sessions; --safe-mode can")
 	}
 	life := max(2*b.f.duration, 10*time.Minute)
 	b.plain, err = session.New(s, session.Config{
@@ -292,14 +292,14 @@ func (b *bench) run(ctx context.Context, s store) (err error) {
 	what := fmt.Sprintf("%s sessions of %s to %s, with keys that begin with %q, and for %s does requests with them, %d at once, %s",
 		count(int64(b.f.sessions)), size(int64(b.f.size)), s, b.prefix, b.f.duration, b.f.concurrency, pace)
 	if !onThisMachine(s) && !b.f.yes {
-		return usageError("bench writes %s. That store is not on this machine: it costs money, and takes from the capacity "+
-			"that applications have. Say --yes if you mean it", what)
+		return usageError("bench writes %s. That store is not on this machine: it costs money, and takes capacity from the "+
+			"applications. Add --yes if you mean it", what)
 	}
 	b.note("bench writes %s. It deletes them at the end.", what)
 
 	defer func() { err = errors.Join(err, b.cleanUp(ctx, s)) }()
 	if err := b.prepare(ctx); err != nil {
-		return fmt.Errorf("the sessions to work with could not be written: %w", err)
+		return fmt.Errorf("bench could not write its sessions: %w", err)
 	}
 	b.measuring.Store(true)
 	began := time.Now()
@@ -366,7 +366,8 @@ type worker struct {
 	own []string
 }
 
-// ownMost is how many sessions a worker remembers for logging in and out.
+// ownMost is the number of sessions that a worker remembers for logins and
+// logouts.
 const ownMost = 1000
 
 func (b *bench) work(ctx context.Context, began time.Time) {
@@ -493,7 +494,7 @@ func (w *worker) use(m *session.Manager, token string, change func(*session.Sess
 	return s.Save(w.ctx)
 }
 
-// mostFailures is how many different errors are remembered.
+// mostFailures is the number of different errors that bench remembers.
 const mostFailures = 5
 
 func (b *bench) record(kind string, took time.Duration, err error) {
@@ -595,16 +596,16 @@ func (b *bench) cleanUp(ctx context.Context, s store) error {
 	}
 	wg.Wait()
 	if failed.Load() == 0 && interrupted {
-		b.note("What bench had written is deleted.")
+		b.note("bench has deleted its records.")
 	}
 	if n := failed.Load(); n > 0 {
-		return fmt.Errorf("%s of %s records that bench has written could not be deleted; their keys begin with %q, and they expire within %s",
+		return fmt.Errorf("%s of %s records of bench could not be deleted; their keys begin with %q, and they expire within %s",
 			count(n), count(int64(len(keys))), b.prefix, span(4*max(b.f.duration, 5*time.Minute)))
 	}
 	return nil
 }
 
-// benchReport is what bench prints.
+// benchReport is the output of bench.
 type benchReport struct {
 	Store      string          `json:"store"`
 	Seconds    float64         `json:"seconds"`
@@ -631,7 +632,7 @@ type kindReport struct {
 	Max      float64 `json:"max_ms"`
 }
 
-// monthly is what the units would cost if this went on.
+// monthly is the cost of a month at this rate.
 type monthly struct {
 	Prices priced  `json:"prices"`
 	Reads  float64 `json:"reads"`
@@ -701,7 +702,7 @@ func (r *benchReport) write(w *output) {
 		}
 		w.printf("\n%s\n", t.Render())
 		if failed > 0 {
-			w.printf("Conditions that failed are among these. They are billed too, but DynamoDB does not say for how many units.\n")
+			w.printf("These include failed conditions. DynamoDB bills them too, but does not report the units.\n")
 		}
 	}
 	if m := r.Month; m != nil {

@@ -28,10 +28,6 @@ type memStore struct {
 func (s *memStore) String() string { return "memory" }
 func (s *memStore) Close() error   { return nil }
 
-func (s *memStore) List(context.Context, listOptions, func(entry) error) (listReport, error) {
-	return listReport{}, errors.ErrUnsupported
-}
-
 func (s *memStore) About(context.Context) (estimate, error) {
 	return estimate{}, errors.ErrUnsupported
 }
@@ -144,7 +140,7 @@ func TestBenchFails(t *testing.T) {
 	t.Parallel()
 	s := &memStore{Backend: &memory.Backend{}, fail: errors.New("on fire"), refuse: errors.New("no")}
 	r, _, err := runBench(t, t.Context(), s, benchFlags{duration: 100 * time.Millisecond, concurrency: 2, sessions: 2, mix: "read=1", rate: 100})
-	if err == nil || !strings.Contains(err.Error(), "requests failed") || !strings.Contains(err.Error(), "2 of 2 records that bench has written could not be deleted") {
+	if err == nil || !strings.Contains(err.Error(), "requests failed") || !strings.Contains(err.Error(), "2 of 2 records of bench could not be deleted") {
 		t.Errorf("got %v", err)
 	}
 	if r.Errors != r.Requests || r.Errors == 0 || len(r.Failures) != 1 {

@@ -57,7 +57,7 @@ func loadCheckpoint(ctx context.Context, path string, s *dynamoStore) (*checkpoi
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields() // a later version may mean something by them
 	if err := d.Decode(&c); err != nil || d.More() || c.Format != checkpointFormat || len(c.Checkpoint) == 0 {
-		return nil, usageError("--resume: %s was not written by this command: name another file, or remove it to begin anew", path)
+		return nil, usageError("--resume: sweep did not write %s: name another file, or remove it to begin anew", path)
 	}
 	if c.Table != s.table || c.Region != s.region || c.Endpoint != s.endpoint {
 		of := dynamoStore{table: c.Table, region: c.Region, endpoint: c.Endpoint}
@@ -83,7 +83,7 @@ func tryFolder(path string) error {
 }
 
 // save replaces the file, so that there is always a whole one.
-func (c *checkpoint) save(r admin.SweepReport) error {
+func (c *checkpoint) save(r admin.Report) error {
 	c.Saved = time.Now()
 	if c.path == "" || r.Checkpoint == nil {
 		return nil

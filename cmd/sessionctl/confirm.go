@@ -8,11 +8,10 @@ import (
 	"strings"
 )
 
-// confirm asks whoever sits at the terminal. Where nobody does, only --yes
-// says yes.
+// confirm asks on the terminal. Without one, only --yes confirms.
 func (a *app) confirm(ctx context.Context, question string) error {
 	if !terminal(a.stdin) {
-		return usageError("%s Nobody can be asked here: say --yes", question)
+		return usageError("%s There is no terminal to ask on: add --yes", question)
 	}
 	return a.ask(ctx, question)
 }

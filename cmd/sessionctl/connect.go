@@ -44,7 +44,7 @@ type globals struct {
 	groups []flagGroup
 }
 
-// flagGroup is what the help shows together.
+// flagGroup is a group of flags in the help.
 type flagGroup struct {
 	title string
 	flags *pflag.FlagSet
@@ -59,20 +59,20 @@ func (g *globals) add(root *cobra.Command) {
 		return f
 	}
 	f := group("Store", true)
-	f.StringVar(&g.backend, "backend", "dynamodb", "where the sessions are: dynamodb or redis")
+	f.StringVar(&g.backend, "backend", "dynamodb", "store of the sessions: dynamodb or redis")
 	f.StringVar(&g.table, "table", dynamodb.DefaultTable, "`name` of the DynamoDB table")
-	f.StringVar(&g.region, "region", "", "AWS `region` (default: as the AWS command line)")
-	f.StringVar(&g.profile, "profile", "", "AWS `profile` (default: as the AWS command line)")
+	f.StringVar(&g.region, "region", "", "AWS `region` (default: that of the AWS command line)")
+	f.StringVar(&g.profile, "profile", "", "AWS `profile` (default: that of the AWS command line)")
 	f.StringVar(&g.endpoint, "endpoint", "", "`URL` of DynamoDB Local, or of another endpoint")
 	f.StringVar(&g.redisURL, "redis", "", "`URL` of Redis, redis:// or rediss://; implies --backend redis\n"+
-		"(default $REDIS_URL, which keeps a password out of the list of\nprocesses, or redis://127.0.0.1:6379)")
-	f.BoolVar(&g.redisCluster, "redis-cluster", false, "the URL is that of a node of a Redis cluster")
+		"(default $REDIS_URL, which keeps a password out of the process\nlist, or redis://127.0.0.1:6379)")
+	f.BoolVar(&g.redisCluster, "redis-cluster", false, "the URL is of a node of a Redis cluster")
 	f.StringVar(&g.prefix, "prefix", redisstore.DefaultPrefix, "`prefix` of all keys in Redis")
 
 	f = group("Output and time", true)
 	f.BoolVar(&g.json, "json", false, "print JSON")
-	f.BoolVarP(&g.verbose, "verbose", "v", false, "print the causes of an error too")
-	f.DurationVar(&g.timeout, "timeout", 0, "stop after this `time`, as in 30s or 10m (default: no limit)")
+	f.BoolVarP(&g.verbose, "verbose", "v", false, "also print the cause of an error")
+	f.DurationVar(&g.timeout, "timeout", 0, "stop after this `time`, such as 30s or 10m (default: no limit)")
 
 	f = group("How the application stores its sessions", false)
 	f.StringVar(&g.codec, "codec", "msgpack", "codec of the sessions: msgpack or json")
@@ -112,13 +112,13 @@ func (g *globals) check(cmd *cobra.Command) error {
 	switch g.backend {
 	case "dynamodb":
 		if f := changed("redis", "redis-cluster", "prefix"); f != "" {
-			return usageError("--%s is for Redis, and the backend is DynamoDB: leave it out, or add --backend redis", f)
+			return usageError("--%s is for Redis, but the backend is DynamoDB: leave it out, or add --backend redis", f)
 		}
 	case "redis":
 		f := changed("table", "endpoint", "region", "profile", "key-attribute", "data-attribute", "expires-attribute",
 			"created-attribute", "version-attribute", "lock-attribute", "lock-until-attribute")
 		if f != "" {
-			return usageError("--%s is for DynamoDB, and the backend is Redis: leave it out, or leave out --redis and --backend", f)
+			return usageError("--%s is for DynamoDB, but the backend is Redis: leave it out, or leave out --redis and --backend", f)
 		}
 	default:
 		return usageError("--backend is %q; it can be dynamodb or redis", g.backend)

@@ -40,7 +40,7 @@ type pricing struct {
 }
 
 func (p *pricing) add(c *cobra.Command) {
-	c.Flags().StringVar(&p.file, "prices", "", "`file` with other prices, in JSON; \"sessionctl cost --show-prices\" has the form")
+	c.Flags().StringVar(&p.file, "prices", "", "`file` with other prices, in the JSON that \"sessionctl cost --show-prices\" prints")
 	c.Flags().StringVar(&p.class, "table-class", "standard", "table class, as the prices name it")
 }
 
@@ -74,7 +74,7 @@ func (p *pricing) table(ctx context.Context) (cost.Prices, error) {
 		}
 	}
 	if err != nil {
-		return cost.Prices{}, &wordsError{what: sentence("--prices: " + err.Error()), todo: "\"sessionctl cost --show-prices\" prints what it has to look like.", err: err}
+		return cost.Prices{}, &wordsError{what: sentence("--prices: " + err.Error()), todo: "\"sessionctl cost --show-prices\" prints an example.", err: err}
 	}
 	return prices, nil
 }
@@ -86,7 +86,7 @@ func (p *pricing) find(prices cost.Prices, region string) (priced, error) {
 	}
 	price, err := prices.For(region, p.class)
 	if err != nil {
-		return priced{}, fmt.Errorf("%w: give --prices a file that has it, or --region another region", err)
+		return priced{}, fmt.Errorf("%w: give another --region, or a file with its prices by --prices", err)
 	}
 	return priced{prices.Date, prices.Currency, region, p.class, price}, nil
 }
@@ -111,7 +111,7 @@ func (v *timeoutValue) Set(s string) error {
 // String is only asked for the default, which the usage has.
 func (v *timeoutValue) String() string { return "" }
 
-// Type is what the usage calls it.
+// Type names the type in the usage.
 func (v *timeoutValue) Type() string { return "time" }
 
 func (a *app) costCommand() *cobra.Command {
@@ -119,21 +119,20 @@ func (a *app) costCommand() *cobra.Command {
 	var showPrices bool
 	c := &cobra.Command{
 		Use:   "cost",
-		Short: "Say what sessions in DynamoDB cost in a month",
-		Long: `cost computes requests, capacity units, storage and money of a month, and what
-other settings would change. It asks nobody: it needs no table, no credentials
-and no network.
+		Short: "Compute the cost of sessions in DynamoDB for a month",
+		Long: `cost computes the requests, capacity units, storage and money of a month, and the
+effect of other settings. It needs no table, no credentials and no network.
 
---mix divides the requests of the application that use their session, by
-weight. Requests that do not ask for it cost nothing.
-  read          reads it
-  write         reads it and changes it
+--mix gives the weights of the requests that use their session. Other requests
+cost nothing.
+  read          reads the session
+  write         reads and changes it
   locked-read   reads it on a route in mode Exclusive
   locked-write  reads and changes it on such a route
   new           begins a session
-  login         logs in, or rotates the ID, of a session that is there
+  login         gives an existing session a new ID, by a login or a rotation
   logout        destroys it
-  gone          comes with the token of a session that is over`,
+  gone          has the token of a session that has ended`,
 		Example: `  sessionctl cost --requests 50M --size 1500
   sessionctl cost --mix read=70,write=28,new=2 --size 500=80,6000=20
   sessionctl cost --mode exclusive --safe-mode merge --json`,
@@ -159,20 +158,20 @@ weight. Requests that do not ask for it cost nothing.
 	fl.Var((*timeoutValue)(&f.idle), "idle-timeout", "Config.IdleTimeout, or never (default 2h)")
 	fl.Var((*timeoutValue)(&f.absolute), "absolute-timeout", "Config.AbsoluteTimeout, or never (default 24h)")
 	fl.DurationVar(&f.touchInterval, "touch-interval", 0, "Config.TouchInterval (default a tenth of the idle timeout)")
-	fl.DurationVar(&f.gap, "gap", cost.DefaultGap, "average `time` between two requests of a session that is in use")
+	fl.DurationVar(&f.gap, "gap", cost.DefaultGap, "average `time` between two requests of a session in use")
 	numberVar(fl, &f.touchShare, "touch-share", -1, "`share` of the reads that touch (default: from --gap and --touch-interval)")
 	fl.Lookup("touch-share").DefValue = "0" // which is not shown
 	fl.BoolVar(&f.eventually, "eventually-consistent", false, "dynamodb.Config.EventuallyConsistentReads")
 	numberVar(fl, &f.conflicts, "conflicts", 0, "`share` of the writes without a lock that meet another one")
 	numberVar(fl, &f.waits, "lock-waits", 0, "`share` of the locked requests that find the lock taken")
-	numberVar(fl, &f.looks, "lock-looks", 3, "how often such a request looks before it is free")
-	fl.IntVar(&f.writes, "writes", 0, "how often each session is written under one ID (default: at random, from --mix)")
+	numberVar(fl, &f.looks, "lock-looks", 3, "average number of looks of such a request until the lock is free")
+	fl.IntVar(&f.writes, "writes", 0, "writes of each session under one ID (default: at random, from --mix)")
 	fl.StringVar(&f.rows, "rows", "", "`number` of rows in the table (default: from --mix and the timeouts)")
 	fl.DurationVar(&f.sweepEvery, "sweep-every", 0, "`time` between two sweeps, of a table without TTL")
-	fl.BoolVar(&f.provisioned, "provisioned", false, "capacity is provisioned; default is on demand")
-	numberVar(fl, &f.peak, "peak", cost.DefaultPeak, "how many times the average the provisioned capacity is")
+	fl.BoolVar(&f.provisioned, "provisioned", false, "capacity is provisioned (default: on demand)")
+	numberVar(fl, &f.peak, "peak", cost.DefaultPeak, "provisioned capacity as a multiple of the average")
 	f.add(c)
-	fl.BoolVar(&showPrices, "show-prices", false, "print the table of prices and end")
+	fl.BoolVar(&showPrices, "show-prices", false, "print the table of prices and exit")
 	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"merge", "last-write", "exclusive"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("safe-mode", cobra.FixedCompletions([]string{"merge", "last-write", "exclusive", "read-only"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
@@ -267,7 +266,7 @@ func itemNames(g *globals) cost.Item {
 	}
 }
 
-// costReport is what cost prints.
+// costReport is the output of cost.
 type costReport struct {
 	Prices     priced           `json:"prices"`
 	Requests   float64          `json:"requests"` // of the application
@@ -285,7 +284,7 @@ type costReport struct {
 
 func (a *app) runCost(f *costFlags, prices cost.Prices) error {
 	if a.backend == "redis" {
-		return usageError("cost is about DynamoDB: Redis is not paid by the request")
+		return usageError("cost is for DynamoDB: Redis is not billed by the request")
 	}
 	w, s, err := f.workload(&a.globals)
 	if err != nil {
@@ -318,7 +317,7 @@ func (r *costReport) write(w *output) {
 	e := &r.Estimate
 	w.printf("%s requests of the application a month, %s a second on average.\n",
 		amount(r.Requests), amount(r.Requests/cost.Month.Seconds()))
-	w.printf("%s of the reads that do not lock move the deadline.\n\n", percent(e.Touches))
+	w.printf("%s of the reads without a lock move the deadline.\n\n", percent(e.Touches))
 
 	t := newTable(table.Row{"In a month", "Sent as", "Requests", "RCU", "WCU", r.Prices.Currency}, 3, 4, 5, 6)
 	for _, c := range e.Calls {
@@ -352,7 +351,7 @@ func (r *costReport) write(w *output) {
 		t.AppendRow(table.Row{o.What, o.Requests, amount(o.ReadUnits), amount(o.WriteUnits), strconv.FormatFloat(o.Million, 'f', 3, 64)})
 	}
 	w.printf("%s\n\n%s\n", t.Render(), &r.Prices)
-	w.printf("Not in it: retries, and renewals of locks that are held for seconds. \"sessionctl bench\" measures.\n")
+	w.printf("Retries, and renewals of locks held for seconds, are not included. \"sessionctl bench\" measures them.\n")
 }
 
 // amount writes a number that may be large or a fraction.

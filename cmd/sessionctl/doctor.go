@@ -10,28 +10,31 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
 	d := doctor{app: a}
 	c := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what is wrong, and what to do about it",
-		Long: `Look at everything that sessions need, and say about each thing whether it is
-well, and if not, what to do: credentials, region, endpoint, the clock of this
-machine against that of the server, the table with its key and TTL, permissions,
-latency, and a sample of what is stored. For Redis: version, eviction,
-persistence, scripts, clock, latency.
+		Short: "Find problems, and say what to do about them",
+		Long: `doctor checks everything that sessions need, and says what to do about each
+problem. For DynamoDB it checks credentials, region, endpoint, the clocks of this
+machine and the server, the table with its key and TTL, permissions, latency, and
+a sample of the records. For Redis it checks version, eviction, persistence,
+scripts, clocks and latency.
 
-It changes nothing. Permissions are tried with requests on a random key, the
-writes with a condition that cannot hold. What the role of --role may not do is
-a failure; what only other roles need is a warning.
+It changes nothing. It tries permissions with requests on a random key, and
+writes with a condition that cannot hold. A permission that the role of --role
+lacks is a failure. One that only other roles need is a warning.
 
-On DynamoDB it sends about 10 requests and one for each of --reads: by default
-about 60 read units, more if the items are large, and 2 write units. On Redis it
-sends about 15 commands, one for each of --reads, and SCAN over at least 50 keys.
+On DynamoDB it sends about 10 requests and one for each of --reads. By default
+that costs about 60 read units, more if the items are large, and 2 write units.
+On Redis it sends about 15 commands, one for each of --reads, and SCAN over at
+least 50 keys.
 
-The exit code is 3 if something failed; warnings are allowed. It needs the
+The exit code is 3 after a failure, and 0 after warnings. doctor needs the
 permissions of "sessionctl iam operator".`,
 		Example: `  sessionctl doctor
   sessionctl doctor --role application --profile shop
@@ -48,8 +51,8 @@ permissions of "sessionctl iam operator".`,
 			return d.run(cmd.Context())
 		},
 	}
-	c.Flags().StringVar(&d.role, "role", "operator", "`role` that the credentials are for: application, sweeper, set-up or operator")
-	c.Flags().IntVar(&d.reads, "reads", 50, "how many `reads` to measure the latency with; 0 is none")
+	c.Flags().StringVar(&d.role, "role", "operator", "`role` of the credentials: application, sweeper, set-up or operator")
+	c.Flags().IntVar(&d.reads, "reads", 50, "number of `reads` to measure the latency with; 0 for none")
 	var names []string
 	for _, r := range roles() {
 		names = append(names, r.name)
@@ -67,7 +70,7 @@ type doctor struct {
 	result doctorResult
 }
 
-// doctorResult is what the command prints with --json.
+// doctorResult is the output of doctor with --json.
 type doctorResult struct {
 	OK         bool     `json:"ok"`
 	Store      string   `json:"store,omitempty"`
@@ -78,7 +81,7 @@ type doctorResult struct {
 	WriteUnits float64  `json:"write_units"`
 }
 
-// check is one thing that was looked at.
+// check is the result of one check.
 type check struct {
 	Name   string `json:"name"`
 	Status status `json:"status"`
@@ -183,7 +186,7 @@ const (
 
 func (d *doctor) clock(c *clock) {
 	if c.atLeast == math.MinInt64 || c.atLeast > c.atMost {
-		d.says(isWarn, "clock", "The server does not say what time it is.", "")
+		d.says(isWarn, "clock", "The server does not tell its time.", "")
 		return
 	}
 	// What is certain: the least that it may be off.
@@ -197,14 +200,14 @@ func (d *doctor) clock(c *clock) {
 	}
 	if off < clockWarns {
 		within := max(c.atMost, -c.atLeast)
-		d.says(isOK, "clock", fmt.Sprintf("Within %s of that of the server.", span(within)), "")
+		d.says(isOK, "clock", fmt.Sprintf("Within %s of the clock of the server.", span(within)), "")
 		return
 	}
 	s := isWarn
 	if off >= clockFails {
 		s = isFail
 	}
-	d.says(s, "clock", fmt.Sprintf("At least %s %s that of the server.", span(off), direction),
+	d.says(s, "clock", fmt.Sprintf("At least %s %s the clock of the server.", span(off), direction),
 		"Set it by NTP: sessions expire, and locks end, by the clocks of the machines.")
 }
 
@@ -246,14 +249,14 @@ func (d *doctor) sample(ctx context.Context, s store) {
 	const most = 50
 	var looked, foreign, expired, moved int
 	now := time.Now()
-	report, err := s.List(ctx, listOptions{Limit: most}, func(e entry) error {
+	report, err := admin.List(ctx, s, admin.ListOptions{Limit: most, DataWith: movedValue}, func(e admin.Entry) error {
 		looked++
 		switch {
 		case e.Foreign:
 			foreign++
 		case !e.Expires.After(now):
 			expired++
-		case e.Moved:
+		case isMoved(&e):
 			moved++
 		}
 		return nil
@@ -270,10 +273,10 @@ func (d *doctor) sample(ctx context.Context, s store) {
 	case looked == 0:
 		d.says(isOK, "records", "There are no sessions.", "")
 	case foreign > 0:
-		d.says(isWarn, "records", fmt.Sprintf("Of %d looked at, %d were not written by the session package, and %s.", looked, foreign, ended),
-			"It leaves them alone. Check the names of attributes; \"sessionctl sweep --foreign\" deletes those that have expired.")
+		d.says(isWarn, "records", fmt.Sprintf("Of %d records, %d were not written by the session package, and %s.", looked, foreign, ended),
+			"The session package leaves them alone. Check the names of the attributes. \"sessionctl sweep --foreign\" deletes the expired ones.")
 	default:
-		d.says(isOK, "records", fmt.Sprintf("Of %d looked at, %s.", looked, ended), "")
+		d.says(isOK, "records", fmt.Sprintf("Of %d records, %s.", looked, ended), "")
 	}
 }
 

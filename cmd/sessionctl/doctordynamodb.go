@@ -20,8 +20,8 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// dynamoDB examines a table. It ends early where the rest means nothing. Its
-// error is that of wrong usage.
+// dynamoDB examines a table. It ends early if the rest would mean nothing. It
+// returns an error only for wrong usage.
 func (d *doctor) dynamoDB(ctx context.Context) error {
 	d.observe = func(_ context.Context, r observe.Request) {
 		d.result.Requests++
@@ -174,7 +174,7 @@ func (d *doctor) denied(ctx context.Context, action string, err error) {
 		d.says(isFail, "permission", what, todo)
 		return
 	}
-	d.says(isWarn, "permission", what, fmt.Sprintf("The role %s does not need it; %s do: see \"sessionctl iam\".", d.role, whoNeeds(action)))
+	d.says(isWarn, "permission", what, fmt.Sprintf("The role %s does not need it; the roles %s do: see \"sessionctl iam\".", d.role, whoNeeds(action)))
 }
 
 // permissions tries what can be tried without changing anything.
@@ -234,7 +234,7 @@ func (d *doctor) permissions(ctx context.Context, s *dynamoStore) {
 	}
 }
 
-// unitsOf is what an answer says that it cost, if that can be.
+// unitsOf returns the units in an answer, or 0 if they make no sense.
 func unitsOf(consumed *types.ConsumedCapacity) float64 {
 	if units := aws.ToFloat64(consumed.CapacityUnits); units >= 0 && units <= 1e9 {
 		return units

@@ -93,7 +93,7 @@ func (d *doctor) scripts(ctx context.Context, s *redisStore) bool {
 		}
 	}
 	if ok {
-		d.says(isOK, "scripts", "EVAL and EVALSHA are allowed, and what the scripts call.", "")
+		d.says(isOK, "scripts", "EVAL, EVALSHA and the commands in the scripts are allowed.", "")
 	}
 	return ok
 }
@@ -104,9 +104,9 @@ func (d *doctor) server(ctx context.Context, s *redisStore) {
 	if err != nil {
 		what, todo := d.explain(ctx, err)
 		if d.role == "application" {
-			todo = "The application does not need it: for version, eviction and persistence run it as operator."
+			todo = "The application does not need it. Run doctor as operator to check version, eviction and persistence."
 		}
-		d.says(isWarn, "server", "It does not tell about itself: "+what, todo)
+		d.says(isWarn, "server", "It gives no information about itself: "+what, todo)
 		return
 	}
 	info := parseInfo(text)
@@ -120,7 +120,7 @@ func (d *doctor) server(ctx context.Context, s *redisStore) {
 	case n < 5:
 		d.says(isFail, "server", name+".", "Redis 5 or later is needed.")
 	case info["role"] == "slave":
-		d.says(isFail, "server", name+", a replica, which takes no writes.", "Give the URL of the master.")
+		d.says(isFail, "server", name+", a replica, which refuses writes.", "Give the URL of the master.")
 	default:
 		d.says(isOK, "server", fmt.Sprintf("%s, %s.", name, info["redis_mode"]), "")
 	}
@@ -133,20 +133,20 @@ func (d *doctor) eviction(info map[string]string) {
 	used, _ := strconv.ParseInt(info["used_memory"], 10, 64)
 	most, _ := strconv.ParseInt(info["maxmemory"], 10, 64)
 	evicted, _ := strconv.ParseInt(info["evicted_keys"], 10, 64)
-	const advice = "CONFIG SET maxmemory-policy noeviction, and enough memory: else sessions in use are thrown away, and no error is seen anywhere."
+	const advice = "CONFIG SET maxmemory-policy noeviction, and give it enough memory. Otherwise Redis evicts sessions in use, without any error."
 	switch {
 	case policy == "":
 		d.says(isWarn, "eviction", "The server does not tell its maxmemory-policy.", "It must be noeviction.")
 	case policy != "noeviction" && (most > 0 || evicted > 0):
 		d.says(isFail, "eviction", fmt.Sprintf("maxmemory-policy is %s; %s keys were evicted so far.", policy, count(evicted)), advice)
 	case policy != "noeviction":
-		d.says(isWarn, "eviction", fmt.Sprintf("maxmemory-policy is %s; there is no maxmemory, so it does nothing yet.", policy), advice)
+		d.says(isWarn, "eviction", fmt.Sprintf("maxmemory-policy is %s. Without maxmemory it does nothing yet.", policy), advice)
 	case most > 0 && used > most/5*4:
-		d.says(isWarn, "eviction", fmt.Sprintf("%s of %s are used.", size(used), size(most)), "Give it more memory: when it is full, sessions cannot be saved.")
+		d.says(isWarn, "eviction", fmt.Sprintf("%s of %s are in use.", size(used), size(most)), "Give it more memory. A full Redis cannot save sessions.")
 	case most > 0:
-		d.says(isOK, "eviction", fmt.Sprintf("None; %s of %s are used.", size(used), size(most)), "")
+		d.says(isOK, "eviction", fmt.Sprintf("None; %s of %s are in use.", size(used), size(most)), "")
 	default:
-		d.says(isOK, "eviction", fmt.Sprintf("None; %s are used, and there is no limit.", size(used)), "")
+		d.says(isOK, "eviction", fmt.Sprintf("None; %s are in use, without a limit.", size(used)), "")
 	}
 }
 
@@ -154,12 +154,12 @@ func (d *doctor) persistence(info map[string]string) {
 	aof := info["aof_enabled"] == "1"
 	switch {
 	case info["aof_last_write_status"] == "err", info["rdb_last_bgsave_status"] == "err":
-		d.says(isFail, "persistence", "The last write to its disk failed.", "Look at the log of the server, and at the disk.")
+		d.says(isFail, "persistence", "The last write to disk failed.", "Look at the log of the server, and at the disk.")
 	case aof:
-		d.says(isOK, "persistence", "Append-only file: a crash loses a second, unless appendfsync says otherwise.", "")
+		d.says(isOK, "persistence", "Append-only file: a crash loses a second, unless appendfsync has another value.", "")
 	default:
-		d.says(isWarn, "persistence", "No append-only file: a restart loses what came after the last snapshot, if there is one.",
-			"CONFIG SET appendonly yes, unless everybody may be logged out by a restart.")
+		d.says(isWarn, "persistence", "No append-only file: a restart loses everything since the last snapshot.",
+			"CONFIG SET appendonly yes, unless a restart may log everybody out.")
 	}
 }
 

@@ -35,7 +35,7 @@ type dynamoStore struct {
 
 var _ store = (*dynamoStore)(nil)
 
-// awsConfig is what the environment, the profile and the flags say, and the
+// awsConfig returns the configuration by environment, profile and flags, and the
 // endpoint if it is not that of AWS.
 func (a *app) awsConfig(ctx context.Context) (cfg aws.Config, endpoint string, err error) {
 	// As many connections as a sweep has workers: the SDK keeps 10 open.
@@ -82,7 +82,7 @@ func (a *app) openDynamoDB(ctx context.Context) (*dynamoStore, error) {
 			cfg.Credentials = credentials.NewStaticCredentialsProvider("local", "local", "")
 			s.madeUp = true
 			if a.verbose {
-				a.note("No AWS credentials are configured; as %s is on this machine, it gets made-up ones.", endpoint)
+				a.note("No AWS credentials are configured. %s is on this machine, so sessionctl makes some up.", endpoint)
 			}
 		}
 	}
@@ -150,17 +150,6 @@ func credentialsFrom(s *dynamoStore) string {
 }
 
 func (s *dynamoStore) Close() error { return nil }
-
-func (s *dynamoStore) List(ctx context.Context, opts listOptions, visit func(entry) error) (listReport, error) {
-	begun := time.Now()
-	report, err := s.Backend.List(ctx, dynamodb.ListOptions{
-		KeyPrefix: opts.KeyPrefix, DataWith: movedValue, Limit: opts.Limit, ReadUnits: opts.ReadUnits, Segments: opts.Segments, Workers: opts.Workers,
-	}, func(e dynamodb.Entry) error {
-		_, moved, _ := movedTo([]byte(e.Data))
-		return visit(entry{e.Key, e.Size, e.DataSize, e.Created, e.Expires, e.LockedUntil, e.Foreign, moved})
-	})
-	return listReport{Scanned: report.Scanned, ReadUnits: report.ReadUnits, Elapsed: time.Since(begun)}, err
-}
 
 // About is one DescribeTable, which costs no capacity.
 func (s *dynamoStore) About(ctx context.Context) (estimate, error) {

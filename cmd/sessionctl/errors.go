@@ -36,7 +36,9 @@ func (e *profileError) Unwrap() error { return e.err }
 // credentialsError says that there are no credentials.
 type credentialsError struct{ err error }
 
-func (e *credentialsError) Error() string { return "no AWS credentials could be had: " + e.err.Error() }
+func (e *credentialsError) Error() string {
+	return "the AWS credentials could not be obtained: " + e.err.Error()
+}
 func (e *credentialsError) Unwrap() error { return e.err }
 
 // report says what err means and what to do, and returns the exit code.
@@ -51,7 +53,7 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 	}
 	what, todo := a.explain(cmd.Context(), err)
 	if code == codeUsage {
-		what, todo = sentence(suggestion(plain(err))), fmt.Sprintf("%q says how it is used.", cmd.CommandPath()+" --help")
+		what, todo = sentence(suggestion(plain(err))), fmt.Sprintf("%q shows the usage.", cmd.CommandPath()+" --help")
 	}
 	a.note("sessionctl: %s", what)
 	if todo != "" {
@@ -89,7 +91,7 @@ func (a *app) explain(ctx context.Context, err error) (what, todo string) {
 func explainEnd(ctx context.Context, err error) (what, todo string) {
 	switch {
 	case outOfTime(ctx, err):
-		return "Stopped, as the time of --timeout is over.", "Give it more, or none."
+		return "Stopped: the time of --timeout is over.", "Use a longer --timeout, or none."
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return "Stopped before the end.", ""
 	}
@@ -116,9 +118,9 @@ func (a *app) explainSetup(err error) (what, todo string) {
 	case errors.Is(err, errNoRegion):
 		return "No AWS region is set.", "Set --region or AWS_REGION, or a region in your AWS profile."
 	case errors.As(err, &missing):
-		return fmt.Sprintf("There is no AWS profile %q.", missing.Profile), "Correct --profile or AWS_PROFILE; \"aws configure list-profiles\" has those that exist."
+		return fmt.Sprintf("There is no AWS profile %q.", missing.Profile), "Correct --profile or AWS_PROFILE; \"aws configure list-profiles\" lists the existing ones."
 	case errors.As(err, &profile):
-		return sentence(profile.Error()), "Correct the files in ~/.aws, or what AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name."
+		return sentence(profile.Error()), "Correct the files in ~/.aws, or those that AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name."
 	case errors.As(err, &credentials):
 		text := credentials.Error()
 		switch {
@@ -130,8 +132,8 @@ func (a *app) explainSetup(err error) (what, todo string) {
 			return "There are no AWS credentials: none in the environment, in a profile, or from the machine.",
 				"Set --profile or AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role."
 		}
-		return "No AWS credentials could be had.",
-			"Check --profile, AWS_PROFILE and the variables AWS_*; \"aws sts get-caller-identity\" tries them, and --verbose has the cause."
+		return "The AWS credentials could not be obtained.",
+			"Check --profile, AWS_PROFILE and the variables AWS_*. \"aws sts get-caller-identity\" tries them, and --verbose prints the cause."
 	}
 	return "", ""
 }
@@ -162,7 +164,7 @@ func problems(table *dynamodb.TableError) []string {
 // package that it is from.
 func plain(err error) string {
 	text := inFlags.Replace(err.Error())
-	for _, name := range []string{"session: ", "admin: ", "dynamodb: ", "redisstore: ", "redis: "} {
+	for _, name := range []string{"session: ", "admin: ", "dynamodb: ", "redisstore: ", "redis: ", "cost: "} {
 		text = strings.TrimPrefix(text, name)
 	}
 	return text
@@ -190,6 +192,9 @@ var inFlags = strings.NewReplacer(
 	"SweepOptions.Foreign", "--foreign",
 	"SweepOptions.Resume", "--resume",
 	"and WriteUnits", "and --write-units",
+	"ListOptions.Segments", "--segments",
+	"ListOptions.Workers", "--segments",
+	"ListOptions.KeyPrefix", "--key-prefix",
 	"as CreateTable does", "as \"sessionctl table create\" does",
 	"CreateTable", "\"sessionctl table create\"",
 	"CheckTable tells", "\"sessionctl table check\" tells",
@@ -199,7 +204,7 @@ func (a *app) noTable() (what, todo string) {
 	s := a.dynamo
 	todo = "Create it with \"sessionctl table create\", or correct --table or --region."
 	if onLoopback(s.endpoint) {
-		todo += " DynamoDB Local, unless it was started with -sharedDb, has tables of its own for each region and access key."
+		todo += " DynamoDB Local has separate tables for each region and access key, unless it was started with -sharedDb."
 	}
 	return fmt.Sprintf("There is no %s.", s.where()), todo
 }
@@ -231,12 +236,12 @@ func (a *app) explainDynamoDB(err error) (what, todo string) {
 	case "AccessDeniedException":
 		what = fmt.Sprintf("The AWS credentials do not allow %s on %s.", action, s.where())
 		if strings.Contains(message, "explicit deny") {
-			return what, "A policy denies it explicitly: ask whoever looks after the account. --verbose has what AWS says."
+			return what, "A policy denies it explicitly: ask the owner of the account. --verbose prints what AWS says."
 		}
 		return what, a.grant(action)
 	case "UnrecognizedClientException":
 		if onLoopback(s.endpoint) {
-			return "DynamoDB Local does not take the access key.", "It must consist of letters and digits: correct AWS_ACCESS_KEY_ID, or unset it."
+			return "DynamoDB Local refuses the access key.", "It must consist of letters and digits: correct AWS_ACCESS_KEY_ID, or unset it."
 		}
 		return fmt.Sprintf("AWS does not know the access key or the token of the credentials (%s).", credentialsFrom(s)),
 			"Check that they are those of this account and partition, and have not been deleted."
@@ -244,34 +249,34 @@ func (a *app) explainDynamoDB(err error) (what, todo string) {
 		return fmt.Sprintf("The AWS credentials (%s) have expired.", credentialsFrom(s)), "Get new ones, as with \"aws sso login\", and try again."
 	case "InvalidSignatureException", "SignatureDoesNotMatch":
 		if strings.Contains(message, "expired") || strings.Contains(message, "not yet current") {
-			return "AWS refuses the signature because the clock of this machine is wrong.", "Set it, best by NTP; \"sessionctl doctor\" says how far it is off."
+			return "AWS refuses the signature because the clock of this machine is wrong.", "Set it, preferably by NTP. \"sessionctl doctor\" measures the error."
 		}
 		return fmt.Sprintf("The secret access key of the credentials (%s) is wrong.", credentialsFrom(s)), "Correct AWS_SECRET_ACCESS_KEY, or the profile."
 	case "MissingAuthenticationTokenException", "MissingAuthenticationToken", "IncompleteSignatureException":
 		return "AWS does not accept the credentials: they are incomplete.", "Set the access key and the secret access key, and the session token if there is one."
 	case "LimitExceededException":
-		return "AWS refuses it, as a limit of the account is reached: " + sentence(message), "Wait until other tables have been created or changed, and try again."
+		return "AWS refuses it because the account has reached a limit: " + sentence(message), "Wait until other tables have been created or changed, and try again."
 	case "ValidationException":
 		switch {
 		case strings.Contains(message, "protected against deletion"):
 			return fmt.Sprintf("The %s is protected against deletion.", s.where()),
-				"If it is to go: aws dynamodb update-table --table-name " + s.table + " --no-deletion-protection-enabled"
+				"To delete it, first run: aws dynamodb update-table --table-name " + s.table + " --no-deletion-protection-enabled"
 		case strings.Contains(message, "modified multiple times"):
-			return "TTL of the table was changed a moment ago, and DynamoDB takes one change an hour.", "Try again in an hour."
+			return "The TTL of the table was changed a moment ago, and DynamoDB allows one change an hour.", "Try again in an hour."
 		case strings.Contains(strings.ToLower(message), "key"):
 			return fmt.Sprintf("The key of %s does not seem to be %q of type S.", s.where(), s.config.KeyAttribute),
-				"\"sessionctl table check\" tells; if it has another name, give --key-attribute."
+				"\"sessionctl table check\" prints its name; pass it with --key-attribute."
 		}
 		return fmt.Sprintf("DynamoDB refuses %s: %s", action, sentence(message)), ""
 	}
 	switch {
 	case throttled(err):
-		return fmt.Sprintf("DynamoDB throttles: the capacity of %s, or of the account, is used up.", s.where()),
+		return fmt.Sprintf("DynamoDB throttles requests: the capacity of %s, or of the account, is used up.", s.where()),
 			"Try again later, use less (--read-units, --write-units), or raise the capacity of the table."
 	case status >= 500:
-		return fmt.Sprintf("DynamoDB could not do it: it answered %d, after several attempts.", status), "Try again; if it goes on, see the AWS Health Dashboard."
+		return fmt.Sprintf("DynamoDB failed: it answered %d, after several attempts.", status), "Try again. If it goes on, see the AWS Health Dashboard."
 	case code == "UnknownError":
-		return fmt.Sprintf("What answers at %s is not DynamoDB.", cmp.Or(s.endpoint, "the endpoint")), "Correct --endpoint or AWS_ENDPOINT_URL."
+		return fmt.Sprintf("The server at %s is not DynamoDB.", cmp.Or(s.endpoint, "the endpoint")), "Correct --endpoint or AWS_ENDPOINT_URL."
 	}
 	return fmt.Sprintf("DynamoDB refuses %s: %s: %s", action, code, sentence(message)), ""
 }
@@ -284,20 +289,20 @@ func (a *app) explainRedis(err error) (what, todo string) {
 	}
 	text := answer.Error()
 	for _, e := range []struct{ code, what, todo string }{
-		{"NOAUTH", "Redis wants a password.", "Put it into the URL, redis://user:password@host:port, best in REDIS_URL."},
+		{"NOAUTH", "Redis wants a password.", "Put it into the URL, redis://user:password@host:port, preferably in REDIS_URL."},
 		{"WRONGPASS", "Redis does not accept the user or the password.", "Correct them in --redis or REDIS_URL."},
 		{"ERR AUTH", "Redis does not accept a password: it has none.", "Take it out of --redis or REDIS_URL."},
 		{"NOPERM", "The user of Redis may not do this: " + sentence(strings.TrimPrefix(text, "NOPERM ")), "Grant it: \"sessionctl iam " + a.redisRole() + " --backend redis\" prints the rule."},
 		{"LOADING", "Redis has just started and is still loading its data.", "Try again in a moment."},
-		{"READONLY", "This Redis is a replica, and takes no writes.", "Give the URL of the master."},
+		{"READONLY", "This Redis is a replica, and refuses writes.", "Give the URL of the master."},
 		{"MOVED", "This Redis is part of a cluster.", "Add --redis-cluster."},
-		{"CLUSTERDOWN", "The Redis cluster is down: a part of it has no master.", "\"redis-cli cluster info\" says more."},
+		{"CLUSTERDOWN", "The Redis cluster is down: a part of it has no master.", "See \"redis-cli cluster info\"."},
 		{"ERR This instance has cluster support disabled", "This Redis is not part of a cluster.", "Leave out --redis-cluster."},
 		{"MISCONF", "Redis cannot write to its disk, and refuses changes until it can.", "Look at its log, and at the disk."},
-		{"OOM", "Redis has reached maxmemory.", "Give it more, or look at what fills it: \"sessionctl doctor\"."},
-		{"BUSY", "Redis is blocked by a script of somebody that does not end.", "See SCRIPT KILL."},
-		{"ERR max number of clients", "Redis has as many connections as its maxclients allows.", "Look at who has them, with CLIENT LIST."},
-		{"ERR unknown command", "This Redis does not know, or does not allow, a command that is needed: " + sentence(text), ""},
+		{"OOM", "Redis has reached maxmemory.", "Give it more memory, or see what fills it with \"sessionctl doctor\"."},
+		{"BUSY", "A script blocks Redis.", "See SCRIPT KILL."},
+		{"ERR max number of clients", "Redis has as many connections as its maxclients allows.", "CLIENT LIST shows who has them."},
+		{"ERR unknown command", "This Redis does not know, or does not allow, a command that sessionctl needs: " + sentence(text), ""},
 	} {
 		if strings.HasPrefix(text, e.code) {
 			return e.what, e.todo
@@ -323,13 +328,13 @@ func (a *app) explainNetwork(err error) (what, todo string) {
 	switch {
 	case a.dynamo != nil:
 		if where = a.dynamo.endpoint; where != "" {
-			flag, without = "--endpoint", "http:// is without TLS, https:// with it."
+			flag, without = "--endpoint", "http:// is for a server without TLS, https:// for one with it."
 		} else {
 			where = "the endpoint of " + a.dynamo.region
 		}
 	case a.redis != nil:
 		server, flag, where = "Redis", "--redis or REDIS_URL", a.redis.addr
-		without = "redis:// is without TLS, rediss:// with it."
+		without = "redis:// is for a server without TLS, rediss:// for one with it."
 	default:
 		return "", ""
 	}
@@ -337,16 +342,16 @@ func (a *app) explainNetwork(err error) (what, todo string) {
 	case errors.As(err, &dns):
 		what = fmt.Sprintf("The host name %q is not known.", dns.Name)
 		if a.dynamo != nil && a.dynamo.endpoint == "" {
-			return what, fmt.Sprintf("Is there a region %q? Correct --region, or AWS_REGION, or see to the network and its DNS.", a.dynamo.region)
+			return what, fmt.Sprintf("Is there a region %q? Correct --region, or AWS_REGION, or check the network and its DNS.", a.dynamo.region)
 		}
-		return what, "Correct " + flag + ", or see to the network and its DNS."
+		return what, "Correct " + flag + ", or check the network and its DNS."
 	case errors.As(err, &cert):
 		return fmt.Sprintf("The certificate of %s cannot be trusted: %v.", where, cert.Err),
-			"If that is a proxy of yours, or an engine of your own, put the certificate of its authority into AWS_CA_BUNDLE or SSL_CERT_FILE."
+			"If it is your own proxy or server, put the certificate of its authority into AWS_CA_BUNDLE or SSL_CERT_FILE."
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return fmt.Sprintf("%s does not speak TLS.", upper(where)), strings.TrimSuffix("Correct "+flag+": "+without, ": ")
 	case errors.As(err, &dial) && dial.Op == "dial" && !dial.Timeout():
-		todo = "Correct " + flag + ", or see to the network."
+		todo = "Correct " + flag + ", or check the network."
 		if onLoopback(where) || strings.HasPrefix(where, "127.") {
 			todo = "Start " + server + " there, or correct " + flag + "."
 			if server == "DynamoDB" {
@@ -358,9 +363,9 @@ func (a *app) explainNetwork(err error) (what, todo string) {
 		return fmt.Sprintf("%s at %s did not answer in time.", server, strings.TrimPrefix(where, "the endpoint of ")),
 			"Check the network: firewall, proxy, security group; and " + flag + "."
 	case errors.As(err, &broken):
-		return fmt.Sprintf("What answers at %s is not %s, or its answer was cut.", where, server), "Correct " + flag + "."
+		return fmt.Sprintf("The server at %s is not %s, or its answer was cut.", where, server), "Correct " + flag + "."
 	case errors.As(err, &dial), strings.Contains(err.Error(), "EOF"):
-		return fmt.Sprintf("The connection to %s broke.", where), "Try again; if it goes on, check the network, and whether that is " + server + "."
+		return fmt.Sprintf("The connection to %s broke.", where), "Try again. If it goes on, check the network, and whether the server is " + server + "."
 	}
 	return "", ""
 }

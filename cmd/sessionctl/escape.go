@@ -9,9 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// escape is s with what controls a terminal, or is not seen on it, written as
-// JSON would: control characters, line ends, what changes the direction of a
-// text, and what has no width. It does not change what s is in JSON.
+// escape writes the characters of s that control a terminal, or are invisible on
+// it, as JSON would: control characters, line ends, characters that change the
+// direction of a text, and characters without width. In JSON the result means
+// the same as s.
 func escape(s string) string { return escapeBut(s, "") }
 
 // escapeBut leaves the characters in keep.

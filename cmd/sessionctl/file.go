@@ -76,8 +76,8 @@ func readable(info fs.FileInfo, err error) error {
 	return nil
 }
 
-// ordinary refuses what is there and no file of its own: what replaces it
-// would not be what it was.
+// ordinary refuses a path to anything but a regular file, because a replacement
+// would be of another kind.
 func ordinary(path string) error {
 	info, err := os.Lstat(path)
 	switch {

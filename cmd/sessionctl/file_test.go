@@ -16,7 +16,7 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// oddFiles are what is no file of its own, by what is said of it.
+// oddFiles returns paths that are not regular files, by their kind.
 func oddFiles(t *testing.T) map[string]string {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -138,7 +138,7 @@ func TestResumeReplaced(t *testing.T) {
 	if err := os.Symlink(target, path); err != nil {
 		t.Skip("the file system has no symbolic links:", err)
 	}
-	if err := c.save(admin.SweepReport{Checkpoint: []byte("here")}); err == nil {
+	if err := c.save(admin.Report{Checkpoint: []byte("here")}); err == nil {
 		t.Error("it wrote to a link")
 	}
 	if _, err := os.Lstat(target); err == nil {

@@ -78,7 +78,7 @@ func FuzzResumeFile(f *testing.F) {
 		if c.Table != s.table || c.Region != s.region || len(c.Checkpoint) == 0 || !c.Saved.IsZero() {
 			t.Fatalf("took %+v", c)
 		}
-		if err := c.save(admin.SweepReport{Checkpoint: c.Checkpoint}); err != nil {
+		if err := c.save(admin.Report{Checkpoint: c.Checkpoint}); err != nil {
 			t.Fatal(err)
 		}
 		if again, err := loadCheckpoint(t.Context(), path, s); err != nil || !bytes.Equal(again.Checkpoint, c.Checkpoint) {

@@ -11,7 +11,7 @@ import (
 )
 
 // usage is the last part of a command's help. The flags of all commands are
-// in groups, of which a command shows those that are wanted often.
+// in groups, and a command shows the groups that are used often.
 func (a *app) usage(c *cobra.Command) error {
 	w := c.OutOrStdout()
 	fmt.Fprintf(w, "Usage:\n")
@@ -39,9 +39,9 @@ func (a *app) usage(c *cobra.Command) error {
 		}
 	}
 	if c.HasParent() {
-		fmt.Fprintf(w, "\n\"%s help\" has the flags for attribute names and codecs, and the exit codes.\n", c.Root().Name())
+		fmt.Fprintf(w, "\n\"%s help\" lists the flags for attribute names and codecs, and the exit codes.\n", c.Root().Name())
 	} else {
-		fmt.Fprintf(w, "\n\"%s help COMMAND\" says more about a command.\n", c.Root().Name())
+		fmt.Fprintf(w, "\n\"%s help COMMAND\" describes a command.\n", c.Root().Name())
 	}
 	return nil
 }
@@ -68,11 +68,11 @@ func (a *app) usageFlags(w io.Writer, title string, flags *pflag.FlagSet) {
 	}
 }
 
-// helpCommand is cobra's, with an error for what there is no help on.
+// helpCommand is that of cobra, but fails if there is no such command.
 func helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [command]",
-		Short: "Say more about a command",
+		Short: "Describe a command",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, rest, err := root.Find(args)
@@ -97,7 +97,7 @@ func helpCommand(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// needsCommand is what a command does that only has others.
+// needsCommand runs a command that has only subcommands.
 func needsCommand(c *cobra.Command, args []string) error {
 	var names []string
 	for _, sub := range c.Commands() {

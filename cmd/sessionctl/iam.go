@@ -28,7 +28,7 @@ func roles() []role {
 			"+eval +evalsha +time +exists +hmget +hset +pexpireat +del",
 		},
 		{
-			"sweeper", "runs sweep; DescribeTable is for the total of its progress bar",
+			"sweeper", "runs sweep, with DescribeTable for the total of the progress bar",
 			[]string{"Scan", "DeleteItem", "DescribeTable"},
 			"", // Redis sweeps by itself
 		},
@@ -65,7 +65,7 @@ func (a *app) grant(action string) string {
 			return fmt.Sprintf("Grant it: \"sessionctl iam %s\" prints the policy.", r.name)
 		}
 	}
-	return "Grant it; no policy of \"sessionctl iam\" has it."
+	return "Grant it. No policy of \"sessionctl iam\" includes it."
 }
 
 // redisRole is the role of the command where it has one in Redis.
@@ -85,10 +85,10 @@ func (a *app) iamCommand() *cobra.Command {
 	var account, partition string
 	c := &cobra.Command{
 		Use:   "iam ROLE",
-		Short: "Print the least privileges that a role needs",
-		Long: `Print the policy with the least privileges that a role needs, for the table and
-the region that the flags name. It asks nobody, and needs no credentials. For
-Redis it prints the rule for ACL SETUSER.
+		Short: "Print the least privileges for a role",
+		Long: `iam prints the policy with the least privileges for a role, for the table and the
+region of the flags. It sends no request, and needs no credentials. For Redis it
+prints the rule for ACL SETUSER.
 
 Roles:
 ` + strings.Join(about, "\n"),
@@ -97,7 +97,7 @@ Roles:
   sessionctl iam application --backend redis`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usageError("a role is needed: %s", strings.Join(names, ", "))
+				return usageError("name a role: %s", strings.Join(names, ", "))
 			}
 			return nil
 		},
@@ -111,8 +111,8 @@ Roles:
 			return usageError("there is no role %q; there is %s", args[0], strings.Join(names, ", "))
 		},
 	}
-	c.Flags().StringVar(&account, "account", "*", "number of the AWS `account`; * is any")
-	c.Flags().StringVar(&partition, "partition", "", "`partition` of AWS: aws, aws-cn, aws-us-gov (default: that of the region)")
+	c.Flags().StringVar(&account, "account", "*", "number of the AWS `account`; * for any")
+	c.Flags().StringVar(&partition, "partition", "", "`partition` of AWS: aws, aws-cn, aws-us-gov (default: by the region)")
 	return c
 }
 
@@ -173,7 +173,7 @@ func partitionOf(region string) string {
 	return "aws"
 }
 
-// aclResult is what iam prints for Redis with --json.
+// aclResult is the output of iam for Redis with --json.
 type aclResult struct {
 	Role string `json:"role"`
 	Rule string `json:"rule"`

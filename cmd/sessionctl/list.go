@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 type listFlags struct {
@@ -25,15 +27,15 @@ func (a *app) listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the keys of sessions",
-		Long: `list prints the keys of the records in the store, with when they began, when
-they end, their size, and whether they are locked. A key is what show and
-revoke take; it is not a token, and nobody can log in with it.
+		Long: `list prints the key, size, start, deadline and lock of the records in the store.
+show and revoke take a key. A key is not a token: nobody can log in with it.
 
-It reads the table from its beginning, a unit for each 8 KB in it, and stops at
-the limit. Records come in no order, unless --sort is given, for which it has
-to read all of them. With several of --live, --expired, --locked, --moved
-and --foreign it lists what is any of them. A session that got a new ID, as by a
-login, leaves a record under its old one, which is no session: it is "moved".`,
+list reads the table from its beginning, at a unit for each 8 KB, and stops at the
+limit. Records come in no order. With --sort it has to read all of them. With
+several of --live, --expired, --locked, --moved and --foreign it lists the
+records that match any of them. A session that gets a new ID, for example by a
+login, leaves a record under the old one. This record is "moved", and not a
+session.`,
 		Example: `  sessionctl list --limit 20
   sessionctl list --locked --json
   sessionctl list --sort size --limit 10`,
@@ -49,15 +51,15 @@ login, leaves a record under its old one, which is no session: it is "moved".`,
 	}
 	fl := c.Flags()
 	fl.SortFlags = false
-	fl.IntVarP(&f.limit, "limit", "n", 100, "stop after so many; 0 for all")
-	fl.BoolVar(&f.live, "live", false, "those that have not expired")
-	fl.BoolVar(&f.expired, "expired", false, "those that have")
-	fl.BoolVar(&f.locked, "locked", false, "those that are locked")
-	fl.BoolVar(&f.moved, "moved", false, "what is left under the old ID of a session that has a new one")
-	fl.BoolVar(&f.foreign, "foreign", false, "what package session did not write")
-	fl.StringVar(&f.sort, "sort", "", "key, created, expires or size, the largest first; reads all records")
-	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `this`")
-	numberVar(fl, &f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
+	fl.IntVarP(&f.limit, "limit", "n", 100, "stop after this number; 0 for all")
+	fl.BoolVar(&f.live, "live", false, "live sessions")
+	fl.BoolVar(&f.expired, "expired", false, "expired sessions")
+	fl.BoolVar(&f.locked, "locked", false, "locked sessions")
+	fl.BoolVar(&f.moved, "moved", false, "records under the old IDs of sessions that got new ones")
+	fl.BoolVar(&f.foreign, "foreign", false, "records that package session did not write")
+	fl.StringVar(&f.sort, "sort", "", "order by key, created, expires or size, the largest first; reads all records")
+	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
+	numberVar(fl, &f.readUnits, "read-units", 0, "use at most this number of read units a second (default: no limit)")
 	_ = c.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(sortOrders, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -73,13 +75,13 @@ const (
 	stateMoved   = "moved"
 )
 
-func (e *entry) state(now time.Time) string {
+func stateOf(e *admin.Entry, now time.Time) string {
 	switch {
 	case e.Foreign:
 		return stateForeign
 	case !e.Expires.After(now):
 		return stateExpired
-	case e.Moved:
+	case isMoved(e):
 		return stateMoved
 	case e.LockedUntil.After(now):
 		return stateLocked
@@ -119,9 +121,9 @@ type listed struct {
 	DataSize    int        `json:"data_bytes"`
 }
 
-func (e *entry) listed(now time.Time) listed {
+func newListed(e *admin.Entry, now time.Time) listed {
 	return listed{
-		Key: e.Key, State: e.state(now), Size: e.Size, DataSize: e.DataSize,
+		Key: e.Key, State: stateOf(e, now), Size: e.Size, DataSize: e.DataSize,
 		Created: known(e.Created), Expires: known(e.Expires), LockedUntil: known(e.LockedUntil),
 	}
 }
@@ -138,13 +140,13 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	if f.limit < 0 {
 		return usageError("--limit %d is negative", f.limit)
 	}
-	if f.readUnits < 0 {
-		return usageError("--read-units %v is negative", f.readUnits)
+	if err := a.checkReadUnits(f.readUnits); err != nil {
+		return err
 	}
 	if f.sort != "" && !slices.Contains(sortOrders, f.sort) {
 		return usageError("--sort is %q; it can be %s", f.sort, strings.Join(sortOrders, ", "))
 	}
-	opts := listOptions{KeyPrefix: f.keyPrefix, ReadUnits: f.readUnits}
+	opts := admin.ListOptions{KeyPrefix: f.keyPrefix, DataWith: movedValue, ReadUnits: f.readUnits}
 	if f.sort == "" && f.all() {
 		opts.Limit = f.limit
 	}
@@ -153,15 +155,15 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	}
 	now := time.Now()
 	shown := 0
-	show := func(e *entry) error {
+	show := func(e *admin.Entry) error {
 		shown++
 		if a.json {
-			return a.line(e.listed(now))
+			return a.line(newListed(e, now))
 		}
 		if shown == 1 {
 			a.stdout.printf("%-32s  %-9s  %-14s  %-14s  %s\n", "KEY", "SIZE", "BEGAN", "ENDS", "STATE")
 		}
-		state := e.state(now)
+		state := stateOf(e, now)
 		if state == stateLocked {
 			state += " for " + span(e.LockedUntil.Sub(now))
 		}
@@ -169,9 +171,9 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 		return a.stdout.err
 	}
 
-	var kept []entry
-	report, err := s.List(ctx, opts, func(e entry) error {
-		if !f.wants(e.state(now)) {
+	var kept []admin.Entry
+	report, err := admin.List(ctx, s, opts, func(e admin.Entry) error {
+		if !f.wants(stateOf(&e, now)) {
 			return nil
 		}
 		if f.sort != "" {
@@ -218,8 +220,8 @@ func unitsUsed(units float64) string {
 }
 
 // first sorts, and keeps as many as the limit allows.
-func (f *listFlags) first(all []entry) []entry {
-	slices.SortStableFunc(all, func(x, y entry) int {
+func (f *listFlags) first(all []admin.Entry) []admin.Entry {
+	slices.SortStableFunc(all, func(x, y admin.Entry) int {
 		switch f.sort {
 		case "created":
 			return x.Created.Compare(y.Created)
@@ -253,11 +255,25 @@ func (a *app) warnOfScan(ctx context.Context, s store) {
 	units := float64(about.Bytes) / 8192
 	switch {
 	case units >= manyReadUnits:
-		a.note("This reads all of %s: about %s records, %s, %s read units. --read-units makes it gentle.",
+		a.note("This reads all of %s: about %s records, %s, %s read units. --read-units slows it down.",
 			s, count(about.Records), size(about.Bytes), amount(units))
 	case about.Bytes == 0 && about.Records >= manyRecords:
-		a.note("This looks at all keys of %s: about %s.", s, count(about.Records))
+		a.note("This looks at all keys of %s, about %s.", s, count(about.Records))
 	}
+}
+
+// errEnough ends a list that has shown what was asked for.
+var errEnough = errors.New("the list has as many as were asked for")
+
+// checkReadUnits checks the flag of a command that lists.
+func (a *app) checkReadUnits(n float64) error {
+	switch {
+	case n < 0:
+		return usageError("--read-units %v is negative", n)
+	case n > 0 && a.backend == "redis":
+		return usageError("--read-units is for DynamoDB, but the backend is Redis: leave it out")
+	}
+	return nil
 }
 
 // relative is a time as seen from now.

@@ -1,17 +1,17 @@
-// Sessionctl looks after the sessions that package session keeps in DynamoDB
-// or Redis: it makes and checks tables, sweeps, lists, shows and revokes
-// sessions, counts them and their cost, and says what is wrong.
+// Sessionctl manages the sessions that package session keeps in DynamoDB or
+// Redis. It creates and checks tables, sweeps, lists, shows and revokes
+// sessions, computes their number and cost, and diagnoses problems.
 //
 // Its exit codes:
 //
 //	0  done
 //	1  failed
 //	2  wrong usage
-//	3  something was found to be wrong: table check, doctor, show
+//	3  found a problem: table check, doctor, show
 //	4  stopped before the end, and can be resumed: sweep
 //
-// What it has found goes to standard output, everything else to standard
-// error. "sessionctl help" says the rest.
+// Results go to standard output, everything else to standard error.
+// "sessionctl help" describes the commands.
 package main
 
 import (
@@ -70,22 +70,22 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sessionctl",
-		Short: "Look after the sessions in DynamoDB or Redis",
-		Long: `sessionctl looks after the sessions that package session keeps in DynamoDB or
-Redis. Regions, profiles and credentials are those of the AWS command line;
-with an --endpoint on this machine and none of them configured it makes up
-credentials and uses us-east-1, so that DynamoDB Local works at once.
+		Short: "Manage the sessions in DynamoDB or Redis",
+		Long: `sessionctl manages the sessions that package session keeps in DynamoDB or Redis.
+It takes the region, the profile and the credentials from the configuration of
+the AWS command line. For an --endpoint on this machine it needs none of them:
+it makes up credentials and uses us-east-1, so DynamoDB Local works at once.
 
 Exit codes:
   0  done
   1  failed
   2  wrong usage
-  3  something was found to be wrong: table check, doctor, show
+  3  found a problem: table check, doctor, show
   4  stopped before the end, and can be resumed: sweep
 
-What was found goes to standard output, everything else to standard error.
-With --json the output is one JSON document; of list, one object per line.
-No command prints a token, and none prints what is in a session unless asked.`,
+Results go to standard output, everything else to standard error. With --json
+the output is one JSON document, for list one object per line. No command prints
+a token. No command prints the content of a session unless you ask for it.`,
 		Example: `  sessionctl table create --endpoint http://localhost:8000
   sessionctl doctor --table sessions
   sessionctl sweep --dry-run`,

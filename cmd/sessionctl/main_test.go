@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,7 +19,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// TestMain hides the AWS configuration of whoever runs the tests.
+// TestMain hides the AWS configuration of the user.
 func TestMain(m *testing.M) {
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
@@ -46,7 +47,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// outcome is what a run of the program did.
+// outcome is the result of a run of the program.
 type outcome struct {
 	code           int
 	stdout, stderr string
@@ -130,51 +131,19 @@ func goodTable() map[string]answer {
 	}
 }
 
-func TestUsage(t *testing.T) {
-	tests := []struct {
-		args, want string
-	}{
-		{"tabel", `Unknown command "tabel" for "sessionctl": did you mean table?`},
-		{"help tabel", `Unknown command "tabel" for "sessionctl": did you mean table?`},
-		{"help table create now", `There is no command "table create now".`},
-		{"table", `"sessionctl table" needs one more word: check, create, delete.`},
-		{"table drop", `There is no command "sessionctl table drop"; there is check, create, delete.`},
-		{"table check now", `Unknown command "now" for "sessionctl table check".`},
-		{"table check --tabel x", `Unknown flag: --tabel.`},
-		{"table check --timeout -1s", `--timeout -1s is negative.`},
-		{"table check --endpoint localhost:8000", `--endpoint "localhost:8000" is not a URL like http://localhost:8000.`},
-		{"table check --backend memory", `--backend is "memory"; it can be dynamodb or redis.`},
-		{"table check --codec gob", `--codec is "gob"; it can be msgpack or json.`},
-		{"table check --prefix x", `--prefix is for Redis, and the backend is DynamoDB: leave it out, or add --backend redis.`},
-		{"table check --redis redis://localhost --table x", `--table is for DynamoDB, and the backend is Redis: leave it out, or leave out --redis and --backend.`},
-		{"table check --redis redis://localhost", `Redis has no tables: a session is a key, and is there as soon as it is written.`},
-		{"doctor --redis http://localhost", `The URL of Redis is not of the form redis://user:password@host:port/db.`},
-		{"table check --endpoint http://127.0.0.1:1 --table x", `--table "x" is not the name of a table: 3 to 255 of a-z, A-Z, 0-9, '_', '-' and '.'.`},
-		{"table check --endpoint http://127.0.0.1:1 --key-attribute data", `--key-attribute and --data-attribute are both "data".`},
-		{"table create --read-capacity 5", `If any flags in the group [read-capacity write-capacity] are set they must all be set; missing [write-capacity].`},
-		{"table delete", `Nobody can be asked: --yes=sessions would delete the table "sessions" and all that is in it.`},
-		{"table delete --yes=session", `--yes is "session", and the table is "sessions": nothing was deleted.`},
-		{"sweep --grace -1s", `--grace -1s is negative.`},
-		{"sweep --read-units -1", `--read-units -1 and --write-units 0 must not be negative.`},
-		{"sweep --workers 20000", `--workers 20000 is not between 0 (default) and 10000.`},
-		{"sweep --max-errors -1", `--max-errors -1 is negative.`},
-		{"iam", `A role is needed: application, sweeper, set-up, operator.`},
-		{"iam root", `There is no role "root"; there is application, sweeper, set-up, operator.`},
-		{"iam sweeper --account 12", `--account "12" is not a number of 12 digits, nor *.`},
-		{"iam sweeper --backend redis", `Redis has no role "sweeper": it has no tables, and removes expired sessions by itself.`},
-		{"doctor --role root", `--role is "root"; it can be application, sweeper, set-up or operator.`},
-		{"doctor --reads -1", `--reads -1 is not between 0 and 100000.`},
-	}
-	for _, tt := range tests {
-		t.Run(tt.args, func(t *testing.T) {
-			t.Parallel()
-			got := sessionctl(t.Context(), strings.Fields(tt.args)...)
-			line, hint, _ := strings.Cut(got.stderr, "\n")
-			if got.code != codeUsage || got.stdout != "" || line != "sessionctl: "+tt.want || !strings.HasSuffix(hint, " --help\" says how it is used.\n") {
-				t.Errorf("got code %d, output %q and\n%swant\nsessionctl: %s", got.code, got.stdout, got.stderr, tt.want)
-			}
-		})
-	}
+// with is a table in order, with other answers.
+func with(others map[string]answer) map[string]answer {
+	all := goodTable()
+	maps.Copy(all, others)
+	return all
+}
+
+func wrongKey() answer {
+	return says(object{"Table": object{
+		"TableName": "sessions", "TableStatus": "ACTIVE",
+		"KeySchema":            []any{object{"AttributeName": "sid", "KeyType": "HASH"}},
+		"AttributeDefinitions": []any{object{"AttributeName": "sid", "AttributeType": "S"}},
+	}})
 }
 
 // TestHelp holds every command to what somebody who does not know it wants.

@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/codec"
 )
 
 // errWhereMoved says that a session has a new ID, and nobody can tell which.
-var errWhereMoved = errors.New("the session has a new ID, and where that is does not decode")
+var errWhereMoved = errors.New("the session has a new ID, but the record with its new key does not decode")
 
 // movedTo returns the key of the record that a session has moved to, if data is
 // what was left under its old ID. It tries all codecs: a wrong --codec must not
@@ -38,12 +39,20 @@ func movedTo(data []byte) (key string, moved bool, err error) {
 	return "", true, errWhereMoved
 }
 
-// maxHops is how many new IDs a session is followed to. More do not leave a
-// trace.
+// isMoved reports whether e is what was left under the old ID of a session. The
+// list has to ask for the data with movedValue.
+func isMoved(e *admin.Entry) bool {
+	_, moved, _ := movedTo([]byte(e.Data))
+	return moved
+}
+
+// maxHops is the number of new IDs that follow follows. A session leaves no trace
+// of more.
 const maxHops = 32
 
-// follow loads what is at key, and where that is what an old ID has left, the
-// session itself. It returns the key of that, and those that led there.
+// follow loads the record at key. If a session has left it under its old ID,
+// follow loads the session instead. It returns the key of the session, and the
+// keys that led there.
 func follow(ctx context.Context, s store, key string) (at string, trail []string, rec session.Record, err error) {
 	for range maxHops {
 		if rec, err = s.Load(ctx, key); err != nil {
@@ -56,7 +65,7 @@ func follow(ctx context.Context, s store, key string) (at string, trail []string
 		trail = append(trail, key)
 		key = to
 	}
-	return key, trail, session.Record{}, fmt.Errorf("it got a new ID more than %d times", maxHops)
+	return key, trail, session.Record{}, fmt.Errorf("the session got a new ID more than %d times", maxHops)
 }
 
 const (
@@ -64,10 +73,9 @@ const (
 	lockWait = 2 * time.Second // how long the holder of a lock is waited for
 )
 
-// end ends the session at key, under whichever key it lives by now. at is that,
-// and absent is set if there was none. What is there is ended on condition that
-// it is what was looked at: a Delete could remove the only trace of where the
-// session went a moment ago.
+// end ends the session at key, under the key at that it has by now. absent is set
+// if there was none. It ends the record on condition that it has not changed: a
+// Delete could remove the only trace of a session that moved a moment ago.
 func end(ctx context.Context, s store, key string) (at string, absent bool, err error) {
 	begun := time.Now()
 	for try := 0; ; {
@@ -102,8 +110,8 @@ func end(ctx context.Context, s store, key string) (at string, absent bool, err 
 	}
 }
 
-// forget deletes what is left of a session that has ended. Where that fails the
-// rest stays, so that whoever tries again finds the way.
+// forget deletes the records of a session that has ended. After an error the rest
+// stays, so that another try finds the way.
 func forget(ctx context.Context, s store, keys []string) error {
 	for _, key := range keys {
 		if err := s.Delete(ctx, key); err != nil {

@@ -61,7 +61,7 @@ func TestMovedIsNoSession(t *testing.T) {
 		if got := f.ctl(t.Context(), "", "list", "--live"); strings.Contains(got.stdout, "old") || strings.Count(got.stdout, "\n") != 3 {
 			t.Errorf("got %s", got.stdout)
 		}
-		if got := f.ctl(t.Context(), "", "doctor", "--reads=0"); !strings.Contains(got.stdout, "Of 4 looked at, 0 have expired, and 2 are left under the old IDs") {
+		if got := f.ctl(t.Context(), "", "doctor", "--reads=0"); !strings.Contains(got.stdout, "Of 4 records, 0 have expired, and 2 are left under the old IDs") {
 			t.Errorf("got %s", got.stdout)
 		}
 		name := "msgpack"
@@ -203,13 +203,13 @@ func TestRevokeSaysWhatItMissed(t *testing.T) {
 		{"foreign", func(f *fakeTable) {
 			f.rows["x"] = object{"id": object{"S": "x"}, "data": object{"S": "user|s:3:\"eve\""}}
 			f.rows["y"] = object{"id": object{"S": "y"}, "expires": number("99999999999")}
-		}, search{Scanned: 10, Searched: 5, Expired: 3, Foreign: 2}, "2 records were not written by package session"},
+		}, search{Scanned: 10, Searched: 5, Expired: 3, Foreign: 2}, "package session did not write 2 records"},
 		{"moved who knows where", func(f *fakeTable) { f.put("m", []byte(movedValue), time.Hour, time.Hour, 0) },
 			search{Scanned: 9, Searched: 5, Expired: 3, Undecodable: 1}, "1 sessions do not decode"},
 		{"both", func(f *fakeTable) {
 			f.put("junk", []byte("\xc1"), time.Hour, time.Hour, 0)
 			f.rows["x"] = object{"id": object{"S": "x"}}
-		}, search{Scanned: 10, Searched: 5, Expired: 3, Undecodable: 1, Foreign: 1}, "do not decode with codec msgpack, and 1 records were not written"},
+		}, search{Scanned: 10, Searched: 5, Expired: 3, Undecodable: 1, Foreign: 1}, "do not decode with codec msgpack, and package session did not write 1 records"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

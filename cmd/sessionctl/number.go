@@ -35,5 +35,5 @@ func (n *number) Set(s string) error {
 // String writes the default into the usage.
 func (n *number) String() string { return strconv.FormatFloat(float64(*n), 'g', -1, 64) }
 
-// Type is what the usage calls it.
+// Type names the type in the usage.
 func (n *number) Type() string { return "float" }

@@ -20,7 +20,7 @@ import (
 // output is the only way to standard output and to standard error. What comes
 // from a store, a file, a server or the environment cannot do anything to the
 // terminal through it: printf escapes its arguments, and Write everything but
-// line ends and tabs, so that JSON stays what it is.
+// line ends and tabs, so JSON does not change.
 //
 // It remembers that it could not be written, so that no command has to look,
 // and a full disk is no success.
@@ -32,8 +32,8 @@ type output struct {
 	err error
 }
 
-// stuckFor is how long a pipe that nobody reads may hold up a command that has
-// been told to end.
+// stuckFor is the time that a pipe without a reader may delay the end of a
+// command.
 const stuckFor = 2 * time.Second
 
 // Write takes whole characters. If it does not return in time, it leaves a
@@ -116,7 +116,7 @@ func (a *app) line(v any) error {
 	return e.Encode(v)
 }
 
-// note tells whoever is watching what is going on.
+// note writes a line to standard error.
 func (a *app) note(format string, args ...any) { a.stderr.printf(format+"\n", args...) }
 
 // grid is a table whose cells are escaped.

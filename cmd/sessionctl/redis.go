@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -47,7 +46,7 @@ func (a *app) openRedis() (*redisStore, error) {
 	a.redis = s // what explains errors needs it
 	if a.redisCluster {
 		if opts.DB != 0 {
-			return nil, usageError("a Redis cluster has no database %d, only 0: take it out of the URL", opts.DB)
+			return nil, usageError("a Redis cluster has only database 0: remove the %d from the URL", opts.DB)
 		}
 		s.client = goredis.NewClusterClient(&goredis.ClusterOptions{
 			Addrs: []string{opts.Addr}, Username: opts.Username, Password: opts.Password, TLSConfig: opts.TLSConfig,
@@ -67,27 +66,6 @@ func (s *redisStore) String() string {
 }
 
 func (s *redisStore) Close() error { return s.client.Close() }
-
-// List has no budget and no parts: Redis has neither.
-func (s *redisStore) List(ctx context.Context, opts listOptions, visit func(entry) error) (listReport, error) {
-	begun, visited := time.Now(), 0
-	report, err := s.Backend.List(ctx, redisstore.ListOptions{KeyPrefix: opts.KeyPrefix, DataWith: movedValue}, func(e redisstore.Entry) error {
-		_, moved, _ := movedTo([]byte(e.Data))
-		if err := visit(entry{e.Key, e.Size, e.DataSize, e.Created, e.Expires, e.LockedUntil, e.Foreign, moved}); err != nil {
-			return err
-		}
-		if visited++; visited == opts.Limit {
-			return errEnough
-		}
-		return nil
-	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
-	return listReport{Scanned: report.Scanned, Elapsed: time.Since(begun)}, err
-}
-
-var errEnough = errors.New("as many as were asked for")
 
 // About is one DBSIZE, which counts the keys of others too.
 func (s *redisStore) About(ctx context.Context) (estimate, error) {

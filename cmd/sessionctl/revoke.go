@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 type revokeFlags struct {
@@ -29,26 +30,28 @@ func (a *app) revokeCommand() *cobra.Command {
 	var f revokeFlags
 	c := &cobra.Command{
 		Use:   "revoke KEY... | - | --token-stdin | --user NAME",
-		Short: "End sessions, for good",
-		Long: `revoke deletes sessions, as logging out does: no request that is under way can
-bring them back. It is no error if there is none, but it says so.
+		Short: "End sessions for good",
+		Long: `revoke deletes sessions, as a logout does. No request in flight can bring them
+back. A session that does not exist is not an error, but revoke says so.
 
-Which sessions: the KEYs, as list prints them; with "-" the keys on standard
-input, one a line; with --token-stdin that of the token on standard input; with
---user all that Login has bound to a user.
+Name the sessions by their KEYs, as list prints them. With "-" revoke reads keys
+from standard input, one a line. With --token-stdin it reads a token from there.
+With --user it ends all sessions that Login has bound to a user.
 
---user reads the whole table and then each live session, which costs a read
-unit for each 8 KB of the table, and one more for each session: on a large
-table keep a list of a user's keys in the application instead. A session that
-begins meanwhile may be missed, so first keep the user from logging in.
+--user reads the whole table and then each live session. That costs a read unit
+for each 8 KB of the table, and one more for each session. For a large table,
+keep a list of a user's keys in the application instead. --user may miss a
+session that begins meanwhile, so first stop the user from logging in.
 
-What --user could not look into may be the user's: sessions that do not decode,
-as they are of another codec or encrypted, and records that package session did
-not write. It counts them, revokes what it has found, and exits with 1.
+--user cannot look into some records: sessions that do not decode, because of
+another codec or encryption, and records that package session did not write.
+They may be the user's. revoke counts them, revokes what it found, and exits with
+1.
 
-The KEY, or the token, of a session that got a new ID since, as by a login, ends
-the session under its new one. Reading costs 1 read unit for each 4 KB, ending 1
-write unit for each KB, and one more. It exits with 1 if anything failed; then run it again.`,
+For the KEY or token of a session that got a new ID, for example by a login,
+revoke ends the session under the new one. It costs 1 read unit for each 4 KB,
+and 1 write unit for each KB and one more. It exits with 1 if anything failed;
+then run it again.`,
 		Example: `  sessionctl revoke kGx4w9sXl8bKzQZ1aJ0m3Yt6uRfEoNvC
   sessionctl revoke --user ann --dry-run
   sessionctl list --json --limit 0 --key-prefix test- | jq -r .key | sessionctl revoke - --yes`,
@@ -68,11 +71,11 @@ write unit for each KB, and one more. It exits with 1 if anything failed; then r
 	}
 	fl := c.Flags()
 	fl.SortFlags = false
-	fl.BoolVar(&f.tokenStdin, "token-stdin", false, "the session of the token on standard input")
-	fl.StringVar(&f.user, "user", "", "all sessions of this user, by the `name` given to Login")
-	numberVar(fl, &f.readUnits, "read-units", 0, "with --user: scan with at most so many read units a second")
-	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be revoked, and do nothing")
-	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask before more than one session is revoked")
+	fl.BoolVar(&f.tokenStdin, "token-stdin", false, "end the session of the token on standard input")
+	fl.StringVar(&f.user, "user", "", "end all sessions of the user with this `name`, as given to Login")
+	numberVar(fl, &f.readUnits, "read-units", 0, "with --user: use at most this number of read units a second")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "report what would be revoked, and do nothing")
+	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask before revoking more than one session")
 	return c
 }
 
@@ -89,11 +92,11 @@ func (a *app) keysToRevoke(cmd *cobra.Command, args []string, f *revokeFlags) ([
 	case ways != 1:
 		return nil, usageError("which sessions? Give one of KEY..., \"-\", --token-stdin and --user")
 	case stdin && len(args) > 1:
-		return nil, usageError("\"-\" stands for the keys on standard input; give no others beside it")
-	case f.readUnits < 0:
-		return nil, usageError("--read-units %v is negative", f.readUnits)
+		return nil, usageError("\"-\" stands for the keys on standard input; give no other KEY with it")
+	case a.checkReadUnits(f.readUnits) != nil:
+		return nil, a.checkReadUnits(f.readUnits)
 	case byUser && f.user == "":
-		return nil, usageError("--user needs a name: sessions without a login have none")
+		return nil, usageError("--user needs a name: a session without a login has no user")
 	case byUser:
 		return nil, nil
 	case f.tokenStdin:
@@ -131,12 +134,12 @@ func readKeys(r io.Reader) ([]string, error) {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("the keys on standard input cannot be read: %w", err)
+		return nil, fmt.Errorf("the keys cannot be read from standard input: %w", err)
 	}
 	return keys, nil
 }
 
-// revocation is what became of a key.
+// revocation is the outcome for a key.
 type revocation struct {
 	Key     string `json:"key"`
 	Revoked bool   `json:"revoked"`
@@ -153,7 +156,7 @@ type revokeReport struct {
 	Search   *search      `json:"search,omitempty"` // with --user
 }
 
-// search is what --user has looked at.
+// search counts the records that --user looked at.
 type search struct {
 	Complete    bool  `json:"complete"` // nothing of the user can have been missed
 	Scanned     int64 `json:"scanned"`
@@ -170,16 +173,16 @@ func (r *search) missed(codec string) error {
 		what = append(what, fmt.Sprintf("%s sessions do not decode with codec %s", count(int64(r.Undecodable)), codec))
 	}
 	if r.Foreign > 0 {
-		what = append(what, fmt.Sprintf("%s records were not written by package session", count(int64(r.Foreign))))
+		what = append(what, fmt.Sprintf("package session did not write %s records", count(int64(r.Foreign))))
 	}
 	if r.Complete = len(what) == 0; r.Complete {
 		return nil
 	}
-	todo := "--codec names another codec; what encrypts sessions, or writes others, has to end them itself."
+	todo := "Name another codec with --codec. An application that encrypts its sessions has to end them itself."
 	if r.Undecodable == 0 {
-		todo = "If the application gave its attributes other names, name them: \"sessionctl help\" has the flags. What else writes there has to end its own."
+		todo = "If the application uses other attribute names, pass them: \"sessionctl help\" has the flags. Other writers have to end their own sessions."
 	}
-	return &wordsError{what: strings.Join(what, ", and ") + ": they could not be searched, and may be the user's.", todo: todo}
+	return &wordsError{what: strings.Join(what, ", and ") + ": they could not be searched, and may belong to the user.", todo: todo}
 }
 
 func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags) error {
@@ -194,7 +197,7 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		}
 		keys, searched, incomplete = found, r, r.missed(a.codec)
 		if len(keys) == 0 && incomplete == nil {
-			a.note("No live session is bound to a user %q; upper and lower case differ.", f.user)
+			a.note("No live session is bound to a user %q. Upper and lower case matter.", f.user)
 		}
 	}
 	if len(keys) > 1 && !f.dryRun && !f.yes {
@@ -234,8 +237,8 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		return err
 	}
 	if absent > 0 {
-		a.note("%s not there. If a session should have been: is it in %s, and is the KEY one that \"list\" prints, not a token? "+
-			"With --token-stdin the application must use the default of Config.StoreKey.", plural(absent, "session was", "sessions were"), s)
+		a.note("%s not there. If you expected a session: is it in %s, and is the KEY one that \"list\" prints, not a token? "+
+			"--token-stdin works only if the application uses the default Config.StoreKey.", plural(absent, "session was", "sessions were"), s)
 	}
 	if left := len(keys) - len(report.Sessions) + report.Failed; left > 0 {
 		what := fmt.Sprintf("%s of %s sessions were not revoked", count(int64(left)), count(int64(len(keys))))
@@ -294,10 +297,10 @@ func (a *app) tellRevoked(ctx context.Context, r *revocation, err error, dryRun 
 	return todo
 }
 
-// readers is how many sessions are read at once.
+// readers is the number of sessions read at once.
 const readers = 16
 
-// sessionsOf finds the live sessions of a user, and says what it has looked at.
+// sessionsOf finds the live sessions of a user, and counts what it searched.
 func (a *app) sessionsOf(ctx context.Context, s store, f *revokeFlags) ([]string, *search, error) {
 	c, err := a.sessionCodec()
 	if err != nil {
@@ -335,7 +338,7 @@ func (a *app) sessionsOf(ctx context.Context, s store, f *revokeFlags) ([]string
 		})
 	}
 	now := time.Now()
-	report, err := s.List(ctx, listOptions{ReadUnits: f.readUnits}, func(e entry) error {
+	report, err := admin.List(ctx, s, admin.ListOptions{ReadUnits: f.readUnits}, func(e admin.Entry) error {
 		// The clock of an operator's machine may be fast, and what List says
 		// old: one too many does no harm, one too few does.
 		expired := now.Sub(e.Expires) > clockTrust
@@ -370,7 +373,7 @@ func (a *app) sessionsOf(ctx context.Context, s store, f *revokeFlags) ([]string
 	return slices.Sorted(maps.Keys(found)), r, nil
 }
 
-// clockTrust is how long a session must have expired to be taken for dead.
+// clockTrust is the time after its deadline when a session counts as dead.
 const clockTrust = time.Hour
 
 // isUsers reports whether the session with key is bound to user. One that got a

@@ -32,7 +32,7 @@ func TestRevoke(t *testing.T) {
 		{"moved", "", codeDone, strings.Replace(strings.Replace(all, "ann-1 ", "", 1), "moved ", "", 1), ""},
 		{"moved --dry-run", "", codeDone, all, ""},
 		{"ann-1 ann-1", "", codeDone, strings.Replace(all, "ann-1 ", "", 1), ""},
-		{"ann-1 ann-2", "", codeUsage, all, "say --yes"},
+		{"ann-1 ann-2", "", codeUsage, all, "add --yes"},
 		{"ann-1 ann-2 --yes", "", codeDone, strings.Replace(all, "ann-1 ann-2 ", "", 1), ""},
 		{"ann-1 ann-2 --dry-run", "", codeDone, all, ""},
 		{"- -y", "ann-1\r\n\nbob-1\n", codeDone, strings.Replace(strings.Replace(all, "ann-1 ", "", 1), "bob-1 ", "", 1), ""},

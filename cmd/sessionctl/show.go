@@ -36,18 +36,18 @@ func (a *app) showCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show KEY | --token-stdin",
 		Short: "Show one session",
-		Long: `show prints when a session began and ends, its size, its lock, and the names,
-types and sizes of its values. What is in them, and who the user is, it prints
-with --values only, decoded with --codec.
+		Long: `show prints the start, deadline, size and lock of a session, and the names, types
+and sizes of its values. Only with --values it prints the user and the values
+themselves, decoded with --codec.
 
-Under the old ID of a session that got a new one it shows where that is.
+For the old ID of a session that got a new one it prints the new key.
 
-KEY is as list prints it. With --token-stdin the token is read from standard
-input, where no other process sees it; the key is derived as package session
-does unless Config.StoreKey is set. The token is never printed.
+KEY is a key that list prints. With --token-stdin show reads the token from
+standard input, where no other process sees it. It derives the key as package
+session does unless Config.StoreKey is set. It never prints the token.
 
 It costs one Load: 1 read unit for each 4 KB. It exits with 1 if there is no
-session, and with 3 if what is there is not one, or does not decode.`,
+session, and with 3 if the record is not a session or does not decode.`,
 		Example: `  sessionctl show kGx4w9sXl8bKzQZ1aJ0m3Yt6uRfEoNvC
   sessionctl show --token-stdin --values < token.txt`,
 		Args: cobra.MaximumNArgs(1),
@@ -66,7 +66,7 @@ session, and with 3 if what is there is not one, or does not decode.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	c.Flags().BoolVar(&f.tokenStdin, "token-stdin", false, "read the token of the session from standard input")
-	c.Flags().BoolVar(&f.values, "values", false, "print what is in the values, and the user")
+	c.Flags().BoolVar(&f.values, "values", false, "print the values, and the user")
 	return c
 }
 
@@ -74,11 +74,11 @@ session, and with 3 if what is there is not one, or does not decode.`,
 func (a *app) oneKey(ctx context.Context, args []string, tokenStdin bool) (string, error) {
 	switch {
 	case tokenStdin && len(args) > 0:
-		return "", usageError("give a KEY or --token-stdin, and not both")
+		return "", usageError("give a KEY or --token-stdin, not both")
 	case tokenStdin:
 		return tokenKey(a.input(ctx))
 	case len(args) == 0:
-		return "", usageError("which session? Give its KEY, as \"list\" prints it, or --token-stdin")
+		return "", usageError("which session? Give its KEY, which \"list\" prints, or --token-stdin")
 	}
 	return args[0], checkKey(args[0])
 }
@@ -90,7 +90,7 @@ func checkKey(key string) error {
 	return nil
 }
 
-// shown is what show prints.
+// shown is the output of show.
 type shown struct {
 	Key         string       `json:"key"`
 	Kind        string       `json:"kind"` // session, moved or undecodable
@@ -126,12 +126,12 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 	case errors.Is(err, session.ErrNotFound):
 		return &wordsError{
 			what: fmt.Sprintf("There is no session with key %s in %s.", printable(key), s),
-			todo: "It has ended, or was never there; a login gives a session a new key. \"sessionctl list\" has those that are there. The value of a cookie goes to --token-stdin.",
+			todo: "It has ended, or never existed, or a login gave it a new key. \"sessionctl list\" prints the keys. Pass the value of a cookie with --token-stdin.",
 		}
 	case errors.Is(err, session.ErrDecode):
 		return &exitError{codeFound, &wordsError{
-			what: fmt.Sprintf("What has key %s in %s was not written by package session.", printable(key), s),
-			todo: "If the application gave its attributes other names, name them: \"sessionctl help\" has the flags.", err: err,
+			what: fmt.Sprintf("The record with key %s in %s was not written by package session.", printable(key), s),
+			todo: "If the application uses other attribute names, pass them: \"sessionctl help\" has the flags.", err: err,
 		}}
 	case err != nil:
 		return err
@@ -161,7 +161,7 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 		}
 		return &exitError{codeFound, &wordsError{
 			what: fmt.Sprintf("The session does not decode with codec %s.", a.codec),
-			todo: "If the application uses another codec, name it with --codec; --verbose has the cause.", err: err,
+			todo: "If the application uses another codec, name it with --codec; --verbose prints the cause.", err: err,
 		}}
 	}
 	for _, name := range slices.Sorted(maps.Keys(encoded)) {
@@ -221,7 +221,7 @@ func (v *shown) write(w *output) {
 	}
 	switch {
 	case v.State == stateExpired:
-		line("Expired", "%s; it is as good as gone", at(v.Expires))
+		line("Expired", "%s; nobody can use it any more", at(v.Expires))
 	case v.Kind == "moved":
 		line("Ends", "%s", at(v.Expires))
 	default:
@@ -270,7 +270,7 @@ func (v *shown) write(w *output) {
 	w.printf("\n%s\n", t.Render())
 }
 
-// typeName is what v is, as its reader thinks of it.
+// typeName names the type of v for a reader.
 func typeName(v any) string {
 	switch v := v.(type) {
 	case nil:

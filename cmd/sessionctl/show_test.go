@@ -68,7 +68,7 @@ func TestShow(t *testing.T) {
 		{"guest", codeDone, []string{"User      none", "integer"}, nil, ""},
 		{"bob-1", codeDone, []string{"Values    none"}, []string{"Locked"}, ""},
 		{"moved", codeDone, []string{"a marker: the session here was given a new ID", "Now at    ann-1"}, []string{"unless it is used", "Values"}, ""},
-		{"old-ann", codeDone, []string{"Expired", "as good as gone"}, nil, ""},
+		{"old-ann", codeDone, []string{"Expired", "nobody can use it any more"}, nil, ""},
 		{"rich", codeDone, []string{"text ", "bytes", "bool", "integer", "number", "null", "time", "list of 2", "map of 1"}, []string{secret, "zoe"}, ""},
 		{"rich --values", codeDone, []string{secret, "zoe", `"1970-01-01T00:00:01Z"`, "[1,2]", `{"1":"x"}`, `"NaN"`}, nil, ""},
 		{"json --codec json --values", codeDone, []string{`"b\u001b[2J\u009b"`}, []string{"\x1b", "\u009b"}, ""},

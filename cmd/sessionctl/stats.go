@@ -11,6 +11,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/cmd/sessionctl/cost"
 )
 
@@ -28,14 +29,15 @@ func (a *app) statsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "stats",
 		Short: "Count sessions, and show their sizes and ages",
-		Long: `stats reads the whole table once, a read unit for each 8 KB of it, and counts
-sessions by state, size and age. For DynamoDB it adds what their storage costs
-in a month, and what sweeping them would.
+		Long: `stats reads the whole table once, at a read unit for each 8 KB, and counts
+sessions by state, size and age. For DynamoDB it also computes the cost of their
+storage in a month, and of a sweep.
 
-On a very large table, --sample stops after so many records. Keys are digests
-and a table is in the order of their hashes, so these are as good as picked at
-random. What is printed is the sample; the projections are for the whole table,
-by the number of items that DynamoDB reports, which is up to 6 hours old.`,
+On a very large table, stop with --sample after a number of records. Keys are
+digests, and a table is in the order of their hashes, so the first records are as
+good as a random sample. The counts are those of the sample. The projections are
+for the whole table, by the number of items that DynamoDB reports. This number is
+up to 6 hours old.`,
 		Example: `  sessionctl stats
   sessionctl stats --sample 100000 --read-units 500`,
 		Args: cobra.NoArgs,
@@ -50,11 +52,11 @@ by the number of items that DynamoDB reports, which is up to 6 hours old.`,
 	}
 	fl := c.Flags()
 	fl.SortFlags = false
-	fl.IntVar(&f.sample, "sample", 0, "stop after so many records, and project (default: look at all)")
-	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `this`")
-	numberVar(fl, &f.readUnits, "read-units", 0, "use at most so many read units a second (default: as fast as it goes)")
-	fl.IntVar(&f.segments, "segments", 0, "read so many parts of the table at once (default 8; 1 with --sample)")
-	fl.BoolVar(&f.ascii, "ascii", false, "draw with plain characters, as where there is no terminal")
+	fl.IntVar(&f.sample, "sample", 0, "stop after this number of records, and project (default: look at all)")
+	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
+	numberVar(fl, &f.readUnits, "read-units", 0, "use at most this number of read units a second (default: no limit)")
+	fl.IntVar(&f.segments, "segments", 0, "number of parts of the table to read at once (default 8; 1 with --sample)")
+	fl.BoolVar(&f.ascii, "ascii", false, "draw with plain characters, as without a terminal")
 	f.add(c)
 	return c
 }
@@ -99,13 +101,13 @@ func (h *histogram) add(v float64) {
 	h.Buckets[i].Count++
 }
 
-// statsReport is what stats prints.
+// statsReport is the output of stats.
 type statsReport struct {
 	Store   string `json:"store"`
 	Scanned int64  `json:"scanned"`
 	Sampled bool   `json:"sampled"`
-	// Records is how many there are: Scanned, or with a sample what the store
-	// says.
+	// Records is the number of records in the store: Scanned, or with a sample
+	// the estimate of the store.
 	Records int64 `json:"records"`
 
 	Total        int64   `json:"total"` // of those counted below
@@ -130,7 +132,7 @@ type statsReport struct {
 	bar         func(share float64) string
 }
 
-// projection is what the table costs, of all its records.
+// projection is the cost of the table with all its records.
 type projection struct {
 	Prices       priced  `json:"prices"`
 	StorageGB    float64 `json:"storage_gb"`
@@ -142,27 +144,14 @@ type projection struct {
 	ScansMonth      float64 `json:"daily_scans_month"` // a scan a day; the deletions depend on how many expire
 }
 
-// mostSegments is into how many parts DynamoDB divides a table at most.
-const mostSegments = 1_000_000
-
 const longExpired = 3 * 24 * time.Hour
 
 func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 	if f.sample < 0 || f.segments < 0 {
 		return usageError("--sample and --segments must not be negative")
 	}
-	if f.segments > mostSegments {
-		return usageError("--segments %d is more than %d", f.segments, mostSegments)
-	}
-	if f.readUnits < 0 {
-		return usageError("--read-units %v is negative", f.readUnits)
-	}
-	prices, err := f.table(ctx)
-	if err != nil {
+	if err := a.checkReadUnits(f.readUnits); err != nil {
 		return err
-	}
-	if f.sample == 0 {
-		a.warnOfScan(ctx, s)
 	}
 	segments := f.segments
 	if segments == 0 {
@@ -171,19 +160,30 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 			segments = 1
 		}
 	}
+	opts, err := admin.ListOptions{
+		KeyPrefix: f.keyPrefix, DataWith: movedValue, ReadUnits: f.readUnits, Segments: segments, Workers: segments, Limit: f.sample,
+	}.Complete()
+	if err != nil {
+		return &exitError{code: codeUsage, err: err}
+	}
+	prices, err := f.table(ctx)
+	if err != nil {
+		return err
+	}
+	if f.sample == 0 {
+		a.warnOfScan(ctx, s)
+	}
 	now := time.Now()
 	r := statsReport{Store: s.String()}
 	bySize, byAge := sizes("Size of a record"), times("Age of a live session")
 	byLeft, byDeath := times("Time until a live session ends"), times("Time since a session expired")
-	report, err := s.List(ctx, listOptions{
-		KeyPrefix: f.keyPrefix, ReadUnits: f.readUnits, Segments: segments, Workers: segments, Limit: f.sample,
-	}, func(e entry) error {
+	report, err := admin.List(ctx, s, opts, func(e admin.Entry) error {
 		r.Total++
 		r.Bytes += int64(e.Size)
 		r.DataBytes += int64(e.DataSize)
 		r.Largest = max(r.Largest, e.Size)
 		bySize.add(float64(e.Size))
-		switch e.state(now) {
+		switch stateOf(&e, now) {
 		case stateForeign:
 			r.Foreign++
 		case stateExpired:
@@ -221,7 +221,7 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 	if d, ok := s.(*dynamoStore); ok {
 		a.project(ctx, d, f, prices, &r)
 	} else if r.Sampled {
-		r.note = "A sample: the whole was not looked at."
+		r.note = "This is a sample. stats did not look at all records."
 	}
 	r.bar = asciiBar
 	if !f.ascii && terminal(a.stdout.w) {
@@ -240,7 +240,7 @@ func (a *app) project(ctx context.Context, s *dynamoStore, f *statsFlags, prices
 			return
 		}
 		if f.keyPrefix != "" {
-			r.note = "There is no projection: it takes all records to know how many have the prefix."
+			r.note = "There is no projection: only a look at all records can count those with the prefix."
 			return
 		}
 		r.Records = max(about.Records, r.Total)
@@ -298,7 +298,7 @@ func (r *statsReport) write(w *output) {
 		h.write(w, r.bar)
 	}
 	if r.longExpired > 0 && r.Projection != nil {
-		w.printf("\n%s records have been expired for more than 3 days: TTL is off, or far behind.\n\"sessionctl table check\" tells; \"sessionctl sweep\" removes them.\n", count(r.longExpired))
+		w.printf("\n%s records have been expired for more than 3 days: TTL is off, or far behind.\n\"sessionctl table check\" shows which; \"sessionctl sweep\" removes them.\n", count(r.longExpired))
 	}
 	if p := r.Projection; p != nil {
 		w.printf("\n")
@@ -314,11 +314,11 @@ func (r *statsReport) write(w *output) {
 		w.printf("\n%s\n", r.note)
 	}
 	if r.ReadUnits > 0 {
-		w.printf("Counting them has used %s read units.\n", amount(r.ReadUnits))
+		w.printf("Counting them used %s read units.\n", amount(r.ReadUnits))
 	}
 }
 
-// barWidth is how many characters the longest bar has.
+// barWidth is the length of the longest bar.
 const barWidth = 40
 
 func (h *histogram) write(w *output, bar func(float64) string) {

@@ -5,52 +5,23 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// store is what the commands need of a backend.
+// store is a backend with what the commands need besides.
 type store interface {
 	session.LockingBackend
+	admin.Lister
 
 	// String says where the sessions are, as in `table "sessions" in eu-west-1`.
 	String() string
 
-	// List calls visit for each record, in no particular order, until all are
-	// done or visit fails.
-	List(ctx context.Context, opts listOptions, visit func(entry) error) (listReport, error)
-
-	// About returns how many records there are, as far as that can be had
-	// without counting them.
+	// About estimates the number of records without counting them.
 	About(ctx context.Context) (estimate, error)
 
 	// Close frees the connections.
 	Close() error
-}
-
-// entry is what List tells about a record.
-type entry struct {
-	Key         string
-	Size        int // bytes, of the whole record
-	DataSize    int // bytes, of Record.Data
-	Created     time.Time
-	Expires     time.Time
-	LockedUntil time.Time // zero if it is free
-	Foreign     bool      // was not written by the backend
-	Moved       bool      // is what the old ID of a session has left
-}
-
-type listOptions struct {
-	KeyPrefix string
-	Limit     int     // 0: all
-	ReadUnits float64 // per second; 0: as fast as it goes
-	Segments  int     // 0: the default of the backend
-	Workers   int     // 0: the default of the backend
-}
-
-type listReport struct {
-	Scanned   int64
-	ReadUnits float64
-	Elapsed   time.Duration
 }
 
 // estimate is about how many records a store has.

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 )
 
-// sweepFlags are what the options of a sweep do not have.
+// sweepFlags adds the flags that are not options of a sweep.
 type sweepFlags struct {
 	admin.SweepOptions
 	resume     string
@@ -32,27 +32,28 @@ func (a *app) sweepCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sweep",
 		Short: "Delete expired sessions now, without waiting for TTL",
-		Long: `Delete the sessions that have expired. DynamoDB does so by itself, where TTL is
-on, and at no cost, but may take days. A session that is renewed or locked while
-the sweep runs is kept, and so is what the session package did not write, unless
---foreign is given.
+		Long: `sweep deletes the sessions that have expired. DynamoDB does so by itself and at no
+cost if TTL is on, but may take days. sweep keeps a session that is renewed or
+locked while it runs. It keeps records that the session package did not write,
+unless --foreign is set.
 
-It reads the whole table: half a read unit for 4 KB, and a write unit for each
-KB of what it deletes. --read-units and --write-units keep it within a part of
-the capacity; without them it is as fast as it can be, and may have the
-application throttled. --dry-run tells what it would delete, and costs the reads.
+It reads the whole table, at half a read unit for 4 KB, and pays a write unit for
+each KB that it deletes. --read-units and --write-units limit it to a part of the
+capacity. Without them it runs as fast as it can, and DynamoDB may throttle the
+application. --dry-run reports what it would delete, and costs the reads.
 
-With --resume FILE the sweep notes in FILE how far it is, at least every second.
-If it is stopped, by Ctrl-C, SIGTERM or --timeout, the exit code is 4, and the
-same command goes on from there, in as many --segments as it began with. FILE is
-removed at the end. It contains keys of sessions, and only its owner can read
-it. One that is of another sweep, was not written by this command, has nothing
-left to do, or is no file of its own, such as a link or a pipe, is an error.
+With --resume FILE the sweep saves its progress in FILE, at least every second.
+Ctrl-C, SIGTERM or --timeout stop it with exit code 4, and the same command
+goes on from there, with the number of --segments that it began with. At the end
+it removes FILE. FILE contains keys of sessions, and only its owner can read it.
+sweep refuses a FILE of another sweep, one that it did not write, one of a sweep
+that is complete, and anything but a regular file, such as a link or a pipe.
 
-Progress goes to standard error: a bar on a terminal, a line now and then
-elsewhere. The total is an estimate that DynamoDB makes every six hours.
+Progress goes to standard error: a bar on a terminal, otherwise a line now and
+then. The total is an estimate that DynamoDB makes every six hours.
 
-Redis removes expired sessions by itself: there it does nothing, and succeeds.
+Redis removes expired sessions by itself, so for Redis sweep does nothing and
+succeeds.
 
 It needs the permissions of "sessionctl iam sweeper".`,
 		Example: `  sessionctl sweep --dry-run
@@ -71,39 +72,30 @@ It needs the permissions of "sessionctl iam sweeper".`,
 	}
 	fs := c.Flags()
 	fs.SortFlags = false
-	fs.BoolVarP(&f.DryRun, "dry-run", "n", false, "delete nothing, say what would be deleted")
-	numberVar(fs, &f.ReadUnits, "read-units", 0, "read `units` per second to use at most (default: no limit)")
-	numberVar(fs, &f.WriteUnits, "write-units", 0, "write `units` per second to use at most (default: no limit)")
-	fs.StringVar(&f.resume, "resume", "", "note in `FILE` how far it is, and go on from there")
-	fs.DurationVar(&f.Grace, "grace", admin.DefaultSweepGrace, "how `long` ago a session must have expired")
+	fs.BoolVarP(&f.DryRun, "dry-run", "n", false, "report what would be deleted, and delete nothing")
+	numberVar(fs, &f.ReadUnits, "read-units", 0, "use at most this number of read `units` per second (default: no limit)")
+	numberVar(fs, &f.WriteUnits, "write-units", 0, "use at most this number of write `units` per second (default: no limit)")
+	fs.StringVar(&f.resume, "resume", "", "save the progress in `FILE`, and go on from there")
+	fs.DurationVar(&f.Grace, "grace", admin.DefaultSweepGrace, "delete only sessions that expired this `time` ago")
 	fs.StringVar(&f.KeyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
-	fs.BoolVar(&f.Foreign, "foreign", false, "also what expired and the session package did not write,\nas the sessions of the PHP session handler")
-	fs.IntVar(&f.Segments, "segments", admin.DefaultSweepSegments, "into how many `parts` to divide the table for reading")
-	fs.IntVar(&f.Workers, "workers", admin.DefaultSweepWorkers, "how many `requests` at once")
-	fs.IntVar(&f.BatchSize, "batch-size", admin.DefaultSweepBatchSize, "how many `sessions` make a batch")
-	fs.DurationVar(&f.batchDelay, "batch-delay", 0, "`wait` before each batch is deleted")
-	fs.IntVar(&f.maxErrors, "max-errors", 0, "pass over up to `N` errors, each of which leaves a session or a page of them\nto the next sweep")
+	fs.BoolVar(&f.Foreign, "foreign", false, "also delete expired records that the session package did not write,\nsuch as those of the PHP session handler")
+	fs.IntVar(&f.Segments, "segments", admin.DefaultSweepSegments, "divide the table into this number of `parts` for reading")
+	fs.IntVar(&f.Workers, "workers", admin.DefaultSweepWorkers, "number of `requests` in flight")
+	fs.IntVar(&f.BatchSize, "batch-size", admin.DefaultSweepBatchSize, "number of `sessions` in a batch")
+	fs.DurationVar(&f.batchDelay, "batch-delay", 0, "`wait` before each batch")
+	fs.IntVar(&f.maxErrors, "max-errors", 0, "pass over up to `N` errors; each leaves a session, or a page of them,\nto the next sweep")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing if all goes well")
 	return c
 }
 
-// sweepResult is what the command prints with --json.
+// sweepResult is the output of sweep with --json.
 type sweepResult struct {
-	Store      string  `json:"store"`
-	Complete   bool    `json:"complete"`
-	DryRun     bool    `json:"dry_run"`
-	Resumed    bool    `json:"resumed"`
-	Scanned    int64   `json:"scanned"`
-	Expired    int64   `json:"expired"`
-	Deleted    int64   `json:"deleted"`
-	Kept       int64   `json:"kept"`
-	Skipped    int64   `json:"skipped"`
-	Failed     int64   `json:"failed"`
-	Foreign    int64   `json:"foreign"`
-	Retried    int64   `json:"retried"`
-	ReadUnits  float64 `json:"read_units"`
-	WriteUnits float64 `json:"write_units"`
-	Seconds    float64 `json:"seconds"`
+	Store    string `json:"store"`
+	Complete bool   `json:"complete"`
+	DryRun   bool   `json:"dry_run"`
+	Resumed  bool   `json:"resumed"`
+	admin.Report
+	Seconds float64 `json:"seconds"`
 }
 
 func (a *app) sweep(ctx context.Context, f sweepFlags) error {
@@ -122,10 +114,6 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	s, err := a.openDynamoDB(ctx)
 	if err != nil {
 		return err
-	}
-	sweeper, ok := any(s.Backend).(admin.Sweeper)
-	if !ok {
-		return errors.New("this backend cannot sweep")
 	}
 	// A sweeper need not be allowed to describe the table. If it may not, what
 	// is wrong with the table shows later, and there is no total.
@@ -150,9 +138,9 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 		first   error
 		meter   = a.newSweepMeter(s, table, f, point)
 		saveErr error
-		save    = func(r admin.SweepReport) { saveErr = point.save(r) } // only the last one matters
+		save    = func(r admin.Report) { saveErr = point.save(r) } // only the last one matters
 	)
-	opts.OnProgress = func(r admin.SweepReport) {
+	opts.OnProgress = func(r admin.Report) {
 		if time.Since(point.Saved) >= time.Second {
 			save(r)
 		}
@@ -172,7 +160,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	if f.batchDelay > 0 {
 		opts.BeforeBatch = func(ctx context.Context, _ int) error { return pause(ctx, f.batchDelay) }
 	}
-	report, err := sweeper.Sweep(ctx, opts)
+	report, err := admin.Sweep(ctx, s, opts)
 	meter.close()
 	if errors.Is(err, dynamodb.ErrResume) {
 		return &wordsError{
@@ -193,9 +181,7 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 	if !complete || !f.quiet {
 		result := sweepResult{
 			Store: s.String(), Complete: complete, DryRun: f.DryRun, Resumed: opts.Resume != nil,
-			Scanned: report.Scanned, Expired: report.Expired, Deleted: report.Deleted, Kept: report.Kept, Skipped: report.Skipped,
-			Failed: report.Failed, Foreign: report.Foreign, Retried: report.Retried,
-			ReadUnits: report.ReadUnits, WriteUnits: report.WriteUnits, Seconds: report.Elapsed.Seconds(),
+			Report: report, Seconds: report.Elapsed.Seconds(),
 		}
 		if err := a.print(result, result.human); err != nil {
 			return err
@@ -210,11 +196,11 @@ func (a *app) sweep(ctx context.Context, f sweepFlags) error {
 
 // sweepEnd says how a sweep has ended.
 func (a *app) sweepEnd(ctx context.Context, f sweepFlags, err, saveErr error, resumable bool) error {
-	todo := "What was deleted is deleted. The next sweep begins anew; with --resume FILE it would go on from here."
+	todo := "Deleted sessions stay deleted. The next sweep begins anew. With --resume FILE it would go on from here."
 	switch {
 	case saveErr != nil:
 		a.note("The file of --resume could not be written: %v.", saveErr)
-		todo = "What was deleted is deleted."
+		todo = "Deleted sessions stay deleted."
 	case f.resume != "" && resumable:
 		todo = "The same command goes on from here."
 	}
@@ -222,7 +208,7 @@ func (a *app) sweepEnd(ctx context.Context, f sweepFlags, err, saveErr error, re
 	case err == nil && !resumable:
 		return saveErr
 	case err == nil:
-		return stopped(&wordsError{what: "Not everything was looked at, because of the errors.", todo: todo})
+		return stopped(&wordsError{what: "The sweep is not complete, because of the errors.", todo: todo})
 	case ctx.Err() != nil, outOfTime(ctx, err):
 		what, _ := explainEnd(ctx, err)
 		return stopped(&wordsError{what: cmp.Or(what, "Stopped before the end."), todo: todo, err: err})
@@ -238,7 +224,7 @@ func (a *app) sweepRedis(f sweepFlags) error {
 	}
 	result := sweepResult{Store: s.String(), Complete: true, DryRun: f.DryRun}
 	return a.print(result, func(w *output) {
-		w.printf("%s\n", "Redis removes a session by itself, a minute after its deadline: there is nothing to sweep.")
+		w.printf("%s\n", "Redis removes a session by itself, a minute after its deadline. There is nothing to sweep.")
 	})
 }
 
@@ -256,14 +242,14 @@ func (r *sweepResult) human(w *output) {
 	row("scanned", r.Scanned, true, "")
 	row("expired", r.Expired, true, "")
 	row(deleted, r.Deleted, true, "")
-	row("kept", r.Kept, false, "renewed, locked or deleted since they were found")
+	row("kept", r.Kept, false, "locked, or renewed or deleted since the sweep found them")
 	row("skipped", r.Skipped, false, "")
 	row("failed", r.Failed, false, "left to the next sweep")
-	row("foreign", r.Foreign, false, "expired, not written by the session package, left alone: see --foreign")
-	row("retried", r.Retried, false, "requests that were sent again")
+	row("foreign", r.Foreign, false, "expired records that the session package did not write; --foreign deletes them")
+	row("retried", r.Retried, false, "requests sent again")
 	t.AppendRow(table.Row{"read units", units(r.ReadUnits)})
 	t.AppendRow(table.Row{"write units", units(r.WriteUnits)})
-	t.AppendRow(table.Row{"time", span(time.Duration(r.Seconds * float64(time.Second)))})
+	t.AppendRow(table.Row{"time", span(r.Elapsed)})
 	w.printf("Sweep of %s:\n%s\n", r.Store, t.Render())
 }
 

@@ -72,13 +72,13 @@ func TestSweep(t *testing.T) {
 		{"all", expiredTable(10), "", codeDone, "scanned 10\nexpired 10\ndeleted 10\nread units 16\nwrite units 10\n", "about 1,234,567 items"},
 		{"quiet", expiredTable(10), "--quiet", codeDone, "", ""},
 		{"dry run", expiredTable(10), "--dry-run", codeDone, "would be deleted 10\n", "Looking through the table"},
-		{"kept", without("DeleteItem", refuses(400, "ConditionalCheckFailedException", "")), "", codeDone, "kept 10 renewed, locked or deleted since they were found\n", ""},
+		{"kept", without("DeleteItem", refuses(400, "ConditionalCheckFailedException", "")), "", codeDone, "kept 10 locked, or renewed or deleted since the sweep found them\n", ""},
 		{"without a total", without("DescribeTable", denied), "", codeDone, "deleted 10\n", "Sweeping through the table"},
 		{"no permission", without("Scan", denied), "", codeFailed, "", "do not allow dynamodb:Scan on table \"sessions\""},
-		{"no deletes", without("DeleteItem", denied), "-q", codeFailed, "deleted 0\n", "Grant it: \"sessionctl iam sweeper\" prints the policy. What was deleted is deleted."},
+		{"no deletes", without("DeleteItem", denied), "-q", codeFailed, "deleted 0\n", "Grant it: \"sessionctl iam sweeper\" prints the policy. Deleted sessions stay deleted."},
 		{"errors passed over", onceDenied("DeleteItem"), "--max-errors=1", codeDone, "deleted 9\nfailed 1 left to the next sweep\n", "1 error was passed over, the first: The AWS credentials do not allow dynamodb:DeleteItem"},
 		{"too many errors", without("DeleteItem", denied), "--max-errors=3", codeFailed, "deleted 0\n", "3 errors were passed over"},
-		{"left out", onceDenied("Scan"), "--max-errors=1 --workers=1 --batch-delay=1ms", codeStopped, "scanned 0\n", "Not everything was looked at, because of the errors."},
+		{"left out", onceDenied("Scan"), "--max-errors=1 --workers=1 --batch-delay=1ms", codeStopped, "scanned 0\n", "The sweep is not complete, because of the errors."},
 		{"wrong key", without("DescribeTable", wrongKey()), "", codeFailed, "", "nothing was deleted"},
 	}
 	for _, tt := range tests {
@@ -162,7 +162,7 @@ func TestCheckpoint(t *testing.T) {
 		t.Errorf("looking leaves files behind: %v, %v", entries, err)
 	}
 	for n := range int64(3) {
-		if err := c.save(admin.SweepReport{Scanned: n, Checkpoint: []byte("here")}); err != nil {
+		if err := c.save(admin.Report{Scanned: n, Checkpoint: []byte("here")}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -179,7 +179,7 @@ func TestCheckpoint(t *testing.T) {
 		t.Errorf("without the ID of the table: %v", err)
 	}
 	again.TableID = "another"
-	if err := again.save(admin.SweepReport{Checkpoint: []byte("here")}); err != nil {
+	if err := again.save(admin.Report{Checkpoint: []byte("here")}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := loadCheckpoint(t.Context(), path, known); err == nil || !strings.Contains(err.Error(), "in another account or deleted since") {
@@ -199,7 +199,7 @@ func TestCheckpoint(t *testing.T) {
 		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := loadCheckpoint(t.Context(), path, s); err == nil || !strings.Contains(err.Error(), "was not written by this command") {
+		if _, err := loadCheckpoint(t.Context(), path, s); err == nil || !strings.Contains(err.Error(), "sweep did not write") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -220,9 +220,9 @@ func TestMeterLines(t *testing.T) {
 	begun := time.Now().Add(-10 * time.Second)
 	m := &sweepMeter{
 		a: &app{stderr: &output{w: &stderr}}, every: lineEvery, total: 30_000, base: 10_000, begun: begun, shown: begun,
-		last: admin.SweepReport{Scanned: 10_000, ReadUnits: 80, WriteUnits: 50},
+		last: admin.Report{Scanned: 10_000, ReadUnits: 80, WriteUnits: 50},
 	}
-	r := admin.SweepReport{Scanned: 20_000, Expired: 5_000, Deleted: 4_000, ReadUnits: 180, WriteUnits: 4_050}
+	r := admin.Report{Scanned: 20_000, Expired: 5_000, Deleted: 4_000, ReadUnits: 180, WriteUnits: 4_050}
 	m.show(r)
 	m.show(r) // too soon
 	want := "10 s: 20,000 of about 30,000 scanned, 1000/s; 5,000 expired, 4,000 deleted; 10 read and 400 write units/s; about 10 s left\n"
@@ -273,7 +273,7 @@ func TestSweepResumeUnusable(t *testing.T) {
 		"dry":           {begun(`[{}]`, `,"dry_run":true`), "--dry-run true"},
 		"later":         {strings.Replace(begun(`[{}]`, ""), "1700000000", "99999999999", 1), "in the future"},
 		"version":       {strings.Replace(begun(`[{}]`, ""), `"version":1`, `"version":2`, 1), "version is 2"},
-		"empty":         {"", "was not written by this command"},
+		"empty":         {"", "sweep did not write"},
 		"cut":           {begun(`[{}]`, "")[:50], "not a checkpoint"},
 		"text":          {"here", "not a checkpoint"},
 		"counters":      {strings.Replace(begun(`[{}]`, ""), `"scanned":5`, `"write_units":1e308`, 1), "larger than any"},

@@ -22,8 +22,8 @@ type sweepMeter struct {
 
 	resumed      bool // and nothing was told yet
 	begun, shown time.Time
-	last         admin.SweepReport // what was shown
-	read, write  float64           // units per second, of late
+	last         admin.Report // what was shown
+	read, write  float64      // units per second, of late
 }
 
 const lineEvery = 5 * time.Second
@@ -61,7 +61,7 @@ func aboutHow(total int64) string {
 	return fmt.Sprintf(", about %s items", count(total))
 }
 
-func (m *sweepMeter) show(r admin.SweepReport) {
+func (m *sweepMeter) show(r admin.Report) {
 	if m.quiet {
 		return
 	}

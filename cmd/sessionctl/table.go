@@ -19,14 +19,14 @@ func (a *app) tableCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "table",
 		Short: "Create, check or delete the DynamoDB table",
-		Long: `Create, check or delete the DynamoDB table that the sessions are in.
-Redis has no tables.`,
+		Long: `table creates, checks or deletes the DynamoDB table of the sessions. Redis has no
+tables.`,
 	}
 	c.AddCommand(a.tableCreateCommand(), a.tableCheckCommand(), a.tableDeleteCommand())
 	return c
 }
 
-// tableResult is what the commands about a table print with --json.
+// tableResult is the output of the table commands with --json.
 type tableResult struct {
 	Table    string   `json:"table"`
 	Region   string   `json:"region"`
@@ -52,13 +52,13 @@ func (a *app) tableCreateCommand() *cobra.Command {
 	var opts dynamodb.TableOptions
 	c := &cobra.Command{
 		Use:   "create",
-		Short: "Create the table, with TTL, if it is not there",
-		Long: `Create the table if it is not there, wait until it can be used, switch TTL on,
-and wait for that. It can be called again at any time: a table that is there
-keeps its settings, TTL apart if that is off.
+		Short: "Create the table, with TTL, if it does not exist",
+		Long: `create creates the table if it does not exist, waits until it is ready, enables
+TTL, and waits for that. You can run it again at any time: an existing table
+keeps its settings, except that TTL is enabled.
 
-It takes some seconds, but DynamoDB reserves an hour for TTL. Ctrl-C ends the
-waiting, and DynamoDB goes on by itself.
+It takes some seconds. For TTL DynamoDB may take up to an hour. Ctrl-C ends the
+wait, and DynamoDB goes on by itself.
 
 It needs the permissions of "sessionctl iam set-up".`,
 		Example: `  sessionctl table create
@@ -70,8 +70,8 @@ It needs the permissions of "sessionctl iam set-up".`,
 	f := c.Flags()
 	f.Int64Var(&opts.ReadCapacity, "read-capacity", 0, "provisioned read `units` per second, with --write-capacity (default: on demand)")
 	f.Int64Var(&opts.WriteCapacity, "write-capacity", 0, "provisioned write `units` per second, with --read-capacity")
-	f.BoolVar(&opts.DeletionProtection, "deletion-protection", false, "have DynamoDB refuse to delete the table")
-	f.StringToStringVar(&opts.Tags, "tag", nil, "put a tag on it, `NAME=VALUE`; may be repeated")
+	f.BoolVar(&opts.DeletionProtection, "deletion-protection", false, "make DynamoDB refuse to delete the table")
+	f.StringToStringVar(&opts.Tags, "tag", nil, "add a tag, `NAME=VALUE`; may be repeated")
 	f.Lookup("tag").DefValue = "" // not "[]"
 	c.MarkFlagsRequiredTogether("read-capacity", "write-capacity")
 	return c
@@ -100,7 +100,7 @@ func (a *app) tableCreate(ctx context.Context, opts dynamodb.TableOptions) error
 	if err != nil {
 		if strings.Contains(err.Error(), "is still being") {
 			err = &wordsError{
-				what: fmt.Sprintf("Stopped waiting: %s, or its TTL on %q, is still being made by DynamoDB.", s.where(), s.config.ExpiresAttribute),
+				what: fmt.Sprintf("Stopped waiting: %s, or its TTL on %q, is still being created by DynamoDB.", s.where(), s.config.ExpiresAttribute),
 				todo: "Run the command again to wait for it.", err: err,
 			}
 		}
@@ -111,7 +111,7 @@ func (a *app) tableCreate(ctx context.Context, opts dynamodb.TableOptions) error
 	return a.print(result, func(w *output) {
 		switch {
 		case existed:
-			w.printf("The %s was there already, and can be used; TTL is on attribute %q.\n", s.where(), s.config.ExpiresAttribute)
+			w.printf("The %s exists already, and can be used; TTL is on attribute %q.\n", s.where(), s.config.ExpiresAttribute)
 		case opts.ReadCapacity > 0:
 			w.printf("Created %s, with %d read and %d write units per second, and TTL on attribute %q.\n",
 				s.where(), opts.ReadCapacity, opts.WriteCapacity, s.config.ExpiresAttribute)
@@ -124,10 +124,10 @@ func (a *app) tableCreate(ctx context.Context, opts dynamodb.TableOptions) error
 func (a *app) tableCheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
-		Short: "Say whether the table can be used, and what is wrong with it",
-		Long: `Say whether the table can be used: it exists, is active, and has the right key,
-and TTL. Everything that is wrong is listed with what to do, and the exit code
-is 3. It changes nothing and costs no capacity.
+		Short: "Check whether the table can be used",
+		Long: `check checks that the table exists, is active, has the right key, and has TTL. It
+lists each problem with what to do about it, and exits with 3 if there is one. It
+changes nothing and costs no capacity.
 
 It needs dynamodb:DescribeTable and dynamodb:DescribeTimeToLive.`,
 		Example: `  sessionctl table check
@@ -222,11 +222,11 @@ func (a *app) tableDeleteCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "delete",
 		Short: "Delete the table, with all sessions",
-		Long: `Delete the table, with all sessions that are in it: everybody is logged out.
+		Long: `delete deletes the table with all sessions in it. Everybody is logged out.
 
-On a terminal it says how many items there are, and asks for the name of the
-table. Elsewhere --yes=NAME is needed, with the name of the table. A table that
-does not have the key of a session table is not deleted.
+On a terminal it prints the number of items, and asks for the name of the table.
+Otherwise it needs --yes=NAME with the name of the table. It refuses a table
+without the key of a session table.
 
 It needs dynamodb:DescribeTable and dynamodb:DeleteTable, which no policy of
 "sessionctl iam" has.`,
@@ -244,7 +244,7 @@ func (a *app) tableDelete(ctx context.Context, yes string) error {
 	case yes != "" && yes != a.table:
 		return usageError("--yes is %q, and the table is %q: nothing was deleted", yes, a.table)
 	case yes == "" && !terminal(a.stdin):
-		return usageError("nobody can be asked: --yes=%s would delete the table %q and all that is in it", a.table, a.table)
+		return usageError("there is no terminal to ask on: --yes=%s deletes the table %q with all sessions", a.table, a.table)
 	}
 	s, err := a.openTable(ctx)
 	if err != nil {
@@ -260,13 +260,13 @@ func (a *app) tableDelete(ctx context.Context, yes string) error {
 	if yes == "" {
 		a.note("The %s has about %s items, %s, as DynamoDB counted them in the last six hours.",
 			s.where(), count(aws.ToInt64(table.ItemCount)), size(aws.ToInt64(table.TableSizeBytes)))
-		a.stderr.printf("Its sessions will be lost. Type the name of the table to delete it: ")
+		a.stderr.printf("All of its sessions will be lost. Type the name of the table to delete it: ")
 		line, err := readLine(a.input(ctx))
 		if err != nil {
 			return err
 		}
 		if strings.TrimSpace(line) != s.table {
-			return &wordsError{what: "That is not its name: nothing was deleted."}
+			return &wordsError{what: "That is not the name of the table: nothing was deleted."}
 		}
 	}
 	if _, err := s.client.DeleteTable(ctx, &sdk.DeleteTableInput{TableName: &s.table}); err != nil {
@@ -291,7 +291,7 @@ func (a *app) tableDelete(ctx context.Context, yes string) error {
 // openTable opens DynamoDB, and refuses Redis.
 func (a *app) openTable(ctx context.Context) (*dynamoStore, error) {
 	if a.backend == "redis" {
-		return nil, usageError("Redis has no tables: a session is a key, and is there as soon as it is written")
+		return nil, usageError("Redis has no tables: each session is a key, and needs no preparation")
 	}
 	return a.openDynamoDB(ctx)
 }
@@ -316,7 +316,7 @@ func (s *dynamoStore) ours(t *types.TableDescription) bool {
 func (s *dynamoStore) wrongKey(outcome string) error {
 	return &wordsError{
 		what: fmt.Sprintf("The %s does not have the key of a session table, %q of type S: %s.", s.where(), s.config.KeyAttribute, outcome),
-		todo: "Give --key-attribute if its key has another name; \"sessionctl table check\" tells. If it is not a session table, leave it to the aws command.",
+		todo: "Give --key-attribute if its key has another name; \"sessionctl table check\" prints its key. To delete a table of another kind, use the aws command.",
 	}
 }
 

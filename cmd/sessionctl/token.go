@@ -13,7 +13,7 @@ import (
 // tokenChars is the length of a token, in base64url.
 const tokenChars = 32
 
-var errToken = errors.New("what came on standard input is not a token: it must be one line with the value of the cookie, " +
+var errToken = errors.New("the text on standard input is not a token: it must be one line with the value of the cookie, " +
 	"32 letters, digits, '-' and '_'")
 
 // tokenKey reads a token, the value of a cookie or a whole cookie, and returns

@@ -7,11 +7,11 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// JSONSize is how much larger codec.JSON makes a typical session than
-// codec.MessagePack does.
+// JSONSize is the size of a typical session in codec.JSON, relative to that in
+// codec.MessagePack.
 const JSONSize = 1.3
 
-// Change is what one other setting would change, as differences.
+// Change is the effect of one other setting, as differences.
 type Change struct {
 	What       string  `json:"change"`
 	Requests   float64 `json:"requests"`
@@ -113,7 +113,7 @@ func Changes(w Workload, s Settings, price Price) ([]Change, error) {
 	return changes, err
 }
 
-// Operation is what one thing that is done to a session costs.
+// Operation is the cost of one operation on a session.
 type Operation struct {
 	What       string  `json:"operation"`
 	Requests   string  `json:"requests"`
@@ -122,9 +122,9 @@ type Operation struct {
 	Million    float64 `json:"money_million"` // a million times, on demand
 }
 
-// Operations are what an operator plans with: the costs of reading, of reading
-// with a lock, writing, destroying and collecting a session with so many bytes
-// of data, while its version is full.
+// Operations returns the costs of the operations on a session with data bytes of
+// data and a full version: reading, reading with a lock, writing, destroying and
+// collecting it.
 func Operations(data int, s Settings, price Price) ([]Operation, error) {
 	w, s, err := complete(Workload{Sizes: []SizeClass{{Data: data, Weight: 1}}}, s)
 	if err != nil {

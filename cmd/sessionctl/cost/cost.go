@@ -20,7 +20,7 @@ import (
 	"github.com/seed-a7bee19b/session/admin"
 )
 
-// Month is how long a month is to whoever makes the bill.
+// Month is the length of a month on the bill.
 const Month = 730 * time.Hour
 
 // The defaults of [Workload] and [Settings].
@@ -34,9 +34,9 @@ const (
 	DefaultSweepGrace = admin.DefaultSweepGrace
 )
 
-// Mix is how requests of the application divide. Its fields are weights, so
-// they may be numbers, shares or percentages. Requests that do not ask for
-// their session, and visitors without data, cost nothing and are not in it.
+// Mix has the weights of the kinds of requests of an application. A weight may be
+// a number, a share or a percentage. Requests that do not use their session, and
+// visitors without data, cost nothing and are not in it.
 type Mix struct {
 	Read        float64 `json:"read"`         // reads a session, and changes nothing
 	Write       float64 `json:"write"`        // reads and changes it
@@ -78,7 +78,7 @@ type SizeClass struct {
 	Weight float64 `json:"weight"` // how many have it, relative to the others
 }
 
-// Workload is what an application does with its sessions.
+// Workload describes the use that an application makes of its sessions.
 type Workload struct {
 	Requests float64 // of the application, in a month, that are in Mix
 	Mix      Mix     // default DefaultMix
@@ -90,9 +90,9 @@ type Workload struct {
 	// Touches, if not nil, is the share of unlocked reads that touch, in place
 	// of what follows from Gap.
 	Touches *float64
-	// Writes is how often each record is written under one ID, the first time
-	// included: up to 16 times this makes its item larger. Default 0: as often
-	// as follows from Mix on average, and at random.
+	// Writes is the number of writes of each record under one ID, the first
+	// included. Each of the first 16 makes the item larger. Default 0, a random
+	// number with the average that follows from Mix.
 	Writes int
 	// Conflicts is the share of unlocked writes that meet another one, and are
 	// sent again.
@@ -100,12 +100,12 @@ type Workload struct {
 	// Waits is the share of locked requests that find the lock taken, and
 	// Looks how often such a one looks before it is free.
 	Waits, Looks float64
-	// Rows is how many items the table has on average. Default 0: what
-	// follows from Mix and the timeouts.
+	// Rows is the average number of items in the table. Default 0, the number
+	// that follows from Mix and the timeouts.
 	Rows float64
 }
 
-// Settings is how the sessions and their table are configured.
+// Settings is the configuration of the sessions and their table.
 type Settings struct {
 	Mode     session.Mode // Merge (default), LastWrite or Exclusive
 	SafeMode session.Mode // of requests that only read; default as Mode
@@ -127,9 +127,9 @@ type Settings struct {
 	SweepEvery time.Duration
 }
 
-// Call is how often the store is asked for one thing in a month, and what it
-// charges. What is a method of session.Backend or session.LockingBackend, or Sweep;
-// Request is what DynamoDB calls it.
+// Call is the number of calls of one method in a month, and their cost. What is a
+// method of session.Backend or session.LockingBackend, or Sweep. Request is the
+// name of the request to DynamoDB.
 type Call struct {
 	What       string  `json:"call"`
 	Request    string  `json:"request"`
@@ -138,7 +138,7 @@ type Call struct {
 	WriteUnits float64 `json:"write_units"`
 }
 
-// Money is what a month costs, in the currency of the [Prices].
+// Money is the cost of a month, in the currency of the [Prices].
 type Money struct {
 	Reads   float64 `json:"reads"`
 	Writes  float64 `json:"writes"`
@@ -224,7 +224,7 @@ func complete(w Workload, s Settings) (Workload, Settings, error) {
 		}
 	}
 	if s.Mode == session.ReadOnly {
-		bad("Mode is ReadOnly; only SafeMode can be, as sessions have to begin somewhere")
+		bad("Mode cannot be ReadOnly, because sessions have to begin somewhere; SafeMode can")
 	}
 	if s.Mode == 0 {
 		s.Mode = session.Merge
@@ -441,7 +441,7 @@ func (m *model) begin(n float64, p phase, data int, locked bool) {
 	m.add(load, waits*m.w.Looks, read, 0)
 }
 
-// replace is n Saves of a session that is there.
+// replace adds n Saves of an existing session.
 func (m *model) replace(n float64, data int, locked bool) {
 	m.add(save, n, 0, m.average(beforeWrite, func(writes int) float64 {
 		before, after := m.s.Item.Size(data, writes, locked), m.s.Item.Size(data, writes+1, false)
@@ -624,7 +624,7 @@ func (m *model) estimate(price Price) Estimate {
 	return e
 }
 
-// Units is what so many request units cost on demand.
+// Units returns the cost of request units on demand.
 func (p Price) Units(read, write float64) (reads, writes float64) {
 	return read * p.ReadMillion / 1e6, write * p.WriteMillion / 1e6
 }

@@ -24,7 +24,7 @@ const (
 	gigabyte    = 1 << 30
 )
 
-// Item is what a stored session has beside its data.
+// Item has the sizes of the parts of a stored session, without its data.
 type Item struct {
 	Key       int // bytes of the key; default 32
 	Names     int // bytes of the names of the attributes, those of a lock apart; default 27
@@ -55,12 +55,12 @@ func (i Item) Size(data, writes int, locked bool) int {
 	return size
 }
 
-// ReadUnits is what a strongly consistent GetItem of so many bytes costs: 1
-// RCU for each 4 KB begun, also if there is no item.
+// ReadUnits returns the cost of a strongly consistent GetItem of size bytes: 1 RCU
+// for each 4 KB begun, also without an item.
 func ReadUnits(size int) float64 { return units(size, readBlock) }
 
-// WriteUnits is what a write costs of which the larger of the old and the new
-// item has so many bytes: 1 WCU for each KB begun, also if there is no item.
+// WriteUnits returns the cost of a write if the larger of the old and the new
+// item has size bytes: 1 WCU for each KB begun, also without an item.
 func WriteUnits(size int) float64 { return units(size, writeBlock) }
 
 func units(size, block int) float64 { return max(1, math.Ceil(float64(size)/float64(block))) }

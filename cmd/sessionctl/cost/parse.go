@@ -40,7 +40,7 @@ func ParseMix(s string) (Mix, error) {
 	return m, nil
 }
 
-// String is what ParseMix reads.
+// String returns the text that ParseMix reads.
 func (m Mix) String() string {
 	var parts []string
 	for _, f := range m.fields() {

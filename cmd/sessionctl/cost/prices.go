@@ -29,7 +29,7 @@ type Prices struct {
 	Regions  map[string]map[string]Price `json:"regions"` // by region and table class
 }
 
-// Price is what one region and table class costs, without free tier,
+// Price has the prices of one region and table class, without free tier,
 // reservations and taxes.
 type Price struct {
 	ReadMillion   float64 `json:"read_million"`     // 1,000,000 read request units, on demand
