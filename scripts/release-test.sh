@@ -27,13 +27,15 @@ trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$tmp"' EXI
 
 # A repository with the tree as it is here, committed or not.
 mkdir "$tmp/repo"
-git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' f; do
+git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' f; do
   if [ -e "$f" ]; then printf '%s\0' "$f"; fi
-done | xargs -0 tar -cf - | tar -C "$tmp/repo" -xf -
+done | tar --null -cf - -T - | tar -C "$tmp/repo" -xf -
 cd "$tmp/repo"
 git init -q
 git config user.name release-test
 git config user.email release-test@localhost
+git config commit.gpgsign false
+git config tag.gpgsign false
 heading="## ${version#v}"
 { echo "$heading"; grep -v "^$heading" CHANGELOG.md; } >"$tmp/changelog"
 cp "$tmp/changelog" CHANGELOG.md
@@ -94,7 +96,7 @@ for m in $released; do
   at "$new" go get $(for p in $packages; do echo "$p@$version"; done)
   at "$new" go build -o program .
   at "$new" ./program
-  say "a new module builds with" $packages
+  say "a new module builds with $(path "$m"), packages: $(wc -w <<<"$packages" | tr -d ' ')"
 done
 
 mkdir "$tmp/first"

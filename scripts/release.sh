@@ -46,10 +46,11 @@ done
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 git clone -q . "$tmp/copy"
-in_copy() { git -C "$tmp/copy" -c user.name=release -c user.email=release@localhost "$@"; }
+in_copy() { git -C "$tmp/copy" -c user.name=release -c user.email=release@localhost \
+  -c commit.gpgsign=false -c tag.gpgsign=false "$@"; }
 for m in $released; do
   if [ -n "$(required "$m")" ]; then
-    { grep -v "^$self[ /]" "$m/go.sum"; required "$m" | while read -r path _; do cat "$tmp/$path/sums"; done; } >"$tmp/copy/$m/go.sum"
+    { grep -v "^$self[ /]" "$m/go.sum" || true; required "$m" | while read -r path _; do cat "$tmp/$path/sums"; done; } >"$tmp/copy/$m/go.sum"
     in_copy commit -q --allow-empty -am "$m"
   fi
   in_copy tag "$(tag "$m")"
