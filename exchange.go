@@ -171,10 +171,11 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 		x.m.event(ctx, observe.Event{Kind: observe.EventTokenDuplicate, N: sent.values})
 	}
 	var err error
+	alive := "" // of the tokens that the client has sent
 	if s != nil {
 		err = s.upgrade(ctx)
-	} else {
-		s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens)
+	} else if s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens); err == nil && s.stored.token != nil {
+		alive = *s.stored.token
 	}
 	if err != nil {
 		return nil, err
@@ -182,8 +183,8 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	x.mu.Lock()
 	over := x.over
 	x.s, x.locked = s, x.locked || lock
-	if s.stored.token != nil {
-		x.token = *s.stored.token // of those that it has sent, the one that is alive
+	if alive != "" {
+		x.token = alive
 	}
 	x.mu.Unlock()
 	if over { // the Handler has returned meanwhile, and closed nothing
@@ -275,6 +276,7 @@ func (x *exchange) close(ctx context.Context, s *Session) {
 	locked := true
 	s.set(func() {
 		s.closed.Store(true)
+		s.end()
 		locked = s.hold != nil || s.work != unattended // or it may come to be
 	})
 	if !locked {
