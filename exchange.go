@@ -76,6 +76,7 @@ type exchange struct {
 	token   string        // the client's, as far as it is alive
 	dead    bool          // the client's was destroyed
 	cookies []string      // lines of Set-Cookie that Managers inside have sent
+	failed  error         // of the save, that the error page has been sent for
 }
 
 // enter applies the settings of a nested Handler, and returns those from before.
@@ -251,6 +252,20 @@ func (x *exchange) forget(s *Session) {
 		x.token, x.tokens = "", nil
 	}
 	x.mu.Unlock()
+}
+
+// told reports whether the client has an error page for err: from this exchange,
+// or from one outside.
+func (x *exchange) told(err error) bool {
+	for ; x != nil; x = x.outer {
+		x.mu.Lock()
+		failed := x.failed
+		x.mu.Unlock()
+		if failed != nil && errors.Is(err, failed) {
+			return true
+		}
+	}
+	return false
 }
 
 // discard drops the changes of the session.

@@ -254,6 +254,69 @@ func TestRefusalIsAskedForOnce(t *testing.T) {
 	}
 }
 
+// TestErrorIsAnsweredOnce: the function returns the error of a Write, which the
+// client has been told of.
+func TestErrorIsAnsweredOnce(t *testing.T) {
+	write := func(w http.ResponseWriter, _ *http.Request, s *session.Session) error {
+		check(t, note.Set(s, "x"))
+		if _, err := io.WriteString(w, "page"); err != nil {
+			return fmt.Errorf("rendering: %w", err)
+		}
+		return nil
+	}
+	for name, around := range map[string]func(m *session.Manager, h http.Handler) http.Handler{
+		"alone":  func(_ *session.Manager, h http.Handler) http.Handler { return h },
+		"nested": func(m *session.Manager, h http.Handler) http.Handler { return m.Handler(h) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b store
+			var h told
+			m := newManager(t, &b, session.Config{ErrorHandler: h.handle})
+			b.failing("Save", errStore)
+			w := do(around(m, m.HandlerFunc(write)), httptest.NewRequest("POST", "/", nil))
+			wantErr(t, h.only(t), errStore)
+			if w.Code != http.StatusServiceUnavailable || w.Body.String() != "the error page\n" {
+				t.Errorf("answered %d %q", w.Code, w.Body)
+			}
+		})
+	}
+	t.Run("another Manager", func(t *testing.T) {
+		var b store
+		var outside, inside told
+		outer := newManager(t, &b, session.Config{ErrorHandler: outside.handle})
+		inner := newManager(t, &memory.Backend{}, session.Config{Header: "X-Inner", ErrorHandler: inside.handle})
+		b.failing("Save", errStore)
+		w := do(outer.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			check(t, note.Set(s, "x"))
+			inner.HandlerFunc(write).ServeHTTP(w, r)
+			return nil
+		}), httptest.NewRequest("POST", "/", nil))
+		wantErr(t, outside.only(t), errStore)
+		if err := inside.only(t); err != nil {
+			t.Errorf("the inner ErrorHandler was told %v", err)
+		}
+		if w.Code != http.StatusServiceUnavailable || w.Body.String() != "the error page\n" {
+			t.Errorf("answered %d %q", w.Code, w.Body)
+		}
+	})
+}
+
+// TestErrorHandlerOfAnotherManager answers for a Manager inside.
+func TestErrorHandlerOfAnotherManager(t *testing.T) {
+	var b store
+	var h told
+	outer := newManager(t, &memory.Backend{}, session.Config{ErrorHandler: h.handle})
+	inner := newManager(t, &b, session.Config{Header: "X-Inner", ErrorHandler: outer.Error})
+	b.failing("Save", errStore)
+	w := do(outer.Handler(inner.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
+		return note.Set(s, "x")
+	})), httptest.NewRequest("POST", "/", nil))
+	wantErr(t, h.only(t), errStore)
+	if w.Code != http.StatusServiceUnavailable || w.Body.String() != "the error page\n" {
+		t.Errorf("answered %d %q", w.Code, w.Body)
+	}
+}
+
 // TestErrorThatChangesNothing: the session is as it was.
 func TestErrorThatChangesNothing(t *testing.T) {
 	var b leasingStore
