@@ -127,11 +127,11 @@ func wrapValue(what, name string, err error) error {
 	return wrap(what, err)
 }
 
-// refusal is an error of the function of a TryUpdate.
+// refusal is an error of the function of a TryUpdate. It has no Unwrap: an error
+// of this package that the application wraps is not to be taken for our own.
 type refusal struct{ err error }
 
 func (r *refusal) Error() string { return r.err.Error() }
-func (r *refusal) Unwrap() error { return r.err }
 
 // unlessGone returns err, or nil if it says that there is no session.
 func unlessGone(err error) error {

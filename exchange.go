@@ -76,6 +76,7 @@ type exchange struct {
 	token   string        // the client's, as far as it is alive
 	dead    bool          // the client's was destroyed
 	cookies []string      // lines of Set-Cookie that Managers inside have sent
+	failed  error         // of the save, that the error page has been sent for
 }
 
 // enter applies the settings of a nested Handler, and returns those from before.
@@ -143,10 +144,11 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 		x.m.event(ctx, observe.Event{Kind: observe.EventTokenDuplicate, N: sent.values})
 	}
 	var err error
+	alive := "" // of the tokens that the client has sent
 	if s != nil {
 		err = s.upgrade(ctx)
-	} else {
-		s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens)
+	} else if s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens); err == nil && s.stored.token != nil {
+		alive = *s.stored.token
 	}
 	if err != nil {
 		return nil, err
@@ -199,8 +201,8 @@ func (x *exchange) keep(ctx context.Context, s *Session, lock bool) (*Session, e
 	x.mu.Lock()
 	over := x.over
 	x.s, x.locked = s, x.locked || lock
-	if s.stored.token != nil {
-		x.token = *s.stored.token // of those that it has sent, the one that is alive
+	if alive != "" {
+		x.token = alive
 	}
 	x.mu.Unlock()
 	if over { // the Handler has returned meanwhile, and closed nothing
@@ -269,6 +271,20 @@ func (x *exchange) forget(s *Session) {
 	x.mu.Unlock()
 }
 
+// told reports whether the client has an error page for err: from this exchange,
+// or from one outside.
+func (x *exchange) told(err error) bool {
+	for ; x != nil; x = x.outer {
+		x.mu.Lock()
+		failed := x.failed
+		x.mu.Unlock()
+		if failed != nil && errors.Is(err, failed) {
+			return true
+		}
+	}
+	return false
+}
+
 // discard drops the changes of the session.
 func (x *exchange) discard() {
 	if s, _ := x.session(); s != nil {
@@ -292,6 +308,7 @@ func (x *exchange) close(ctx context.Context, s *Session) {
 	locked := true
 	s.set(func() {
 		s.closed.Store(true)
+		s.end()
 		locked = s.hold != nil || s.work != unattended // or it may come to be
 	})
 	if !locked {

@@ -7,10 +7,13 @@ import (
 )
 
 // lockContext returns the context that is cancelled if a lock of s is lost: that
-// of the request, or one of the session's own.
+// of the request, or one of the session's own. A request that began before there
+// was a Manager that locks cannot be cancelled.
 func (s *Session) lockContext() (context.Context, context.CancelCauseFunc) {
 	if s.client != nil {
-		return s.client.context()
+		if ctx, cancel := s.client.context(); cancel != nil {
+			return ctx, cancel
+		}
 	}
 	if s.cancel == nil {
 		ctx, cancel := context.WithCancelCause(s.ctx)

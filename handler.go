@@ -171,10 +171,15 @@ func (m *Manager) Get(ctx context.Context) (*Session, error) {
 // session. It calls [Config.ErrorHandler], if that is set. Otherwise it answers
 // with [Status], in words that say nothing about err, with Retry-After if a lock
 // could not be acquired or was lost; and if the status is 500 or more, it logs err
-// to the log of the http.Server, unless only the client has gone away.
+// to the log of the http.Server, unless only the client has gone away. If saving
+// the session failed with err, the Handler has answered already, and Error does
+// nothing more.
 func (m *Manager) Error(w http.ResponseWriter, r *http.Request, err error) {
 	if x := m.exchange(r.Context()); x != nil {
 		x.discard()
+	}
+	if x, _ := r.Context().Value(exchangeKey{}).(*exchange); x.told(err) {
+		return // a Write of the handler has failed with it
 	}
 	m.answer(w, r, err)
 }

@@ -253,13 +253,17 @@ func (s *Session) upgrade(ctx context.Context) error {
 		if s.hold != nil || s.closed.Load() || !s.isStored() {
 			return nil
 		}
+		adopted := false
+		defer func() {
+			if !adopted { // also when a function of an Update panics
+				s.unlock(ctx)
+			}
+		}()
 		rec, err := s.acquire(ctx)
 		if err == nil {
 			err = s.adopt(rec)
 		}
-		if err != nil {
-			s.unlock(ctx)
-		}
+		adopted = err == nil
 		return err
 	})
 }

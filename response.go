@@ -37,8 +37,11 @@ func (w *responseWriter) Start() error {
 	w.x.m.event(w.r.Context(), observe.Event{Kind: observe.EventCommitFailed, Err: err})
 	w.x.discard()
 	w.x.clean(h, w.outer)
-	w.x.announce(h) // an earlier Save may have succeeded
-	w.x.m.answer(w.ResponseWriter, w.r, err)
+	w.x.announce(h)                          // an earlier Save may have succeeded
+	w.x.m.answer(w.ResponseWriter, w.r, err) // may call Error of a Manager outside
+	w.x.mu.Lock()
+	w.x.failed = err
+	w.x.mu.Unlock()
 	w.page = h.Clone()
 	return err
 }

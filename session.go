@@ -141,7 +141,11 @@ func (s *Session) Token() Token {
 // Context returns the context that the session was opened with. In mode
 // [Exclusive] it is cancelled with the cause [ErrLockLost] if the lock is lost;
 // in a handler, so is the request's own context.
-func (s *Session) Context() context.Context { return s.ctx }
+func (s *Session) Context() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ctx
+}
 
 // IsNew reports whether the session is not in the store, because it was never
 // saved or was destroyed.
