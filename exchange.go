@@ -153,7 +153,7 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.keep(ctx, s, lock)
+	return x.keep(ctx, s, alive, lock)
 }
 
 // enterGet takes x.mu when no other get is under way.
@@ -196,8 +196,9 @@ func (x *exchange) readTokens() carried {
 	return sent
 }
 
-// keep makes s, which was just opened or locked, the session of the exchange.
-func (x *exchange) keep(ctx context.Context, s *Session, lock bool) (*Session, error) {
+// keep makes s, which was just locked, or opened with the token alive, the session
+// of the exchange.
+func (x *exchange) keep(ctx context.Context, s *Session, alive string, lock bool) (*Session, error) {
 	x.mu.Lock()
 	over := x.over
 	x.s, x.locked = s, x.locked || lock
