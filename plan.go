@@ -53,7 +53,7 @@ func (t timeouts) plan(s situation) plan {
 	switch {
 	case s.response && s.changed: // the save settles first
 		return plan{step: doWrite}
-	case s.moving && !(s.response && s.started):
+	case s.moving && (!s.response || !s.started):
 		return plan{step: doSettle}
 	case s.changed:
 		return plan{step: doWrite}
@@ -70,7 +70,7 @@ func (t timeouts) plan(s situation) plan {
 	case !p.expires.IsZero():
 		p.step = doTouch
 	default:
-		p.spared = !s.fresh && s.by > 0 && !t.stale(s.by) && !(s.response && s.quiet)
+		p.spared = !s.fresh && s.by > 0 && !t.stale(s.by) && (!s.response || !s.quiet)
 	}
 	return p
 }

@@ -415,3 +415,49 @@ func TestRefusalUnderALocker(t *testing.T) {
 	}
 	wantValue(t, m, token, "counter", 5)
 }
+
+// TestRoutesInsideDuringEdits: goroutines of one request edit, read and save the
+// session, start the response, and enter routes with other modes, while another
+// request changes the session. It is for the race detector.
+func TestRoutesInsideDuringEdits(t *testing.T) {
+	m := newManager(t, &memory.Backend{}, session.Config{})
+	views := []*session.Manager{
+		withMode(t, m, session.Exclusive), withMode(t, m, session.LastWrite), withMode(t, m, session.ReadOnly), m,
+	}
+	token := begin(t, m, map[string]any{"counter": 0})
+	for range 20 {
+		do(m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			var wg sync.WaitGroup
+			run := func(f func()) {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					f()
+				}()
+			}
+			for i := range 4 {
+				run(func() { _, _ = counter.TryUpdate(s, func(n int) (int, error) { return n + 1, nil }) })
+				run(func() { _, _ = counter.TryUpdate(s, func(n int) (int, error) { return n, errMine }) })
+				run(func() { _ = s.Save(r.Context()) })
+				run(func() { _, _, _, _, _ = s.Names(), s.Token(), s.Expires(), s.Created(), s.IsNew() })
+				run(func() { _, _, _ = errOf(counter.Get(s)), errOf(s.User()), s.Context() })
+				run(func() { _, _, _ = note.Take(s); _ = note.Set(s, fmt.Sprint(i)) })
+				run(func() {
+					views[i].Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+						_, _ = m.Get(r.Context())
+					})).ServeHTTP(w, r)
+				})
+				run(func() {
+					if other, err := m.Open(ctx, token); err == nil {
+						_, _ = counter.Update(other, inc)
+						_ = finish(m, other)
+					}
+				})
+			}
+			run(s.Discard)
+			run(func() { w.WriteHeader(http.StatusOK) })
+			wg.Wait()
+			return nil
+		}), request(token))
+	}
+}
