@@ -73,8 +73,7 @@ func (s *Session) replace(ctx context.Context) error {
 	rec.Version = s.stored.rec.Version
 	// A deadline that is later than ours comes from a use since we read it, or
 	// from a clock that is ahead, unless a longer timeout has made it.
-	_, by := s.m.behind(s.stored.rec, s.stored.used, time.Now())
-	rec.KeepLater = by >= 0
+	rec.KeepLater = s.situation().by >= 0
 	if rec.Version, err = s.m.save(ctx, s.stored.key, rec); err != nil {
 		return s.refused(ctx, err)
 	}

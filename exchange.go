@@ -58,8 +58,8 @@ type exchange struct {
 	ctx     context.Context         // of the request
 	cancel  context.CancelCauseFunc // of ctx, if there are locks
 	request http.Header
-	safe    bool        // the method is
-	started atomic.Bool // the response has; no token can be sent any more
+	lent    *http.Request // as the handlers inside have it
+	started atomic.Bool   // the response has; no token can be sent any more
 
 	mu      sync.Mutex
 	inner   *Manager // whose Handler is the innermost
@@ -255,7 +255,7 @@ func (x *exchange) start(m *Manager) *Session {
 
 // instead returns the session for a request whose own session has moved.
 func (x *exchange) instead(ctx context.Context, m *Manager, to *movedError) (*Session, error) {
-	if to.recent() && x.safe {
+	if to.recent() && safeMethod(x.lent.Method) {
 		return nil, errMoved
 	}
 	s := x.start(m)
@@ -457,4 +457,12 @@ func (x *exchange) announce(h http.Header) {
 			}
 		}
 	}
+}
+
+func safeMethod(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
 }

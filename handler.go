@@ -86,7 +86,7 @@ type visit struct {
 // begin returns the request for the handlers inside.
 func (v *visit) begin(m *Manager, mode Mode, w http.ResponseWriter, r *http.Request) *http.Request {
 	x := &v.exchange
-	x.m, x.request, x.inner, x.mode, x.safe = m, r.Header, m, mode, safeMethod(r.Method)
+	x.m, x.request, x.inner, x.mode = m, r.Header, m, mode
 	x.outer, _ = r.Context().Value(exchangeKey{}).(*exchange)
 	v.found = exchangeContext{r.Context(), x}
 	x.ctx = &v.found
@@ -94,6 +94,7 @@ func (v *visit) begin(m *Manager, mode Mode, w http.ResponseWriter, r *http.Requ
 		x.ctx, x.cancel = context.WithCancelCause(x.ctx) // ends with the request, which may outlast next
 	}
 	lent := transparent.Lend(x.ctx, r)
+	x.lent = lent
 	v.response = responseWriter{Writer: transparent.Writer{ResponseWriter: w}, x: x, r: lent}
 	v.response.Hooks = &v.response
 	if h := w.Header(); len(h) > 0 {
@@ -118,14 +119,6 @@ func (m *Manager) HandlerFunc(f func(w http.ResponseWriter, r *http.Request, s *
 			m.Error(w, r, err)
 		}
 	}))
-}
-
-func safeMethod(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return true
-	}
-	return false
 }
 
 // Get returns the session of the request whose context is ctx. A visitor whose
