@@ -343,7 +343,7 @@ func TestSecondInnerHandler(t *testing.T) {
 						return
 					}
 					if o, err := other.Open(ctx, token); err == nil {
-						t.Errorf("somebody else got the lock; context of the route: %v", context.Cause(r.Context()))
+						t.Errorf("another request got the lock; context of the route: %v", context.Cause(r.Context()))
 						check(t, o.Close(ctx))
 					}
 				}))
