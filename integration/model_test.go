@@ -20,9 +20,9 @@ type op struct {
 	Client int
 	Key    string
 	Kind   kind
-	Base   string // Save: what is replaced; "" creates
+	Base   string // Save: the version to replace; "" creates
 	Lock   string // the lock that Acquire takes, and the holder's calls use; "" for everybody else's
-	Data   string // Save: what is to be stored. Load and Acquire: what was
+	Data   string // the data to store (Save) or found (Load, Acquire)
 	TTL    int64  // ns
 	Call   int64  // ns, by the clock that all processes have
 	Return int64
