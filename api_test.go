@@ -22,7 +22,7 @@ import (
 	"github.com/seed-a7bee19b/session/sessiontest"
 )
 
-// told is an ErrorHandler that remembers.
+// told is an ErrorHandler that records errors.
 type told struct {
 	mu   sync.Mutex
 	errs []error
@@ -35,7 +35,7 @@ func (h *told) handle(w http.ResponseWriter, _ *http.Request, err error) {
 	http.Error(w, "the error page", session.Status(err))
 }
 
-// only returns the error that it was told, nil if there was none.
+// only returns the single error that it recorded, or nil if there was none.
 func (h *told) only(t testing.TB) error {
 	t.Helper()
 	h.mu.Lock()
@@ -51,10 +51,10 @@ func (h *told) only(t testing.TB) error {
 	return err
 }
 
-// asked is a handler's function, as HandlerFunc takes it.
+// asked is a function for HandlerFunc.
 type asked = func(w http.ResponseWriter, r *http.Request, s *session.Session) error
 
-// setNote is content for sessiontest.NewRequest.
+// setNote is an option for sessiontest.NewRequest.
 func setNote(s *session.Session) error { return note.Set(s, "kept") }
 
 func do(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
@@ -94,8 +94,8 @@ func TestHandlerFuncAlone(t *testing.T) {
 	wantErr(t, note.Set(got, "late"), session.ErrClosed)
 }
 
-// TestHandlerFuncNested: there is one session, one load and one save, whatever
-// is around the function, and the innermost settings rule.
+// TestHandlerFuncNested checks that there is one session, one Load and one Save,
+// even in nested Handlers, and that the innermost settings apply.
 func TestHandlerFuncNested(t *testing.T) {
 	var b leasingStore
 	m := newManager(t, &b, session.Config{})
@@ -149,7 +149,8 @@ func TestHandlerFuncNested(t *testing.T) {
 	}
 }
 
-// TestHandlerFuncOfAnotherManager has sessions of its own.
+// TestHandlerFuncOfAnotherManager checks that another Manager has its own
+// sessions.
 func TestHandlerFuncOfAnotherManager(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	other := newManager(t, &memory.Backend{}, session.Config{Header: "X-Other"})
@@ -224,7 +225,7 @@ func TestHandlerFuncError(t *testing.T) {
 	}
 }
 
-// TestHandlerFuncErrorIsAnsweredOnce, where one function is inside another.
+// TestHandlerFuncErrorIsAnsweredOnce nests one function in another.
 func TestHandlerFuncErrorIsAnsweredOnce(t *testing.T) {
 	var h told
 	m := newManager(t, &memory.Backend{}, session.Config{ErrorHandler: h.handle})
@@ -238,7 +239,7 @@ func TestHandlerFuncErrorIsAnsweredOnce(t *testing.T) {
 	}
 }
 
-// TestHandlerFuncWithoutASession does not call its function.
+// TestHandlerFuncWithoutASession checks that the function is not called.
 func TestHandlerFuncWithoutASession(t *testing.T) {
 	var store sessiontest.Store
 	var h told
@@ -291,8 +292,8 @@ func TestHandlerFuncPanics(t *testing.T) {
 	}
 }
 
-// TestUpdateReturnsWhatTheRequestSees: each goroutine of a request gets the
-// value that it has made.
+// TestUpdateReturnsWhatTheRequestSees checks that each goroutine of a request
+// gets the value that it made.
 func TestUpdateReturnsWhatTheRequestSees(t *testing.T) {
 	const n = 16
 	for _, mode := range []session.Mode{session.Merge, session.LastWrite, session.Exclusive} {
@@ -325,8 +326,8 @@ func TestUpdateReturnsWhatTheRequestSees(t *testing.T) {
 	}
 }
 
-// TestUpdateAndOtherRequests: with a lock the value is what is stored; without,
-// it is what the request could know.
+// TestUpdateAndOtherRequests checks that with a lock Update returns the stored
+// value, and without a lock the value that the request could know.
 func TestUpdateAndOtherRequests(t *testing.T) {
 	const n = 8
 	for mode, want := range map[session.Mode]func(values []int, stored int) bool{
@@ -364,7 +365,7 @@ func TestUpdateAndOtherRequests(t *testing.T) {
 	}
 }
 
-// TestUpdateReturnsNothingWithAnError, and changes nothing.
+// TestUpdateReturnsNothingWithAnError checks that Update changes nothing either.
 func TestUpdateReturnsNothingWithAnError(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	readOnly, err := m.With(session.Route{Mode: session.ReadOnly})
@@ -394,8 +395,8 @@ func TestUpdateReturnsNothingWithAnError(t *testing.T) {
 	wantValue(t, m, token, "note", "text")
 }
 
-// refusing returns an error that is equal to no other, and a change of the
-// counter that is refused with it where the counter has reached limit.
+// refusing returns a unique error, and a change of the counter that fails with
+// it if the counter has reached limit.
 func refusing(limit int) (*json.SyntaxError, func(s *session.Session) error) {
 	refusal := &json.SyntaxError{Offset: 1}
 	return refusal, func(s *session.Session) error {
@@ -427,7 +428,7 @@ func TestRefusalAtTheCall(t *testing.T) {
 			if n, err := counter.Get(s); n != 5 || err != nil {
 				t.Errorf("counter is %d, %v", n, err)
 			}
-			check(t, finish(m, s)) // the rest of the changes is as it was
+			check(t, finish(m, s)) // the other changes are unaffected
 			wantValue(t, m, token, "counter", 5)
 			wantValue(t, m, token, "note", "mine")
 
@@ -445,8 +446,8 @@ func TestRefusalAtTheCall(t *testing.T) {
 	}
 }
 
-// TestRefusalAtAMerge: Save fails with that very error, the store has what the
-// other has stored, and no deadline was moved.
+// TestRefusalAtAMerge checks that Save fails with the function's own error, the
+// store keeps the data of the other request, and no deadline is moved.
 func TestRefusalAtAMerge(t *testing.T) {
 	for name, more := range map[string]func(s *session.Session) error{
 		"alone":              func(*session.Session) error { return nil },
@@ -516,7 +517,7 @@ func TestRefusalAtAMerge(t *testing.T) {
 	}
 }
 
-// TestRefusalLeavesNothing of a new ID that was to be.
+// TestRefusalLeavesNothing checks that no record is left under the new ID.
 func TestRefusalLeavesNothing(t *testing.T) {
 	for name, more := range map[string]func(s *session.Session) error{
 		"Rotate": (*session.Session).Rotate,
@@ -533,7 +534,7 @@ func TestRefusalLeavesNothing(t *testing.T) {
 				fast := open(t, m, token)
 				check(t, errors.Join(count(late), more(late), count(fast), finish(m, fast)))
 				err := late.Save(ctx)
-				if mode == session.LastWrite { // it does not ask again
+				if mode == session.LastWrite { // it does not call the function again
 					check(t, err)
 					return
 				}
@@ -548,7 +549,8 @@ func TestRefusalLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestRefusalIsTheErrorOfTheWriter that starts the response.
+// TestRefusalIsTheErrorOfTheWriter checks that the writer that starts the
+// response returns the error of the function.
 func TestRefusalIsTheErrorOfTheWriter(t *testing.T) {
 	for name, start := range map[string]func(w http.ResponseWriter) error{
 		"Write": func(w http.ResponseWriter) error { return errOf(io.WriteString(w, "page")) },
@@ -569,8 +571,8 @@ func TestRefusalIsTheErrorOfTheWriter(t *testing.T) {
 	}
 }
 
-// TestRefusalInGet: the lock of an inner route comes with what is stored by
-// then.
+// TestRefusalInGet checks a refusal when an inner route locks the session and
+// reads the current state.
 func TestRefusalInGet(t *testing.T) {
 	var b leasingStore
 	var h told
@@ -596,8 +598,8 @@ func TestRefusalInGet(t *testing.T) {
 	wantValue(t, m, token, "counter", 5)
 }
 
-// TestRefusalMayWrap an error of this package: it is the application's all the
-// same.
+// TestRefusalMayWrap checks that the error is the application's even if it wraps
+// an error of this package.
 func TestRefusalMayWrap(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	for _, sentinel := range []error{session.ErrConflict, session.ErrNotFound, session.ErrStore, session.ErrLocked, &session.ConflictError{Gone: true}} {
@@ -620,8 +622,8 @@ func TestRefusalMayWrap(t *testing.T) {
 	}
 }
 
-// hasSecret reports whether text has the token, in any of the ways in which
-// package fmt can spell it.
+// hasSecret reports whether text contains the token in any form in which package
+// fmt can print it.
 func hasSecret(text, token string) bool {
 	var bytes []string
 	for _, b := range []byte(token) {
@@ -639,7 +641,8 @@ func hasSecret(text, token string) bool {
 	return false
 }
 
-// TestTokenIsUnprintable whatever it is in, and however it is printed.
+// TestTokenIsUnprintable prints a token in every way, alone and inside other
+// values.
 func TestTokenIsUnprintable(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	s := open(t, m, begin(t, m, map[string]any{"note": "x"}))
@@ -702,8 +705,8 @@ func TestTokenIsUnprintable(t *testing.T) {
 	}
 }
 
-// TestTokenCannotBeCompared, nor be the key of a map, so that nobody compares
-// what is not the secret.
+// TestTokenCannotBeCompared checks that a Token is not comparable and so cannot
+// be the key of a map: a comparison would not compare the secrets.
 func TestTokenCannotBeCompared(t *testing.T) {
 	if reflect.TypeFor[session.Token]().Comparable() {
 		t.Error("tokens can be compared")
@@ -718,8 +721,8 @@ func TestTokenCannotBeCompared(t *testing.T) {
 	}
 }
 
-// TestTokenStaysWhatItWas: one that was asked for before a rotation is the old
-// one.
+// TestTokenStaysWhatItWas checks that a Token from before a rotation is still
+// the old token.
 func TestTokenStaysWhatItWas(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	s := open(t, m, begin(t, m, map[string]any{"note": "x"}))
@@ -751,7 +754,7 @@ func TestStatusOfUnknownErrors(t *testing.T) {
 	}
 }
 
-// TestEmptyNameIsAnError in every method, and changes nothing.
+// TestEmptyNameIsAnError checks that every method fails and changes nothing.
 func TestEmptyNameIsAnError(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	token := begin(t, m, map[string]any{"note": "x"})

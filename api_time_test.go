@@ -14,8 +14,8 @@ import (
 	"github.com/seed-a7bee19b/session/sessiontest"
 )
 
-// TestLockLostToTheStore: a lock that could not be renewed is lost, and the
-// errors say that it was the store.
+// TestLockLostToTheStore checks that a lock is lost if it cannot be renewed, and
+// that the errors name the store as the cause.
 func TestLockLostToTheStore(t *testing.T) {
 	for name, fail := range map[string]func(b *sessiontest.Store, l *downLocker){
 		"LockingBackend": func(b *sessiontest.Store, _ *downLocker) { b.Fail(observe.OpExtend, errStore) },
@@ -47,7 +47,7 @@ func TestLockLostToTheStore(t *testing.T) {
 	}
 }
 
-// TestLockHeldTooLong is no failure of the store.
+// TestLockHeldTooLong checks that the error is not a failure of the store.
 func TestLockHeldTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b sessiontest.Store

@@ -18,8 +18,8 @@ type benchItem struct {
 	Price float64 `msgpack:"price"`
 }
 
-// benchValues are a small session and one such as a shop has, of about 700
-// bytes.
+// benchValues has a small session, and a session of about 700 bytes, such as
+// that of a shop.
 func benchValues() map[string]map[string]any {
 	cart := make([]benchItem, 10)
 	for i := range cart {
@@ -34,8 +34,8 @@ func benchValues() map[string]map[string]any {
 	}
 }
 
-// BenchmarkRequest is one request through net/http's handler chain to a store
-// in memory. "none" is the chain without sessions.
+// BenchmarkRequest measures one request through the handler chain of net/http to
+// a store in memory. "none" is the chain without sessions.
 func BenchmarkRequest(b *testing.B) {
 	run := func(b *testing.B, h http.Handler, token string) {
 		b.ReportAllocs()
@@ -80,7 +80,7 @@ func BenchmarkRequest(b *testing.B) {
 			token := begin(b, m, values)
 			h := handler(func(s *session.Session) error { return errOf(n.Update(s, inc)) })
 			b.ReportAllocs()
-			for b.Loop() { // one writer: contention is not what this measures
+			for b.Loop() { // one writer: this does not measure contention
 				r := httptest.NewRequest("GET", "/", nil)
 				r.Header.Set("Cookie", "__Host-session="+token)
 				w := httptest.NewRecorder()

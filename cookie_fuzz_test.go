@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// FuzzRequestToken: whatever a client sends, what comes out is a token of ours
-// or none, and a cookie that we made comes back as it was.
+// FuzzRequestToken checks that any cookie header gives one of our tokens or
+// none, and that a cookie that we made is read back unchanged.
 func FuzzRequestToken(f *testing.F) {
 	token := newToken()
 	for _, s := range []string{

@@ -8,9 +8,9 @@ import (
 
 const self = "github.com/seed-a7bee19b/session"
 
-// TestDependencies holds the promise that who keeps sessions in memory gets
-// neither an AWS nor a Redis client: not by what these packages import, nor by
-// what their tests do, which decides about downloads too.
+// TestDependencies checks that a program with sessions in memory gets neither an
+// AWS nor a Redis client, through the imports of these packages or of their
+// tests, which are downloaded too.
 func TestDependencies(t *testing.T) {
 	tests := []struct {
 		pkg     string
@@ -44,8 +44,8 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// TestNoTestsInProduction: what a program imports does not import package
-// testing.
+// TestNoTestsInProduction checks that a program does not import package testing
+// through these packages.
 func TestNoTestsInProduction(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".", "./admin", "./backend/...", "./codec", "./lock", "./observe/...").Output()
 	if err != nil {
@@ -60,10 +60,10 @@ func TestNoTestsInProduction(t *testing.T) {
 
 func join(pkg string) string { return strings.TrimSuffix(self+"/"+pkg, "/") }
 
-// thirdParty reports whether dep is one that everybody gets.
+// thirdParty reports whether dep is a dependency that every user gets.
 func thirdParty(dep string) bool { return strings.HasPrefix(dep, "github.com/vmihailenco/") }
 
-// deps returns what is not of the standard library.
+// deps returns the dependencies outside the standard library.
 func deps(t *testing.T, args ...string) []string {
 	t.Helper()
 	args = append([]string{"list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, args...)
@@ -73,7 +73,7 @@ func deps(t *testing.T, args ...string) []string {
 	}
 	var list []string
 	for line := range strings.Lines(string(out)) {
-		if dep, _, _ := strings.Cut(strings.TrimSpace(line), " "); dep != "" { // what follows names a test variant
+		if dep, _, _ := strings.Cut(strings.TrimSpace(line), " "); dep != "" { // the rest names a test variant
 			list = append(list, dep)
 		}
 	}

@@ -16,7 +16,8 @@ import (
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// blunt is a store with the four methods only, which says no more than it must.
+// blunt is a store with only the four methods, which returns no more than the
+// contract requires.
 type blunt struct{ b memory.Backend }
 
 func (s *blunt) Load(ctx context.Context, key string) (session.Record, error) {
@@ -37,7 +38,7 @@ func (s *blunt) Touch(ctx context.Context, key string, expires time.Time) error 
 
 func (s *blunt) Delete(ctx context.Context, key string) error { return s.b.Delete(ctx, key) }
 
-// rotated gives the session of token a new ID, and returns that.
+// rotated gives the session of token a new ID, and returns the new token.
 func rotated(t testing.TB, m *session.Manager, token string) string {
 	t.Helper()
 	s := open(t, m, token)
@@ -60,8 +61,8 @@ func wrote(t testing.TB, m *session.Manager, token string) string {
 	return token
 }
 
-// TestLogoutFollows has a request that has read its session; then others change
-// it or give it new IDs; then the first one logs out.
+// TestLogoutFollows logs out in a request that has read its session before
+// others changed it or gave it new IDs.
 func TestLogoutFollows(t *testing.T) {
 	type step = func(testing.TB, *session.Manager, string) string
 	several := func(n int, of step) []step {
@@ -122,8 +123,8 @@ func TestLogoutFollows(t *testing.T) {
 	}
 }
 
-// TestLogoutCosts one request; two where a rotation was faster, and one more for
-// what has changed under the new ID.
+// TestLogoutCosts checks that a logout costs one request; two if a rotation was
+// faster, and one more if the session has changed under the new ID.
 func TestLogoutCosts(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})
@@ -148,7 +149,7 @@ func TestLogoutCosts(t *testing.T) {
 	}
 }
 
-// slow is a store whose calls take a moment, so that they come in any order.
+// slow is a store whose calls take a moment, so that they complete in any order.
 type slow struct{ session.Backend }
 
 func (s slow) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
@@ -156,7 +157,8 @@ func (s slow) Save(ctx context.Context, key string, rec session.Record) (session
 	return s.Backend.Save(ctx, key, rec)
 }
 
-// TestLogoutRacesWithRotation: whichever is first, nobody stays logged in.
+// TestLogoutRacesWithRotation checks that the user is logged out in either
+// order.
 func TestLogoutRacesWithRotation(t *testing.T) {
 	for name, backend := range map[string]session.Backend{"memory": &memory.Backend{}, "blunt": &blunt{}} {
 		t.Run(name, func(t *testing.T) {
@@ -198,8 +200,8 @@ func TestLogoutRacesWithRotation(t *testing.T) {
 	}
 }
 
-// TestLogoutTriedAgain: an answer is lost, wherever on the way; the second
-// Destroy ends the session all the same.
+// TestLogoutTriedAgain loses a response of any call, and checks that a second
+// Destroy ends the session.
 func TestLogoutTriedAgain(t *testing.T) {
 	for rotations := range 4 {
 		for lost := 1; lost <= rotations+1; lost++ {
@@ -222,7 +224,7 @@ func TestLogoutTriedAgain(t *testing.T) {
 				}
 				if applied {
 					b.after = fail
-					left = 1 // the only one that is
+					left = 1 // the only request
 				} else {
 					b.before = func(_ context.Context, op string) error { return fail(op) }
 				}
@@ -236,8 +238,8 @@ func TestLogoutTriedAgain(t *testing.T) {
 	}
 }
 
-// TestLogoutDuringARotation of which the same request does not know how it
-// ended.
+// TestLogoutDuringARotation logs out in the request whose rotation has an
+// unknown outcome.
 func TestLogoutDuringARotation(t *testing.T) {
 	for name, applied := range map[string]bool{"it was": true, "it was not": false} {
 		t.Run(name, func(t *testing.T) {
@@ -261,7 +263,7 @@ func TestLogoutDuringARotation(t *testing.T) {
 	}
 }
 
-// TestOldMarkers are those of earlier versions, which have the key alone. A
+// TestOldMarkers checks markers of earlier versions, which have only the key. A
 // logout follows them, but not in a circle.
 func TestOldMarkers(t *testing.T) {
 	var b memory.Backend
@@ -305,7 +307,7 @@ func visit(m *session.Manager, method, token string, h http.HandlerFunc) *httpte
 	return w
 }
 
-// logout is a handler as in the documentation.
+// logout is the handler from the documentation.
 func logout(m *session.Manager) http.HandlerFunc {
 	return m.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
 		return s.Destroy(r.Context())

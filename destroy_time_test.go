@@ -14,8 +14,8 @@ import (
 	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
-// TestLogoutAsLateAsTheSession: the way to the new ID is there as long as the
-// old one would have been good.
+// TestLogoutAsLateAsTheSession checks that the way to the new ID exists for as
+// long as the old ID would have been valid.
 func TestLogoutAsLateAsTheSession(t *testing.T) {
 	for _, idle := range []time.Duration{30 * time.Second, time.Hour, session.Never} {
 		synctest.Test(t, func(t *testing.T) {
@@ -38,8 +38,8 @@ func TestLogoutAsLateAsTheSession(t *testing.T) {
 	}
 }
 
-// TestLogoutWhileLocked waits for the holder, whose rotation it follows; but not
-// longer than MaxWait.
+// TestLogoutWhileLocked checks that a logout waits for the holder and follows
+// its rotation, but waits no longer than MaxWait.
 func TestLogoutWhileLocked(t *testing.T) {
 	for _, stuck := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -69,8 +69,8 @@ func TestLogoutWhileLocked(t *testing.T) {
 	}
 }
 
-// TestLogoutEndsWithItsContext, also where others change the session all the
-// time.
+// TestLogoutEndsWithItsContext checks that it ends even if others keep changing
+// the session.
 func TestLogoutEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
@@ -89,14 +89,14 @@ func TestLogoutEndsWithItsContext(t *testing.T) {
 		if took := time.Since(start); took != time.Second {
 			t.Errorf("it took %v", took)
 		}
-		wantErr(t, s.Destroy(ctx), session.ErrConflict) // and without one it has an end
+		wantErr(t, s.Destroy(ctx), session.ErrConflict) // and without a context it ends too
 		b.healthy()
 		check(t, s.Destroy(ctx))
 	})
 }
 
-// TestLogoutUnderAnOldID: a browser that has nothing else can log out, at once
-// and as long as the ID would have been good.
+// TestLogoutUnderAnOldID checks that a browser that has only the old ID can log
+// out, at once and for as long as the ID would have been valid.
 func TestLogoutUnderAnOldID(t *testing.T) {
 	for _, tt := range []struct {
 		method string

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// TestSeveralTokens of one request: the first that is alive counts.
+// TestSeveralTokens checks that the first live token of a request counts.
 func TestSeveralTokens(t *testing.T) {
 	dead := func(c string) string { return strings.Repeat(c, 32) }
 	for _, header := range []string{"Cookie", "Session-Token", "Authorization"} {
@@ -80,8 +80,8 @@ func carrying(header string, tokens ...string) *http.Request {
 	return r
 }
 
-// TestDeadTokenDoesNotShadow what is handed out beside it, for as long as both
-// are sent.
+// TestDeadTokenDoesNotShadow checks that a dead token does not hide a new one
+// while the client sends both.
 func TestDeadTokenDoesNotShadow(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})
@@ -96,7 +96,7 @@ func TestDeadTokenDoesNotShadow(t *testing.T) {
 			check(t, f(r, s))
 		})).ServeHTTP(w, carrying("Cookie", tokens...))
 		if token := sent(w); token != "" {
-			tokens = []string{planted, token} // the browser replaces its own only
+			tokens = []string{planted, token} // the browser replaces only its own
 		}
 		return w
 	}
@@ -117,7 +117,7 @@ func TestDeadTokenDoesNotShadow(t *testing.T) {
 	records := b.Len()
 	do(func(_ *http.Request, s *session.Session) error { return s.Login("bob") })
 	as("bob")
-	if n := b.Len(); n != records+1 { // and what is left under the old ID
+	if n := b.Len(); n != records+1 { // and the record that is left under the old ID
 		t.Errorf("%d records, before the login %d", n, records)
 	}
 	w := do(func(r *http.Request, s *session.Session) error {
@@ -136,7 +136,8 @@ func TestDeadTokenDoesNotShadow(t *testing.T) {
 	as("")
 }
 
-// TestFailureForOneOfSeveralTokens is a failure: the session may be its.
+// TestFailureForOneOfSeveralTokens checks that a store failure for one token is
+// an error, because that token may have the session.
 func TestFailureForOneOfSeveralTokens(t *testing.T) {
 	for _, failing := range []int{1, 2} {
 		var b store
@@ -163,7 +164,8 @@ func TestFailureForOneOfSeveralTokens(t *testing.T) {
 	}
 }
 
-// TestMovedTokenBesideADeadOne is one that was on its way, as it is alone.
+// TestMovedTokenBesideADeadOne checks that a token that was in flight during a
+// rotation is treated as it would be alone.
 func TestMovedTokenBesideADeadOne(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{IdleTimeout: time.Hour})

@@ -12,8 +12,8 @@ import (
 	"github.com/seed-a7bee19b/session/sessiontest"
 )
 
-// TestErrorsOfHijack: they begin as all do. Hijack returns what commitAs has
-// returned, and the other ways to start a response wrap it.
+// TestErrorsOfHijack checks the prefix of the errors. Hijack returns the error
+// of commitAs, and the other ways to start a response wrap it.
 func TestErrorsOfHijack(t *testing.T) {
 	var b sessiontest.Store
 	m := newManager(t, &b, session.Config{})
@@ -34,8 +34,8 @@ func TestErrorsOfHijack(t *testing.T) {
 	})
 }
 
-// TestRefusalInHijack: it is that very error, also for the ErrorHandler of a
-// HandlerFunc that returns it.
+// TestRefusalInHijack checks that it is the function's own error, and that the
+// ErrorHandler of a HandlerFunc that returns it gets that error.
 func TestRefusalInHijack(t *testing.T) {
 	var h told
 	m := newManager(t, &sessiontest.Store{}, session.Config{ErrorHandler: h.handle})
@@ -55,7 +55,8 @@ func TestRefusalInHijack(t *testing.T) {
 	}
 }
 
-// TestErrorsOfLateFailed: as those of CommitFailed.
+// TestErrorsOfLateFailed checks that these errors have the form of those of
+// CommitFailed.
 func TestErrorsOfLateFailed(t *testing.T) {
 	var b sessiontest.Store
 	var seen causes
@@ -81,7 +82,7 @@ func TestErrorsOfLateFailed(t *testing.T) {
 	}
 }
 
-// causes is an Observer that remembers why a late save has failed.
+// causes is an Observer that records the causes of failed late saves.
 type causes struct{ late error }
 
 func (c *causes) Call(ctx context.Context, _ observe.Op) (context.Context, func(error)) {

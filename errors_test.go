@@ -19,8 +19,8 @@ import (
 	"github.com/seed-a7bee19b/session/sessiontest"
 )
 
-// wantText complains unless each line of err begins with the one prefix that it
-// has.
+// wantText reports an error unless each line of err begins with the prefix,
+// exactly once.
 func wantText(t testing.TB, what string, err error) {
 	t.Helper()
 	for line := range strings.SplitSeq(err.Error(), "\n") {
@@ -30,13 +30,13 @@ func wantText(t testing.TB, what string, err error) {
 	}
 }
 
-// ours are the sentinels, but ErrStore.
+// ours has the sentinels except ErrStore.
 var ours = []error{
 	session.ErrNotFound, session.ErrConflict, session.ErrTooLarge, session.ErrEncode, session.ErrDecode, session.ErrReadOnly,
 	session.ErrClosed, session.ErrLocked, session.ErrLockTimeout, session.ErrLockLost, session.ErrTooLate,
 }
 
-// methods are those of a Session and a Key that fail without the store.
+// methods are the methods of a Session and a Key that fail without the store.
 var methods = []struct {
 	name    string
 	changes bool
@@ -60,8 +60,8 @@ var methods = []struct {
 	{"Key.Delete", true, func(s *session.Session) error { return note.Delete(s) }},
 }
 
-// TestErrorsOfEachMethod: of all that a session can be asked once it is closed
-// or read-only, and of what may not be done when the response has started.
+// TestErrorsOfEachMethod checks the errors of all methods on a session that is
+// closed or read-only, or whose response has started.
 func TestErrorsOfEachMethod(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	readOnly, err := m.With(session.Route{Mode: session.ReadOnly})
@@ -105,7 +105,7 @@ func TestErrorsOfEachMethod(t *testing.T) {
 		return nil
 	}), request(token))
 
-	// Of a session that has moved a moment ago.
+	// A session that got a new ID a moment ago.
 	moved := rotated(t, m, begin(t, m, map[string]any{"note": "x"}))
 	old := moved
 	moved = loggedIn(t, m, old)
@@ -121,12 +121,12 @@ func TestErrorsOfEachMethod(t *testing.T) {
 	wantValue(t, m, token, "note", "kept")
 }
 
-// faulty is one way in which a call can fail.
+// faulty is one way to make a call fail.
 type faulty struct {
 	name string
 	cfg  session.Config
-	// fails is what goes wrong between the beginning and the call. It may
-	// return how to mend it.
+	// fails causes the failure between the beginning and the call. It may return
+	// a function that repairs it.
 	fails func(t *testing.T, b *sessiontest.Store, m *session.Manager, token string) error
 	want  []error // causes
 	store bool    // ErrStore is one of them
@@ -330,7 +330,7 @@ func TestErrorsAndTheirCauses(t *testing.T) {
 	}
 }
 
-// TestErrorsOfNewAndWith: each mistake is a line of its own.
+// TestErrorsOfNewAndWith checks that each mistake has a line of its own.
 func TestErrorsOfNewAndWith(t *testing.T) {
 	_, err := session.New(nil, session.Config{})
 	wantText(t, "New without a Backend", err)
@@ -404,7 +404,7 @@ func (l downLease) Release(ctx context.Context) error {
 	return l.Lease.Release(ctx)
 }
 
-// TestStoreFailuresAreMarked, whichever call fails, and in each mode.
+// TestStoreFailuresAreMarked checks every call in every mode.
 func TestStoreFailuresAreMarked(t *testing.T) {
 	all := []session.Mode{session.Merge, session.LastWrite, session.Exclusive, session.ReadOnly}
 	writing := all[:3]
@@ -555,8 +555,8 @@ func TestStoreFailuresAreMarked(t *testing.T) {
 	}
 }
 
-// wantStoreError complains unless err is a failure of the store, and nothing
-// else.
+// wantStoreError reports an error unless err is a failure of the store and no
+// other sentinel.
 func wantStoreError(t testing.TB, err error) {
 	t.Helper()
 	if !errors.Is(err, session.ErrStore) || !errors.Is(err, errStore) {
@@ -573,7 +573,8 @@ func wantStoreError(t testing.TB, err error) {
 	}
 }
 
-// TestErrorsOfTheHandler: its ErrorHandler gets them with one prefix too.
+// TestErrorsOfTheHandler checks that its ErrorHandler gets errors with exactly
+// one prefix.
 func TestErrorsOfTheHandler(t *testing.T) {
 	for name, tt := range map[string]struct {
 		cfg  session.Config

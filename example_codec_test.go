@@ -10,7 +10,7 @@ import (
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// either writes with its Codec, and reads what either of the two wrote.
+// either writes with its Codec, and reads the data of two codecs.
 type either struct {
 	session.Codec
 	other session.Codec
@@ -38,7 +38,7 @@ func (c either) Split(data []byte) (map[string][]byte, error) {
 	return values, nil
 }
 
-// whole makes integers of JSON's numbers, where they are.
+// whole converts JSON's numbers to integers where they are whole.
 func whole(v any) any {
 	switch v := v.(type) {
 	case float64:
@@ -57,12 +57,12 @@ func whole(v any) any {
 	return v
 }
 
-// How to change the codec while sessions live and machines are updated one by
-// one: first everybody reads both and writes the old, then everybody reads
-// both and writes the new. Each step can be taken back. After
-// Config.AbsoluteTimeout nothing old is left, and the new codec does alone.
-// JSON writes a time and a []byte as text, and MessagePack does not take text
-// for them: such values have to be translated one by one.
+// This example changes the codec while sessions live and machines are updated
+// one by one. First all machines read both codecs and write the old one; then
+// all read both and write the new one. Each step can be undone. After
+// Config.AbsoluteTimeout no old session is left, and the new codec suffices.
+// JSON writes a time and a []byte as text, which MessagePack does not read into
+// those types: such values must be translated one by one.
 func ExampleConfig_changeOfCodec() {
 	var store memory.Backend
 	ctx := context.Background()

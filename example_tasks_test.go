@@ -88,7 +88,7 @@ func showForm(w http.ResponseWriter, _ *http.Request, s *session.Session) error 
 	return nil
 }
 
-// 4. Fill a cart that takes 20 items, also when two requests add one at once.
+// 4. Fill a cart that takes 20 items, even if two requests add one at once.
 
 var cart = session.Key[[]string]{Name: "cart"}
 
@@ -138,7 +138,7 @@ func newAPI() (http.Handler, error) {
 		if err := s.Login(in.User); err != nil {
 			return err
 		}
-		if err := s.Save(r.Context()); err != nil { // now, as that makes the token
+		if err := s.Save(r.Context()); err != nil { // now, because saving makes the token
 			return err
 		}
 		return json.NewEncoder(w).Encode(map[string]string{"token": s.Token().Reveal()})
@@ -187,7 +187,7 @@ func newCheckout(m *session.Manager) (http.Handler, error) {
 	}), nil
 }
 
-// What stands in for the rest of the application.
+// Stand-ins for the rest of the application.
 
 func checkPassword(_, password string) bool   { return password == "tea" }
 func pay(_ context.Context, _ []string) error { return nil }
@@ -250,10 +250,10 @@ func Example_tasks() {
 	// GET /api/me 401
 }
 
-// newBrowser returns a function that sends requests to h as a browser does, and
-// prints what comes back.
+// newBrowser returns a function that sends requests to h like a browser, and
+// prints the responses.
 func newBrowser(h http.Handler) func(method, path, form string) {
-	server := httptest.NewTLSServer(h) // the cookie travels over nothing else
+	server := httptest.NewTLSServer(h) // the cookie is sent over HTTPS only
 	client := server.Client()
 	client.Jar, _ = cookiejar.New(nil)
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// A whole program: a page that counts its visits.
+// A complete program: a page that counts its visits.
 func Example() {
 	manager, err := session.New(&memory.Backend{}, session.Config{})
 	if err != nil {
@@ -61,7 +61,7 @@ func ExampleNew() {
 	})
 	fmt.Println(err)
 
-	// Mistakes are found here, all at once.
+	// New reports all mistakes at once.
 	_, err = session.New(&memory.Backend{}, session.Config{
 		IdleTimeout: time.Millisecond,
 		Cookie:      session.Cookie{Name: "__Host-shop", Domain: "example.com"},
@@ -73,8 +73,8 @@ func ExampleNew() {
 	// session: Cookie: the name "__Host-shop" needs Path "/" and no Domain
 }
 
-// An error that the handler returns goes to the ErrorHandler, as does one of
-// getting and of saving the session. What the handler has changed is dropped.
+// An error that the handler returns goes to the ErrorHandler, as do errors of
+// getting and saving the session. The changes of the handler are dropped.
 func ExampleManager_HandlerFunc() {
 	errTeapot := errors.New("no coffee here")
 	manager, err := session.New(&memory.Backend{}, session.Config{
@@ -111,7 +111,7 @@ func ExampleManager_HandlerFunc() {
 	// 418 no coffee here
 }
 
-// Outside net/http a session is opened with its token, saved and closed.
+// Outside net/http, open a session with its token, and save and close it.
 func ExampleManager_Open() {
 	ctx := context.Background()
 	manager, err := session.New(&memory.Backend{}, session.Config{})
@@ -131,7 +131,7 @@ func ExampleManager_Open() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer s.Close(ctx) // drops what is not saved
+	defer s.Close(ctx) // drops unsaved changes
 	fmt.Println(name.Get(s))
 	fmt.Println(s.Token()) // a token is never printed by accident
 	// Output:
@@ -139,8 +139,8 @@ func ExampleManager_Open() {
 	// [session token]
 }
 
-// Login binds the session to a user and gives it a new ID; what the visitor
-// had in the cart stays.
+// Login binds the session to a user and gives it a new ID. The visitor's cart
+// stays.
 func ExampleSession_Login() {
 	manager, _ := session.New(&memory.Backend{}, session.Config{})
 	http.Handle("POST /login", manager.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
@@ -153,7 +153,7 @@ func ExampleSession_Login() {
 	}))
 }
 
-// Destroy deletes the session at once, and says if it could not.
+// Destroy deletes the session at once, and returns an error if it could not.
 func ExampleSession_Destroy() {
 	manager, _ := session.New(&memory.Backend{}, session.Config{})
 	http.Handle("POST /logout", manager.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
@@ -165,8 +165,8 @@ func ExampleSession_Destroy() {
 	}))
 }
 
-// With makes routes that differ. It may be nested in the Handler of the whole
-// site.
+// With makes routes with other settings. They may be nested in the Handler of
+// the whole site.
 func ExampleManager_With() {
 	manager, _ := session.New(&memory.Backend{}, session.Config{})
 	readOnly, err := manager.With(session.Route{Mode: session.ReadOnly})
@@ -209,9 +209,9 @@ func ExampleKey_Update() {
 	// [tea milk cake] <nil>
 }
 
-// Two requests of one client add a guest at once, where there is room for one.
-// The function of the second is called again when that one is saved. It refuses,
-// and Save fails with its error.
+// Two requests of one client add a guest at once, and there is room for one.
+// Saving the second request calls its function again; it refuses, and Save fails
+// with its error.
 func ExampleKey_TryUpdate() {
 	ctx := context.Background()
 	manager, _ := session.New(&memory.Backend{}, session.Config{})
@@ -283,8 +283,8 @@ func ExampleKey_Take() {
 	//  false <nil>
 }
 
-// A route that does something outside the session that must not happen twice
-// at once, locks it. Its GET requests do not.
+// A route locks the session if it does something outside the session that must
+// not happen twice at once. Its GET requests do not lock.
 func ExampleManager_With_exclusive() {
 	manager, _ := session.New(&memory.Backend{}, session.Config{})
 	locking, err := manager.With(session.Route{Mode: session.Exclusive, SafeMode: session.Merge})
@@ -302,7 +302,7 @@ func ExampleManager_With_exclusive() {
 			fmt.Fprintln(w, "You have paid already.")
 			return nil
 		}
-		// Pay, with r.Context(): it ends if the lock is lost.
+		// Pay, with r.Context(), which ends if the lock is lost.
 		if err := paid.Set(s, true); err != nil {
 			return err
 		}

@@ -18,15 +18,15 @@ import (
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// TestAnotherIdleTimeout: a timeout applies to sessions that another one has
-// made, as soon as it is configured.
+// TestAnotherIdleTimeout checks that a new timeout applies to existing sessions
+// as soon as it is configured.
 func TestAnotherIdleTimeout(t *testing.T) {
 	const never = session.Never
 	for _, tt := range []struct {
 		was, is time.Duration // 0: the default, two hours
 		unused  time.Duration
 		alive   bool
-		until   time.Duration // from its use then, if nobody uses it any more
+		until   time.Duration // from the last use, if there is no later one
 	}{
 		{12 * time.Hour, time.Second, 2 * time.Second, false, 0},
 		{12 * time.Hour, time.Second, 900 * time.Millisecond, true, time.Second},
@@ -46,7 +46,7 @@ func TestAnotherIdleTimeout(t *testing.T) {
 		{1500 * time.Millisecond, 1500 * time.Millisecond, 1499 * time.Millisecond, true, 1500 * time.Millisecond},
 
 		{time.Hour, 12 * time.Hour, 59 * time.Minute, true, 12 * time.Hour},
-		{time.Hour, 12 * time.Hour, time.Hour, false, 0}, // the store was told so
+		{time.Hour, 12 * time.Hour, time.Hour, false, 0}, // the store was told this deadline
 		{time.Hour, 0, 30 * time.Minute, true, 2 * time.Hour},
 		{0, 12 * time.Hour, 30 * time.Minute, true, 12 * time.Hour},
 		{time.Hour, never, 30 * time.Minute, true, 23*time.Hour + 30*time.Minute},
@@ -83,7 +83,7 @@ func TestAnotherIdleTimeout(t *testing.T) {
 					if left := time.Until(s.Expires()); left != tt.until {
 						t.Errorf("%s: it expires in %v, want %v", name, left, tt.until)
 					}
-					// From now on it is one of this timeout.
+					// From now on the session has this timeout.
 					b.took()
 					check(t, finish(m, open(t, m, token)))
 					if got := b.took(); len(got) > 2 || slices.Contains(got, "Save") {
@@ -103,9 +103,9 @@ func TestAnotherIdleTimeout(t *testing.T) {
 	}
 }
 
-// TestIdleTimeoutOfOldSessions: those that were stored without what tells when
-// they were used last get the shorter deadline at their first use, and are not
-// ended by a timeout that has not changed.
+// TestIdleTimeoutOfOldSessions checks sessions that were stored without their
+// time of last use. They get the shorter deadline at their first use, and an
+// unchanged timeout does not end them.
 func TestIdleTimeoutOfOldSessions(t *testing.T) {
 	for _, c := range []session.Codec{codec.MessagePack{}, codec.JSON{}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -136,8 +136,9 @@ func TestIdleTimeoutOfOldSessions(t *testing.T) {
 	}
 }
 
-// TestIdleIsNoValue: what tells when a session was used last is nobody's value,
-// costs no write of its own, and makes no session of none.
+// TestIdleIsNoValue checks that the stored time of last use is not visible as a
+// value, costs no write of its own, and does not cause an empty session to be
+// stored.
 func TestIdleIsNoValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
@@ -153,7 +154,7 @@ func TestIdleIsNoValue(t *testing.T) {
 		b.took()
 		check(t, s.Clear())
 		check(t, finish(m, s))
-		b.wantCalls(t) // nothing is there to be cleared
+		b.wantCalls(t) // there is nothing to clear
 		n := m.Start()
 		check(t, n.Clear())
 		check(t, finish(m, n))
@@ -161,8 +162,8 @@ func TestIdleIsNoValue(t *testing.T) {
 	})
 }
 
-// TestAnotherIdleTimeoutWithoutRoom: where what tells it does not fit, the lock
-// is freed all the same.
+// TestAnotherIdleTimeoutWithoutRoom checks that the lock is freed even if the
+// time of last use does not fit in the record.
 func TestAnotherIdleTimeoutWithoutRoom(t *testing.T) {
 	var b leasingStore
 	token := begin(t, newManager(t, &b, session.Config{}), map[string]any{"note": "x"})
@@ -174,9 +175,9 @@ func TestAnotherIdleTimeoutWithoutRoom(t *testing.T) {
 	b.wantCalls(t, "Acquire", "Release")
 }
 
-// TestLastWriteKeepsWhatItDidNotMeanToReplace: a writer that was overtaken, and
-// whose Save then failed, drops its changes; moving the deadline for another
-// IdleTimeout does not bring back what it had read.
+// TestLastWriteKeepsWhatItDidNotMeanToReplace checks a writer that was overtaken
+// and whose Save then failed, so that it drops its changes. Moving the deadline
+// for another IdleTimeout must not restore the data that it had read.
 func TestLastWriteKeepsWhatItDidNotMeanToReplace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
@@ -205,11 +206,10 @@ func TestLastWriteKeepsWhatItDidNotMeanToReplace(t *testing.T) {
 	})
 }
 
-// lingering is a store that goes on handing out a record that has expired, as
-// DynamoDB does.
+// lingering is a store that keeps returning an expired record, like DynamoDB.
 type lingering struct {
 	store
-	found session.Record // handed out first, if it has a Version
+	found session.Record // returned first, if it has a Version
 	end   func() error   // answers the Save that ends it
 	ended []session.Version
 }
@@ -230,8 +230,9 @@ func (l *lingering) Save(ctx context.Context, key string, rec session.Record) (s
 	return "", l.do(ctx, "end", l.end)
 }
 
-// TestWhoSaysExpiredMakesItSo: before a visitor is told that there is no
-// session, the record is ended; and if somebody was faster, there is one.
+// TestWhoSaysExpiredMakesItSo checks that the record is ended before a visitor
+// is told that there is no session, and that the session is returned if another
+// request was faster.
 func TestWhoSaysExpiredMakesItSo(t *testing.T) {
 	gone := func() error { return nil }
 	alive := []string{"Load", "end", "Load"}
@@ -301,8 +302,8 @@ func TestWhoSaysExpiredMakesItSo(t *testing.T) {
 		})
 	}
 
-	// The same where only the configuration has ended it, and for who finds
-	// out when he saves.
+	// The same if only the configuration has ended it, and for a request that
+	// finds out when it saves.
 	synctest.Test(t, func(t *testing.T) {
 		var b store
 		other := newManager(t, &b, session.Config{})
@@ -321,8 +322,8 @@ func TestWhoSaysExpiredMakesItSo(t *testing.T) {
 	})
 }
 
-// TestAnAnswerIsJudgedByWhenItWasAsked: it takes longer than the session was to
-// live, and another request renews it meanwhile.
+// TestAnAnswerIsJudgedByWhenItWasAsked checks a Load that takes longer than the
+// rest of the session's life, while another request renews the session.
 func TestAnAnswerIsJudgedByWhenItWasAsked(t *testing.T) {
 	for _, cfg := range []session.Config{{}, {Mode: session.Exclusive}, {Mode: session.ReadOnly}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -355,8 +356,8 @@ func TestAnAnswerIsJudgedByWhenItWasAsked(t *testing.T) {
 	}
 }
 
-// TestASaveUndoesNoTouch: it is under way, or comes from a machine whose clock
-// is behind, while another request moves the deadline.
+// TestASaveUndoesNoTouch checks a Save that is in flight, or that comes from a
+// machine whose clock is behind, while another request moves the deadline.
 func TestASaveUndoesNoTouch(t *testing.T) {
 	for _, mode := range []session.Mode{session.Merge, session.LastWrite, session.Exclusive} {
 		synctest.Test(t, func(t *testing.T) {
@@ -385,9 +386,9 @@ func TestASaveUndoesNoTouch(t *testing.T) {
 	}
 }
 
-// TestASaveThatIsTooLateEndsTheSession: the store goes by a clock that says
-// expired; a request whose clock is behind must not revive what somebody has
-// been told is gone.
+// TestASaveThatIsTooLateEndsTheSession checks a request whose clock is behind,
+// when the store's clock says that the session has expired. It must not revive a
+// session after another request was told that it is gone.
 func TestASaveThatIsTooLateEndsTheSession(t *testing.T) {
 	for _, mode := range []session.Mode{session.Merge, session.Exclusive} {
 		var b leasingStore

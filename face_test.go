@@ -14,7 +14,7 @@ import (
 	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
-// What a writer below the Handler's may have.
+// The optional methods of a writer below the Handler's.
 type (
 	flushes  struct{}
 	hijacks  struct{}
@@ -119,7 +119,7 @@ func below() map[string]http.ResponseWriter {
 	}
 }
 
-// has returns which optional interfaces w has, and what they answer.
+// has returns the optional interfaces of w, and their results.
 func has(w http.ResponseWriter) string {
 	s := ""
 	if f, ok := w.(http.Flusher); ok {
@@ -142,7 +142,8 @@ func has(w http.ResponseWriter) string {
 	return s
 }
 
-// TestOptionalInterfaces: a handler finds exactly those of the writer below.
+// TestOptionalInterfaces checks that a handler finds exactly the interfaces of
+// the writer below.
 func TestOptionalInterfaces(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	for name, w := range below() {
@@ -157,14 +158,13 @@ func TestOptionalInterfaces(t *testing.T) {
 	}
 }
 
-// hides has nothing but a way to the writer that it hides, as many a
-// middleware's.
+// hides has only a method to unwrap, like the writers of many middlewares.
 type hides struct{ http.ResponseWriter }
 
 func (w hides) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// TestNoWayPastTheWriter: a ResponseController unwraps, and the session has to
-// be saved all the same before it starts the response.
+// TestNoWayPastTheWriter checks that a ResponseController, which unwraps, does
+// not start the response before the session is saved.
 func TestNoWayPastTheWriter(t *testing.T) {
 	for name, start := range map[string]func(c *http.ResponseController) error{
 		"Flush":  (*http.ResponseController).Flush,
@@ -190,7 +190,8 @@ func TestNoWayPastTheWriter(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotThereStartsNothing: a handler that was told so goes on.
+// TestWhatIsNotThereStartsNothing checks that a handler can continue after
+// http.ErrNotSupported.
 func TestWhatIsNotThereStartsNothing(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	w := httptest.NewRecorder()

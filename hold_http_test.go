@@ -2,7 +2,7 @@
 
 package session_test
 
-// Each of these went wrong once, in the way that its comment says.
+// Each test reproduces a former bug, which its comment describes.
 
 import (
 	"context"
@@ -21,7 +21,7 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// A Get that panics, recovered inside of the Handler.
+// A Get panics, and the panic is recovered inside the Handler.
 func TestGetAfterPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
@@ -44,7 +44,7 @@ func TestGetAfterPanic(t *testing.T) {
 	})
 }
 
-// A Save that hangs when the Handler returns.
+// A Save hangs when the Handler returns.
 func TestHangingSaveWhenTheHandlerReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore

@@ -2,7 +2,7 @@
 
 package session_test
 
-// Each of these went wrong once, in the way that its comment says.
+// Each test reproduces a former bug, which its comment describes.
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// A lost answer, then a lock of somebody else: counted twice.
+// A lost response, then a lock of another holder: the change was counted twice.
 func TestUnknownThenLocked(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})
@@ -57,7 +57,8 @@ func TestUnknownThenUpgrade(t *testing.T) {
 	wantValue(t, m, token, "counter", 1)
 }
 
-// The same through commit's reload, deadline moved by another.
+// The same through the reload of commit, when another request moved the
+// deadline.
 func TestUnknownThenReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
@@ -76,7 +77,7 @@ func TestUnknownThenReload(t *testing.T) {
 	})
 }
 
-// Destroy fails, Close: the lock is renewed for ever.
+// Destroy fails, then Close: the lock was renewed forever.
 func TestFailedDestroyLeaksTheLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
@@ -100,7 +101,8 @@ func TestFailedDestroyLeaksTheLock(t *testing.T) {
 	})
 }
 
-// A Save and a renewal cross: the context is cancelled although the Save succeeded.
+// A Save and a renewal cross: the context was cancelled although the Save
+// succeeded.
 type slowAnswer struct {
 	*memory.Backend
 	d time.Duration
@@ -149,7 +151,8 @@ func TestRenewalCrossesSave(t *testing.T) {
 	})
 }
 
-// With a Locker, a holder that lost its lock writes over the new holder's.
+// With a Locker, a holder that lost its lock overwrote the data of the new
+// holder.
 func TestLockerFormerHolderWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b memory.Backend
@@ -194,7 +197,7 @@ type noExtend struct{ session.Lease }
 
 func (noExtend) Extend(context.Context, time.Duration) error { return errStore }
 
-// A Get after a failed upgrade returns the session, without the lock.
+// A Get after a failed upgrade returned the session without the lock.
 func TestSecondGetAfterFailedUpgrade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, &memory.Backend{}, session.Config{Lock: session.LockConfig{MaxWait: time.Second}})
@@ -215,7 +218,7 @@ func TestSecondGetAfterFailedUpgrade(t *testing.T) {
 	})
 }
 
-// A Get under way when the Handler returns.
+// A Get is in flight when the Handler returns.
 func TestGetUnderWayWhenHandlerReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: time.Second}})
@@ -246,7 +249,7 @@ func TestGetUnderWayWhenHandlerReturns(t *testing.T) {
 	})
 }
 
-// The lock of an inner Handler, after it has returned.
+// The lock of an inner Handler after it has returned.
 func TestInnerHandlerReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, &memory.Backend{}, session.Config{Lock: session.LockConfig{TTL: time.Second}})
@@ -268,7 +271,7 @@ func TestInnerHandlerReturned(t *testing.T) {
 	})
 }
 
-// Get with a context of its own that ends before the request.
+// Get with a context of its own, which ends before the request.
 func TestShortGetContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, &memory.Backend{}, session.Config{Mode: session.Exclusive, Lock: session.LockConfig{TTL: time.Second}})
@@ -334,7 +337,7 @@ func TestSecondInnerHandler(t *testing.T) {
 						return
 					}
 					if o, err := other.Open(ctx, token); err == nil {
-						t.Errorf("somebody else got the lock; context of the route: %v", context.Cause(r.Context()))
+						t.Errorf("another request got the lock; context of the route: %v", context.Cause(r.Context()))
 						check(t, o.Close(ctx))
 					}
 				}))
@@ -366,7 +369,7 @@ func TestPanicInAcquire(t *testing.T) {
 	})
 }
 
-// What Open hangs into the caller's context stays there.
+// A value that Open adds to the caller's context stays there.
 type countingCtx struct {
 	context.Context
 	n *atomic.Int64
@@ -397,7 +400,7 @@ func TestContextLeak(t *testing.T) {
 	}
 }
 
-// One Extend that hangs.
+// One Extend hangs.
 type hangOnce struct {
 	*memory.Backend
 	n int
@@ -424,7 +427,7 @@ func TestOneExtendHangs(t *testing.T) {
 	})
 }
 
-// The extend goroutine outlives Close.
+// The goroutine of Extend outlived Close.
 func TestRenewalOutlivesClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &hangOnce{Backend: &memory.Backend{}}
@@ -448,7 +451,7 @@ func (c callCounter) Call(ctx context.Context, op observe.Op) (context.Context, 
 }
 func (callCounter) Event(context.Context, observe.Event) {}
 
-// Lost lock and Login in a handler.
+// A lost lock and a Login in a handler.
 func TestLockLostAndLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
@@ -467,7 +470,7 @@ func TestLockLostAndLogin(t *testing.T) {
 	})
 }
 
-// Clear and Login after a rotation whose outcome is not known.
+// Clear and Login after a rotation with an unknown outcome.
 func TestLoginAfterUnknownRotation(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})
@@ -500,7 +503,7 @@ func TestClearAfterUnknownRotation(t *testing.T) {
 	}
 }
 
-// An unknown rotation at the end of the request.
+// A rotation with an unknown outcome at the end of the request.
 func TestUnknownRotationAtTheEnd(t *testing.T) {
 	for name, timeout := range map[string]bool{"Save fails, then Error": false, "the answer comes after CommitTimeout": true} {
 		t.Run(name, func(t *testing.T) {
@@ -544,7 +547,7 @@ func TestUnknownRotationAtTheEnd(t *testing.T) {
 	}
 }
 
-// Marker of ours has expired before the outcome was looked up.
+// Our marker has expired before the outcome was looked up.
 func TestMarkerExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
@@ -561,7 +564,7 @@ func TestMarkerExpired(t *testing.T) {
 	})
 }
 
-// With a Locker, a holder whose session was deleted keeps the Locker's lease.
+// With a Locker, a holder whose session was deleted kept the Locker's lease.
 func TestLockerGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, plain{&memory.Backend{}}, session.Config{Lock: session.LockConfig{Locker: &lock.Local{}}})
@@ -580,7 +583,8 @@ func TestLockerGone(t *testing.T) {
 	})
 }
 
-// An unknown Save of the holder that was applied; the retry says lost.
+// A holder's Save with an unknown outcome was applied, and the retry says that
+// the lock is lost.
 func TestUnknownSaveUnderLock(t *testing.T) {
 	var b leasingStore
 	m := newManager(t, &b, session.Config{Mode: session.Exclusive})
@@ -597,7 +601,7 @@ func TestUnknownSaveUnderLock(t *testing.T) {
 	_ = s.Close(ctx)
 }
 
-// Client cancels while the lock is being acquired.
+// The client cancels while the lock is being acquired.
 type cancelAfterAcquire struct {
 	*memory.Backend
 	cancel context.CancelFunc
@@ -608,7 +612,7 @@ func (c *cancelAfterAcquire) Acquire(ctx context.Context, key string, ttl time.D
 	if c.cancel != nil {
 		c.cancel()
 		c.cancel = nil
-		return session.Record{}, ctx.Err() // the SDK gave up waiting for the answer
+		return session.Record{}, ctx.Err() // the SDK gave up waiting for the response
 	}
 	return rec, err
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// TestLockOutlivesTheClient: it leaves and asks again while its handler, which
-// does not look at the context, is at work. The next request waits, and what
-// the first one sets is kept.
+// TestLockOutlivesTheClient checks a client that disconnects and sends another
+// request while its handler ignores the context and works on. The next request
+// waits, and the changes of the first are kept.
 func TestLockOutlivesTheClient(t *testing.T) {
 	work := func(m *session.Manager, s *session.Session) error {
 		time.Sleep(900 * time.Millisecond)
@@ -87,7 +87,7 @@ func TestLockOutlivesTheClient(t *testing.T) {
 	}
 }
 
-// TestMaxHold: a body drips in for longer than a lock may be held.
+// TestMaxHold sends a body slowly, for longer than a lock may be held.
 func TestMaxHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lk := session.LockConfig{TTL: 300 * time.Millisecond, MaxHold: 1050 * time.Millisecond}
@@ -135,7 +135,8 @@ func TestMaxHold(t *testing.T) {
 	})
 }
 
-// TestHoldLeavesNothingBehind: however it ends, nothing is renewed after that.
+// TestHoldLeavesNothingBehind checks that no renewal happens after a hold has
+// ended in any way.
 func TestHoldLeavesNothingBehind(t *testing.T) {
 	ends := map[string]func(m *session.Manager, s *session.Session) error{
 		"return":  func(*session.Manager, *session.Session) error { return nil },
@@ -170,8 +171,8 @@ func TestHoldLeavesNothingBehind(t *testing.T) {
 		})
 	}
 
-	// A goroutine of the handler hangs in a Save when it returns: the lock is
-	// not renewed for it.
+	// A goroutine of the handler hangs in a Save when the handler returns: the
+	// lock is not renewed for it.
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
 		var extended atomic.Bool

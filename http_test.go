@@ -43,8 +43,8 @@ func serve(t testing.TB, m *session.Manager, token string, f func(w http.Respons
 	return w
 }
 
-// recorder has, beside what its own has, what the writer of an HTTP/1 server
-// has.
+// recorder is a ResponseRecorder with the additional methods of the writer of an
+// HTTP/1 server.
 type recorder struct{ *httptest.ResponseRecorder }
 
 func (w recorder) ReadFrom(src io.Reader) (int64, error) {
@@ -55,7 +55,7 @@ func (w recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return nil, nil, errors.New("a recorder has no connection")
 }
 
-// sent returns the token that a response hands out.
+// sent returns the token that a response sends.
 func sent(w *httptest.ResponseRecorder) string {
 	for _, c := range w.Result().Cookies() {
 		if c.MaxAge >= 0 {
@@ -65,7 +65,7 @@ func sent(w *httptest.ResponseRecorder) string {
 	return ""
 }
 
-// writers are the ways in which a handler can start its response.
+// writers are the ways for a handler to start its response.
 var writers = map[string]func(w http.ResponseWriter){
 	"Write":       func(w http.ResponseWriter) { _, _ = w.Write([]byte("page")) },
 	"WriteString": func(w http.ResponseWriter) { _, _ = io.WriteString(w, "page") },
@@ -81,7 +81,7 @@ var writers = map[string]func(w http.ResponseWriter){
 	"return": func(http.ResponseWriter) {},
 }
 
-// TestSavedBeforeTheResponseStarts: whatever starts it.
+// TestSavedBeforeTheResponseStarts checks every way to start a response.
 func TestSavedBeforeTheResponseStarts(t *testing.T) {
 	for name, start := range writers {
 		t.Run(name, func(t *testing.T) {
@@ -107,8 +107,8 @@ func TestSavedBeforeTheResponseStarts(t *testing.T) {
 	}
 }
 
-// TestInformationalResponsesDoNotCount: a handler may send early hints, and
-// give its session data after that.
+// TestInformationalResponsesDoNotCount checks that a handler may send early
+// hints, and change its session after that.
 func TestInformationalResponsesDoNotCount(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{Cookie: session.Cookie{InsecureHTTP: true}})
 	srv := httptest.NewServer(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -138,7 +138,8 @@ func TestInformationalResponsesDoNotCount(t *testing.T) {
 	}
 }
 
-// TestFailedSaveIsACleanError: nothing of the page leaves, however it starts.
+// TestFailedSaveIsACleanError checks that no part of the page is sent, in every
+// way to start a response.
 func TestFailedSaveIsACleanError(t *testing.T) {
 	for name, start := range writers {
 		t.Run(name, func(t *testing.T) {
@@ -238,7 +239,7 @@ func TestWhatARequestCosts(t *testing.T) {
 	tests := []struct {
 		name  string
 		token string
-		f     handler // nil: does not ask for the session
+		f     handler // nil: does not get the session
 		want  []string
 	}{
 		{"static", token, nil, nil},
@@ -346,8 +347,8 @@ func TestLoginAndLogout(t *testing.T) {
 	}
 }
 
-// TestUnknownTokenIsLeftAlone: a request that was on its way when its session
-// was rotated must not take the new cookie away.
+// TestUnknownTokenIsLeftAlone checks that a request that was in flight when its
+// session was rotated does not remove the new cookie.
 func TestUnknownTokenIsLeftAlone(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	w := serve(t, m, strings.Repeat("A", 32), func(http.ResponseWriter, *http.Request, *session.Session) {})
@@ -399,8 +400,8 @@ func TestParallelRequests(t *testing.T) {
 	}
 }
 
-// TestStreaming: what changes after the response started is saved at the end,
-// and what needs a token says so at once.
+// TestStreaming checks that changes after the response started are saved at the
+// end, and that a change that needs a new token fails at once.
 func TestStreaming(t *testing.T) {
 	var b store
 	var events events
@@ -477,7 +478,7 @@ func TestHijack(t *testing.T) {
 	if got := get(token); got != 200 {
 		t.Errorf("status %d", got)
 	}
-	<-returned // what is changed after Hijack is saved then
+	<-returned // changes after Hijack are saved at that time
 	wantValue(t, m, token, "counter", 2)
 }
 
@@ -718,7 +719,7 @@ func TestServerSentEvents(t *testing.T) {
 	}
 }
 
-// events is an Observer that remembers.
+// events is an Observer that records events.
 type events struct {
 	mu    sync.Mutex
 	kinds []observe.EventKind
@@ -749,13 +750,13 @@ func (e *events) saw(kind observe.EventKind) bool {
 	return false
 }
 
-// userContext is that of a middleware which knows who is there.
+// userContext is the context of a middleware that authenticates users.
 type userContext struct {
 	context.Context
 	password string
 }
 
-// Who prints the context of a request sees nothing of what others put there.
+// Printing the context of a request shows none of the values of others.
 func TestContextPrintsNoValues(t *testing.T) {
 	m, err := session.New(&memory.Backend{}, session.Config{})
 	check(t, err)

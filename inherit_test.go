@@ -8,9 +8,9 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// TestLogoutAfterLostLogins: the answers to some logins are lost, the next one
-// arrives, and its user logs out. That ends what every one of them has made,
-// and what was there before.
+// TestLogoutAfterLostLogins loses the responses of some logins; the next one
+// arrives, and its user logs out. That ends the sessions of all those logins,
+// and the session from before.
 func TestLogoutAfterLostLogins(t *testing.T) {
 	for _, mode := range []session.Mode{session.Merge, session.Exclusive} {
 		for lost := range 3 {
@@ -31,7 +31,7 @@ func TestLogoutAfterLostLogins(t *testing.T) {
 				tokens := []string{cart}
 				for try := range lost + 1 {
 					if try > 0 {
-						b.losing("Save", 2) // as it is made the one that the old ID leads to
+						b.losing("Save", 2) // the one that makes the old ID lead to the new one
 					}
 					w := post(cart, func(s *session.Session) {
 						check(t, s.Login("ann"))

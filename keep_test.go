@@ -14,14 +14,14 @@ import (
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// titled has the methods of time.Time, which know nothing of the title.
+// titled has the methods of time.Time, which do not know the title.
 type titled struct {
 	time.Time
 	Title string
 }
 
-// TestSetKeepsOrRefuses: what would not be read back equal is ErrEncode, and
-// what was there stays.
+// TestSetKeepsOrRefuses checks that a value that would not be read back equal is
+// ErrEncode, and that the old value stays.
 func TestSetKeepsOrRefuses(t *testing.T) {
 	ctx := context.Background()
 	for _, c := range []session.Codec{codec.MessagePack{}, codec.JSON{}} {
@@ -58,8 +58,8 @@ func TestSetKeepsOrRefuses(t *testing.T) {
 	}
 }
 
-// TestErrorsHideValues: what a session holds does not get into errors, and so
-// not into logs, whatever the codec has to say of it.
+// TestErrorsHideValues checks that the contents of a session do not get into
+// errors, and so not into logs, for any error of a codec.
 func TestErrorsHideValues(t *testing.T) {
 	for _, c := range []session.Codec{codec.MessagePack{}, codec.JSON{}} {
 		var logged []error

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-a7bee19b/session/lock"
 )
 
-// plain hides that the memory backend is a LockingBackend.
+// plain hides the LockingBackend methods of the memory backend.
 type plain struct{ session.Backend }
 
 // lockers are the two ways to lock.
@@ -91,7 +91,7 @@ func TestExclusiveCountsEachOnce(t *testing.T) {
 						return
 					}
 					v, err := counter.Get(s)
-					err = errors.Join(err, counter.Set(s, v+1), finish(m, s)) // not Update: the lock does it
+					err = errors.Join(err, counter.Set(s, v+1), finish(m, s)) // not Update: the lock protects it
 					if err != nil {
 						t.Error(err)
 					}
@@ -127,10 +127,11 @@ func TestWhatALockCosts(t *testing.T) {
 	b.wantCalls(t, "Acquire", "Save", "Save")
 	_, err := m.Open(ctx, token)
 	wantErr(t, err, session.ErrNotFound)
-	b.wantCalls(t, "Acquire", "Release") // of what Login left behind
+	b.wantCalls(t, "Acquire", "Release") // of the marker that Login left
 }
 
-// TestLockIsFreed: however a session ends, the next one has the lock at once.
+// TestLockIsFreed checks that the next session gets the lock at once, for every
+// way to end a session.
 func TestLockIsFreed(t *testing.T) {
 	eachLocker(t, session.Config{Lock: session.LockConfig{MaxWait: time.Nanosecond}}, func(t *testing.T, m *session.Manager) {
 		token := begin(t, m, map[string]any{"note": "x"})
@@ -171,8 +172,8 @@ func TestLockIsFreed(t *testing.T) {
 	})
 }
 
-// TestOthersWaitForTheLock: what does not lock waits with what it wants to save,
-// and is merged into what the holder saved.
+// TestOthersWaitForTheLock checks that a Save without a lock waits for the
+// holder, and is merged into the data that the holder saved.
 func TestOthersWaitForTheLock(t *testing.T) {
 	for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -215,7 +216,7 @@ func TestDestroyUnderALock(t *testing.T) {
 	check(t, err)
 	token := begin(t, m, map[string]any{"note": "x"})
 	holder := open(t, m, token)
-	check(t, open(t, merge, token).Destroy(ctx)) // logging out does not wait for ever
+	check(t, open(t, merge, token).Destroy(ctx)) // logging out does not wait forever
 	check(t, note.Set(holder, "late"))
 	wantErr(t, finish(m, holder), session.ErrNotFound)
 	_, err = m.Open(ctx, token)
@@ -246,8 +247,8 @@ func TestSafeMode(t *testing.T) {
 	}
 }
 
-// TestUpgrade: a middleware has opened, and changed, the session before a route
-// asks for the lock.
+// TestUpgrade opens and changes the session in a middleware, before a route
+// acquires the lock.
 func TestUpgrade(t *testing.T) {
 	var b leasingStore
 	m := newManager(t, &b, session.Config{})
@@ -298,7 +299,7 @@ func TestTooManyWaiters(t *testing.T) {
 	})
 }
 
-// leasingStore is a store that is a LockingBackend too.
+// leasingStore is a store that is also a LockingBackend.
 type leasingStore struct{ store }
 
 func (s *leasingStore) Acquire(c context.Context, key string, ttl time.Duration) (rec session.Record, err error) {

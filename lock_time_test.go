@@ -37,8 +37,8 @@ func TestLeaseIsRenewedWhileTheHandlerRuns(t *testing.T) {
 	})
 }
 
-// TestCrashedHolder never closes its session, and nobody renews its lock, as if
-// its process was killed.
+// TestCrashedHolder never closes its session, and nothing renews its lock, as if
+// its process had been killed.
 func TestCrashedHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		eachLockerHere(t, session.Config{Lock: session.LockConfig{TTL: 5 * time.Second, MaxHold: 5 * time.Second}}, func(m *session.Manager) {
@@ -55,8 +55,8 @@ func TestCrashedHolder(t *testing.T) {
 	})
 }
 
-// TestLockLost: the lease cannot be renewed, and somebody else takes the lock.
-// The holder learns it, and cannot write.
+// TestLockLost checks a lease that cannot be renewed, and a lock that another
+// request acquires. The holder gets an error, and cannot write.
 func TestLockLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
@@ -88,8 +88,8 @@ func TestLockLost(t *testing.T) {
 	})
 }
 
-// TestPausedHolder does not notice that its lease ran out before it writes: the
-// fence does.
+// TestPausedHolder checks a holder that does not notice that its lease ran out
+// before it writes: the fence does.
 func TestPausedHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b memory.Backend
@@ -175,7 +175,7 @@ func TestNoLockInTime(t *testing.T) {
 					default:
 						check(t, err)
 						check(t, note.Set(s, "y"))
-						check(t, finish(m, holder)) // or the write would wait
+						check(t, finish(m, holder)) // otherwise the write would wait
 					}
 				})).ServeHTTP(w, r)
 				check(t, holder.Close(ctx))
@@ -187,8 +187,9 @@ func TestNoLockInTime(t *testing.T) {
 	}
 }
 
-// TestWaitsForLocksEnd: with the caller's context, or MaxWait, at the head of
-// the line and behind it, and nothing of the waiter is left.
+// TestWaitsForLocksEnd checks that waits end with the caller's context or
+// MaxWait, at the head of the line and behind it, and that nothing of the waiter
+// is left.
 func TestWaitsForLocksEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		eachLockerHere(t, session.Config{}, func(m *session.Manager) {
@@ -218,8 +219,8 @@ func TestWaitsForLocksEnd(t *testing.T) {
 	})
 }
 
-// TestMergeWriterGivesUpInTime: a session that stays locked is an error for
-// those who only want to save, and nothing is written.
+// TestMergeWriterGivesUpInTime checks that a Save without a lock fails if the
+// session stays locked, and that nothing is written.
 func TestMergeWriterGivesUpInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b memory.Backend
@@ -244,7 +245,8 @@ func TestMergeWriterGivesUpInTime(t *testing.T) {
 	})
 }
 
-// TestFairness: two processes want the same session all the time; each gets it.
+// TestFairness checks that two processes that always want the same session both
+// get it.
 func TestFairness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b memory.Backend
@@ -263,7 +265,7 @@ func TestFairness(t *testing.T) {
 				longest = max(longest, time.Since(start))
 				time.Sleep(5 * time.Millisecond) // the handler
 				check(t, s.Close(ctx))
-				time.Sleep(time.Millisecond) // the way to the store and back
+				time.Sleep(time.Millisecond) // the round trip to the store
 			}
 			waits <- longest
 		}

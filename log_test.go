@@ -44,8 +44,8 @@ func lines(t testing.TB, b *bytes.Buffer) []logged {
 	}
 }
 
-// TestLogHasNoSecrets logs all there is of a workload with failures in it, and
-// looks for what must not be there.
+// TestLogHasNoSecrets logs everything about a workload with failures, and
+// searches the log for secrets.
 func TestLogHasNoSecrets(t *testing.T) {
 	var b bytes.Buffer
 	o := newLogObserver(t, &b, slog.LevelDebug, sessionslog.Config{Calls: true})

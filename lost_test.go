@@ -18,8 +18,8 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// losing makes the nth call of op from now on reach the store, and loses the
-// answer.
+// losing lets the nth call of op from now on reach the store, and loses the
+// response.
 func (s *store) losing(op string, nth int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,7 +33,7 @@ func (s *store) losing(op string, nth int) {
 	}
 }
 
-// losingAndDown is losing, and after that the store takes no Save.
+// losingAndDown is losing, and after that every Save fails.
 func (s *store) losingAndDown(nth int) {
 	s.losing("Save", nth)
 	s.mu.Lock()
@@ -49,8 +49,8 @@ func (s *store) losingAndDown(nth int) {
 	}
 }
 
-// TestLostAnswerToRotate: the old ID is ended, and nobody heard of it. The
-// session must live on, under one of the two.
+// TestLostAnswerToRotate checks a rotation whose response is lost after the old
+// ID was ended. The session must live on under one of the two IDs.
 func TestLostAnswerToRotate(t *testing.T) {
 	t.Run("found out at once", func(t *testing.T) {
 		var b store
@@ -112,7 +112,7 @@ func TestLostAnswerToRotate(t *testing.T) {
 	})
 }
 
-// TestLostAnswerToSave: the second Save must not count again.
+// TestLostAnswerToSave checks that the second Save does not count again.
 func TestLostAnswerToSave(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})
@@ -129,7 +129,7 @@ func TestLostAnswerToSave(t *testing.T) {
 	}
 	wantValue(t, m, token, "counter", 1)
 
-	// What does not depend on what is stored can be stored twice.
+	// Changes that do not depend on the stored session can be stored twice.
 	s = open(t, m, token)
 	check(t, note.Set(s, "x"))
 	b.losing("Save", 1)
@@ -137,7 +137,7 @@ func TestLostAnswerToSave(t *testing.T) {
 	b.healthy()
 	check(t, s.Save(ctx))
 
-	// And what certainly was not stored as well.
+	// Changes that were certainly not stored can be stored too.
 	check(t, errOf(counter.Update(s, inc)))
 	b.failing("Save", errStore)
 	wantErr(t, s.Save(ctx), errStore)
@@ -161,8 +161,8 @@ func TestLostAnswerToCreate(t *testing.T) {
 	wantErr(t, err, session.ErrNotFound)
 }
 
-// TestErrorDropsChanges: a page that says that something failed must not have
-// saved the half of it.
+// TestErrorDropsChanges checks that nothing is saved if the page reports a
+// failure.
 func TestErrorDropsChanges(t *testing.T) {
 	var b store
 	answers := 0
@@ -194,8 +194,8 @@ func TestErrorDropsChanges(t *testing.T) {
 	}
 }
 
-// TestTokenIsSent: whatever happens after a new ID was stored, the client hears
-// of it, as the old one is dead.
+// TestTokenIsSent checks that the client gets the new token after it was stored,
+// whatever fails later, because the old one is dead.
 func TestTokenIsSent(t *testing.T) {
 	for name, then := range map[string]func(b *store, m *session.Manager, w http.ResponseWriter, r *http.Request, s *session.Session){
 		"closed": func(_ *store, m *session.Manager, _ http.ResponseWriter, r *http.Request, s *session.Session) {
@@ -248,8 +248,8 @@ func TestTokenIsSent(t *testing.T) {
 	}
 }
 
-// TestRequestInFlightDuringLogin must not displace the new cookie by that of a
-// new session.
+// TestRequestInFlightDuringLogin checks that such a request does not replace the
+// new cookie by that of a new session.
 func TestRequestInFlightDuringLogin(t *testing.T) {
 	var events events
 	m := newManager(t, &memory.Backend{}, session.Config{Observer: &events})
@@ -268,7 +268,8 @@ func TestRequestInFlightDuringLogin(t *testing.T) {
 	}
 }
 
-// TestClientGoneGetsNoNewToken: it would be lost, and with it the session.
+// TestClientGoneGetsNoNewToken checks that no new token is made, because it
+// would be lost, and the session with it.
 func TestClientGoneGetsNoNewToken(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})
@@ -284,13 +285,13 @@ func TestClientGoneGetsNoNewToken(t *testing.T) {
 		})).ServeHTTP(httptest.NewRecorder(), r)
 	}
 	wantValue(t, m, token, "note", "x")
-	if b.Len() != 3 { // and one for each token that was sent
+	if b.Len() != 3 { // and one for each token in the request
 		t.Errorf("%d records", b.Len())
 	}
 }
 
-// TestNothingAfterTheHandler: what a goroutine that it left behind changes would
-// never be saved.
+// TestNothingAfterTheHandler checks that a goroutine that outlives the handler
+// cannot change the session, because the change would never be saved.
 func TestNothingAfterTheHandler(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	token := begin(t, m, map[string]any{"note": "x"})
@@ -315,8 +316,8 @@ func TestNothingAfterTheHandler(t *testing.T) {
 	}
 }
 
-// TestEditRacesWithTheStart: an edit that needs a token either is in the
-// response or is told that it is too late.
+// TestEditRacesWithTheStart checks that an edit that needs a token either is in
+// the response or fails with ErrTooLate.
 func TestEditRacesWithTheStart(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	for range 300 {
@@ -334,7 +335,8 @@ func TestEditRacesWithTheStart(t *testing.T) {
 	}
 }
 
-// TestCallbacksMayRead the session, and other goroutines may while it is saved.
+// TestCallbacksMayRead checks that callbacks may read the session, and that
+// other goroutines may while it is saved.
 func TestCallbacksMayRead(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})
@@ -354,8 +356,8 @@ func TestCallbacksMayRead(t *testing.T) {
 	wantValue(t, m, token, "counter", 3)
 }
 
-// TestWaitingForAnotherGoroutine has one that hangs in the store; the others
-// end with their own contexts.
+// TestWaitingForAnotherGoroutine has a goroutine that hangs in the store. The
+// others end with their own contexts.
 func TestWaitingForAnotherGoroutine(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{CommitTimeout: 50 * time.Millisecond, Lock: session.LockConfig{MaxWait: time.Millisecond}})
@@ -443,7 +445,8 @@ func TestMisuse(t *testing.T) {
 	b.wantCalls(t)
 }
 
-// TestInnerModeEndsWithTheRoute, but a route that only reads writes nothing.
+// TestInnerModeEndsWithTheRoute checks that the outer mode applies again after
+// the route; but a read-only route writes nothing.
 func TestInnerModeEndsWithTheRoute(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{TouchInterval: 1})
@@ -471,8 +474,9 @@ func TestInnerModeEndsWithTheRoute(t *testing.T) {
 	b.wantCalls(t, "Load", "Save")
 }
 
-// TestUpdateFunctionsMayEdit: it is no good idea, as they run again, but it must
-// not hang, neither alone nor in a merge.
+// TestUpdateFunctionsMayEdit checks that a function that edits the session does
+// not hang, alone or in a merge. It is a bad idea, because functions can run
+// again.
 func TestUpdateFunctionsMayEdit(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	token := begin(t, m, map[string]any{"counter": 1})
@@ -489,8 +493,8 @@ func TestUpdateFunctionsMayEdit(t *testing.T) {
 	wantValue(t, m, token, "counter", 2)
 }
 
-// TestViewWithoutItsHandler: a session of a view must not run in another mode
-// than the view's.
+// TestViewWithoutItsHandler checks that a session of a view only runs in the
+// view's mode.
 func TestViewWithoutItsHandler(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	ro, err := m.With(session.Route{Mode: session.ReadOnly})
@@ -512,7 +516,8 @@ func TestViewWithoutItsHandler(t *testing.T) {
 	}
 }
 
-// TestFailuresAreLogged where net/http logs, if nobody else is told.
+// TestFailuresAreLogged checks that failures are logged with the log of net/http
+// if there is no Observer or ErrorHandler.
 func TestFailuresAreLogged(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{Cookie: session.Cookie{InsecureHTTP: true}})

@@ -16,8 +16,9 @@ import (
 	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
-// TestLoginWhoseAnswerIsLost: a browser that still has the ID from before it has
-// what it had, as long as nobody used the new one, and can log in again.
+// TestLoginWhoseAnswerIsLost checks that a browser that still has the ID from
+// before the login keeps its session while the new ID is unused, and can log in
+// again.
 func TestLoginWhoseAnswerIsLost(t *testing.T) {
 	do := map[string]func(s *session.Session) error{
 		"read":   func(s *session.Session) error { _, err := note.Get(s); return err },
@@ -33,7 +34,7 @@ func TestLoginWhoseAnswerIsLost(t *testing.T) {
 		method string
 		after  time.Duration
 		do     string
-		used   string // what became of the new ID
+		used   string // the state of the new ID
 		status int
 		token  bool   // is sent
 		note   string // as read
@@ -51,7 +52,7 @@ func TestLoginWhoseAnswerIsLost(t *testing.T) {
 		{"POST", 11 * time.Second, "login", "", ok, true, "cart"},
 		{"POST", time.Hour, "login", "", ok, true, "cart"},
 		{"POST", time.Hour, "login", "read", ok, true, "cart"},
-		// Whoever has the new ID has used it: the old one is worth nothing.
+		// A request has used the new ID, so the old one is worth nothing.
 		{"POST", time.Second, "read", "write", conflict, false, ""},
 		{"POST", time.Second, "write", "write", conflict, false, ""},
 		{"POST", time.Second, "login", "write", ok, true, ""},
@@ -61,7 +62,7 @@ func TestLoginWhoseAnswerIsLost(t *testing.T) {
 		{"POST", 11 * time.Second, "read", "logout", ok, false, ""},
 		{"POST", time.Second, "read", "logout", conflict, false, ""},
 		{"POST", time.Second, "login", "logout", ok, true, ""},
-		{"POST", 3 * time.Hour, "read", "", ok, false, ""}, // they have expired, both of them
+		{"POST", 3 * time.Hour, "read", "", ok, false, ""}, // both have expired
 	} {
 		for _, mode := range []session.Mode{session.Merge, session.LastWrite, session.Exclusive} {
 			t.Run(fmt.Sprintf("%s %s after %v, used: %s, %v", tt.method, tt.do, tt.after, tt.used, mode), func(t *testing.T) {
@@ -107,7 +108,8 @@ func TestLoginWhoseAnswerIsLost(t *testing.T) {
 	}
 }
 
-// TestOldIDOfAUserIsWorthNothing: that is what rotation is for.
+// TestOldIDOfAUserIsWorthNothing checks that the old ID of a logged-in user opens
+// no session, which is the purpose of a rotation.
 func TestOldIDOfAUserIsWorthNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, &memory.Backend{}, session.Config{})
@@ -135,8 +137,8 @@ func TestOldIDOfAUserIsWorthNothing(t *testing.T) {
 	})
 }
 
-// TestDoubleClick on "log in": each click gets a page and a session, whether or
-// not the one before was answered.
+// TestDoubleClick checks that each click on "log in" gets a page and a session,
+// even if the one before was not answered.
 func TestDoubleClick(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	old := begin(t, m, map[string]any{"note": "cart"})
@@ -152,7 +154,7 @@ func TestDoubleClick(t *testing.T) {
 	}
 }
 
-// TestStoreErrorUnderAnOldID is no empty session.
+// TestStoreErrorUnderAnOldID checks that it is not an empty session.
 func TestStoreErrorUnderAnOldID(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})

@@ -16,9 +16,9 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// crowd is many requests that have all read a session before the first one
-// saves, spread over the processes that managers stand for. It returns the
-// errors of those that failed.
+// crowd makes many requests that all read a session before the first one saves,
+// spread over the processes that managers stand for. It returns the errors of
+// those that failed.
 func crowd(n int, managers []*session.Manager, token string, work func(s *session.Session, i int) error) []error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -41,7 +41,7 @@ func crowd(n int, managers []*session.Manager, token string, work func(s *sessio
 	return failed
 }
 
-// distant is a store that takes a while for each call.
+// distant is a store whose calls take a while.
 func (s *store) distant(latency time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,9 +60,10 @@ func count(calls []string, op string) (n int) {
 	return n
 }
 
-// TestManyWritersOfOneSession: those of one process line up after their first
-// conflict. So each needs its Load, a Save that is in vain, and one that is not;
-// and none gives up. Those of another process meet them, now and then.
+// TestManyWritersOfOneSession checks that the writers of one process line up
+// after their first conflict, so that each needs its Load, one refused Save and
+// one successful Save, and that none gives up. Conflicts with another process
+// are possible.
 func TestManyWritersOfOneSession(t *testing.T) {
 	sum := session.Key[int]{Name: "counter", Resolve: func(base, mine, theirs int) int { return theirs + mine - base }}
 	own := func(s *session.Session, i int) error { return s.Set(fmt.Sprint("own", i), i) }
@@ -71,7 +72,7 @@ func TestManyWritersOfOneSession(t *testing.T) {
 		mode  session.Mode
 		n     int
 		work  func(s *session.Session, i int) error
-		total int // what the counter comes to
+		total int // the final value of the counter
 	}{
 		{"Update", session.Merge, 1000, func(s *session.Session, _ int) error { return errOf(counter.Update(s, inc)) }, 1000},
 		{"Resolve", session.Merge, 1000, func(s *session.Session, _ int) error { return sum.Set(s, 1) }, 1000},
@@ -111,13 +112,14 @@ func TestManyWritersOfOneSession(t *testing.T) {
 	}
 }
 
-// TestManyWritersUnderALock wait for its end, however many they are. If it does
-// not end in time they give up together, and not one after the other.
+// TestManyWritersUnderALock checks that all writers wait for the end of the
+// lock. If it does not end in time they give up together, and not one after the
+// other.
 func TestManyWritersUnderALock(t *testing.T) {
 	const n, wait = 300, 3 * time.Second
 	for name, tt := range map[string]struct {
 		held    time.Duration
-		process bool // of the holder is that of the writers
+		process bool // the holder's process is that of the writers
 		refused int
 	}{
 		"freed, by another process":    {time.Second, false, 0},
@@ -160,8 +162,9 @@ func TestManyWritersUnderALock(t *testing.T) {
 	}
 }
 
-// TestManyWritersAndOneLogin: what is acknowledged is in the session under its
-// new ID, and the others are told that the old one has ended.
+// TestManyWritersAndOneLogin checks that acknowledged changes are in the session
+// under its new ID, and that the other requests fail because the old ID has
+// ended.
 func TestManyWritersAndOneLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 200
@@ -186,8 +189,8 @@ func TestManyWritersAndOneLogin(t *testing.T) {
 	})
 }
 
-// TestHandlersThatSaveTheSameSession are answered with 503 when their turn does
-// not come in time, and with 200 when it does.
+// TestHandlersThatSaveTheSameSession checks that a handler is answered with 503
+// if its turn does not come in time, and with 200 if it does.
 func TestHandlersThatSaveTheSameSession(t *testing.T) {
 	const n = 400
 	for latency, late := range map[time.Duration]bool{10 * time.Millisecond: false, 50 * time.Millisecond: true} {
@@ -226,8 +229,8 @@ func TestHandlersThatSaveTheSameSession(t *testing.T) {
 	}
 }
 
-// TestManyWritersAmongHolders: those who lock and those who do not pass the
-// session on to each other, and nothing is lost of either.
+// TestManyWritersAmongHolders checks that holders and writers without a lock
+// pass the session on to each other, and that nothing is lost.
 func TestManyWritersAmongHolders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 200
@@ -253,8 +256,8 @@ func TestManyWritersAmongHolders(t *testing.T) {
 	})
 }
 
-// TestManyWritersAndAStoreThatFails: whom it fails has the error, and the others
-// behind go on.
+// TestManyWritersAndAStoreThatFails checks that a writer whose call fails gets
+// the error, and that the others behind it continue.
 func TestManyWritersAndAStoreThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 200

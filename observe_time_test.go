@@ -14,13 +14,13 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// silent is an Observer that does not care for outcomes or requests.
+// silent is an Observer that ignores outcomes and requests.
 type silent struct{}
 
 func (silent) Call(ctx context.Context, _ observe.Op) (context.Context, func(error)) { return ctx, nil }
 func (silent) Event(context.Context, observe.Event)                                  {}
 
-// touches notes the events that are about deadlines.
+// touches records the events about deadlines.
 type touches struct {
 	silent
 	got []observe.EventKind
@@ -32,8 +32,8 @@ func (o *touches) Event(_ context.Context, e observe.Event) {
 	}
 }
 
-// TestTouchesSaved: each request that would have written the deadline, but for
-// the TouchInterval, is told once.
+// TestTouchesSaved checks that there is one event for each request that would
+// have written the deadline without the TouchInterval.
 func TestTouchesSaved(t *testing.T) {
 	const interval = time.Minute
 	saved := []observe.EventKind{observe.EventTouchSkipped}
@@ -64,7 +64,7 @@ func TestTouchesSaved(t *testing.T) {
 			_ = s.Clear()
 		}},
 		{name: "read-only", after: 1, cfg: session.Config{Mode: session.ReadOnly}, f: read},
-		{name: "lock", after: 1, cfg: session.Config{Mode: session.Exclusive}, f: read}, // frees the lock, and moves the deadline if it must
+		{name: "lock", after: 1, cfg: session.Config{Mode: session.Exclusive}, f: read}, // frees the lock, and moves the deadline if necessary
 		{name: "no idle timeout", after: 1, cfg: session.Config{IdleTimeout: session.Never}, f: read},
 		{name: "at the absolute deadline", after: 1, cfg: session.Config{IdleTimeout: time.Hour, AbsoluteTimeout: time.Hour}, f: read},
 		{

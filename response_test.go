@@ -31,7 +31,8 @@ func cookied(cookies string) *http.Request {
 	return r
 }
 
-// TestSaveFromAGoroutine while the handler sets headers: it leaves them alone.
+// TestSaveFromAGoroutine saves while the handler sets headers, and checks that
+// the save does not touch them.
 func TestSaveFromAGoroutine(t *testing.T) {
 	for name, f := range map[string]func(m *session.Manager, s *session.Session) error{
 		"Save":    func(m *session.Manager, s *session.Session) error { return s.Save(ctx) },
@@ -61,8 +62,8 @@ func TestSaveFromAGoroutine(t *testing.T) {
 	}
 }
 
-// TestSavedTokenIsSent whatever the handler does after it; see also
-// TestOnlyTheLastTokenIsSent.
+// TestSavedTokenIsSent checks that a saved token is sent, whatever the handler
+// does after it; see also TestOnlyTheLastTokenIsSent.
 func TestSavedTokenIsSent(t *testing.T) {
 	for name, rest := range map[string]func(w http.ResponseWriter){
 		"nothing":        func(http.ResponseWriter) {},
@@ -126,7 +127,8 @@ func TestOnlyTheLastTokenIsSent(t *testing.T) {
 	wantValue(t, m, sent(w), "note", "x")
 }
 
-// TestNoCacheKeepsAToken: some obey another header before Cache-Control.
+// TestNoCacheKeepsAToken checks the headers that some caches obey before
+// Cache-Control.
 func TestNoCacheKeepsAToken(t *testing.T) {
 	others := []string{
 		"Cdn-Cache-Control", "Cloudflare-Cdn-Cache-Control", "Vercel-Cdn-Cache-Control", "Surrogate-Control", "Edge-Control",
@@ -154,7 +156,8 @@ func TestNoCacheKeepsAToken(t *testing.T) {
 	}
 }
 
-// TestErrorPageKeepsWhatIsNotThePages.
+// TestErrorPageKeepsWhatIsNotThePages checks the headers that an error page
+// keeps.
 func TestErrorPageKeepsWhatIsNotThePages(t *testing.T) {
 	kept := http.Header{
 		"Access-Control-Allow-Origin": {"https://example.com"}, "Access-Control-Allow-Credentials": {"true"},
@@ -204,8 +207,8 @@ func TestErrorPageKeepsWhatIsNotThePages(t *testing.T) {
 	}
 }
 
-// TestTwoManagers in one request: the inner one has saved, and the outer one's
-// error page must not take its token away.
+// TestTwoManagers uses two Managers in one request. The inner one has saved, and
+// the outer one's error page must not remove its token.
 func TestTwoManagers(t *testing.T) {
 	between := map[string]func(http.Handler) http.Handler{
 		"nothing": func(h http.Handler) http.Handler { return h },
@@ -242,8 +245,8 @@ func TestTwoManagers(t *testing.T) {
 	}
 }
 
-// TestClientsThatLeaveAreNotLogged, but the ErrorHandler is told; and what else
-// ends a context is.
+// TestClientsThatLeaveAreNotLogged checks that the ErrorHandler is still called,
+// and that contexts that end for other reasons are logged.
 func TestClientsThatLeaveAreNotLogged(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -294,7 +297,7 @@ func TestClientsThatLeaveAreNotLogged(t *testing.T) {
 	}
 }
 
-// rawHandler prints attributes as they are, as many a handler does.
+// rawHandler prints attributes unchanged, as many handlers do.
 type rawHandler struct {
 	slog.Handler
 	w *bytes.Buffer
@@ -308,7 +311,7 @@ func (h rawHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// TestLogsCannotBeForged by what a client sends, or the store says.
+// TestLogsCannotBeForged checks texts from a client and from the store.
 func TestLogsCannotBeForged(t *testing.T) {
 	const evil = "x\r\n2026/01/01 GET /admin: granted\x1b[2J\u202e\u2028\x00\xff"
 	var lines, structured bytes.Buffer

@@ -14,8 +14,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// TestPanicDuringAUse: a handler panics while the deadline is being moved, and
-// while a goroutine of its own is saving.
+// TestPanicDuringAUse checks a handler that panics while the deadline is being
+// moved, and while one of its goroutines is saving.
 func TestPanicDuringAUse(t *testing.T) {
 	for _, save := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -54,8 +54,9 @@ func TestPanicDuringAUse(t *testing.T) {
 	}
 }
 
-// TestLogoutWhileTheMarkerIsLocked: whoever has opened the marker in mode
-// Exclusive has crashed. The session has its new ID, and ends.
+// TestLogoutWhileTheMarkerIsLocked checks a logout after a request that opened
+// the marker in mode Exclusive has crashed. The session has its new ID, and
+// ends.
 func TestLogoutWhileTheMarkerIsLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b leasingStore
@@ -71,8 +72,8 @@ func TestLogoutWhileTheMarkerIsLocked(t *testing.T) {
 	})
 }
 
-// TestOneWriterHangs in the store, at the head of the line. The others do not
-// wait for it for longer than they would for the store.
+// TestOneWriterHangs checks a writer that hangs in the store at the head of the
+// line. The others wait no longer for it than they would for the store.
 func TestOneWriterHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
@@ -112,9 +113,9 @@ func TestOneWriterHangs(t *testing.T) {
 	})
 }
 
-// TestTouchedMeanwhile: a request that began in time moves the deadline, and its
-// Touch arrives when another one has just found the session past it. It was moved
-// before that one could make an end of it, so it is alive.
+// TestTouchedMeanwhile checks a request that began in time and moves the
+// deadline. Its Touch arrives after another request has found the session
+// expired, but before that request could end it, so the session is alive.
 func TestTouchedMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &passing{}
@@ -129,7 +130,7 @@ func TestTouchedMeanwhile(t *testing.T) {
 		wantValue(t, m, token, "note", "x")
 		wantValue(t, m, token, "note", "x")
 		time.Sleep(20 * time.Second)
-		b.found = found // and where nobody has, it is gone
+		b.found = found // and without a Touch it is gone
 		_, err = m.Open(ctx, token)
 		wantErr(t, err, session.ErrNotFound)
 		if b.Len() != 0 {
@@ -138,8 +139,8 @@ func TestTouchedMeanwhile(t *testing.T) {
 	})
 }
 
-// TestClockAheadOfTheStores: ours says that a session has expired, and that of
-// the store does not.
+// TestClockAheadOfTheStores checks a session that has expired by our clock, but
+// not by the store's.
 func TestClockAheadOfTheStores(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &passing{}
@@ -157,11 +158,11 @@ func TestClockAheadOfTheStores(t *testing.T) {
 	})
 }
 
-// passing hands out a record that has been touched since, once.
+// passing once returns a record that has been touched since.
 type passing struct {
 	store
 	found session.Record
-	ahead time.Duration // by how much the clock of who reads it is
+	ahead time.Duration // by how much the reader's clock is
 }
 
 func (p *passing) Load(ctx context.Context, key string) (session.Record, error) {

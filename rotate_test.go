@@ -22,8 +22,8 @@ func request(token string) *http.Request {
 	return r
 }
 
-// TestNothingBetweenTheTwoWrites: the context ends while the record under the
-// new ID is written. There is none then, and the old one is as it was.
+// TestNothingBetweenTheTwoWrites ends the context while the record under the new
+// ID is written. Then there is no new record, and the old one is unchanged.
 func TestNothingBetweenTheTwoWrites(t *testing.T) {
 	changes := map[string]func(s *session.Session) error{
 		"login":  func(s *session.Session) error { return s.Login("ann") },
@@ -87,8 +87,8 @@ func TestNothingBetweenTheTwoWrites(t *testing.T) {
 	}
 }
 
-// TestContextEndedBefore: a client whose context has ended may wait all the
-// same, and one that does not must have lost nothing.
+// TestContextEndedBefore checks that a client whose context has ended may wait
+// all the same, and that one that does not wait has lost nothing.
 func TestContextEndedBefore(t *testing.T) {
 	for _, mode := range []session.Mode{session.Merge, session.LastWrite, session.Exclusive} {
 		for _, tt := range []struct {
@@ -131,7 +131,7 @@ func TestContextEndedBefore(t *testing.T) {
 					}
 				}
 				if tt.old {
-					s := open(t, m, token) // at once: nobody has its lock
+					s := open(t, m, token) // at once: it is not locked
 					got, err := note.Get(s)
 					user, uerr := s.User()
 					if check(t, errors.Join(err, uerr)); got != "cart" || user != tt.user {
@@ -143,12 +143,12 @@ func TestContextEndedBefore(t *testing.T) {
 	}
 }
 
-// lateStore keeps back what arrives too late.
+// lateStore holds back Saves, so that they arrive late.
 type lateStore struct {
 	memory.Backend
 	mu    sync.Mutex
 	saves int
-	save  func(n int) error // what becomes of the nth Save
+	save  func(n int) error // the fate of the nth Save
 	late  func()
 }
 
@@ -170,8 +170,8 @@ func (s *lateStore) Save(ctx context.Context, key string, rec session.Record) (s
 	return s.Backend.Save(ctx, key, rec)
 }
 
-// TestLateMarker: the marker is on its way, and the second one meets somebody's
-// lock. Then the first one arrives: while we wait for the lock, or later.
+// TestLateMarker delays the marker, and the second marker meets another holder's
+// lock. The first one arrives while we wait for the lock, or later.
 func TestLateMarker(t *testing.T) {
 	for _, soon := range []bool{true, false} {
 		b := &lateStore{}
@@ -212,7 +212,8 @@ func TestLateMarker(t *testing.T) {
 	}
 }
 
-// TestLockTimeoutAfterAnUnknownSave must not say that nothing was written.
+// TestLockTimeoutAfterAnUnknownSave checks that the error does not say that
+// nothing was written.
 func TestLockTimeoutAfterAnUnknownSave(t *testing.T) {
 	for name, change := range map[string]func(s *session.Session) error{
 		"value":  func(s *session.Session) error { return errOf(counter.Update(s, inc)) },
@@ -258,8 +259,9 @@ func TestLockTimeoutAfterAnUnknownSave(t *testing.T) {
 	}
 }
 
-// TestLateCreate: a session whose creation has no answer gets another ID, so
-// that what arrives after the logout is one that nobody can ask for.
+// TestLateCreate checks that a session whose creation has no response gets
+// another ID, so that a create that arrives after the logout makes a record that
+// no client can load.
 func TestLateCreate(t *testing.T) {
 	for _, mode := range []string{"a new session", "a login", "a rotation"} {
 		for _, late := range []int{1, 2, 4, 5} {
@@ -315,7 +317,8 @@ func TestLateCreate(t *testing.T) {
 	}
 }
 
-// TestCreateThatWasApplied and whose answer is lost leaves nothing behind.
+// TestCreateThatWasApplied checks that a create whose response is lost leaves
+// nothing behind.
 func TestCreateThatWasApplied(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})
@@ -332,8 +335,8 @@ func TestCreateThatWasApplied(t *testing.T) {
 	}
 }
 
-// TestCloseSettlesARotation of which it was not known how it ended, and the
-// client hears of the new ID.
+// TestCloseSettlesARotation checks that Close completes a rotation with an
+// unknown outcome, and that the client gets the new ID.
 func TestCloseSettlesARotation(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})
@@ -352,8 +355,8 @@ func TestCloseSettlesARotation(t *testing.T) {
 	wantValue(t, m, sent(w), "note", "x")
 }
 
-// TestIDsDoNotPileUp: of the records that rotations leave there are a few, in
-// all modes, and whatever becomes of the values meanwhile.
+// TestIDsDoNotPileUp checks that rotations leave only a few records, in all
+// modes and even if the values change.
 func TestIDsDoNotPileUp(t *testing.T) {
 	const bound = 1 + 1 + 8 // with the marker of the first login
 	for _, mode := range []session.Mode{session.Merge, session.LastWrite, session.Exclusive} {
@@ -396,7 +399,8 @@ func TestIDsDoNotPileUp(t *testing.T) {
 	}
 }
 
-// TestTrailDoesNotMakeTooLarge what was not.
+// TestTrailDoesNotMakeTooLarge checks that the list of old IDs does not make a
+// session too large.
 func TestTrailDoesNotMakeTooLarge(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{MaxSize: 100})
 	token := begin(t, m, map[string]any{"note": strings.Repeat("x", 80)})
@@ -408,8 +412,8 @@ func TestTrailDoesNotMakeTooLarge(t *testing.T) {
 	wantValue(t, m, token, "note", strings.Repeat("x", 60))
 }
 
-// TestFullStoreServesThoseInside: who has a session can log in again and again;
-// who has none cannot come in.
+// TestFullStoreServesThoseInside checks that a visitor with a session can log in
+// again and again, and that a new visitor cannot.
 func TestFullStoreServesThoseInside(t *testing.T) {
 	const records, users, logins = 100, 5, 600
 	b, err := memory.New(memory.Config{MaxRecords: records})

@@ -104,7 +104,7 @@ func TestTokens(t *testing.T) {
 		_, err := m.Open(ctx, token)
 		wantErr(t, err, session.ErrNotFound)
 	}
-	b.wantCalls(t) // what cannot be a token costs nothing
+	b.wantCalls(t) // a malformed token costs nothing
 	planted := strings.Repeat("A", 32)
 	_, err := m.Open(ctx, planted)
 	wantErr(t, err, session.ErrNotFound)
@@ -164,7 +164,7 @@ func TestStoreErrorIsReturnedAndNothingWritten(t *testing.T) {
 		t.Errorf("%d records, want 1", b.Len())
 	}
 
-	// The changes were pending all the time.
+	// The changes were still pending.
 	check(t, s.Save(ctx))
 	wantValue(t, m, s.Token().Reveal(), "note", "changed")
 }
@@ -179,13 +179,13 @@ func TestDestroyMayBeTriedAgain(t *testing.T) {
 	b.healthy()
 	b.took()
 	check(t, s.Close(ctx))
-	b.wantCalls(t) // of a session to be destroyed nothing is saved
+	b.wantCalls(t) // nothing is saved of a session that is destroyed
 	check(t, s.Destroy(ctx))
 	b.wantCalls(t, "End")
 }
 
-// TestNoRevival has a request that read its session before another one ended
-// it, and writes after that.
+// TestNoRevival writes in a request that read its session before another one
+// ended it.
 func TestNoRevival(t *testing.T) {
 	ends := map[string]func(t *testing.T, m *session.Manager, token string){
 		"logout": func(t *testing.T, m *session.Manager, token string) {
@@ -271,8 +271,8 @@ func TestRotate(t *testing.T) {
 	b.wantCalls(t, "Save")
 }
 
-// TestRotateMergesWhatCameBetween: a write between the read and the rotation
-// of another request is in the rotated session.
+// TestRotateMergesWhatCameBetween checks that a write between the read and the
+// rotation of another request is in the rotated session.
 func TestRotateMergesWhatCameBetween(t *testing.T) {
 	m := newManager(t, &memory.Backend{}, session.Config{})
 	token := begin(t, m, map[string]any{"note": "x", "counter": 1})
@@ -288,8 +288,8 @@ func TestRotateMergesWhatCameBetween(t *testing.T) {
 	wantValue(t, m, rotating.Token().Reveal(), "counter", 3)
 }
 
-// TestRotateFailsWhole: when the old ID cannot be ended, it stays, and there
-// is no new one.
+// TestRotateFailsWhole checks that if the old ID cannot be ended, it stays, and
+// there is no new one.
 func TestRotateFailsWhole(t *testing.T) {
 	var b store
 	m := newManager(t, &b, session.Config{})
@@ -335,7 +335,7 @@ func TestLogin(t *testing.T) {
 		return s.Token().Reveal()
 	}
 	token = login(token, "ann")
-	wantValue(t, m, token, "cart", "apple") // what the visitor had becomes hers
+	wantValue(t, m, token, "cart", "apple") // the visitor's data becomes hers
 	token = login(token, "ann")
 	wantValue(t, m, token, "cart", "apple")
 	token = login(token, "bob")
@@ -381,8 +381,8 @@ func TestMergeKeepsEveryWriter(t *testing.T) {
 	wantValue(t, m, token, "counter", n)
 }
 
-// TestConflict has two requests that read the same state; the second to save
-// meets what the first has stored.
+// TestConflict has two requests that read the same state. The second to save
+// conflicts with the first.
 func TestConflict(t *testing.T) {
 	sum := session.Key[int]{Name: "counter", Resolve: func(base, mine, theirs int) int { return theirs + mine - base }}
 	first := func(s *session.Session) error {
@@ -456,7 +456,7 @@ func TestConflictWithNothingLeftToSave(t *testing.T) {
 	check(t, finish(m, s1))
 	b.took()
 	check(t, finish(m, s2))
-	b.wantCalls(t, "Save") // which conflicted, and found its own wish
+	b.wantCalls(t, "Save") // which had a conflict, and found its change stored already
 }
 
 func TestConflictsAreBounded(t *testing.T) {

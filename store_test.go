@@ -20,7 +20,7 @@ type store struct {
 	mu     sync.Mutex
 	calls  []string
 	before func(ctx context.Context, op string) error // an error: the call does not reach the store
-	after  func(op string) error                      // an error: it did, and the answer is lost
+	after  func(op string) error                      // an error: the call reached the store, and the response is lost
 }
 
 var errStore = errors.New("store is down")
@@ -64,7 +64,7 @@ func (s *store) Delete(ctx context.Context, key string) error {
 	return s.do(ctx, "Delete", func() error { return s.Backend.Delete(ctx, key) })
 }
 
-// took returns the calls since it was last asked.
+// took returns the calls since the last took.
 func (s *store) took() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +107,7 @@ func newManager(t testing.TB, b session.Backend, cfg session.Config) *session.Ma
 	return m
 }
 
-// finish is how a program ends a session that it wants to keep.
+// finish ends a session as a program does that keeps its changes.
 func finish(m *session.Manager, s *session.Session) error {
 	return errors.Join(s.Save(ctx), s.Close(ctx))
 }
@@ -144,7 +144,7 @@ func wantErr(t testing.TB, err, want error) {
 	}
 }
 
-// wantValue checks what a later request would read.
+// wantValue checks the value that a later request would read.
 func wantValue[T comparable](t testing.TB, m *session.Manager, token, name string, want T) {
 	t.Helper()
 	s := open(t, m, token)

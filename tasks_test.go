@@ -19,10 +19,9 @@ import (
 	"github.com/seed-a7bee19b/session/sessiontest"
 )
 
-// TestTasksAreShort counts the lines of the tasks that have code on them, and
-// how often they ask for an error. It leaves out what is there to show them:
-// the imports, the Example and its browser. Blank lines and comments do not
-// count.
+// TestTasksAreShort counts the lines of code of the tasks, and their error
+// checks. It does not count the parts that only show them (the imports, the
+// Example and its browser), blank lines and comments.
 func TestTasksAreShort(t *testing.T) {
 	const name = "example_tasks_test.go"
 	src, err := os.ReadFile(name)
@@ -81,8 +80,8 @@ func cartOf(t testing.TB, m *session.Manager, r *http.Request) []string {
 	return items
 }
 
-// two sends two requests of r's client to h at once, and returns how often each
-// status was answered.
+// two sends two requests of r's client to h at once, and returns the number of
+// each status.
 func two(r *http.Request, h http.Handler) map[int]int {
 	var wg sync.WaitGroup
 	codes := make(chan int, 2)
@@ -104,7 +103,8 @@ func two(r *http.Request, h http.Handler) map[int]int {
 	return got
 }
 
-// TestCartAtTheLimit has two requests add an item where there is room for one.
+// TestCartAtTheLimit has two requests that add an item when there is room for
+// one.
 func TestCartAtTheLimit(t *testing.T) {
 	added, full := http.StatusSeeOther, http.StatusConflict
 	for _, tt := range []struct {
@@ -116,7 +116,7 @@ func TestCartAtTheLimit(t *testing.T) {
 		{session.Merge, true, map[int]int{added: 1, full: 1}, 20},
 		{session.Merge, false, map[int]int{added: 1, full: 1}, 20},
 		{session.Exclusive, false, map[int]int{added: 1, full: 1}, 20},
-		// The later request replaces what the earlier one has stored.
+		// The later request replaces the data that the earlier one stored.
 		{session.LastWrite, true, map[int]int{added: 2}, 20},
 		{session.ReadOnly, true, map[int]int{http.StatusInternalServerError: 2}, 19},
 	} {
@@ -145,8 +145,8 @@ func TestCartAtTheLimit(t *testing.T) {
 	}
 }
 
-// TestRefusalAfterOtherChanges: what a request has done to the value before its
-// TryUpdate is done again before it, and may make it refuse.
+// TestRefusalAfterOtherChanges checks that a merge repeats the changes that a
+// request made before its TryUpdate, and that they may make it refuse.
 func TestRefusalAfterOtherChanges(t *testing.T) {
 	resolving := session.Key[[]string]{
 		Name:    cart.Name,
@@ -164,7 +164,7 @@ func TestRefusalAfterOtherChanges(t *testing.T) {
 		"Resolve": {func(s *session.Session) error {
 			return resolving.Set(s, slices.Repeat([]string{"coffee"}, 19))
 		}, true},
-		// These do not depend on what others store.
+		// These do not depend on data that others store.
 		"Set": {func(s *session.Session) error {
 			return cart.Set(s, slices.Repeat([]string{"coffee"}, 19))
 		}, false},
@@ -205,7 +205,8 @@ func TestRefusalAfterOtherChanges(t *testing.T) {
 	}
 }
 
-// TestUsableAfterARefusal: what cannot be saved can be dropped.
+// TestUsableAfterARefusal checks that changes that cannot be saved can be
+// dropped.
 func TestUsableAfterARefusal(t *testing.T) {
 	for _, mode := range []session.Mode{session.Merge, session.Exclusive} {
 		t.Run(mode.String(), func(t *testing.T) {

@@ -30,7 +30,7 @@ func TestTimeouts(t *testing.T) {
 		b.took()
 		time.Sleep(10*time.Minute - time.Second)
 		visit()
-		b.wantCalls(t, "Load") // within the TouchInterval reading is only reading
+		b.wantCalls(t, "Load") // within the TouchInterval a read writes nothing
 		time.Sleep(time.Second)
 		visit()
 		b.wantCalls(t, "Load", "Touch")
@@ -54,7 +54,7 @@ func TestTimeouts(t *testing.T) {
 		gone() // idle
 
 		token = begin(t, m, map[string]any{"note": "x"})
-		for range 5 { // writing keeps it alive as well
+		for range 5 { // a write keeps it alive as well
 			time.Sleep(30 * time.Minute)
 			s := open(t, m, token)
 			check(t, errOf(counter.Update(s, inc)))
@@ -125,7 +125,7 @@ func TestNoRevivalAfterExpiry(t *testing.T) {
 				wantErr(t, s.Save(ctx), session.ErrNotFound)
 				b.wantCalls(t, "Load")
 				check(t, finish(m, reader))
-				b.wantCalls(t) // nor is it touched
+				b.wantCalls(t) // it is not touched either
 				_, err := m.Open(ctx, token)
 				wantErr(t, err, session.ErrNotFound)
 			})
@@ -133,8 +133,8 @@ func TestNoRevivalAfterExpiry(t *testing.T) {
 	}
 }
 
-// TestSlowWriterOfASessionThatOthersKeptAlive: the deadline that it read has
-// passed, that in the store has not.
+// TestSlowWriterOfASessionThatOthersKeptAlive checks a writer whose deadline, as
+// it read it, has passed, while the stored one has not.
 func TestSlowWriterOfASessionThatOthersKeptAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
@@ -153,7 +153,7 @@ func TestSlowWriterOfASessionThatOthersKeptAlive(t *testing.T) {
 	})
 }
 
-// TestWaitsAreBounded has a store that answers nothing.
+// TestWaitsAreBounded has a store that never responds.
 func TestWaitsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
@@ -179,7 +179,7 @@ func TestWaitsAreBounded(t *testing.T) {
 			cancel()
 		}
 
-		// The Handler saves with a bound of its own, also when the client is gone.
+		// The Handler saves with a bound of its own, even if the client is gone.
 		b.healthy()
 		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s, err := m.Get(r.Context())
@@ -202,8 +202,8 @@ func TestWaitsAreBounded(t *testing.T) {
 	})
 }
 
-// TestWaitsOfTheHandlerAreBounded: by CommitTimeout and Lock.MaxWait together,
-// whatever it waits for.
+// TestWaitsOfTheHandlerAreBounded checks that CommitTimeout and Lock.MaxWait
+// together bound every wait of the Handler.
 func TestWaitsOfTheHandlerAreBounded(t *testing.T) {
 	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for name, tt := range map[string]struct {

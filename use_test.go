@@ -18,8 +18,9 @@ import (
 	"github.com/seed-a7bee19b/session/lock"
 )
 
-// TestARequestThatBeganInTimeCountsAsUse: it ends long after the deadline that
-// the session had when it began. What it changed is kept, and the user is in.
+// TestARequestThatBeganInTimeCountsAsUse checks a request that ends long after
+// the deadline that the session had at its beginning. Its changes are kept, and
+// the user stays logged in.
 func TestARequestThatBeganInTimeCountsAsUse(t *testing.T) {
 	type handler = func(t *testing.T, m *session.Manager, w http.ResponseWriter, r *http.Request, s *session.Session)
 	const idle = 10 * time.Second
@@ -94,7 +95,7 @@ func TestARequestThatBeganInTimeCountsAsUse(t *testing.T) {
 	}
 }
 
-// TestUseOfANewSession: a first request stores the session, and goes on.
+// TestUseOfANewSession has a first request that stores the session, and goes on.
 func TestUseOfANewSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, &store{}, session.Config{IdleTimeout: 10 * time.Second})
@@ -108,8 +109,8 @@ func TestUseOfANewSession(t *testing.T) {
 	})
 }
 
-// TestUseHasBounds: it moves no deadline where nothing may, and only as long as
-// somebody has the session.
+// TestUseHasBounds checks that a deadline is moved only where that is allowed, and
+// only while a request has the session.
 func TestUseHasBounds(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -177,7 +178,8 @@ func TestUseHasBounds(t *testing.T) {
 	}
 }
 
-// TestUseOutlastsAFailure of the store, and does not ask it again and again.
+// TestUseOutlastsAFailure checks that a failure of the store does not end the
+// use, and that the store is not asked again and again.
 func TestUseOutlastsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
@@ -204,8 +206,8 @@ func TestUseOutlastsAFailure(t *testing.T) {
 	})
 }
 
-// TestUseIsStoppedAtOnce: a call that hangs does not keep the response, nor
-// what the handler wants to save.
+// TestUseIsStoppedAtOnce checks that a call that hangs delays neither the
+// response nor a save of the handler.
 func TestUseIsStoppedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
@@ -243,8 +245,8 @@ func (hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return a, nil, nil
 }
 
-// TestHijackMovesTheDeadline as a page does: when it is time, but not in mode
-// ReadOnly.
+// TestHijackMovesTheDeadline checks that it does so like a page: when it is
+// time, but not in mode ReadOnly.
 func TestHijackMovesTheDeadline(t *testing.T) {
 	for _, tt := range []struct {
 		mode  session.Mode
@@ -276,8 +278,8 @@ func TestHijackMovesTheDeadline(t *testing.T) {
 	}
 }
 
-// TestSlowWritesDoNotDelayPages that only read, and whose deadline is to be
-// moved: reads work, and writes hang.
+// TestSlowWritesDoNotDelayPages checks pages that only read, and whose deadline
+// should be moved, while reads work and writes hang.
 func TestSlowWritesDoNotDelayPages(t *testing.T) {
 	hangs := func(ctx context.Context, op string) error {
 		switch op {
@@ -383,7 +385,8 @@ func TestSlowWritesDoNotDelayPages(t *testing.T) {
 	}
 }
 
-// TestNoRestForOthersFaults: a caller that gives up is no failure of the store.
+// TestNoRestForOthersFaults checks that a call whose caller gives up does not
+// count as a failure of the store.
 func TestNoRestForOthersFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store

@@ -37,8 +37,8 @@ func BenchmarkJoin(b *testing.B) {
 	}
 }
 
-// benched are the values of the typical session that stand for a scalar, a
-// small slice, and all of what a session may hold.
+// benched are the values of the typical session that stand for a scalar, a small
+// slice, and all values of a session.
 var benched = []string{"user_id", "counter", "roles", "login", "cart"}
 
 func BenchmarkMarshal(b *testing.B) {

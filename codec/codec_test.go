@@ -177,7 +177,7 @@ func TestRoundTrip(t *testing.T) {
 			}
 			if len(data) < 100 {
 				for n := range data {
-					// A shorter number is still one in JSON.
+					// In JSON, a prefix of a number is a number.
 					if err := c.Unmarshal(data[:n:n], p.Interface()); err == nil && c.name != "JSON" {
 						t.Errorf("%s: %d of %d bytes are accepted", name, n, len(data))
 					}
@@ -192,7 +192,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestUTC: an instant comes back as the same instant, wherever it was taken.
+// TestUTC checks that a time is read back as the same instant, in UTC, from
+// every zone.
 func TestUTC(t *testing.T) {
 	zone := time.FixedZone("", 3600)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, zone)
@@ -208,7 +209,7 @@ func TestUTC(t *testing.T) {
 	}
 }
 
-// TestAny: what a value is when nobody says what type it had.
+// TestAny checks the types that values get in an any.
 func TestAny(t *testing.T) {
 	utc := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	for _, tt := range []struct{ in, msgpack, json any }{
@@ -258,7 +259,7 @@ func TestAny(t *testing.T) {
 	}
 }
 
-// TestMisfit: a value that the target cannot hold is an error.
+// TestMisfit checks that a value that the target cannot hold is an error.
 func TestMisfit(t *testing.T) {
 	for _, tt := range []struct{ in, target any }{
 		{300, new(int8)},
@@ -306,7 +307,7 @@ func TestMisfit(t *testing.T) {
 	}
 }
 
-// TestRaw: data that other encoders write, and what is wrong in itself.
+// TestRaw decodes data of other encoders, and invalid data.
 func TestRaw(t *testing.T) {
 	type in struct{ A int }
 	type emb struct{ *Inner }
@@ -374,7 +375,7 @@ func TestRaw(t *testing.T) {
 	}
 }
 
-// first encodes one value and decodes one, where there may be more.
+// first encodes one value and decodes one, even if there are more.
 type first int
 
 func (f first) EncodeMsgpack(enc *msgpack.Encoder) error { return enc.EncodeInt(int64(f)) }
@@ -385,7 +386,7 @@ func (f *first) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return err
 }
 
-// TestNil: nil is the zero value of every type in MessagePack.
+// TestNil checks that nil is the zero value of every type in MessagePack.
 func TestNil(t *testing.T) {
 	one := 1
 	p, m, s, n, str, a := &one, map[string]int{"a": 1}, []int{1}, 1, "s", any(1)
@@ -406,7 +407,8 @@ func TestNil(t *testing.T) {
 	}
 }
 
-// TestReplace: Unmarshal does not write through what the target held before.
+// TestReplace checks that Unmarshal does not write through pointers that the
+// target held before.
 func TestReplace(t *testing.T) {
 	var c codec.MessagePack
 	data, err := c.Marshal(struct {
@@ -472,7 +474,7 @@ func (failing) MarshalMsgpack() ([]byte, error)   { return nil, errFailing }
 func (*failing) UnmarshalMsgpack([]byte) error    { return errFailing }
 func (failing) MarshalJSON() ([]byte, error)      { return nil, errFailing }
 
-// TestMarshalErrors: what cannot be encoded is an error.
+// TestMarshalErrors checks values that cannot be encoded.
 func TestMarshalErrors(t *testing.T) {
 	var self any
 	self = &self
@@ -538,7 +540,8 @@ func TestMarshalErrors(t *testing.T) {
 	}
 }
 
-// TestDeterministic: equal values give equal bytes, maps of all types included.
+// TestDeterministic checks that equal values give equal bytes, including maps of
+// all types.
 func TestDeterministic(t *testing.T) {
 	const n = 40
 	build := func(reverse bool) []any {
@@ -570,7 +573,7 @@ func TestDeterministic(t *testing.T) {
 			want, err := c.Marshal(v)
 			if err != nil {
 				if c.name == "JSON" {
-					continue // not every kind of key is one in JSON
+					continue // JSON does not allow every kind of key
 				}
 				t.Fatalf("%s: %T: %v", c.name, v, err)
 			}
@@ -631,7 +634,7 @@ func (m *customMap) DecodeMsgpack(dec *msgpack.Decoder) error {
 	return nil
 }
 
-// TestJoinSplit: Split gives what Join was given.
+// TestJoinSplit checks that Split returns the values given to Join.
 func TestJoinSplit(t *testing.T) {
 	many := make(map[string]any)
 	for i := range 1000 {
@@ -678,7 +681,7 @@ func TestJoinSplit(t *testing.T) {
 	}
 }
 
-// TestBlobsDiffer: neither codec takes the other's blob for its own.
+// TestBlobsDiffer checks that neither codec accepts the other's blob.
 func TestBlobsDiffer(t *testing.T) {
 	for i, c := range coders {
 		for _, v := range []map[string]any{{}, {"k": 1}, typical()} {
@@ -694,14 +697,14 @@ func TestBlobsDiffer(t *testing.T) {
 	}
 }
 
-// TestSplitHostile: Split refuses what Join cannot have made.
+// TestSplitHostile checks that Split refuses data that Join cannot have made.
 func TestSplitHostile(t *testing.T) {
 	rep := func(b byte, n int) string { return strings.Repeat(string([]byte{b}), n) }
 	for i, tables := range [][]string{{
 		"", "\xc0", "\x01", "\x90", "\xa1a", "\xc1",
 		"\x80\x80",                           // trailing
 		"\x81", "\x81\xa1a", "\x81\xa1a\xc1", // cut off, no value
-		"\x81\x01\x01", "\x81\xc4\x01a\x01", "\x81\xc0\x01", // keys that are no strings
+		"\x81\x01\x01", "\x81\xc4\x01a\x01", "\x81\xc0\x01", // keys that are not strings
 		"\x82\xa1a\x01\xa1a\x01", "\x82\xa1b\x01\xa1a\x01", // twice, out of order
 		"\xde\x00\x01\xa1a\x01", "\xdf\x00\x00\x00\x01\xa1a\x01", "\xde\x00\x00", // long lengths
 		"\x81\xd9\x01a\x01", "\x81\xda\x00\x01a\x01", "\x81\xdb\x00\x00\x00\x01a\x01",
@@ -731,7 +734,8 @@ func TestSplitHostile(t *testing.T) {
 	}
 }
 
-// TestLimits: the limits hold for writing as for reading, and are inclusive.
+// TestLimits checks that the limits hold for writing as well as for reading, and
+// are inclusive.
 func TestLimits(t *testing.T) {
 	for _, mk := range []struct {
 		name string
@@ -799,8 +803,8 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// TestClaimedLengths: a few bytes that claim 2^32 elements cost under 1 MB,
-// into any target.
+// TestClaimedLengths checks that a few bytes that claim 2^32 elements cost under
+// 1 MB, for every target.
 func TestClaimedLengths(t *testing.T) {
 	var c codec.MessagePack
 	for _, tt := range []struct {
@@ -843,8 +847,8 @@ func TestClaimedLengths(t *testing.T) {
 	}
 }
 
-// TestBoundedMemory: what is decoded is bounded by a multiple of the data, and
-// so is the work.
+// TestBoundedMemory checks that the decoded value, and the work, are bounded by
+// a multiple of the data.
 func TestBoundedMemory(t *testing.T) {
 	const n = 64 << 10
 	type big [256]int64
@@ -874,7 +878,7 @@ func TestBoundedMemory(t *testing.T) {
 			t.Errorf("%s: %d bytes of data cost %d, more than %d", tt.name, len(tt.data), used, limit)
 		}
 	}
-	// Maps in maps, each with a key that is no string at its end: work must
+	// Maps in maps, each with a key at its end that is not a string: work must
 	// not double with each level.
 	nested := "\xc0"
 	for range 60 {
@@ -885,8 +889,8 @@ func TestBoundedMemory(t *testing.T) {
 	}
 }
 
-// TestInterchange: values written here are read by the library, and the other
-// way round.
+// TestInterchange checks that the library reads values written here, and the
+// other way round.
 func TestInterchange(t *testing.T) {
 	var c codec.MessagePack
 	for _, v := range []any{
@@ -930,7 +934,8 @@ type arrayed struct {
 	B        string
 }
 
-// TestTags: one struct serves both codecs, and a msgpack tag wins over json.
+// TestTags checks that one struct serves both codecs, and that a msgpack tag
+// takes precedence over json.
 func TestTags(t *testing.T) {
 	type tagged struct {
 		A int `json:"a,omitempty"`
@@ -956,7 +961,7 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// TestText: JSON says that it is text, MessagePack does not.
+// TestText checks that JSON says that it is text, and MessagePack does not.
 func TestText(t *testing.T) {
 	if !(codec.JSON{}).Text() {
 		t.Error("JSON is not text")
@@ -993,7 +998,8 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// TestImports: package codec stands below the root package and all stores.
+// TestImports checks that package codec does not depend on the root package or a
+// store.
 func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").CombinedOutput()
 	if err != nil {
@@ -1007,8 +1013,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestElements: what is a value is one as an element of an array too, and what
-// is none is none there.
+// TestElements checks that data is accepted as an element of an array exactly if
+// it is accepted as a value.
 func TestElements(t *testing.T) {
 	var c codec.MessagePack
 	for first := range 256 {

@@ -76,7 +76,7 @@ func ExampleMessagePack_Unmarshal() {
 	// int64 300
 }
 
-// Data that claims more than it has is refused before anything is allocated
+// Data that claims more than it contains is refused before anything is allocated
 // for it.
 func ExampleMessagePack_Split_hostile() {
 	_, err := codec.MessagePack{}.Split([]byte("\xdf\xff\xff\xff\xff"))
@@ -84,7 +84,7 @@ func ExampleMessagePack_Split_hostile() {
 	// Output: codec: MessagePack: a length is greater than the rest of the data allows
 }
 
-// JSON can be read where it is stored.
+// JSON can be read in the store.
 func ExampleJSON() {
 	var c codec.JSON
 	values := make(map[string][]byte)

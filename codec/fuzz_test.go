@@ -10,8 +10,9 @@ import (
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// perByte is how many bytes of memory a byte of data may cost in Split, and
-// baseCost what any call may cost, errors and caches of types included.
+// perByte is the number of bytes of memory that a byte of data may cost in
+// Split. baseCost is the cost that any call may have, including errors and
+// caches of types.
 const (
 	perByte  = 100
 	baseCost = 256 << 10
@@ -42,7 +43,8 @@ func addValues(f *testing.F, c coder) {
 	}
 }
 
-// fuzzSplit: what Split accepts, Join makes again, byte for byte.
+// fuzzSplit checks that Join makes the same bytes again from anything that Split
+// accepts.
 func fuzzSplit(f *testing.F, c coder) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := bytes.Clone(data)
@@ -79,9 +81,9 @@ type everything struct {
 	Arr   arrayed          `json:"arr"`
 }
 
-// fuzzUnmarshal: no data makes Unmarshal panic or use memory without bound,
-// and what it accepts can be written, read, and written again, or is refused
-// as something that would be lost.
+// fuzzUnmarshal checks that no data makes Unmarshal panic or use memory without
+// bound, and that accepted data can be written, read, and written again, or is
+// refused because something would be lost.
 func fuzzUnmarshal(f *testing.F, c coder) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := bytes.Clone(data)
@@ -97,7 +99,7 @@ func fuzzUnmarshal(f *testing.F, c coder) {
 				t.Fatalf("%T: the data has changed", v)
 			}
 			if err != nil {
-				// A panic that was caught is a mistake all the same.
+				// A panic that was caught is still a bug.
 				if strings.Contains(err.Error(), "panic") {
 					t.Fatalf("%T: %v", v, err)
 				}
@@ -105,7 +107,7 @@ func fuzzUnmarshal(f *testing.F, c coder) {
 			}
 			first, err := c.Marshal(reflect.ValueOf(v).Elem().Interface())
 			if err != nil && strings.Contains(err.Error(), "would not be read back equal") {
-				continue // an embedded pointer to a struct in which all is left out
+				continue // an embedded pointer to a struct in which all fields are left out
 			}
 			if err != nil {
 				t.Fatalf("%T: what was decoded cannot be encoded: %v", v, err)

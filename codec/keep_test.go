@@ -21,7 +21,7 @@ import (
 )
 
 type (
-	// Their methods are those of the embedded type, which encode it alone.
+	// Their methods are those of the embedded type, which encode only that type.
 	stamped struct {
 		time.Time
 		Title string
@@ -79,7 +79,7 @@ type (
 	lossyText struct{ a, b int }
 	jsonOnly  struct{ A int }
 	noDecoder struct{ A, B int }
-	rounded   struct{ at time.Time } // hidden, and with a monotonic clock
+	rounded   struct{ at time.Time } // unexported, and with a monotonic clock
 	price     struct {
 		cents int64
 		exp   int
@@ -194,7 +194,7 @@ func unjsonText(b []byte, v interface{ UnmarshalText([]byte) error }) error {
 	return v.UnmarshalText([]byte(s))
 }
 
-// What is to become of a value.
+// The fate of a value.
 const (
 	kept = iota
 	refused
@@ -202,13 +202,14 @@ const (
 	refusedByMessagePack
 )
 
-// TestKeptOrRefused: a value is read back equal, or refused when it is set.
+// TestKeptOrRefused checks that a value is read back equal, or is refused when
+// it is set.
 func TestKeptOrRefused(t *testing.T) {
 	now := time.Now()
 	one, null := 1, (*int)(nil)
 	locked := &guarded{N: 1}
 	locked.mu.Lock()
-	// Written out, vet would say that a name is there twice.
+	// If this were written out, vet would complain about a duplicate name.
 	twoNames := reflect.New(reflect.StructOf([]reflect.StructField{
 		{Name: "A", Type: reflect.TypeFor[int](), Tag: `json:"x"`},
 		{Name: "B", Type: reflect.TypeFor[int](), Tag: `json:"x"`},
@@ -241,7 +242,7 @@ func TestKeptOrRefused(t *testing.T) {
 		{&onPointer{1, 2}, kept},
 		{[]onPointer{{1, 2}}, kept},
 		{struct{ P onPointer }{onPointer{1, 2}}, kept},
-		{map[string]onPointer{"a": {1, 2}}, refused}, // what is in a map has no address
+		{map[string]onPointer{"a": {1, 2}}, refused}, // values in a map have no address
 		{[]any{onPointer{1, 2}}, refused},
 		{lossy{1, 2}, refused},
 		{lossy{1, 0}, kept},
@@ -300,7 +301,7 @@ func TestKeptOrRefused(t *testing.T) {
 		{emptyOut{List: []int{}, Map: map[string]int{}}, kept},
 		{anyOut{0}, refusedByMessagePack}, // whose omitempty takes 0 in an any for empty
 		{outer{Inner: &Inner{X: 1}}, kept},
-		{outer{Inner: &Inner{}}, refused}, // all of it is left out, and it would come back nil
+		{outer{Inner: &Inner{}}, refused}, // all fields are left out, and it would be read back as nil
 		{quoted{1, "a"}, kept},
 		{[]int(nil), kept},
 		{[]int{}, kept},
@@ -331,7 +332,7 @@ func TestKeptOrRefused(t *testing.T) {
 		{json.Number("1.10"), kept},
 		{json.Number(""), refusedByJSON},
 		{json.RawMessage(`{"a":1}`), kept},
-		{json.RawMessage(`{"a": 1}`), refusedByJSON}, // it would lose the space
+		{json.RawMessage(`{"a": 1}`), refusedByJSON}, // the space would be lost
 		{new(big.Int).Sub(big.NewInt(1), big.NewInt(1)), kept},
 		{*big.NewInt(7), kept},
 		{net.IPv4(1, 2, 3, 4).To4(), kept},
@@ -369,7 +370,7 @@ var scalars = []reflect.Type{
 	reflect.TypeFor[time.Duration](), reflect.TypeFor[weekday](),
 }
 
-// odd are types that a generator does not come upon.
+// odd are types that a generator does not find.
 var odd = []reflect.Type{
 	reflect.TypeFor[time.Time](), reflect.TypeFor[stamped](), reflect.TypeFor[addressed](), reflect.TypeFor[deep3](), reflect.TypeFor[onlyStamp](),
 	reflect.TypeFor[Textual](), reflect.TypeFor[lossy](), reflect.TypeFor[noDecoder](), reflect.TypeFor[jsonOnly](), reflect.TypeFor[ambiguous](),
@@ -378,7 +379,8 @@ var odd = []reflect.Type{
 	reflect.TypeFor[viaStringer](), reflect.TypeFor[node](),
 }
 
-// embeddable have no methods: reflect makes no working type of those.
+// embeddable have no methods, because reflect does not make a working type from
+// types with methods.
 var embeddable = []reflect.Type{reflect.TypeFor[Inner](), reflect.TypeFor[One](), reflect.TypeFor[Two]()}
 
 func (m maker) typ(depth int) reflect.Type {
@@ -431,7 +433,7 @@ func (m maker) structure(depth int) (t reflect.Type) {
 		fields = append(fields, f)
 	}
 	defer func() {
-		if recover() != nil { // names that are there twice, methods that reflect cannot promote
+		if recover() != nil { // duplicate names, or methods that reflect cannot promote
 			t = reflect.TypeFor[item]()
 		}
 	}()
@@ -494,7 +496,8 @@ func (m maker) fill(v reflect.Value, depth int) {
 	}
 }
 
-// alike is deep equality, but NaN is NaN and what is empty may be nil.
+// alike is deep equality, except that NaN equals NaN and empty values may be
+// nil.
 func alike(x, y reflect.Value) bool {
 	if x.Type() == reflect.TypeFor[time.Time]() {
 		return x.Interface().(time.Time).Equal(y.Interface().(time.Time))
@@ -533,8 +536,7 @@ func alike(x, y reflect.Value) bool {
 	return reflect.DeepEqual(x.Interface(), y.Interface())
 }
 
-// checkKept makes a value of a type that nobody has thought of, and reports
-// whether it was kept.
+// checkKept makes a value of a generated type, and reports whether it was kept.
 func checkKept(t *testing.T, c coder, seed uint64, anys bool) bool {
 	m := maker{rand.New(rand.NewPCG(seed, 1)), anys}
 	typ := m.typ(4)
@@ -566,7 +568,7 @@ func checkKept(t *testing.T, c coder, seed uint64, anys bool) bool {
 	return true
 }
 
-// TestGeneratedTypes: whatever the type, a value is kept or refused.
+// TestGeneratedTypes checks that values of generated types are kept or refused.
 func TestGeneratedTypes(t *testing.T) {
 	const n = 1500
 	for _, c := range coders {

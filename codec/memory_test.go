@@ -33,8 +33,8 @@ type (
 	chain struct{ P **huge }
 )
 
-// TestMemory: whatever the data, and whatever it is to become, decoding takes
-// no more than is stated.
+// TestMemory checks that decoding takes no more than the stated memory, for any
+// data and any target.
 func TestMemory(t *testing.T) {
 	const n = 32 << 10
 	var msgpack, json [][]byte
@@ -88,8 +88,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestLargeElements: the instance that was reported, a megabyte of nils that
-// became a gigabyte of structs, and what is like it.
+// TestLargeElements checks a case that was reported, in which a megabyte of nils
+// became a gigabyte of structs, and similar cases.
 func TestLargeElements(t *testing.T) {
 	const n = 1 << 20
 	nils := append([]byte{0xdd, n >> 24, n >> 16 & 0xff, n >> 8 & 0xff, n & 0xff}, strings.Repeat("\xc0", n)...)
@@ -106,7 +106,8 @@ func TestLargeElements(t *testing.T) {
 			}
 		}
 	}
-	// What is as large when it is written is read back, or refused then.
+	// Values that are as large when they are written are read back, or refused
+	// at that time.
 	for _, c := range coders {
 		for _, v := range []any{make([]huge, 4), make([]huge, 100), make([]*huge, 1000), make([]optional, 300), make([]optional, 5000), make([]struct{ S []optional }, 20000)} {
 			data, err := c.Marshal(v)

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// secret must be in no error; it is a number as well.
+// secret must not occur in any error; it is also a number.
 const secret = "4711471147114711471147"
 
 type (
-	telling   string // its methods tell what it is
+	telling   string // its methods return errors that contain it
 	shouting  string // they panic
 	strictDay struct{ Day weekday }
 )
@@ -39,8 +39,8 @@ type tellingError struct{ text string }
 
 func (e tellingError) Error() string { return "bad text: " + e.text }
 
-// TestQuietErrors: no error has a part of a value in it, however it is printed,
-// but what it wraps can be reached.
+// TestQuietErrors checks that no error contains a part of a value, in any way to
+// print it, and that the wrapped error can be reached.
 func TestQuietErrors(t *testing.T) {
 	check := func(what string, err error) {
 		t.Helper()

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// storedValues are the values in testdata/stored.txt, which was written by the
-// codecs as they were at commit b41085e.
+// storedValues are the values in testdata/stored.txt, which the codecs wrote at
+// commit b41085e.
 func storedValues() map[string]any {
 	one, text := 1, "deep"
 	ptext := &text
@@ -38,7 +38,8 @@ func storedValues() map[string]any {
 	return values
 }
 
-// TestStored: what was stored before is read, and is still written like that.
+// TestStored checks that data stored before is read, and is still written in the
+// same way.
 func TestStored(t *testing.T) {
 	file, err := os.ReadFile("testdata/stored.txt")
 	if err != nil {

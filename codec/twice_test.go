@@ -8,8 +8,8 @@ import (
 	"github.com/seed-a7bee19b/session/codec"
 )
 
-// A name that is twice is refused wherever it is: also in a large struct, where
-// the struct has no such field, and where it is written in another way.
+// A name that occurs twice is refused everywhere: even in a large struct, if the
+// struct has no such field, or if it is written in another way.
 func TestNameTwice(t *testing.T) {
 	fields := make([]reflect.StructField, 70)
 	for i := range fields {

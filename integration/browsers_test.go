@@ -27,11 +27,11 @@ import (
 
 var browse = flag.Duration("browse", 12*time.Second, "how long the browsers of TestBrowsers are at work with each store")
 
-// mark is what a visitor's first page stores, and tells one session from
-// another, whatever its ID.
+// mark is the value that a visitor's first page stores. It identifies a session
+// under all its IDs.
 var mark = session.Key[string]{Name: "mark"}
 
-// shown is what a browser is shown.
+// shown has the contents of a page.
 type shown struct {
 	Mark, User string
 	New        bool // the handler has just set Mark
@@ -56,12 +56,12 @@ func shop(m *session.Manager) http.Handler {
 		if err != nil {
 			return err
 		}
-		_ = json.NewEncoder(w).Encode(p) // the browser may have gone
+		_ = json.NewEncoder(w).Encode(p) // the browser may have disconnected
 		return nil
 	})
 }
 
-// fill does what r asks for and reads what there is.
+// fill does what r asks for, and reads the session's values.
 func (p *shown) fill(r *http.Request, s *session.Session, name string) (err error) {
 	if p.Mark, err = mark.Get(s); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (p *shown) fill(r *http.Request, s *session.Session, name string) (err erro
 	return errors.Join(err, errors.Join(errs[:]...))
 }
 
-// impatient returns the backend at a, which gives up an attempt soon.
+// impatient returns the backend at a, with a short timeout for each attempt.
 func (a address) impatient(t *testing.T, timeout time.Duration) session.Backend {
 	t.Helper()
 	if a.Store == redisStore.name {
@@ -107,10 +107,10 @@ func (a address) impatient(t *testing.T, timeout time.Duration) session.Backend 
 	return b
 }
 
-// weather is a rule that has all faults. What is late is counted in late until
-// it has arrived.
+// weather is a rule with all faults. Late requests are counted in late until
+// they arrive.
 func weather(seed uint64, late *sync.WaitGroup) proxy.Rule {
-	r := rand.New(rand.NewPCG(seed, 0)) // a rule is asked by one at a time
+	r := rand.New(rand.NewPCG(seed, 0)) // a rule is called by one goroutine at a time
 	faults := []proxy.Fault{
 		proxy.DropRequest, proxy.DropResponse, proxy.Throttle, proxy.InternalError, proxy.Hang,
 		proxy.LateSilent, proxy.LateDropped, proxy.LateSilent, proxy.LateDropped, proxy.None,
@@ -132,12 +132,12 @@ func weather(seed uint64, late *sync.WaitGroup) proxy.Rule {
 	}
 }
 
-// town has the servers and what the browsers know.
+// town has the servers and the knowledge of the browsers.
 type town struct {
 	t     *testing.T
 	idle  time.Duration
 	sites []string // their addresses
-	clean string   // that of one without faults
+	clean string   // the address of one without faults
 	began time.Time
 
 	mu     sync.Mutex
@@ -149,7 +149,7 @@ type town struct {
 // cookie is a token that a browser has been sent.
 type cookie struct {
 	line *visit
-	told time.Time // when somebody with it had been told that there is none
+	told time.Time // when a browser with it was told that there is no session
 	left bool      // a Login under it began
 }
 
@@ -174,14 +174,14 @@ func (w *town) count(what string) {
 
 var world = &url.URL{Scheme: "https", Host: "shop.example", Path: "/"}
 
-// browser is one, with its own jar.
+// browser is a browser with its own jar.
 type browser struct {
 	*town
 	name string
 	r    *rand.Rand
 	jar  *cookiejar.Jar
 	n    int
-	deaf bool // the answer does not reach it
+	deaf bool // the response does not reach it
 }
 
 func (b *browser) token() string {
@@ -191,8 +191,8 @@ func (b *browser) token() string {
 	return ""
 }
 
-// ask sends one request and judges the answer. It returns the status, 0 if
-// nothing is known of the answer.
+// ask sends one request and judges the response. It returns the status, or 0 if
+// the outcome is not known.
 func (b *browser) ask(ctx context.Context, site, method, path, token, name string) (int, shown) {
 	b.mu.Lock()
 	b.n++
@@ -227,7 +227,7 @@ func (b *browser) ask(ctx context.Context, site, method, path, token, name strin
 		}
 	}
 	if resp.StatusCode == http.StatusConflict {
-		wait(ctx, 20*time.Millisecond) // a user is not that quick
+		wait(ctx, 20*time.Millisecond) // a user is not so quick
 	}
 	b.judge(path, token, name, began, ended, resp, p)
 	return resp.StatusCode, p
@@ -268,7 +268,7 @@ func (b *browser) judge(path, token, name string, began, ended time.Time, resp *
 				bad("it was %s", k.line.mark)
 			}
 		}
-		// The count is a look at what is stored, and so has all that was
+		// The count is read from the store, so it includes everything that was
 		// acknowledged before.
 		if l != nil {
 			for name, a := range l.added {
@@ -304,7 +304,7 @@ func (b *browser) judge(path, token, name string, began, ended time.Time, resp *
 
 func (b *browser) any() string { return b.sites[b.r.IntN(len(b.sites))] }
 
-// do is one thing that the user does.
+// do is one action of the user.
 func (b *browser) do(ctx context.Context) {
 	token := b.token()
 	b.n++
@@ -350,8 +350,8 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// login logs in, and now and then does not hear of it. Then the browser has its
-// cart all the same, and logs in again.
+// login logs in. Sometimes the response is lost; then the browser still has its
+// cart, and logs in again.
 func (b *browser) login(ctx context.Context, token string) {
 	b.mu.Lock()
 	k := b.tokens[token]
@@ -375,8 +375,8 @@ func (b *browser) login(ctx context.Context, token string) {
 	if status == http.StatusOK || k == nil || before.User != "" || before.Mark == "" {
 		return
 	}
-	// A request with an unsafe method sees what was there before also while the
-	// answer may be on its way.
+	// A request with an unsafe method sees the earlier data even while the
+	// response may be in flight.
 	for range 20 {
 		if ctx.Err() != nil {
 			return
@@ -388,7 +388,7 @@ func (b *browser) login(ctx context.Context, token string) {
 		if time.Since(began) < b.idle-100*time.Millisecond && now.Mark != before.Mark {
 			b.t.Errorf("%s: after a login under %.6s that was answered %d there is %+v, before it %+v", b.name, token, status, now, before)
 		}
-		if b.idle > 10*time.Second && b.r.IntN(4) == 0 { // come back when nothing can be on its way
+		if b.idle > 10*time.Second && b.r.IntN(4) == 0 { // come back when nothing can be in flight
 			wait(ctx, 10500*time.Millisecond)
 			if status, now = b.ask(ctx, b.clean, "GET", "/look", token, ""); status == http.StatusOK &&
 				time.Since(began) < b.idle-100*time.Millisecond && now.Mark != before.Mark {
@@ -414,7 +414,7 @@ func (b *browser) logout(ctx context.Context, token string) bool {
 	return false
 }
 
-// look looks with every token that the session had.
+// look requests a page with every token that the session had.
 func (b *browser) look(ctx context.Context, token string) {
 	b.mu.Lock()
 	var tokens []string
@@ -429,8 +429,8 @@ func (b *browser) look(ctx context.Context, token string) {
 	}
 }
 
-// TestBrowsers: browsers visit, count, log in and out, and come back too late,
-// at servers whose requests to the store are lost, refused, and late.
+// TestBrowsers has browsers that visit, count, log in and out, and come back too
+// late, at servers whose requests to the store are lost, refused or late.
 func TestBrowsers(t *testing.T) {
 	for _, idle := range []time.Duration{2 * time.Second, 15 * time.Second} {
 		t.Run(idle.String(), func(t *testing.T) {
@@ -451,7 +451,7 @@ func browsers(t *testing.T, a address, idle time.Duration) {
 		m, err := session.New(b, session.Config{
 			IdleTimeout: idle, TouchInterval: 50 * time.Millisecond, CommitTimeout: 4 * time.Second,
 			Cookie: session.Cookie{InsecureHTTP: true},
-			// The default logs, and would be all that is read.
+			// The default logs, and would fill the output.
 			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 				http.Error(w, err.Error(), session.Status(err))
 			},
@@ -494,7 +494,7 @@ func browsers(t *testing.T, a address, idle time.Duration) {
 	for _, l := range links {
 		l.SetRule(nil)
 	}
-	for _, b := range all { // before what is alive expires
+	for _, b := range all { // before the live sessions expire
 		b.ask(ctx, w.clean, "GET", "/visit", b.token(), "")
 	}
 	late.Wait()

@@ -14,13 +14,13 @@ func TestDynamoDBConformance(t *testing.T) {
 	tests := []struct {
 		name   string
 		config dynamodb.Config
-		fault  proxy.Fault // how the store fails in the rule about that
+		fault  proxy.Fault // how the store fails in the rule about failures
 	}{
 		{"Defaults", dynamodb.Config{}, proxy.InternalError},
 		{"String", dynamodb.Config{DataType: dynamodb.String}, proxy.DropRequest},
 		{"Names", dynamodb.Config{
 			KeyAttribute:     "PK",
-			DataAttribute:    "size", // reserved words, and what has to be quoted
+			DataAttribute:    "size", // reserved words, and names that must be quoted
 			ExpiresAttribute: "ttl",
 			CreatedAttribute: "made.on",
 			VersionAttribute: "v#1",
@@ -54,7 +54,7 @@ func TestDynamoDBConformance(t *testing.T) {
 					p.SetRule(func(proxy.Request) proxy.Action { return proxy.Action{Fault: tt.fault} })
 					return func() { p.SetRule(nil) }
 				},
-				// What is left of the 400 KB is for the key and the attributes.
+				// The rest of the 400 KB is for the key and the attributes.
 				WantsLocking: true,
 				WantsSweeper: true,
 				WantsLister:  true,

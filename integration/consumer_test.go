@@ -10,7 +10,7 @@ import (
 )
 
 // TestConsumerDownloads makes a module that keeps sessions in memory, with an
-// empty module cache, and looks at what comes down.
+// empty module cache, and checks which modules are downloaded.
 func TestConsumerDownloads(t *testing.T) {
 	root, err := filepath.Abs("..")
 	if err != nil {
@@ -37,7 +37,7 @@ func TestConsumerDownloads(t *testing.T) {
 		cmd := exec.Command("go", args...)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "GOMODCACHE="+downloads, "GOFLAGS=-modcacherw", "GOWORK=off", "GOSUMDB=off",
-			// What this machine has already need not come over the network.
+			// Modules that this machine has need not be downloaded.
 			"GOPROXY=file://"+filepath.Join(cache, "cache", "download")+","+proxies)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("go %v: %v\n%s", args, err, out)

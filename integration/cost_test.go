@@ -21,7 +21,7 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// estimate is what sessionctl cost says of a month.
+// estimate is the estimate of sessionctl cost for a month.
 type estimate struct {
 	Estimate struct {
 		Calls []struct {
@@ -46,8 +46,8 @@ type shopping struct {
 	mode, safeMode session.Mode
 	eventually     bool
 	gone           bool // some requests come with dead tokens
-	// random is so many requests in no order, in place of the script, with
-	// sessions of one size.
+	// random is the number of requests in random order, in place of the script,
+	// with sessions of one size.
 	random, size int
 }
 
@@ -88,7 +88,7 @@ type shopper struct {
 	kinds map[string]int
 }
 
-// pad is what fills the session up to its size.
+// pad fills the session up to its size.
 func (s *shopper) pad(user string) string {
 	s.t.Helper()
 	values := map[string]any{shoppingCount.Name: 1000}
@@ -126,7 +126,7 @@ func (s *shopper) begin(m *session.Manager) {
 	s.token = fresh.Token().Reveal()
 }
 
-// request opens the session, has f work with it, and saves it.
+// request opens the session, calls f with it, and saves it.
 func (s *shopper) request(kind string, m *session.Manager, f func(*session.Session) error) {
 	s.t.Helper()
 	s.kinds[kind]++
@@ -149,7 +149,7 @@ func buy(s *session.Session) error {
 	return errOf(shoppingCount.Update(s, func(n int) int { return n + 1 }))
 }
 
-// run does the script and returns how many requests of each kind it had.
+// run runs the script and returns the number of requests of each kind.
 func (w shopping) run(t *testing.T, b session.Backend, calls *callCounter) map[string]int {
 	t.Helper()
 	kinds := map[string]int{}
@@ -158,7 +158,7 @@ func (w shopping) run(t *testing.T, b session.Backend, calls *callCounter) map[s
 	if err != nil {
 		t.Fatal(err)
 	}
-	// One that wants a later deadline: its reads touch.
+	// A request that wants a later deadline: its reads touch.
 	config.IdleTimeout = 3 * time.Hour
 	later, err := session.New(b, config)
 	if err != nil {
@@ -220,7 +220,7 @@ func (w shopping) run(t *testing.T, b session.Backend, calls *callCounter) map[s
 	return kinds
 }
 
-// draw has requests meet sessions at random. None touches.
+// draw has requests for random sessions. None touches.
 func (w shopping) draw(t *testing.T, plain, reads, locked *session.Manager, kinds map[string]int) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed(t), 0))
@@ -288,8 +288,8 @@ func (w shopping) flags(kinds map[string]int) []string {
 	return flags
 }
 
-// TestCostAgrees holds what sessionctl cost says against the requests and units
-// of the same workload, counted on the wire.
+// TestCostAgrees compares the estimate of sessionctl cost with the requests and
+// units of the same workload, counted on the wire.
 func TestCostAgrees(t *testing.T) {
 	t.Parallel()
 	ctl := buildSessionctl(t)
@@ -301,10 +301,9 @@ func TestCostAgrees(t *testing.T) {
 		{"LastWrite, SafeMode ReadOnly, eventually consistent", shopping{mode: session.LastWrite, safeMode: session.ReadOnly, eventually: true, gone: true}},
 		{"Exclusive", shopping{mode: session.Exclusive, safeMode: session.Exclusive}},
 		{"Exclusive, SafeMode Merge", shopping{mode: session.Exclusive, safeMode: session.Merge}},
-		// Far from the borders, where it matters how often a session was
-		// written when a request met it.
-		// The size leaves room in the first KB for what each further login of a
-		// session adds to it, of which the estimate knows nothing.
+		// Far from the borders, where the number of writes before a request
+		// matters. The size leaves room in the first KB for the bytes that each
+		// further login of a session adds, which the estimate does not include.
 		{"at random", shopping{mode: session.Merge, safeMode: session.Merge, random: 600, size: 500}},
 	}
 	for _, tt := range tests {
@@ -344,17 +343,17 @@ func TestCostAgrees(t *testing.T) {
 				delete(got, r.Request)
 			}
 			if len(got) > 0 {
-				t.Errorf("requests that nobody reckoned with: %+v", got)
+				t.Errorf("unexpected requests: %+v", got)
 			}
 			if tt.eventually {
-				calls.calls["Load"] += kinds["gone"] // these ask twice
+				calls.calls["Load"] += kinds["gone"] // these need two requests
 			}
 			for _, c := range want.Estimate.Calls {
 				agree("call "+c.Call, c.Requests, float64(calls.calls[c.Call]))
 				delete(calls.calls, c.Call)
 			}
 			if len(calls.calls) > 0 {
-				t.Errorf("calls that nobody reckoned with: %v", calls.calls)
+				t.Errorf("unexpected calls: %v", calls.calls)
 			}
 		})
 	}

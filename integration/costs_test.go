@@ -18,8 +18,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// lockOnce is what one request with a lock does: it reads a number, works for
-// a while, and stores the next one.
+// lockOnce is one request with a lock: it reads a number, works for a while, and
+// stores the next one.
 func lockOnce(ctx context.Context, m *session.Manager, token string, hold time.Duration) error {
 	s, err := m.Open(ctx, token)
 	if err != nil {
@@ -35,8 +35,8 @@ func lockOnce(ctx context.Context, m *session.Manager, token string, hold time.D
 	return errors.Join(visits.Set(s, n+1), s.Save(ctx), s.Close(ctx))
 }
 
-// TestLockedRequest pins what a lock costs if nobody else wants it: as much
-// as reading and writing without one.
+// TestLockedRequest checks that a lock without contention costs as much as a
+// read and a write without a lock.
 func TestLockedRequest(t *testing.T) {
 	eachStore(t, func(t *testing.T, a address) {
 		token := a.begin(t)
@@ -60,8 +60,8 @@ func TestLockedRequest(t *testing.T) {
 	})
 }
 
-// contend has n goroutines of one process run f, which works for hold in it.
-// It returns how long the last one has waited for its turn.
+// contend has n goroutines of one process run f, which works for hold in it. It
+// returns the longest time that one waited for its turn.
 func contend(n int, hold time.Duration, f func() error) (longest time.Duration, err error) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -79,8 +79,8 @@ func contend(n int, hold time.Duration, f func() error) (longest time.Duration, 
 	return longest, err
 }
 
-// TestTenContendersInOneProcess: they pass the lock on without asking the
-// store whose turn it is.
+// TestTenContendersInOneProcess checks that they pass the lock on without asking
+// the store.
 func TestTenContendersInOneProcess(t *testing.T) {
 	eachStore(t, func(t *testing.T, a address) {
 		const contenders, rounds, hold = 10, 5, 5 * time.Millisecond
@@ -110,8 +110,8 @@ func TestTenContendersInOneProcess(t *testing.T) {
 	})
 }
 
-// TestTenContendersInTenProcesses reports what contention costs where nobody
-// can pass the lock on.
+// TestTenContendersInTenProcesses reports the cost of contention between
+// processes, which cannot pass the lock on.
 func TestTenContendersInTenProcesses(t *testing.T) {
 	const processes, times, hold = 10, 10, 5 * time.Millisecond
 	eachStore(t, func(t *testing.T, a address) {
@@ -132,9 +132,9 @@ func TestTenContendersInTenProcesses(t *testing.T) {
 	})
 }
 
-// wait is the job of a process in which many requests wait for a lock, and
-// give up. It stands for as many processes as From says: a Manager is what a
-// process has, and others share nothing with it.
+// wait is the job of a process in which many requests wait for a lock, and give
+// up. It stands for as many processes as From says, because each Manager shares
+// nothing with the others, like a process.
 func (w *worker) wait() error {
 	if w.From < 1 {
 		return errors.New("no process to stand for")
@@ -171,10 +171,10 @@ func (w *worker) wait() error {
 	return nil
 }
 
-// TestTwoHundredWaiters has as many requests wait for a lock that stays for
-// ten seconds, in one process and in ten. All give up; what that costs in
-// writes is measured against waiters that look as often by trying to write,
-// each time of which DynamoDB bills though it is refused.
+// TestTwoHundredWaiters has as many requests wait for a lock that is held for
+// ten seconds, in one process and in ten. All give up. The cost in writes is
+// compared with waiters that look as often by trying to write, each of which
+// DynamoDB bills even though it is refused.
 func TestTwoHundredWaiters(t *testing.T) {
 	t.Parallel()
 	const waiters, wait = 200, 10 * time.Second
@@ -214,8 +214,8 @@ func TestTwoHundredWaiters(t *testing.T) {
 	}
 }
 
-// BenchmarkLocked is one request with a lock that nobody else wants, and next
-// to it a loop without the package that does the same without a lock.
+// BenchmarkLocked is one request with a lock without contention, and a loop
+// without the package that does the same without a lock.
 func BenchmarkLocked(b *testing.B) {
 	for _, s := range stores {
 		b.Run(s.name, func(b *testing.B) {
@@ -239,12 +239,13 @@ func BenchmarkLocked(b *testing.B) {
 	})
 }
 
-// BenchmarkLockedContenders is ten goroutines that want the session at once
-// and keep it for 5 ms.
+// BenchmarkLockedContenders has ten goroutines that want the session at once and
+// keep it for 5 ms.
 func BenchmarkLockedContenders(b *testing.B) {
 	const contenders, hold = 10, 5 * time.Millisecond
 	run := func(b *testing.B, a address, connect func(a address) func() (longest time.Duration, err error)) {
-		// Requests are counted through a proxy, and time is taken without one.
+		// Requests are counted through a proxy, and time is measured without
+		// one.
 		at, l := a.through(b)
 		counted, timed := connect(at), connect(a)
 		if _, err := counted(); err != nil {
@@ -291,7 +292,7 @@ func BenchmarkLockedContenders(b *testing.B) {
 }
 
 // raw counts in an item of a table without this package: it reads, works, and
-// writes if nobody was first, else it backs off and begins anew.
+// writes if no other writer was first; otherwise it backs off and starts again.
 type raw struct {
 	client *sdk.Client
 	table  string

@@ -13,8 +13,8 @@ import (
 )
 
 // tally has the name of each increment of visits, stored with it. So an
-// increment whose outcome is not known can be looked up, and in the end each
-// must be there once.
+// increment with an unknown outcome can be looked up, and in the end each must
+// be there once.
 var tally = session.Key[[]string]{Name: "tally"}
 
 // count is the job of a process that increments.
@@ -31,8 +31,8 @@ func (w *worker) count() error {
 	return nil
 }
 
-// increment tries until the increment is stored. Only after a try of which
-// that is not known may it find it stored: maybe says that there was one.
+// increment tries until the increment is stored. Only after a try with an
+// unknown outcome may it find that it is stored: maybe says that there was one.
 func (w *worker) increment(name string, maybe bool) error {
 	for w.ctx.Err() == nil {
 		stored, unsure, err := w.try(name)
@@ -89,13 +89,13 @@ type counting struct {
 	acknowledged map[string]int
 	waits        []time.Duration // for locks
 	refused      map[string]int  // tries, by the sentinels
-	unsure       int             // tries of which it was not known whether they were stored
+	unsure       int             // tries with an unknown outcome
 	kills        int
 	took         time.Duration
 }
 
-// count runs a process for each job until all is counted. If every is not
-// zero, it kills one that has the lock so often, and starts it again.
+// count runs a process for each job until all is counted. If every is not zero,
+// it kills a process that has the lock that often, and starts it again.
 func count(t *testing.T, every time.Duration, jobs ...job) *counting {
 	t.Helper()
 	type said struct {
@@ -180,8 +180,8 @@ func count(t *testing.T, every time.Duration, jobs ...job) *counting {
 	return c
 }
 
-// check compares what is stored with what was acknowledged: every name that
-// was is there, each once, and nothing else.
+// check compares the stored names with the acknowledged ones: every acknowledged
+// name is stored once, and no other name is stored.
 func (c *counting) check(t *testing.T, a address, token string, want int) {
 	t.Helper()
 	m := a.manager(t, session.Config{})
@@ -236,14 +236,14 @@ func logCost(t *testing.T, c *counting, links []link) {
 	t.Logf("%s requests for each lock: %s", perLock(total(links...).Requests, len(c.waits)), strings.Join(counts, ", "))
 }
 
-// TestExclusiveCountersInProcesses: ten processes read a number, and store the
-// next one under a lock. Each number comes once, whatever is lost on the way
-// and whoever dies.
+// TestExclusiveCountersInProcesses has ten processes that read a number and
+// store the next one under a lock. Each number occurs once, even if requests are
+// lost and processes are killed.
 //
-// A process that was killed is started again, and goes on with the increment
-// that it did not acknowledge: it has the lock first, so that what its
-// predecessor had under way is either stored by then, and found by name, or
-// fenced off for ever. So the count is exact here, too.
+// A process that was killed is started again, and continues with the increment
+// that it did not acknowledge. It acquires the lock first, so a request that its
+// predecessor had in flight is either stored by then, and found by name, or
+// fenced off for good. So the count is exact here, too.
 func TestExclusiveCountersInProcesses(t *testing.T) {
 	const processes, increments = 10, 20
 	tests := []struct {
@@ -268,7 +268,7 @@ func TestExclusiveCountersInProcesses(t *testing.T) {
 					at, l := a.through(t)
 					links = append(links, l)
 					if tt.faults {
-						at.Attempts = 3 // so that outcomes are unknown now and then
+						at.Attempts = 3 // so that some outcomes are unknown
 						l.SetRule(a.store().faulty(seed + uint64(i)))
 					}
 					js = append(js, job{
@@ -287,8 +287,8 @@ func TestExclusiveCountersInProcesses(t *testing.T) {
 	}
 }
 
-// TestMergeAndExclusiveInProcesses mixes writers that lock with writers that
-// do not: nothing is lost of either.
+// TestMergeAndExclusiveInProcesses mixes writers that lock with writers that do
+// not, and checks that no write of either is lost.
 func TestMergeAndExclusiveInProcesses(t *testing.T) {
 	const processes, increments = 6, 20
 	eachStore(t, func(t *testing.T, a address) {

@@ -14,8 +14,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// operator uses the commands about sessions on one store, and keeps all that
-// they print.
+// operator uses the commands for sessions on one store, and keeps their output.
 type operator struct {
 	*sessionctl
 	at   address
@@ -30,7 +29,7 @@ func (o *operator) flags(args ...string) []string {
 	return append(args, "--redis", "redis://"+o.at.URL, "--prefix", o.at.Room)
 }
 
-// do runs a command, and returns what it printed and its exit code.
+// do runs a command, and returns its output and its exit code.
 func (o *operator) do(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	cmd := o.command(t, o.flags(args...)...)
@@ -46,7 +45,7 @@ func (o *operator) do(t *testing.T, stdin string, args ...string) (stdout, stder
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// must runs a command that succeeds, and decodes what it printed into v.
+// must runs a command that succeeds, and decodes its output into v.
 func (o *operator) must(t *testing.T, v any, stdin string, args ...string) string {
 	t.Helper()
 	stdout, stderr, code := o.do(t, stdin, args...)
@@ -201,7 +200,7 @@ func TestSessionctlSessions(t *testing.T) {
 	})
 }
 
-// interrupt ends a bench with a signal, after it has said what it does.
+// interrupt ends a bench with a signal after its first output.
 func (o *operator) interrupt(t *testing.T) {
 	t.Helper()
 	cmd := o.command(t, o.flags("bench", "--duration=1m", "--concurrency=4", "--sessions=20")...)

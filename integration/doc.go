@@ -1,3 +1,3 @@
-// Package integration holds the tests that need a real store. It is a module
-// of its own, so that nobody who uses sessions downloads what they need.
+// Package integration holds the tests that need a real store. It is a module of
+// its own, so that users of the session module do not download its dependencies.
 package integration

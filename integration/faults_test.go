@@ -17,19 +17,19 @@ import (
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
-// quick has the number of attempts of the defaults, and waits less between.
+// quick has the default number of attempts, and shorter waits between them.
 func quick() dynamodb.Config {
 	return dynamodb.Config{BackoffBase: time.Millisecond, MaxBackoff: 10 * time.Millisecond}
 }
 
-// A call is one of those of a backend, with what it needs and does.
+// A call is a call of a backend, with its preparation and its effect.
 type call struct {
 	name   string
 	op     string // of DynamoDB
 	absent bool   // no record beforehand
 	once   bool   // it is not sent again where it may have been applied
 	do     func(ctx context.Context, b session.Backend, before session.Record) (session.Version, error)
-	// check looks at what is stored once do has succeeded and returned v.
+	// check examines the stored record after do has succeeded and returned v.
 	check func(t *testing.T, b session.Backend, before session.Record, v session.Version)
 }
 
@@ -111,8 +111,9 @@ func absent(t *testing.T, b session.Backend, _ session.Record, _ session.Version
 	}
 }
 
-// isSaved checks that the version that Save returned is the one that is
-// stored, and can be saved upon: it moved once, and nobody was lost.
+// isSaved checks that the version that Save returned is the stored one, and that
+// a Save can continue from it, so that the record changed once and no other
+// write was lost.
 func isSaved(t *testing.T, b session.Backend, before session.Record, v session.Version) {
 	t.Helper()
 	got := load(t, b, key)
@@ -132,7 +133,7 @@ func (c call) prepare(t *testing.T, b session.Backend) session.Record {
 	return load(t, b, key)
 }
 
-// untouched checks that nothing of c has happened.
+// untouched checks that c had no effect.
 func (c call) untouched(t *testing.T, b session.Backend, before session.Record) {
 	t.Helper()
 	if c.absent {
@@ -142,9 +143,9 @@ func (c call) untouched(t *testing.T, b session.Backend, before session.Record) 
 	}
 }
 
-// TestOneFault shows that every call gets over every fault that passes: with
-// success, without a false conflict, and with the effect of one call. Only a
-// Save that creates says that it is not known whether it has.
+// TestOneFault checks that every call survives every transient fault: it
+// succeeds, without a false conflict, and with the effect of one call. Only a
+// Save that creates may fail because its outcome is not known.
 func TestOneFault(t *testing.T) {
 	faults := []struct {
 		fault   proxy.Fault
@@ -197,8 +198,8 @@ func isSentinel(err error) bool {
 	return false
 }
 
-// TestStoreDown shows that a fault that stays is an error that says what
-// happened, is no sentinel, and leaves the record as it was.
+// TestStoreDown checks that a permanent fault is an error that describes it, is
+// no sentinel, and leaves the record unchanged.
 func TestStoreDown(t *testing.T) {
 	for _, fault := range []proxy.Fault{proxy.DropRequest, proxy.Throttle, proxy.InternalError} {
 		for _, c := range calls {
@@ -229,7 +230,7 @@ func TestStoreDown(t *testing.T) {
 	}
 }
 
-// TestHangEndsWithContext shows that every wait is bounded by the context of
+// TestHangEndsWithContext checks that every wait is bounded by the context of
 // the caller, and that the error says so.
 func TestHangEndsWithContext(t *testing.T) {
 	for _, c := range calls {
@@ -257,9 +258,9 @@ func TestHangEndsWithContext(t *testing.T) {
 	}
 }
 
-// TestSupersededAfterLostResponse lets another client write on top of a Save
-// whose response was lost, before its retry arrives. The Save has happened:
-// to call it a conflict would have the caller do it twice.
+// TestSupersededAfterLostResponse lets another client write after a Save whose
+// response was lost, before its retry arrives. The Save has been applied: if it
+// were called a conflict, the caller would do it twice.
 func TestSupersededAfterLostResponse(t *testing.T) {
 	table := newTable(t, quick())
 	b, p := connect(t, table)
@@ -285,13 +286,13 @@ func TestSupersededAfterLostResponse(t *testing.T) {
 	if got := load(t, b, key); string(got.Data) != "theirs" {
 		t.Errorf("stored is %q, want what the other wrote", got.Data)
 	}
-	// Our version is of a state that has passed: no write goes on from it.
+	// Our version is that of an earlier state: no write can continue from it.
 	if _, err := b.Save(t.Context(), key, replacing(record("ours again"), v)); !errors.Is(err, session.ErrConflict) {
 		t.Errorf("the next Save: got error %v, want a conflict", err)
 	}
 }
 
-// TestDeletedAfterLostResponse has the record deleted between a Save that was
+// TestDeletedAfterLostResponse deletes the record between a Save that was
 // applied and its retry. The retry must not bring it back.
 func TestDeletedAfterLostResponse(t *testing.T) {
 	table := newTable(t, quick())
@@ -314,9 +315,9 @@ func TestDeletedAfterLostResponse(t *testing.T) {
 }
 
 // TestCounterUnderFaults has clients add to one record, each with its own
-// connection, while requests and responses are lost: every addition is there
-// once in the end. What is counted has names, so that each answer can be
-// checked: a Save that is refused as a conflict has not been applied.
+// connection, while requests and responses are lost. Every addition is there
+// once in the end. Additions have names, so that each answer can be checked: a
+// Save that is refused as a conflict has not been applied.
 func TestCounterUnderFaults(t *testing.T) {
 	const clients, increments = 10, 20
 	table := newTable(t, quick())
@@ -349,9 +350,9 @@ func TestCounterUnderFaults(t *testing.T) {
 	}
 }
 
-// add appends name to what is stored, as an application would: after a
-// conflict it goes on from the current record, and after an error that leaves
-// the outcome open it looks.
+// add appends name to the stored data, like an application: after a conflict it
+// continues from the current record, and after an error with an unknown outcome
+// it loads the record.
 func add(t *testing.T, b session.Backend, name string) error {
 	t.Helper()
 	has := func(rec session.Record) bool { return slices.Contains(strings.Fields(string(rec.Data)), name) }

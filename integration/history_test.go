@@ -17,8 +17,8 @@ import (
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
-// now reads a clock that all processes of the machine have, and that nobody
-// sets.
+// now reads a clock that all processes of the machine share, and that is never
+// set.
 func now() int64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
@@ -27,7 +27,7 @@ func now() int64 {
 	return t.Nano()
 }
 
-// A chronicler calls a backend at random, and writes down what happens.
+// A chronicler makes random calls of a backend, and records them.
 type chronicler struct {
 	client int
 	b      session.LockingBackend
@@ -37,9 +37,9 @@ type chronicler struct {
 	ops    []op
 }
 
-// known is what a chronicler knows of a key, which may be out of date.
+// known is the state of a key that a chronicler knows. It may be out of date.
 type known struct {
-	version, holder session.Version // the holder's own is kept when it is used up
+	version, holder session.Version // the holder's own is kept after its lease has ended
 	data, held      string
 	lock            string
 }
@@ -62,7 +62,7 @@ func (c *chronicler) round(ctx context.Context, keys []string, n int) {
 		}
 		c.call(ctx, key, k, 0)
 		if last := c.ops[len(c.ops)-1]; last.Kind == opAcquire && last.Result == isOK && c.rng.IntN(4) == 0 {
-			// Come late, and see whether that is noticed.
+			// Come late, and check whether that is noticed.
 			time.Sleep(time.Duration(last.TTL) + leases[0])
 			c.call(ctx, key, k, c.rng.IntN(3)+1)
 		}
@@ -75,8 +75,8 @@ func (c *chronicler) round(ctx context.Context, keys []string, n int) {
 	}
 }
 
-// call makes one call. What to call is random; what makes sense is likelier.
-// If late is not zero it is one of the holder's.
+// call makes one random call; calls that make sense are likelier. If late is not
+// zero, it is one of the holder's.
 func (c *chronicler) call(ctx context.Context, key string, k *known, late int) {
 	c.n++
 	name := fmt.Sprintf("%d.%d", c.client, c.n)
@@ -131,7 +131,7 @@ func (c *chronicler) call(ctx context.Context, key string, k *known, late int) {
 		if err = serr; err == nil {
 			o.State = fmt.Sprintf("%x", v)
 			k.version, k.data = v, name
-			if o.Lock != "" && c.rng.IntN(3) > 0 { // else try again with what is used up
+			if o.Lock != "" && c.rng.IntN(3) > 0 { // else try again with a lock that has ended
 				k.lock = ""
 			}
 		}
@@ -196,8 +196,8 @@ func (c *chronicler) call(ctx context.Context, key string, k *known, late int) {
 
 const historyCalls = 40 // of each process in each round
 
-// history is the job of a process that makes calls at random, in rounds: a
-// line of keys for each.
+// history is the job of a process that makes random calls, in rounds: one list
+// of keys for each.
 func (w *worker) history() error {
 	c := newChronicler(w.From, w.backend, w.Seed)
 	w.tell(event{Kind: "ready"})
@@ -212,10 +212,10 @@ func (w *worker) history() error {
 	}
 }
 
-// TestHistories has processes call the backend itself at random, while
-// requests and responses get lost, and checks that what each of them saw can
-// be explained by one order of all calls, in which each call comes between its
-// beginning and its end, and does what the contract says.
+// TestHistories has processes make random calls of the backend, while requests
+// and responses get lost. It checks that the results can be explained by one
+// order of all calls, in which each call comes between its beginning and its
+// end, and does what the contract says.
 func TestHistories(t *testing.T) {
 	const processes, rounds, keys = 5, 10, 3
 	eachStore(t, func(t *testing.T, a address) {
@@ -224,7 +224,7 @@ func TestHistories(t *testing.T) {
 		requests, responses := make([]losses, processes), make([]losses, processes)
 		for i := range processes {
 			at, l := a.through(t)
-			at.Attempts = 2 // so that outcomes are unknown now and then
+			at.Attempts = 2 // so that some outcomes are unknown
 			faults := a.store().faulty(seed + uint64(i))
 			l.SetRule(func(r proxy.Request) proxy.Action {
 				act := faults(r)
@@ -267,7 +267,7 @@ func TestHistories(t *testing.T) {
 	})
 }
 
-// losses are the times at which a proxy has dropped something.
+// losses are the times at which a proxy dropped a request or a response.
 type losses struct {
 	mu sync.Mutex
 	at []int64
@@ -279,14 +279,14 @@ func (l *losses) add() {
 	l.at = append(l.at, now())
 }
 
-// during reports whether one was lost while o was under way.
+// during reports whether there was a loss while o was in flight.
 func (l *losses) during(o op) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.at, func(at int64) bool { return o.Call <= at && at <= o.Return })
 }
 
-// chronicle has goroutines call b at random.
+// chronicle has goroutines make random calls of b.
 func chronicle(ctx context.Context, b session.LockingBackend, seed uint64) []op {
 	const clients, calls = 5, 40
 	var wg sync.WaitGroup
@@ -304,7 +304,7 @@ func chronicle(ctx context.Context, b session.LockingBackend, seed uint64) []op 
 	return history
 }
 
-// TestHistoriesOfMemory holds the backend in memory to the same model.
+// TestHistoriesOfMemory checks the backend in memory with the same model.
 func TestHistoriesOfMemory(t *testing.T) {
 	seed := seed(t)
 	for i := range uint64(5) {
@@ -314,8 +314,8 @@ func TestHistoriesOfMemory(t *testing.T) {
 	}
 }
 
-// TestHistoriesOfMutants shows that the checker sees what it is there to see:
-// each of these stores has one thing wrong with it.
+// TestHistoriesOfMutants checks that the checker finds errors: each of these
+// stores has one.
 func TestHistoriesOfMutants(t *testing.T) {
 	t.Parallel()
 	mutants := map[string]func(s *toy){

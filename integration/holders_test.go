@@ -13,8 +13,8 @@ import (
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
-// hold is the job of a process that takes the lock, and saves or closes when
-// it is told to.
+// hold is the job of a process that acquires the lock, and saves or closes on
+// command.
 func (w *worker) hold() error {
 	for {
 		s, err := w.m.Open(w.ctx, w.Token)
@@ -28,7 +28,7 @@ func (w *worker) hold() error {
 			return err
 		}
 		w.tell(event{Kind: "holding"})
-		if w.hear() == "learn" { // in its own time that the lock is lost
+		if w.hear() == "learn" { // when it notices that the lock is lost
 			<-s.Context().Done()
 		}
 		err = s.Save(w.ctx)
@@ -41,7 +41,7 @@ func (w *worker) hold() error {
 	}
 }
 
-// write is the job of a process that writes without a lock when it is told to.
+// write is the job of a process that writes without a lock on command.
 func (w *worker) write() error {
 	for {
 		w.tell(event{Kind: "ready"})
@@ -62,7 +62,7 @@ func (w *worker) write() error {
 	}
 }
 
-// stored returns what a session holds, read past everything.
+// stored returns the contents of a session, read directly from the store.
 func stored(t *testing.T, a address, token string) (n int, names []string, by string) {
 	t.Helper()
 	s, err := a.manager(t, session.Config{}).Open(t.Context(), token)
@@ -78,10 +78,10 @@ func stored(t *testing.T, a address, token string) (n int, names []string, by st
 	return n, names, by
 }
 
-// TestNoWriterUnderALock: while one process holds the lock, for longer than
-// its lease, others want to write without one. None may before the holder
-// has: each says that the store refused it, and only then is the holder told
-// to save. The order of what is stored must be the same.
+// TestNoWriterUnderALock checks writers without a lock while another process
+// holds the lock for longer than its lease. None may write before the holder
+// has: each reports that the store refused it, and only then is the holder told
+// to save. The stored data must have the same order.
 func TestNoWriterUnderALock(t *testing.T) {
 	t.Parallel()
 	const writers, rounds = 3, 2
@@ -107,7 +107,7 @@ func TestNoWriterUnderALock(t *testing.T) {
 					for _, p := range others {
 						p.wait("refused") // and not "saved"
 					}
-					time.Sleep(ttl * 5 / 4) // it lives by renewal
+					time.Sleep(ttl * 5 / 4) // it lives because it was renewed
 					if n, names, by := stored(t, a, token); n != count || !slices.Equal(names, before) || by != last {
 						t.Errorf("under the lock %d, %v, %q became %d, %v, %q", count, before, last, n, names, by)
 					}
@@ -146,8 +146,8 @@ func TestNoWriterUnderALock(t *testing.T) {
 	}
 }
 
-// TestKilledHolder: the lock of a process that was killed is free when its
-// lease has run out. Nothing of what it had not saved is stored.
+// TestKilledHolder checks that the lock of a killed process is free after its
+// lease has run out, and that none of its unsaved changes is stored.
 func TestKilledHolder(t *testing.T) {
 	t.Parallel()
 	const ttl = 2 * time.Second
@@ -209,8 +209,8 @@ func TestKilledHolder(t *testing.T) {
 }
 
 // TestPausedHolder stops a process that has the lock until its lease has run
-// out. When it goes on it must not write, and must learn why, whatever others
-// did meanwhile.
+// out. When it continues it must not write, and must get the reason, whatever
+// others did meanwhile.
 func TestPausedHolder(t *testing.T) {
 	t.Parallel()
 	const ttl = 500 * time.Millisecond
@@ -220,7 +220,7 @@ func TestPausedHolder(t *testing.T) {
 		want   int // how often it was counted
 		says   string
 	}{
-		{"nobody took over", func(*testing.T, *session.Manager, string) func() {
+		{"no other holder", func(*testing.T, *session.Manager, string) func() {
 			time.Sleep(2 * ttl)
 			return nil
 		}, 0, "save"},
@@ -294,8 +294,8 @@ func mustOpen(t *testing.T, m *session.Manager, token string) *session.Session {
 	return s
 }
 
-// TestDelayedSave keeps the holder's Save on the way until another has taken
-// over and written. It then arrives, and must not be applied.
+// TestDelayedSave delays the holder's Save until another process has acquired
+// the lock and written. It then arrives, and must not be applied.
 func TestDelayedSave(t *testing.T) {
 	eachStore(t, func(t *testing.T, a address) {
 		token := a.begin(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
-// held keeps back the next write through l. Its client gets no answer.
+// held delays the next write through l. Its client gets no response.
 func held(l link) (deliver func()) {
 	rule, deliver := proxy.Hold("UpdateItem", "DeleteItem", "EVALSHA")
 	l.SetRule(rule)
@@ -28,8 +28,9 @@ func notKnown(err error) bool {
 	return err != nil && !isSentinel(err) && strings.Contains(err.Error(), "not known whether it was applied")
 }
 
-// TestLateBeforeLock: a Save is late, and its retry meets a lock. That is not
-// known to have written nothing: the lock is freed, and then it arrives.
+// TestLateBeforeLock delays a Save, and its retry meets a lock. The outcome is
+// then unknown, because the first request can still arrive after the lock is
+// freed.
 func TestLateBeforeLock(t *testing.T) {
 	eachStore(t, func(t *testing.T, a address) {
 		at, l := a.through(t)
@@ -58,7 +59,7 @@ func TestLateBeforeLock(t *testing.T) {
 	})
 }
 
-// TestLateCreate: a Save that creates is late, and not sent again. So no Delete
+// TestLateCreate delays a Save that creates, which is not retried. So no Delete
 // can come between the attempts.
 func TestLateCreate(t *testing.T) {
 	eachStore(t, func(t *testing.T, a address) {
@@ -80,15 +81,15 @@ func TestLateCreate(t *testing.T) {
 	})
 }
 
-// TestLateAfterTheEnd: a request is sent while the session lives, and arrives
-// when somebody has ended it, because it had expired, or because its user
-// logged out. It must not bring it back.
+// TestLateAfterTheEnd sends a request while the session lives. It arrives after
+// another request has ended the session, because it had expired or its user
+// logged out, and must not bring it back.
 func TestLateAfterTheEnd(t *testing.T) {
 	end := func(t *testing.T, b session.LockingBackend, key string) {
 		t.Helper()
 		rec, err := b.Load(t.Context(), key)
 		if errors.Is(err, session.ErrNotFound) {
-			return // DynamoDB Local removes what has expired within seconds
+			return // DynamoDB Local removes expired items within seconds
 		}
 		past := time.Unix(0, 0)
 		if err == nil {
@@ -174,7 +175,8 @@ func TestLateAfterTheEnd(t *testing.T) {
 					rec.Expires = time.Now().Truncate(time.Second).Add(10 * time.Second)
 					expires = rec.Expires
 				}
-				// A lease that has run out hinders nobody from ending the record.
+				// A lease that has run out does not keep others from ending the
+				// record.
 				rec = prepare(rec, time.Second)
 				delivers[key] = held(l)
 				if err := c.do(t.Context(), b, key, rec); !notKnown(err) {

@@ -15,9 +15,8 @@ import (
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
-// TestNoGoroutineIsLeft ends waits and locks in every way there is, and then
-// looks for goroutines that were not there before. It must not run beside
-// other tests.
+// TestNoGoroutineIsLeft ends waits and locks in every way, and then looks for
+// new goroutines. It must not run in parallel with other tests.
 func TestNoGoroutineIsLeft(t *testing.T) {
 	const times = 10
 	ends := []struct {
@@ -107,7 +106,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			if err := d.Destroy(ctx); err != nil {
 				return err
 			}
-			<-s.Context().Done() // a renewal tells it
+			<-s.Context().Done() // a renewal reports it
 			return errors.Join(visits.Set(s, 1), s.Save(ctx), s.Close(ctx))
 		}, session.ErrLockLost},
 		{"handler's client goes away", session.LockConfig{TTL: 100 * time.Millisecond}, func(ctx context.Context, m, _ *session.Manager, token string, _ link) error {
@@ -130,7 +129,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	for _, tt := range ends {
 		for _, s := range append([]*store{apartStore}, stores...) {
 			if s == apartStore && tt.name == "lock is broken" {
-				continue // by deleting the session it is not
+				continue // by deleting a session that is not its own
 			}
 			t.Run(tt.name+"/"+s.name, func(t *testing.T) {
 				a := s.room(t)
@@ -158,7 +157,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	}
 }
 
-// idle closes the connections that clients keep for later.
+// idle closes idle connections of clients.
 func idle(a address) {
 	if a.store().idle != nil {
 		a.store().idle()

@@ -12,8 +12,8 @@ import (
 	"github.com/seed-a7bee19b/session/integration/engine"
 )
 
-// local is the DynamoDB Local that all tests share, and server the Redis
-// server. Each test has tables and prefixes of its own.
+// local is the DynamoDB Local that all tests share, and server the Redis server.
+// Each test has its own tables and prefixes.
 var local, server *engine.Engine
 
 func TestMain(m *testing.M) {
@@ -21,8 +21,8 @@ func TestMain(m *testing.M) {
 		os.Exit(work())
 	}
 	flag.Parse()
-	// Most of the time these tests wait, for leases and for processes: two at
-	// a time would be too few on a machine with two cores.
+	// These tests mostly wait, for leases and for processes, so two at a time
+	// would be too few on a machine with two cores.
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue && runtime.GOMAXPROCS(0) < 4 {
 		if err := flag.Set("test.parallel", "4"); err != nil {
 			panic(err)

@@ -41,8 +41,8 @@ type site struct {
 
 type page = func(w http.ResponseWriter, r *http.Request, s *session.Session)
 
-// newSite serves the pages by their paths, besides /static, which does not ask
-// for its session.
+// newSite serves the pages by their paths, and /static, which does not get its
+// session.
 func newSite(t *testing.T, cfg session.Config, dc dynamodb.Config, pages map[string]page) *site {
 	t.Helper()
 	dc = newTable(t, dc)
@@ -89,7 +89,7 @@ func (s *site) want(path string, status int) {
 	}
 }
 
-// token is what the browser has in its jar.
+// token is the token in the browser's jar.
 func (s *site) token() string {
 	u, _ := url.Parse(s.url)
 	for _, c := range s.browser.Jar.Cookies(u) {
@@ -98,13 +98,13 @@ func (s *site) token() string {
 	return ""
 }
 
-// open reads the session past all faults.
+// open reads the session without faults.
 func (s *site) open(token string) (*session.Session, error) {
 	s.proxy.SetRule(nil)
 	return s.manager.Open(context.Background(), token)
 }
 
-// rows counts the items of sessions, and not the markers that rotations leave.
+// rows counts the items of sessions, without the markers that rotations leave.
 func (s *site) rows() int {
 	s.t.Helper()
 	out, err := client().Scan(s.t.Context(), &sdk.ScanInput{
@@ -136,7 +136,7 @@ func fillTypical(s *session.Session) error {
 		s.Set("visits", 1), s.Set("cart", cart))
 }
 
-// TestRequestsPerHTTPRequest is the table of costs in the README.
+// TestRequestsPerHTTPRequest checks the table of costs in the README.
 func TestRequestsPerHTTPRequest(t *testing.T) {
 	var s *site
 	s = newSite(t, session.Config{}, dynamodb.Config{}, map[string]page{
@@ -177,7 +177,8 @@ func TestRequestsPerHTTPRequest(t *testing.T) {
 		{"/login", map[string]proxy.Count{"GetItem": one(1), "UpdateItem": {Requests: 2, Applied: 2, Capacity: 2}}, 1},
 		{"/logout", map[string]proxy.Count{"GetItem": one(1), "DeleteItem": one(1)}, 0},
 		{"/fill", map[string]proxy.Count{"UpdateItem": one(1)}, 1},
-		// A logout that a rotation has overtaken: the first DeleteItem is refused.
+		// A logout that a rotation has overtaken: the first DeleteItem is
+		// refused.
 		{"/overtaken", map[string]proxy.Count{"GetItem": {Requests: 2, Applied: 2, Capacity: 2}, "UpdateItem": {Requests: 2, Applied: 2, Capacity: 2}, "DeleteItem": {Requests: 2, Applied: 1, Capacity: 1}}, 0},
 	}
 	for _, step := range steps {
@@ -192,7 +193,7 @@ func TestRequestsPerHTTPRequest(t *testing.T) {
 	}
 }
 
-// TestParallelWritesOfDifferentKeys: all of the requests have read the session
+// TestParallelWritesOfDifferentKeys has requests that have all read the session
 // before one of them writes.
 func TestParallelWritesOfDifferentKeys(t *testing.T) {
 	const n = 20
@@ -233,7 +234,7 @@ func TestParallelWritesOfDifferentKeys(t *testing.T) {
 	}
 }
 
-// TestNoRevival has a request that has read its session when another one ends
+// TestNoRevival has a request that has read its session before another one ends
 // it, and that writes afterwards.
 func TestNoRevival(t *testing.T) {
 	for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
@@ -280,8 +281,8 @@ func TestNoRevival(t *testing.T) {
 	}
 }
 
-// TestLostResponses: the engine applied the nth write of a page, and nobody
-// heard of it. The page comes out as if nothing had been.
+// TestLostResponses loses the response of the nth write of a page, which the
+// engine applied. The page must be the same as without a fault.
 func TestLostResponses(t *testing.T) {
 	tests := []struct {
 		path   string
@@ -348,8 +349,8 @@ func TestLostResponses(t *testing.T) {
 	}
 }
 
-// TestBrokenStore: whatever goes wrong for good, the client gets an error page,
-// the stored session stays, and the wait has an end.
+// TestBrokenStore checks every permanent fault: the client gets an error page,
+// the stored session stays, and the wait ends.
 func TestBrokenStore(t *testing.T) {
 	quick := dynamodb.Config{MaxAttempts: 2, AttemptTimeout: 300 * time.Millisecond, BackoffBase: time.Millisecond}
 	for _, fault := range []proxy.Fault{proxy.DropRequest, proxy.Hang, proxy.Throttle, proxy.InternalError} {
@@ -393,9 +394,9 @@ func TestBrokenStore(t *testing.T) {
 	}
 }
 
-// TestCountersUnderFaults: ten machines, each with a manager of its own, count
-// in one session while requests and responses get lost. Nothing is counted
-// twice, and nothing is lost.
+// TestCountersUnderFaults has ten machines, each with its own Manager, that
+// count in one session while requests and responses get lost. No increment is
+// counted twice or lost.
 func TestCountersUnderFaults(t *testing.T) {
 	const machines, times = 10, 20
 	dc := newTable(t, dynamodb.Config{MaxAttempts: 12, BackoffBase: 2 * time.Millisecond, MaxBackoff: 20 * time.Millisecond})

@@ -11,18 +11,18 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// An op is one call of a backend, and what came of it.
+// An op is one call of a backend, and its outcome.
 //
-// A version stands for the state that it names, and every Save writes data
-// that nobody else does. So the model knows states by their data, and a
-// history records what the version was of.
+// A version stands for the state that it names, and every Save writes data that
+// no other Save writes. So the model identifies states by their data, and a
+// history records the data of each version.
 type op struct {
 	Client int
 	Key    string
 	Kind   kind
-	Base   string // Save: what is replaced; "" creates
+	Base   string // Save: the version to replace; "" creates
 	Lock   string // the lock that Acquire takes, and the holder's calls use; "" for everybody else's
-	Data   string // Save: what is to be stored. Load and Acquire: what was
+	Data   string // the data to store (Save) or found (Load, Acquire)
 	TTL    int64  // ns
 	Call   int64  // ns, by the clock that all processes have
 	Return int64
@@ -31,12 +31,12 @@ type op struct {
 	State  string // the version that was returned, if it is not a holder's; in hexadecimal, as JSON cannot hold its bytes
 	Err    string // of an unknown outcome
 
-	// Unsure is set where a request or a response of this call was dropped, so
-	// that its retry cannot tell whether it was applied before, and Lost where
-	// it was a response: then it was.
+	// Unsure is set if a request or a response of this call was dropped, so that
+	// its retry cannot tell whether it was applied before. Lost is set if it was
+	// a response: then it was applied.
 	Unsure, Lost bool
-	// Again is an extra that the history did not have: the other time that a
-	// call with a lost response may have been applied. See again.
+	// Again is an additional op that the history did not have: the second time
+	// that a call with a lost response may have been applied. See again.
 	Again bool
 }
 
@@ -92,8 +92,9 @@ func (o op) String() string {
 
 // register is the state of one key: a register with a lock.
 //
-// When a lease ends is known as well as when it was asked for: not before
-// Earliest, not after Latest. In between, each call decides by its outcome.
+// The end of a lease is known only as precisely as the time of its request: not
+// before Earliest, not after Latest. In between, the outcome of each call
+// decides.
 type register struct {
 	Exists   bool
 	Data     string
@@ -102,13 +103,14 @@ type register struct {
 	Latest   int64
 }
 
-// slack is how much the clocks that leases are judged by, which may be
-// adjusted, may be off the one that histories are recorded with, and rounding.
+// slack is how much the clocks that judge leases, which may be adjusted, can
+// differ from the clock of the histories, plus rounding.
 const slack = int64(5 * time.Millisecond)
 
 const forever = math.MaxInt64
 
-// mayBeLive and mayBeFree say whether o can have found the lock of another so.
+// mayBeLive and mayBeFree report whether o can have found another holder's lock
+// in that state.
 func (r register) mayBeLive(o op) bool {
 	return r.Exists && r.Lock != "" && r.Lock != o.Lock && o.Call <= r.Latest
 }
@@ -118,12 +120,12 @@ func (r register) mayBeFree(o op) bool { return r.Lock == "" || r.over(o) }
 // over reports whether the lease can have run out by the end of o.
 func (r register) over(o op) bool { return o.Return >= r.Earliest }
 
-// holds reports whether o has the lock that is there.
+// holds reports whether o has the current lock.
 func (r register) holds(o op) bool { return r.Exists && o.Lock != "" && r.Lock == o.Lock }
 
 func (r register) saved(o op) register { return register{Exists: true, Data: o.Data} }
 
-// leased is r with a lease that was asked for by o.
+// leased is r with a lease that o requested.
 func (r register) leased(o op) register {
 	r.Lock, r.Earliest, r.Latest = o.Lock, o.Call+o.TTL-slack, forever
 	if o.Result == isOK && !o.Lost {
@@ -132,9 +134,9 @@ func (r register) leased(o op) register {
 	return r
 }
 
-// step returns the states that o can have left, none if it cannot have come
-// out of r as it did. The outcome of a call is unknown after a fault that
-// stayed: it then may have been applied, at any time until the end.
+// step returns the states in which o can have left r, or none if o cannot have
+// had its outcome. The outcome of a call is unknown after a permanent fault:
+// then it may have been applied, at any time until the end.
 func step(r register, o op) []register {
 	if o.Result == isUnknown {
 		applied, ok := apply(r, o)
@@ -149,7 +151,7 @@ func step(r register, o op) []register {
 			return []register{applied}
 		}
 		if o.Kind == opRelease && o.Unsure && !r.holds(o) {
-			return []register{r} // it may have been freed by the first attempt, and cannot tell
+			return []register{r} // the first attempt may have freed it, which cannot be known
 		}
 		return nil
 	case isLocked:
@@ -178,7 +180,7 @@ func only(r register, ok bool) []register {
 	return []register{r}
 }
 
-// apply is the call as it succeeds, and whether it can.
+// apply returns the state after a successful call, and whether it can succeed.
 func apply(r register, o op) (register, bool) {
 	switch o.Kind {
 	case opLoad:
@@ -218,13 +220,13 @@ func apply(r register, o op) (register, bool) {
 
 // again reports whether o, which is part of a history of its key, may have been
 // applied twice, or once before it was refused: its first attempt, whose
-// response was lost, and its retry after that was undone. A Delete is undone
-// by who creates, a lock by the end of its lease, and everything by a Delete.
-// Of a create the retry then succeeds, but nobody except its caller knows the
-// ID of a new session, so this is not what happens to one.
+// response was lost, and its retry after that was undone. A create undoes a
+// Delete, the end of a lease undoes a lock, and a Delete undoes everything. The
+// retry of a create then succeeds, but only its caller knows the ID of a new
+// session, so this does not happen to one.
 //
-// That others wrote or locked in between is no excuse: the retry must see
-// that the first attempt was applied.
+// Writes or locks of others in between do not excuse it: the retry must see that
+// the first attempt was applied.
 func (o op) again(history []op) bool {
 	deleted := slices.ContainsFunc(history, func(d op) bool {
 		return d.Kind == opDelete && d.Call <= o.Return && (d.Return >= o.Call || d.Result == isUnknown)
@@ -245,8 +247,8 @@ var model = (&porcupine.NondeterministicModel{
 	DescribeOperation: func(input, _ any) string { return input.(op).String() },
 }).ToModel()
 
-// judge reports whether the history of each key can be explained, and what
-// speaks against it if not.
+// judge reports whether the history of each key can be explained, and if not,
+// the evidence.
 func judge(history []op) (complaints []string) {
 	byKey := map[string][]op{}
 	states := map[string]string{} // data by version
@@ -274,7 +276,7 @@ func judge(history []op) (complaints []string) {
 			if o.again(ops) {
 				o.Again, o.Result = true, isUnknown
 				if o.Kind == opAcquire {
-					o.Lock += "'" // not the one that the caller has
+					o.Lock += "'" // not the caller's own
 				}
 				add(o)
 			}

@@ -31,11 +31,11 @@ import (
 	sessionslog "github.com/seed-a7bee19b/session/observe/slog"
 )
 
-// meter has what an Observer has counted.
+// meter has the counts of an Observer.
 type meter struct{ reader *metric.ManualReader }
 
-// sum adds up the data points of a metric that have all of the attributes, of a
-// histogram their numbers. An empty value means that there is no such
+// sum adds up the data points of a metric that have all of the attributes; for a
+// histogram, their numbers. An empty value means that there is no such
 // attribute.
 func (m meter) sum(t *testing.T, name string, attrs ...attribute.KeyValue) float64 {
 	t.Helper()
@@ -102,13 +102,14 @@ func (f *faults) decide(r proxy.Request) proxy.Action {
 	return act
 }
 
-// TestMetricsAgreeWithTheProxy: what an operator sees is what went over the
-// wire, and what it cost.
+// TestMetricsAgreeWithTheProxy checks that the metrics agree with the requests
+// and units on the wire.
 //
-// Two things cannot be seen by a client. What an answer cost that was lost on
-// its way: so the second run has sessions of one unit each, and the difference
-// is one unit for each lost answer of a request that was applied. And what a
-// refused condition cost: the engine does not tell, not the proxy either.
+// A client cannot see two costs. One is that of a response that was lost, so the
+// second run has sessions of one unit each, and the difference is one unit for
+// each lost response of a request that was applied. The other is that of a
+// refused condition, which the engine reports to the proxy no more than to the
+// client.
 func TestMetricsAgreeWithTheProxy(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -185,7 +186,7 @@ func TestMetricsAgreeWithTheProxy(t *testing.T) {
 				equal(op+" throttled", of("ProvisionedThroughputExceededException"), injected(proxy.Throttle))
 				failures := injected(proxy.DropRequest) + injected(proxy.InternalError) + injected(proxy.Throttle)
 
-				// Of the lost answers some said that the condition had failed.
+				// Some of the lost responses said that the condition had failed.
 				lostHere := float64(c.Applied) - of("")
 				if refusals := injected(proxy.DropResponse) - lostHere; lostHere < 0 || refusals < 0 {
 					t.Errorf("%s: of %v lost answers %v were of requests that were applied", op, injected(proxy.DropResponse), lostHere)
@@ -201,8 +202,8 @@ func TestMetricsAgreeWithTheProxy(t *testing.T) {
 			}
 			retries := m.sum(t, "session.request.retries")
 			outcome := func(s string) attribute.KeyValue { return attribute.String("session.outcome", s) }
-			// Each failure but a refusal is tried again: by the backend, or, where
-			// it may have created something, by the Manager under another key.
+			// Each failure except a refusal is tried again: by the backend, or,
+			// if it may have created a record, by the Manager under another key.
 			equal("retries", retries+m.sum(t, "session.operation.duration", outcome("error")), failed)
 			equal("all requests", m.sum(t, requests), float64(total(p).Requests))
 			equal("all units", m.sum(t, units), total(p).Capacity-lost)
@@ -210,7 +211,7 @@ func TestMetricsAgreeWithTheProxy(t *testing.T) {
 				t.Errorf("%v lost answers", lost)
 			}
 
-			// What the workload is known to have done.
+			// The known effects of the workload.
 			const done = clients * rounds
 			equal("created", m.sum(t, "session.creations"), done)
 			equal("logged in", m.sum(t, "session.rotations"), done)
@@ -225,8 +226,8 @@ func TestMetricsAgreeWithTheProxy(t *testing.T) {
 	}
 }
 
-// mixed is the life of a session: it begins, is read, changed by two requests
-// at once, locked, logged in and logged out, and asked for in vain.
+// mixed is the life of a session: it begins, is read, is changed by two requests
+// at once, is locked, logged in and logged out, and is requested again in vain.
 func mixed(ctx context.Context, m *session.Manager, text string) error {
 	s := m.Start()
 	if err := errors.Join(note.Set(s, text), s.Save(ctx), s.Close(ctx)); err != nil {
@@ -283,9 +284,9 @@ func mixed(ctx context.Context, m *session.Manager, text string) error {
 	return nil
 }
 
-// TestLogIsQuiet: at level Info nothing is logged of what goes as it should,
-// conflicts and locks included; and of a throttled request one line is, though
-// the call has succeeded.
+// TestLogIsQuiet checks that at level Info nothing is logged for ordinary
+// outcomes, including conflicts and locks, and that a throttled request is
+// logged once, even if the call succeeded.
 func TestLogIsQuiet(t *testing.T) {
 	var b bytes.Buffer
 	o, err := sessionslog.New(slog.New(slog.NewTextHandler(&b, nil)), sessionslog.Config{Slow: session.Never})
@@ -316,14 +317,14 @@ func TestLogIsQuiet(t *testing.T) {
 	}
 }
 
-// TestSpansOfClientsNest: the spans that the clients of DynamoDB and Redis make
-// are under those of the calls, and these under the caller's. There is nothing
-// in them that nobody may see.
+// TestSpansOfClientsNest checks that the spans of the DynamoDB and Redis clients
+// are children of those of the calls, which are children of the caller's, and
+// that they contain no secrets.
 func TestSpansOfClientsNest(t *testing.T) {
 	tests := []struct {
 		name    string
 		connect func(t *testing.T, tracers trace.TracerProvider) session.Backend
-		client  string // how its spans are called
+		client  string // the names of its spans
 	}{
 		{"DynamoDB", func(t *testing.T, tracers trace.TracerProvider) session.Backend {
 			cfg := awsConfig(local.Endpoint)
@@ -386,7 +387,7 @@ func TestSpansOfClientsNest(t *testing.T) {
 			for _, span := range spans.Ended() {
 				byID[span.SpanContext().SpanID()] = span
 			}
-			calls := map[string]int{} // and how many spans of the client are under them
+			calls := map[string]int{} // and the number of spans of the client below them
 			for _, span := range byID {
 				parent := byID[span.Parent().SpanID()]
 				switch {

@@ -18,12 +18,12 @@ import (
 	"github.com/seed-a7bee19b/session/observe"
 )
 
-// The tests with locks need processes: they can be killed, and stopped. Each
-// is this program, started again with its job in the environment.
+// The tests with locks need processes, which can be killed and stopped. Each is
+// this program, started again with its job in the environment.
 
 const jobVariable = "SESSION_TEST_JOB"
 
-// A job is what a process is to do.
+// A job is the work of a process.
 type job struct {
 	Kind    string // one of those in jobs
 	Name    string // of the process
@@ -84,7 +84,7 @@ func failed(kind, name string, err error) event {
 	return e
 }
 
-// process is one that was started.
+// process is a process that was started.
 type process struct {
 	t      testing.TB
 	name   string
@@ -95,8 +95,8 @@ type process struct {
 	stop   func()
 }
 
-// start starts a process. It ends with the test at the latest, and by itself
-// if the test's own process is killed, as its standard input is closed then.
+// start starts a process. It ends with the test at the latest, and also if the
+// test's own process is killed, because its standard input is then closed.
 func start(t testing.TB, j job) *process {
 	t.Helper()
 	text, err := json.Marshal(j)
@@ -153,7 +153,7 @@ func (p *process) say(line string) {
 	}
 }
 
-// wait returns the next event, which must be of that kind.
+// wait returns the next event, which must be of the given kind.
 func (p *process) wait(kind string) event {
 	p.t.Helper()
 	select {
@@ -179,7 +179,7 @@ func (p *process) signal(sig syscall.Signal) {
 	}
 }
 
-// worker is the process itself.
+// worker is the work of the process itself.
 type worker struct {
 	job
 	ctx     context.Context
@@ -200,7 +200,7 @@ var jobs = map[string]func(*worker) error{
 	"sweep":   (*worker).sweep,
 }
 
-// work is what TestMain does in a process that has a job.
+// work is called by TestMain in a process that has a job.
 func work() int {
 	w := &worker{in: bufio.NewScanner(os.Stdin), out: json.NewEncoder(os.Stdout)}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -230,13 +230,13 @@ func work() int {
 	return 0
 }
 
-// tell writes an event. One that is shorter than a pipe's buffer is written
-// whole or not at all, also by a process that is killed.
+// tell writes an event. An event that is shorter than a pipe's buffer is written
+// whole or not at all, even by a process that is killed.
 func (w *worker) tell(e event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.out.Encode(e) != nil {
-		os.Exit(2) // nobody listens any more
+		os.Exit(2) // no reader is left
 	}
 }
 
@@ -248,7 +248,7 @@ func (w *worker) hear() string {
 	return w.in.Text()
 }
 
-// Call implements [observe.Observer]: it tells of Saves that met a lock.
+// Call implements [observe.Observer]: it reports Saves that met a lock.
 func (w *worker) Call(ctx context.Context, op observe.Op) (context.Context, func(error)) {
 	if op != observe.OpSave || w.Kind != "write" {
 		return ctx, nil
@@ -260,7 +260,7 @@ func (w *worker) Call(ctx context.Context, op observe.Op) (context.Context, func
 	}
 }
 
-// Event implements [observe.Observer]: it tells how long a lock took.
+// Event implements [observe.Observer]: it reports how long a lock took.
 func (w *worker) Event(_ context.Context, e observe.Event) {
 	if e.Kind == observe.EventLockAcquired && w.Kind == "count" {
 		w.tell(event{Kind: "locked", Name: w.Name, Waits: e.Wait})

@@ -11,19 +11,20 @@ import (
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
-// typical is as much data as a session with a login, a few flags and a small
-// cart has.
+// typical is as much data as that of a session with a login, a few flags and a
+// small cart.
 var typical = strings.Repeat("x", 700)
 
-// TestRequestsPerCall pins what each call costs. DynamoDB Local reports no
-// capacity for a condition that failed: it is billed, by the size of the item.
+// TestRequestsPerCall checks the cost of each call. DynamoDB Local reports no
+// capacity for a condition that failed; DynamoDB bills it by the size of the
+// item.
 func TestRequestsPerCall(t *testing.T) {
 	type costs = map[string]proxy.Count
 	var (
 		read  = proxy.Count{Requests: 1, Applied: 1, Capacity: 1}
 		half  = proxy.Count{Requests: 1, Applied: 1, Capacity: 0.5}
 		write = proxy.Count{Requests: 1, Applied: 1, Capacity: 1}
-		// What the engine answers with 400.
+		// Requests that the engine answers with 400.
 		refused = proxy.Count{Requests: 1}
 	)
 	tests := []struct {
@@ -31,7 +32,7 @@ func TestRequestsPerCall(t *testing.T) {
 		config dynamodb.Config
 		absent bool // there is no record
 		call   func(b session.Backend, rec session.Record) error
-		err    error // that the call fails with
+		err    error // the error of the call
 		want   costs
 	}{
 		{
@@ -139,8 +140,8 @@ func TestRequestsPerCall(t *testing.T) {
 	}
 }
 
-// TestConflictHandsOver shows that a merge needs no read: the one request
-// that was refused has brought the current record.
+// TestConflictHandsOver checks that a merge needs no read: the response of the
+// refused request contains the current record.
 func TestConflictHandsOver(t *testing.T) {
 	b, p := connect(t, newTable(t, dynamodb.Config{}))
 	first := save(t, b, key, record("first"))

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// TestAfterARotation: a logout follows it, and a login whose answer was lost
-// costs nothing, on stores whose versions are their own affair.
+// TestAfterARotation checks that a logout follows a rotation, and that a login
+// whose response was lost costs nothing, on stores with versions of their own.
 func TestAfterARotation(t *testing.T) {
 	eachStore(t, func(t *testing.T, a address) {
 		for _, mode := range []session.Mode{session.Merge, session.Exclusive} {
@@ -53,7 +53,7 @@ func TestAfterARotation(t *testing.T) {
 
 				old := a.begin(t)
 				first := login(old, func(s *session.Session) error { return nil })
-				s, err := m.Open(ctx, first) // reading is no use that counts
+				s, err := m.Open(ctx, first) // reading does not count as use
 				if err := errors.Join(err, s.Close(ctx)); err != nil {
 					t.Fatal(err)
 				}
@@ -75,7 +75,7 @@ func TestAfterARotation(t *testing.T) {
 					t.Errorf("after the logout the old ID gets %d", status)
 				}
 
-				// A request that has the session while it gets new IDs.
+				// A request that has the session while the session gets new IDs.
 				merge, err := m.With(session.Route{Mode: session.Merge})
 				if err != nil {
 					t.Fatal(err)

@@ -23,7 +23,7 @@ import (
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 )
 
-// TestSessionctl uses the operator's program as an operator does.
+// TestSessionctl runs the program as an operator does.
 func TestSessionctl(t *testing.T) {
 	c := buildSessionctl(t)
 	t.Run("table", c.table)
@@ -47,8 +47,8 @@ func buildSessionctl(t *testing.T) *sessionctl {
 	return c
 }
 
-// command has an environment without the AWS configuration of whoever runs the
-// tests.
+// command has an environment without the AWS configuration of the user who runs
+// the tests.
 func (c *sessionctl) command(t *testing.T, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), c.path, args...)
 	cmd.Env = []string{"HOME=" + c.home, "PATH=" + os.Getenv("PATH"), "AWS_EC2_METADATA_DISABLED=true"}
@@ -92,8 +92,8 @@ func (c *sessionctl) table(t *testing.T) {
 	c.run(t, 1, "", "There is no table", on(name, "table", "delete", "--yes="+name)...)
 }
 
-// bareTable makes a table without TTL, so that DynamoDB Local keeps what has
-// expired.
+// bareTable makes a table without TTL, so that DynamoDB Local keeps expired
+// items.
 func bareTable(t *testing.T, key string) string {
 	t.Helper()
 	name := tableName(t)
@@ -119,7 +119,7 @@ func (c *sessionctl) wrongTable(t *testing.T) {
 	c.run(t, 0, "can be used", "", on(name, "table", "check", "--key-attribute=sid")...)
 }
 
-// noPermission has an account that allows nothing.
+// noPermission is an account without permissions.
 func (c *sessionctl) noPermission(t *testing.T) {
 	t.Parallel()
 	denies := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -208,7 +208,7 @@ func (c *sessionctl) sweep(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for saved := false; !saved; { // stop it once it has done something
+	for saved := false; !saved; { // stop it after its first deletes
 		if data, err := os.ReadFile(file); err == nil {
 			var c struct{ Deleted int }
 			saved = json.Unmarshal(data, &c) == nil && c.Deleted > 0

@@ -15,7 +15,8 @@ import (
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
-// awsConfig is what an application would load from its environment.
+// awsConfig is the configuration that an application would load from its
+// environment.
 func awsConfig(endpoint string) aws.Config {
 	return aws.Config{
 		Region:       "us-east-1",
@@ -24,7 +25,7 @@ func awsConfig(endpoint string) aws.Config {
 	}
 }
 
-// client talks to the engine itself, past every proxy.
+// client connects to the engine directly, without a proxy.
 func client() *sdk.Client { return sdk.NewFromConfig(awsConfig(local.Endpoint)) }
 
 func newProxy(t testing.TB) *proxy.Proxy {
@@ -41,22 +42,22 @@ func newProxy(t testing.TB) *proxy.Proxy {
 	return p
 }
 
-// tableName returns the name of a table that goes with the test.
+// tableName returns the name of a table that is deleted with the test.
 func tableName(t testing.TB) string {
 	t.Helper()
 	name := "test-" + rand.Text()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		// Those that were never made are not missed.
+		// It is no error if the table was never made.
 		_, _ = client().DeleteTable(ctx, &sdk.DeleteTableInput{TableName: &name})
 	})
 	return name
 }
 
 // newTable makes a table and returns c with its name. On a busy machine the
-// engine may stall for seconds, which is not the kind of fault that is tested:
-// unless c says otherwise, an attempt may take long.
+// engine may stall for seconds, which is not a fault under test: unless c says
+// otherwise, an attempt may take long.
 func newTable(t testing.TB, c dynamodb.Config) dynamodb.Config {
 	t.Helper()
 	c.Table = tableName(t)
@@ -84,7 +85,7 @@ func connect(t testing.TB, c dynamodb.Config) (*dynamodb.Backend, *proxy.Proxy) 
 	return b, p
 }
 
-// key is the one that most tests use, each in a table of its own.
+// key is the key of most tests, each in a table of its own.
 const key = "key"
 
 func record(data string) session.Record {

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
-// A store locks records. What is tested of one is tested of all.
+// A store locks records. All stores have the same tests.
 type store struct {
 	name string
 	// room makes space that no other test uses. Its address is that of the
@@ -28,24 +28,24 @@ type store struct {
 	link func(target string) (link, error)
 	// connect returns the backend at an address, in any process.
 	connect func(a address) (session.LockingBackend, error)
-	// writes is the operation of the proxy that Acquire and Save are.
+	// writes is the operation, for the proxy, of Acquire and Save.
 	writes string
-	// busy is the fault that says "not now".
+	// busy is the fault by which the store refuses a request for now.
 	busy proxy.Fault
-	// mistaken is a fault after which the client cannot tell whether its request
-	// was applied, though it was not, besides DropRequest.
+	// mistaken is a fault, besides DropRequest, after which the client cannot
+	// tell whether its request was applied, although it was not.
 	mistaken proxy.Fault
-	// idle closes connections that are kept for later.
+	// idle closes idle connections.
 	idle func()
 }
 
-// address is where a process finds its sessions.
+// address says where a process finds its sessions.
 type address struct {
 	Store    string
 	URL      string
 	Room     string
 	Attempts int    // of each call; 0: the default
-	Locks    string // where a Locker is, "" if the backend itself locks
+	Locks    string // the address of a Locker, "" if the backend itself locks
 }
 
 // link is a proxy in front of a store.
@@ -103,11 +103,11 @@ var redisStore = &store{
 	},
 	writes:   "EVALSHA",
 	busy:     proxy.Throttle,
-	mistaken: proxy.Throttle, // the client retries without a word about why
+	mistaken: proxy.Throttle, // the client retries without logging the cause
 	idle:     clients.close,
 }
 
-// clients are those of Redis in this process, one for each address.
+// clients are the Redis clients of this process, one for each address.
 var clients redisClients
 
 type redisClients struct {
@@ -134,7 +134,7 @@ func (c *redisClients) at(a address) *goredis.Client {
 		c.m[k] = goredis.NewClient(&goredis.Options{
 			Addr: a.URL, MaxRetries: retries, MinRetryBackoff: 2 * time.Millisecond, MaxRetryBackoff: 20 * time.Millisecond,
 			ContextTimeoutEnabled: true, PoolSize: 64,
-			// A busy machine may stall, which is not what is tested.
+			// A busy machine may stall, which is not under test.
 			ReadTimeout: time.Minute, WriteTimeout: time.Minute,
 		})
 	}
@@ -150,8 +150,8 @@ func (c *redisClients) close() {
 	c.m = nil
 }
 
-// silence is in place of the client's log, which tells of each connection that
-// a proxy has closed.
+// silence replaces the client's log, which reports each connection that a proxy
+// has closed.
 type silence struct{}
 
 func (silence) Printf(context.Context, string, ...any) {}
@@ -171,10 +171,10 @@ var apartStore = &store{
 	idle:    func() { dynamoStore.idle(); redisStore.idle() },
 }
 
-// eachStore runs f with a room of its own in each of them.
+// eachStore runs f on each store, with a room of its own.
 func eachStore(t *testing.T, f func(t *testing.T, a address)) { each(t, f, stores...) }
 
-// eachLock does so, too, where locks are apart from what they lock.
+// eachLock does the same, and also for locks that are apart from the sessions.
 func eachLock(t *testing.T, f func(t *testing.T, a address)) {
 	each(t, f, append([]*store{apartStore}, stores...)...)
 }
@@ -188,7 +188,7 @@ func each(t *testing.T, f func(t *testing.T, a address), stores ...*store) {
 	}
 }
 
-// through returns a as seen through a proxy of its own.
+// through returns a, seen through a proxy of its own.
 func (a address) through(t testing.TB) (address, link) {
 	t.Helper()
 	l, err := a.store().link(a.URL)
@@ -210,7 +210,7 @@ func (a address) through(t testing.TB) (address, link) {
 	return a, &twoLinks{l, second}
 }
 
-// twoLinks are one to the other.
+// twoLinks uses two links as one.
 type twoLinks struct {
 	link
 	second link
@@ -254,7 +254,7 @@ func (a address) backend(t testing.TB) session.LockingBackend {
 	return b
 }
 
-// manager returns one over the backend at a.
+// manager returns a Manager over the backend at a.
 func (a address) manager(t testing.TB, cfg session.Config) *session.Manager {
 	t.Helper()
 	var err error
@@ -282,7 +282,7 @@ func (a address) begin(t testing.TB) string {
 	return s.Token().Reveal()
 }
 
-// seed returns one that is different in each run, and logs it.
+// seed returns a seed that differs in each run, and logs it.
 func seed(t testing.TB) uint64 {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
@@ -294,7 +294,7 @@ func seed(t testing.TB) uint64 {
 	return n
 }
 
-// allCounts adds up what proxies have counted, by operation.
+// allCounts adds up the counts of proxies, by operation.
 func allCounts(links ...link) map[string]proxy.Count {
 	all := map[string]proxy.Count{}
 	for _, l := range links {

@@ -16,10 +16,10 @@ import (
 
 var sweepRows = flag.Int("sweep.rows", 60_000, "rows of the table that is swept in the large test and the benchmark, half of them expired")
 
-// BenchmarkSweep sweeps two tables with the same rows: as Sweep does it, and as
-// a garbage collector does it that goes through the table page by page, and
-// deletes in batches of 25, one after the other. It can only do so because
-// nobody else writes here.
+// BenchmarkSweep sweeps two tables with the same rows: with Sweep, and with a
+// garbage collector that goes through the table page by page and deletes in
+// batches of 25, one after the other. That collector is only correct because
+// there are no other writers here.
 func BenchmarkSweep(b *testing.B) {
 	var took, units [2]float64
 	for range b.N {

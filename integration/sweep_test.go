@@ -147,8 +147,8 @@ func keysOf(t testing.TB, table string) map[string]bool {
 	return keys
 }
 
-// newSweptTable makes a table without TTL: DynamoDB Local deletes a few expired
-// items each second, which would be taken for the sweep's work.
+// newSweptTable makes a table without TTL, because DynamoDB Local deletes a few
+// expired items each second, which would look like the sweep's work.
 func newSweptTable(t testing.TB) dynamodb.Config {
 	t.Helper()
 	c := dynamodb.Config{Table: tableName(t), AttemptTimeout: time.Minute}
@@ -163,8 +163,8 @@ func newSweptTable(t testing.TB) dynamodb.Config {
 	return c
 }
 
-// foreignRows are rows that others have left: of the PHP session handler, and
-// with a deadline that is no number.
+// foreignRows are rows of other programs: of the PHP session handler, and with a
+// deadline that is not a number.
 func foreignRows(now time.Time, n int) func(func(attributes) bool) {
 	return func(yield func(attributes) bool) {
 		for i := range n {
@@ -177,8 +177,8 @@ func foreignRows(now time.Time, n int) func(func(attributes) bool) {
 	}
 }
 
-// A diversion sends the requests of one operation through a proxy, so that it
-// is these that are counted, and the others stay quick.
+// A diversion sends the requests of one operation through a proxy, so that they
+// are counted and the others stay quick.
 type diversion struct {
 	op, host string
 	next     http.RoundTripper
@@ -199,7 +199,7 @@ func diverted(scans string, a address) (*dynamodb.Backend, error) {
 	return dynamodb.New(cfg, dynamodb.Config{Table: a.Room, AttemptTimeout: time.Minute})
 }
 
-// sweep is a sweep that may be killed.
+// sweep is the job of a process that sweeps, and that may be killed.
 func (w *worker) sweep() error {
 	backend, err := diverted(w.Scans, w.At)
 	if err != nil {
@@ -209,7 +209,7 @@ func (w *worker) sweep() error {
 	_, err = backend.Sweep(w.ctx, admin.SweepOptions{
 		Segments: sweptSegments,
 		OnProgress: func(r admin.Report) {
-			// Whoever is killed while he writes leaves the one before.
+			// A process that is killed while it writes leaves the file before.
 			next := w.File + ".next"
 			writeErr = errors.Join(writeErr, os.WriteFile(next, r.Checkpoint, 0o600), os.Rename(next, w.File))
 			w.tell(event{Kind: "swept", Name: w.Name, N: []int64{r.Deleted}})
@@ -218,17 +218,16 @@ func (w *worker) sweep() error {
 	return errors.Join(err, writeErr)
 }
 
-// rival changes expired rows while they are swept: it renews them and locks
-// them in turn.
+// rival renews and locks expired rows in turn while they are swept.
 type rival struct {
 	table   string
 	rows    sweptTable
-	goal    atomic.Int64 // how many rows are to be changed by now
+	goal    atomic.Int64 // the number of rows that should be changed by now
 	changed map[string]string
-	done    atomic.Int64 // how many they are
+	done    atomic.Int64 // the number of rows that are changed
 }
 
-// wait returns when as many rows are changed as is the goal.
+// wait returns when the goal is reached.
 func (v *rival) wait(ctx context.Context) {
 	for waiting := true; waiting && v.done.Load() < v.goal.Load(); {
 		waiting = sleepFor(ctx, time.Millisecond)
@@ -248,7 +247,7 @@ func (v *rival) run(ctx context.Context) error {
 		}
 		in := &sdk.UpdateItemInput{
 			TableName: &v.table, Key: attributes{"id": text(k)},
-			// Those that are gone are gone.
+			// Rows that have been deleted stay deleted.
 			ConditionExpression: aws.String("attribute_exists(id)"),
 		}
 		what := "renewed"
@@ -291,9 +290,9 @@ func sleepFor(ctx context.Context, d time.Duration) bool {
 const sweptSegments = 128
 
 // TestSweepWhileOthersWrite sweeps a large table, half of whose rows are
-// expired: -sweep.rows=200000 takes about two minutes. Others renew and lock 500 of these meanwhile, and the process that
-// sweeps is killed when a quarter is done; another one goes on from its last
-// checkpoint.
+// expired: -sweep.rows=200000 takes about two minutes. Meanwhile others renew
+// and lock 500 of these, and the sweeping process is killed when a quarter is
+// done; another one continues from its last checkpoint.
 func TestSweepWhileOthersWrite(t *testing.T) {
 	const (
 		changes = 500
@@ -351,8 +350,8 @@ func TestSweepWhileOthersWrite(t *testing.T) {
 	all := p.Counts()["Scan"].Applied
 	t.Logf("resumed: %v, %d scans; %+v", time.Since(began), all-scans, r)
 
-	// A page of the table is a segment here. Those that were under way have to
-	// be read again, a few for each worker.
+	// Here a segment is a page of the table. The segments in progress are read
+	// again, a few for each worker.
 	if all > sweptSegments*4/3 {
 		t.Errorf("%d scans of %d segments in all, %d of them before the end of the first", all, sweptSegments, scans)
 	}
@@ -389,8 +388,8 @@ func TestSweepWhileOthersWrite(t *testing.T) {
 	}
 }
 
-// TestSweepBudget compares what a sweep is allowed to use with what the engine
-// says it has used.
+// TestSweepBudget compares the budget of a sweep with the capacity that the
+// engine reports.
 func TestSweepBudget(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -422,8 +421,8 @@ func TestSweepBudget(t *testing.T) {
 			}
 			rate := counts[tt.op].Capacity / took.Seconds()
 			t.Logf("%.1f units a second for %v, %v allowed: %+v", rate, took, tt.expected, counts)
-			// A machine that is busy makes it slower. That it is not slower than
-			// it has to be is tested with a clock of its own.
+			// A busy machine makes it slower. A test with a fake clock checks
+			// that it is not slower than necessary.
 			if rate > tt.expected*1.05 {
 				t.Errorf("%.1f units a second, want %v", rate, tt.expected)
 			}
@@ -431,8 +430,8 @@ func TestSweepBudget(t *testing.T) {
 	}
 }
 
-// TestSweepOptions has the options that only an engine can judge: whether it
-// takes the expressions.
+// TestSweepOptions checks the options that need an engine: it must accept the
+// expressions.
 func TestSweepOptions(t *testing.T) {
 	now := time.Now()
 	for _, tt := range []struct {

@@ -81,7 +81,7 @@ func TestWrongTable(t *testing.T) {
 		schema []attribute
 		ttl    string   // the attribute with TTL
 		want   []string // in the problem that CheckTable names
-		mended bool     // CreateTable makes it right
+		mended bool     // CreateTable repairs it
 	}{
 		{"key name", []attribute{{"sid", id.kind, id.usage}}, "expires", []string{`"sid"`, `"id"`, "KeyAttribute"}, false},
 		{"key type", []attribute{{"id", types.ScalarAttributeTypeN, id.usage}}, "expires", []string{`"id"`, "type N"}, false},

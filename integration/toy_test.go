@@ -10,7 +10,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// toy is a store that keeps to the contract, unless it is told not to.
+// toy is a store that keeps to the contract, unless an option breaks it.
 type toy struct {
 	anyVersion, anyLock, noFence, keepsLock, revives, overwrites, falseConflict, lostWrite bool
 
@@ -46,8 +46,8 @@ func (r *toyRecord) live() bool { return r.lock != "" && time.Now().Before(r.unt
 
 func (r *toyRecord) locked() error { return &session.LockedError{Until: r.until} }
 
-// every is true each tenth time: what is always wrong would never do anything
-// that is worth looking at.
+// every is true every tenth time: an error in every call would leave nothing to
+// check.
 func (s *toy) every() bool {
 	s.n++
 	return s.n%10 == 0
@@ -58,7 +58,7 @@ func (s *toy) next(prefix string) string {
 	return fmt.Sprint(prefix, s.n)
 }
 
-// parts takes a version apart: the lock of its holder, and that of the data.
+// parts splits a version into the holder's lock and the version of the data.
 func parts(v session.Version) (lock string, data session.Version) {
 	if lock, data, ok := strings.Cut(string(v), "/"); ok {
 		return lock, session.Version(data)

@@ -9,8 +9,9 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// TestManyWritersInOneProcess: all have read the session before the first one
-// saves. After its one conflict each has its turn, and none is turned away.
+// TestManyWritersInOneProcess has writers that have all read the session before
+// the first one saves. After its one conflict each gets its turn, and none is
+// refused.
 func TestManyWritersInOneProcess(t *testing.T) {
 	const writers = 200
 	for _, processes := range []int{1, 2} {
@@ -19,7 +20,7 @@ func TestManyWritersInOneProcess(t *testing.T) {
 			at, l := a.through(t)
 			var sessions []*session.Session
 			var managers []*session.Manager
-			for range processes { // a Manager is what a process has
+			for range processes { // each process has a Manager
 				managers = append(managers, at.manager(t, session.Config{}))
 			}
 			for i := range writers {

@@ -34,7 +34,8 @@ func (printer) Call(ctx context.Context, op observe.Op) (context.Context, func(e
 
 func (printer) Event(_ context.Context, e observe.Event) { fmt.Println(e.Kind) }
 
-// Observers tells several: here one that logs, and one of the program's own.
+// Observers calls several observers: here one that logs, and one of the
+// program's own.
 func ExampleObservers() {
 	logs, err := sessionslog.New(slog.Default(), sessionslog.Config{Slow: 200 * time.Millisecond})
 	if err != nil {

@@ -18,7 +18,7 @@ var (
 
 type ctxKey struct{}
 
-// tracer notes the calls of an observer, and what came in its context.
+// tracer records the calls of an observer, and the values in its context.
 type tracer struct {
 	name string
 	log  *[]string
@@ -37,7 +37,7 @@ func (o tracer) Event(ctx context.Context, e observe.Event) { o.note(ctx, e.Kind
 
 func (o tracer) Request(ctx context.Context, r observe.Request) { o.note(ctx, r.Name) }
 
-// silent is an Observer that does not care for outcomes or requests.
+// silent is an Observer that ignores outcomes and requests.
 type silent struct{}
 
 func (silent) Call(ctx context.Context, _ observe.Op) (context.Context, func(error)) { return ctx, nil }

@@ -9,8 +9,8 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// A call that has to wait for its shard looks at the clock when it has it: by
-// then others may have been told that the record has expired.
+// A call that waits for its shard reads the clock when it has the shard: by then
+// another caller may have been told that the record has expired.
 func TestExpiresWhileWaiting(t *testing.T) {
 	ctx := context.Background()
 	for name, call := range map[string]func(*Backend, session.Record) error{

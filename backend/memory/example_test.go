@@ -22,7 +22,8 @@ func Example() {
 	_, err = backend.Save(ctx, "key", session.Record{Data: []byte("2"), Created: now, Expires: now.Add(time.Hour), Version: v})
 	fmt.Println(err)
 
-	// The version was replaced: whoever still has it did not see the change.
+	// The version was replaced, so a caller that still has it did not see the
+	// change.
 	_, err = backend.Save(ctx, "key", session.Record{Data: []byte("3"), Created: now, Expires: now.Add(time.Hour), Version: v})
 	fmt.Println(err)
 	// Output:

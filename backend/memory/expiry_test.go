@@ -41,7 +41,8 @@ func TestExpires(t *testing.T) {
 	})
 }
 
-// Writes to other keys reclaim what has expired, also what was moved.
+// Writes to other keys reclaim expired records, even if their deadline was
+// moved.
 func TestReclaimedAsItGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -60,7 +61,7 @@ func TestReclaimedAsItGoes(t *testing.T) {
 			for i := range n {
 				save(t, &b, fmt.Sprint("new", round, "/", i), record("", time.Hour))
 			}
-			// A shard that few of these were in may have some left.
+			// A shard with few of these keys may have some left.
 			if got := b.Len(); got < want || got > want+n/20 {
 				t.Errorf("after %d minutes: %d records, want %d", round+1, got, want)
 			}
@@ -127,8 +128,7 @@ func TestFullReclaimsFirst(t *testing.T) {
 	})
 }
 
-// A Save with KeepLater leaves the later deadline, also where its own has
-// passed.
+// A Save with KeepLater leaves the later deadline, even if its own has passed.
 func TestKeepLater(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -160,7 +160,7 @@ func TestKeepLater(t *testing.T) {
 			case err != nil || !got.Expires.Equal(start.Add(tt.want)) || string(got.Data) != "2":
 				t.Errorf("%s: %+v, %v", tt.name, got, err)
 			}
-			// One that creates has nothing to keep.
+			// A Save that creates has no deadline to keep.
 			rec = record("", -time.Minute)
 			rec.KeepLater = true
 			save(t, &b, "new", rec)

@@ -24,7 +24,7 @@ func acquire(t testing.TB, b *memory.Backend, key string, ttl time.Duration) ses
 	return rec
 }
 
-// To the millisecond, and never too short.
+// The lease ends on a millisecond, and is never too short.
 func TestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -71,8 +71,8 @@ func TestLease(t *testing.T) {
 	})
 }
 
-// A holder that is late writes all the same, if nobody took over: nothing is
-// lost by that.
+// A late holder can still write if no other one has acquired the lock, because
+// nothing is lost by that.
 func TestLateHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()

@@ -128,7 +128,7 @@ func TestVersionsOfTwoBackendsDiffer(t *testing.T) {
 	}
 }
 
-// Sessions that never expire have deadlines far out, where nanoseconds since
+// Sessions that never expire have distant deadlines, for which nanoseconds since
 // 1970 overflow.
 func TestTimesFarOut(t *testing.T) {
 	var b memory.Backend
@@ -187,7 +187,7 @@ func BenchmarkBytesPerSession(b *testing.B) {
 	}
 }
 
-// The most a write can cost: the session moved last in a full shard.
+// The highest cost of a write: the session that was moved last in a full shard.
 func BenchmarkTouchAmongMillion(b *testing.B) {
 	var backend memory.Backend
 	const sessions = 1_000_000

@@ -24,7 +24,7 @@ func fill(t testing.TB, b *memory.Backend, name string, n int, life time.Duratio
 }
 
 func TestSweep(t *testing.T) {
-	const n = 3000 // more than are looked at in one go
+	const n = 3000 // more than a sweep examines at a time
 	stop := errors.New("stop")
 	for _, tt := range []struct {
 		name string
@@ -110,7 +110,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// What happens while BeforeBatch makes the sweep wait.
+// Changes while BeforeBatch makes the sweep wait.
 func TestSweepLooksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -136,7 +136,7 @@ func TestSweepLooksAgain(t *testing.T) {
 	})
 }
 
-// At least every second while there is something to do.
+// At least every second while the sweep runs.
 func TestSweepProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b memory.Backend
@@ -157,8 +157,8 @@ func TestSweepProgress(t *testing.T) {
 	})
 }
 
-// Under -race, and with the fatal error of a map that is written while it is
-// read.
+// This finds races under -race, and otherwise by the fatal error of a map that
+// is written while it is read.
 func TestSweepAmongWrites(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var b memory.Backend

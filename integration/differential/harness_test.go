@@ -30,8 +30,8 @@ import (
 	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
-// A behaviour is what a handler does with a request. Its outcome must not
-// depend on the session Handler.
+// A behaviour is a handler's way to treat a request. Its outcome must not depend
+// on the session Handler.
 type behaviour struct {
 	name string
 
@@ -46,15 +46,15 @@ type behaviour struct {
 	ask      func(c *client)    // nil: GET /
 	only     string             // the protocols that have it: "1" or "2"
 	in       string             // the framework that it is about
-	headless bool               // there is no response to hand a token out with, so no new session either
+	headless bool               // there is no response to send a token with, so no new session either
 }
 
 type middleware func(next http.Handler, p *probe) http.Handler
 
-// A variant is how the session Handler is there.
+// A variant is a way to use the session Handler.
 type variant struct {
 	name string
-	mode session.Mode // 0: not there
+	mode session.Mode // 0: not used
 	use  func(m *session.Manager, r *http.Request) error
 
 	makes bool // a new session
@@ -150,12 +150,12 @@ func echoed(b behaviour, p *probe, middleware ...echo.MiddlewareFunc) http.Handl
 	return e
 }
 
-// probe notes what the server's side sees.
+// probe records the server's side.
 type probe struct {
 	t        *testing.T
 	v        variant
 	m        *session.Manager
-	step     chan struct{} // what handlers and clients tell each other
+	step     chan struct{} // messages between handlers and clients
 	returned chan struct{} // closed when the outermost handler has returned
 	once     sync.Once     // closes it
 	serving  sync.WaitGroup
@@ -184,7 +184,7 @@ func (p *probe) serve(b behaviour, w http.ResponseWriter, r *http.Request) {
 	b.handle(w, r, p)
 }
 
-// wait for the other side, but not for ever.
+// wait waits for the other side, with a timeout.
 func (p *probe) wait() {
 	select {
 	case <-p.step:
@@ -193,8 +193,8 @@ func (p *probe) wait() {
 	}
 }
 
-// outermost notes what middleware and the server find in their request when
-// the handlers are done.
+// outermost records what middleware and the server find in their request after
+// the handlers have returned.
 func (p *probe) outermost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.serving.Add(1)
@@ -216,7 +216,7 @@ func (p *probe) outermost(next http.Handler) http.Handler {
 	})
 }
 
-// client asks, and notes what it gets.
+// client sends requests, and records the responses.
 type client struct {
 	p     *probe
 	srv   *httptest.Server
@@ -229,10 +229,10 @@ func (c *client) note(format string, args ...any) {
 	c.notes = append(c.notes, boundary.ReplaceAllString(fmt.Sprintf(format, args...), "${1}boundary"))
 }
 
-// boundary is that of several ranges, which is drawn.
+// boundary matches the random boundary of several ranges.
 var boundary = regexp.MustCompile(`(boundary=|--)[0-9a-f]{60}`)
 
-// own are the headers that a response may have because of the session.
+// own has the headers that a response may have because of the session.
 func (c *client) own(name string, values []string) []string {
 	asked := c.p.v.use != nil
 	values = slices.DeleteFunc(slices.Clone(values), func(v string) bool {
@@ -283,11 +283,11 @@ func (c *client) do(r *http.Request) {
 	}
 }
 
-// send notes the head of the response.
+// send records the head of the response.
 func (c *client) send(r *http.Request) *http.Response {
 	resp, err := c.http.Do(r)
 	if err != nil {
-		c.note("no response") // why differs from run to run
+		c.note("no response") // the cause differs from run to run
 		return nil
 	}
 	c.note("%s %s, length %d, encoding %v, close %v", resp.Proto, resp.Status, resp.ContentLength, resp.TransferEncoding, resp.Close)
@@ -295,7 +295,7 @@ func (c *client) send(r *http.Request) *http.Response {
 	return resp
 }
 
-// rest notes the rest of it.
+// rest records the rest of it.
 func (c *client) rest(resp *http.Response) {
 	body, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
@@ -306,8 +306,8 @@ func (c *client) rest(resp *http.Response) {
 	c.headers("trailer", resp.Trailer)
 }
 
-// raw sends bytes on a connection of its own, and notes those that come back
-// until it is closed.
+// raw sends bytes on a connection of its own, and records the bytes that come
+// back until it is closed.
 func (c *client) raw(text string) {
 	conn, err := net.Dial("tcp", c.srv.Listener.Addr().String())
 	if err != nil {
@@ -329,7 +329,7 @@ func (c *client) lines(r io.Reader) {
 	}
 }
 
-// transcript is all that can be seen of a behaviour.
+// transcript is everything that can be observed of a behaviour.
 func transcript(t *testing.T, b behaviour, f framework, proto string, v variant) []string {
 	t.Helper()
 	temp := t.TempDir()
@@ -376,7 +376,7 @@ func transcript(t *testing.T, b behaviour, f framework, proto string, v variant)
 	} else {
 		c.get("/")
 	}
-	p.serving.Wait() // Close waits neither for HTTP/2 nor for what is hijacked
+	p.serving.Wait() // Close waits neither for HTTP/2 nor for hijacked connections
 	transport.CloseIdleConnections()
 	srv.Close()
 	left, err := os.ReadDir(temp)
@@ -385,7 +385,7 @@ func transcript(t *testing.T, b behaviour, f framework, proto string, v variant)
 	}
 	all := slices.Concat(p.notes, c.notes)
 	for line := range strings.SplitSeq(logged.String(), "\n") {
-		// Not the stack of a panic; and HTTP/2 logs one some time later.
+		// Without the stack of a panic, which HTTP/2 logs some time later.
 		if strings.HasPrefix(line, "http:") {
 			all = append(all, "log "+varying.ReplaceAllString(line, ""))
 		}
@@ -393,8 +393,8 @@ func transcript(t *testing.T, b behaviour, f framework, proto string, v variant)
 	return append(all, fmt.Sprintf("temporary files: %d", len(left)))
 }
 
-// varying is what is different each time, or names the caller, which the
-// Handler's writer is.
+// varying matches text that differs each time, or that names the caller, which
+// is the Handler's writer.
 var varying = regexp.MustCompile(`127\.0\.0\.1:\d+| from .*`)
 
 type lockedBuffer struct {
@@ -414,7 +414,7 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// TestNothingElseChanges is the comparison.
+// TestNothingElseChanges compares all behaviours.
 func TestNothingElseChanges(t *testing.T) {
 	gin.SetMode(gin.ReleaseMode)
 	compared := map[string]bool{}
@@ -469,7 +469,7 @@ func withoutCaching(lines []string) []string {
 	return slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return strings.HasPrefix(line, "header Cache-Control: ") })
 }
 
-// difference says in which lines two transcripts differ.
+// difference returns the lines in which two transcripts differ.
 func difference(want, got []string) string {
 	var s strings.Builder
 	for _, line := range want {

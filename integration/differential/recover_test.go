@@ -15,10 +15,11 @@ import (
 	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
-// TestRecoverers: outside of the Handler they save nothing of what a handler
-// did before it panicked. Inside they end the panic before the Handler can know
-// of it; then theirs is a page like any other, and what was changed is saved
-// with it, unless they answer with Manager.Error.
+// TestRecoverers checks the recover middleware of frameworks. Outside the
+// Handler, nothing is saved that a handler did before it panicked. Inside, the
+// middleware ends the panic before the Handler can see it; then its page is like
+// any other, and changes are saved with it, unless it answers with
+// Manager.Error.
 func TestRecoverers(t *testing.T) {
 	gin.SetMode(gin.ReleaseMode)
 	var errPanic = errors.New("on purpose")

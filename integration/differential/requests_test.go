@@ -27,7 +27,7 @@ func requests() []behaviour {
 		}, handle: func(w http.ResponseWriter, r *http.Request, _ *probe) {
 			_, _ = fmt.Fprint(w, r.FormValue("b"), r.FormValue("c"))
 		}},
-		{name: "form: nobody asks", ask: func(c *client) {
+		{name: "form: not parsed", ask: func(c *client) {
 			r := c.request("POST", "/post", strings.NewReader("b=3"))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			c.do(r)
@@ -76,11 +76,11 @@ func requests() []behaviour {
 		}},
 		{name: "trailers that are announced", ask: trailing(true), handle: readTrailers},
 		{name: "trailers that are not", ask: trailing(false), only: "1", handle: readTrailers},
-		{name: "trailers that nobody reads", ask: trailing(true), handle: func(http.ResponseWriter, *http.Request, *probe) {}},
+		{name: "trailers, not read", ask: trailing(true), handle: func(http.ResponseWriter, *http.Request, *probe) {}},
 		{name: "chunks without trailers", ask: func(c *client) {
 			c.do(c.request("POST", "/post", struct{ io.Reader }{strings.NewReader("body")}))
 		}, handle: readTrailers},
-		{name: "a large body that nobody reads", ask: func(c *client) {
+		{name: "a large body, not read", ask: func(c *client) {
 			c.do(c.request("POST", "/post", bytes.NewReader(make([]byte, 100<<10))))
 		}, handle: func(w http.ResponseWriter, _ *http.Request, _ *probe) { _, _ = io.WriteString(w, "page") }},
 		{name: "a large body", ask: func(c *client) {
@@ -89,8 +89,8 @@ func requests() []behaviour {
 			n, err := io.Copy(io.Discard, r.Body)
 			p.note("%d, %v", n, err)
 		}},
-		// Frameworks whose writers hide the server's keep such a connection; the
-		// Handler has it closed there too.
+		// Frameworks whose writers hide the server's keep such a connection
+		// open; the Handler closes it there too.
 		{name: "a body that is too large", in: "net/http", ask: posting(100), handle: func(w http.ResponseWriter, r *http.Request, p *probe) {
 			r.Body = http.MaxBytesReader(w, r.Body, 10)
 			_, err := io.ReadAll(r.Body)
@@ -237,7 +237,7 @@ func requests() []behaviour {
 	}
 }
 
-// after is middleware that does something when the handlers are done.
+// after is middleware that acts after the handlers have returned.
 func after(f func(w http.ResponseWriter, r *http.Request, p *probe)) middleware {
 	return func(next http.Handler, p *probe) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -283,7 +283,7 @@ func readTrailers(_ http.ResponseWriter, r *http.Request, p *probe) {
 	p.note("sum %q", r.Trailer.Get("X-Sum"))
 }
 
-// expecting sends the body when it is told to.
+// expecting sends the body when the server asks for it.
 func expecting(c *client) {
 	conn, err := net.Dial("tcp", c.srv.Listener.Addr().String())
 	if err != nil {

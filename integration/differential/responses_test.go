@@ -246,8 +246,8 @@ func responses() []behaviour {
 			http.FileServer(http.Dir(root)).ServeHTTP(w, r)
 		}},
 		{name: "panic", outside: recovering, handle: func(http.ResponseWriter, *http.Request, *probe) { panic("on purpose") }},
-		{name: "panic that nobody recovers", handle: func(http.ResponseWriter, *http.Request, *probe) { panic("on purpose") }, ask: func(c *client) {
-			c.do(c.request("POST", "/", strings.NewReader("x"))) // which is not sent again
+		{name: "panic, not recovered", handle: func(http.ResponseWriter, *http.Request, *probe) { panic("on purpose") }, ask: func(c *client) {
+			c.do(c.request("POST", "/", strings.NewReader("x"))) // which is not repeated
 		}},
 		{name: "abort", handle: func(w http.ResponseWriter, _ *http.Request, _ *probe) {
 			_, _ = io.WriteString(w, "half")
@@ -339,7 +339,7 @@ func responses() []behaviour {
 			c.File(f.Name())
 		}},
 		{name: "gin: redirect", gin: func(c *gin.Context, _ *probe) { c.Redirect(http.StatusFound, "/x") }},
-		{name: "gin: what it knows of the response", gin: func(c *gin.Context, p *probe) {
+		{name: "gin: state of the response", gin: func(c *gin.Context, p *probe) {
 			c.String(http.StatusTeapot, "page")
 			p.note("%v %d %d", c.Writer.Written(), c.Writer.Status(), c.Writer.Size())
 		}},
@@ -382,7 +382,7 @@ func streamed(c *client) {
 	c.rest(resp)
 }
 
-// leave goes when the response has begun.
+// leave disconnects when the response has begun.
 func leave(c *client) {
 	resp := c.send(c.request("GET", "/", nil))
 	if resp == nil {

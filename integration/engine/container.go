@@ -21,16 +21,16 @@ const (
 	defaultImage = "amazon/dynamodb-local:3.3.1"
 	enginePort   = "8000/tcp"
 
-	// Labels that say whose a container is, for sweep.
+	// Labels that identify the owner of a container, for sweep.
 	labelHost = "session-test.host"
 	labelPID  = "session-test.pid"
 )
 
 func startContainer(ctx context.Context) (_ *Engine, err error) {
-	// A first pull may take minutes on a slow line.
+	// A first pull may take minutes on a slow network.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	log.SetDefault(log.NewNoopLogger()) // what matters of it is in its errors
+	log.SetDefault(log.NewNoopLogger()) // its errors have all that matters
 	docker, err := dockerEngine(ctx)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,8 @@ func startContainer(ctx context.Context) (_ *Engine, err error) {
 	c, err := testcontainers.Run(ctx, image,
 		testcontainers.WithExposedPorts(enginePort),
 		testcontainers.WithCmd("-jar", "DynamoDBLocal.jar", "-inMemory", "-sharedDb", "-disableTelemetry"),
-		// Ready in half the time: no run is long enough for the big compiler.
+		// This halves the start time: no run is long enough for the optimizing
+		// compiler.
 		testcontainers.WithEnv(map[string]string{"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}),
 		testcontainers.WithLabels(map[string]string{labelHost: host, labelPID: strconv.Itoa(os.Getpid())}),
 	)
@@ -80,7 +81,7 @@ func dockerEngine(ctx context.Context) (*testcontainers.DockerProvider, error) {
 	}
 	err = docker.Health(ctx)
 	if want := os.Getenv("DOCKER_HOST"); err == nil && want != "" && docker.Client().DaemonHost() != want {
-		// testcontainers goes on to the default socket where nobody asked for it.
+		// testcontainers tries the default socket even if DOCKER_HOST is set.
 		err = fmt.Errorf("not at DOCKER_HOST=%s", want)
 	}
 	if err != nil {
@@ -89,8 +90,8 @@ func dockerEngine(ctx context.Context) (*testcontainers.DockerProvider, error) {
 	return docker, nil
 }
 
-// sweep removes the containers of earlier runs on this machine that were
-// killed. Ryuk does that where it runs; where it is disabled, nobody does.
+// sweep removes containers of earlier runs on this machine that were killed.
+// Ryuk does that if it runs, but it may be disabled.
 func sweep(ctx context.Context, docker client.APIClient, host string) error {
 	found, err := docker.ContainerList(ctx, client.ContainerListOptions{
 		All:     true,
@@ -116,9 +117,9 @@ func alive(pid int) bool {
 	return err == nil && p.Signal(syscall.Signal(0)) == nil
 }
 
-// containerEndpoint prefers the loopback interface where the port answers
-// there: what testcontainers takes for the host inside a container is the
-// default gateway, which need not be the machine with the engine.
+// containerEndpoint prefers the loopback interface if the port answers there.
+// Inside a container, testcontainers takes the default gateway for the host, but
+// that need not be the machine with the engine.
 func containerEndpoint(ctx context.Context, c *testcontainers.DockerContainer) (string, error) {
 	port, err := c.MappedPort(ctx, enginePort)
 	if err != nil {
@@ -132,7 +133,7 @@ func containerEndpoint(ctx context.Context, c *testcontainers.DockerContainer) (
 	return c.PortEndpoint(ctx, enginePort, "http")
 }
 
-// exited says what a container wrote before it ended.
+// exited returns the output of a container that has ended.
 func exited(ctx context.Context, c *testcontainers.DockerContainer) error {
 	state, err := c.State(ctx)
 	if err != nil || state.Running {

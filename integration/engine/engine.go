@@ -1,5 +1,6 @@
-// Package engine has a DynamoDB Local for tests: the one that DYNAMODB_ENDPOINT
-// names, else a container, else the jar with Java. And it has a Redis server.
+// Package engine starts a DynamoDB Local for tests: the one at
+// DYNAMODB_ENDPOINT, a container, or the jar with Java. It also starts a Redis
+// server.
 package engine
 
 import (
@@ -13,7 +14,7 @@ import (
 	"time"
 )
 
-// Engine is a DynamoDB Local, or a Redis server, that answers.
+// Engine is a DynamoDB Local, or a Redis server, that is ready.
 type Engine struct {
 	// Endpoint is its address, "http://host:port".
 	Endpoint string
@@ -23,12 +24,12 @@ type Engine struct {
 	stop   func() error
 }
 
-// String says in one line which way was taken, and where it answers.
+// String says in one line how the engine was started, and its address.
 func (e *Engine) String() string {
 	return fmt.Sprintf("%s: %s at %s", cmp.Or(e.engine, "DynamoDB Local"), e.way, e.Endpoint)
 }
 
-// Close stops what Start started.
+// Close stops an engine that Start started.
 func (e *Engine) Close() error {
 	if e.stop == nil {
 		return nil
@@ -36,15 +37,15 @@ func (e *Engine) Close() error {
 	return e.stop()
 }
 
-// Start gives the engine that the environment asks for:
+// Start starts the engine that the environment selects:
 //
 //   - SESSION_DYNAMODB=endpoint, container or jar forces one way.
 //   - Otherwise DYNAMODB_ENDPOINT is used if it is set, a container if a Docker
 //     engine answers and can run it, and the jar if not.
 //   - SESSION_DYNAMODB_IMAGE names the image of the container.
 //
-// It writes to log what it falls back from. It never succeeds without an
-// engine: its error says what to install.
+// It writes the reasons for a fallback to log. Without an engine it fails, and the
+// error says what to install.
 func Start(ctx context.Context, log io.Writer) (*Engine, error) {
 	endpoint := os.Getenv("DYNAMODB_ENDPOINT")
 	way := os.Getenv("SESSION_DYNAMODB")
@@ -80,9 +81,9 @@ func Start(ctx context.Context, log io.Writer) (*Engine, error) {
 	return nil, fmt.Errorf("SESSION_DYNAMODB=%s: want endpoint, container or jar", way)
 }
 
-// waitReady returns once a real request is answered. A bare GET would be
-// answered even by an engine whose storage library did not load. ended, which
-// may be nil, is asked each time for a reason to stop waiting.
+// waitReady returns after a real request was answered. An engine whose storage
+// library did not load would still answer a bare GET. ended, which may be nil,
+// is called each time and returns a reason to stop waiting.
 func waitReady(ctx context.Context, endpoint string, limit time.Duration, ended func() error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit,
 		fmt.Errorf("%s did not answer ListTables within %v", endpoint, limit))
@@ -114,7 +115,7 @@ func listTables(ctx context.Context, endpoint string) error {
 	}
 	req.Header.Set("Content-Type", "application/x-amz-json-1.0")
 	req.Header.Set("X-Amz-Target", "DynamoDB_20120810.ListTables")
-	// The engine wants a signature to be there, and does not verify it.
+	// The engine requires a signature, and does not verify it.
 	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=local/20200101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// startJar runs scripts/dynamodb-local.sh, which obtains what it needs. The
-// engine ends when its standard input is closed, so also when this process
+// startJar runs scripts/dynamodb-local.sh, which downloads what is missing. The
+// engine ends when its standard input is closed, so it also ends if this process
 // is killed.
 func startJar(ctx context.Context, log io.Writer) (*Engine, error) {
 	script, err := findScript("dynamodb-local.sh")
@@ -24,7 +24,7 @@ func startJar(ctx context.Context, log io.Writer) (*Engine, error) {
 	cmd := exec.Command("bash", script, "serve", "--stdin") //nolint:noctx // it outlives ctx, until Close
 	var said strings.Builder
 	cmd.Stderr = io.MultiWriter(log, &said)
-	// What is left of its pipes must not keep Wait from returning.
+	// Pipes that stay open must not keep Wait from returning.
 	cmd.WaitDelay = 10 * time.Second
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -50,7 +50,7 @@ func startJar(ctx context.Context, log io.Writer) (*Engine, error) {
 	select {
 	case endpoint := <-line:
 		if endpoint == "" {
-			err := stop() // said is complete only then
+			err := stop() // said is complete only now
 			return nil, fmt.Errorf("%s (%w)", strings.TrimSpace(said.String()), err)
 		}
 		return &Engine{Endpoint: endpoint, way: "jar (Java)", stop: stop}, nil
@@ -60,7 +60,7 @@ func startJar(ctx context.Context, log io.Writer) (*Engine, error) {
 }
 
 // findScript looks for scripts/name in the folders above the working folder,
-// since a test runs in that of its package.
+// because a test runs in the folder of its package.
 func findScript(name string) (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// StartRedis starts a Redis server that keeps nothing on disk, the one that
-// scripts/redis.sh finds or installs. It ends with Close, and also when this
-// process is killed. Its Endpoint is a "host:port".
+// StartRedis starts a Redis server that keeps nothing on disk. scripts/redis.sh
+// finds or installs it. It ends with Close, and also if this process is killed.
+// Its Endpoint is a "host:port".
 func StartRedis(ctx context.Context, log io.Writer) (*Engine, error) {
 	script, err := findScript("redis.sh")
 	if err != nil {
@@ -79,7 +79,7 @@ func startRedisOnce(ctx context.Context, path string) (*Engine, error) {
 		}
 		select {
 		case <-ctx.Done():
-			err = errors.Join(err, stop()) // said is complete only then
+			err = errors.Join(err, stop()) // said is complete only now
 			return nil, fmt.Errorf("the Redis server does not answer: %w\n%s", err, &said)
 		case <-time.After(20 * time.Millisecond):
 		}

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// late has the requests that reach the engine when their clients have given
-// up. They end with the proxy.
+// late has the requests that reach the engine after their clients have given up.
+// They end with the proxy.
 type late struct {
 	ctx    context.Context // done at Close: ends Hang and Delay, too
 	cancel context.CancelFunc
@@ -18,7 +18,7 @@ type late struct {
 
 func (l *late) init() { l.ctx, l.cancel = context.WithCancel(context.Background()) }
 
-// end gives up what has not been delivered.
+// end drops requests that have not been delivered.
 func (l *late) end() {
 	l.mu.Lock()
 	l.cancel()
@@ -26,7 +26,7 @@ func (l *late) end() {
 	l.wg.Wait()
 }
 
-// deliver calls send when act says, and then act.After.
+// deliver calls send when act says so, and then act.After.
 func (l *late) deliver(act Action, send func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,9 +57,10 @@ func (l *late) deliver(act Action, send func()) {
 
 func (a Action) late() bool { return a.Fault == LateSilent || a.Fault == LateDropped }
 
-// Hold returns a rule that keeps back the first request of one of ops, whose
-// client gets no answer, and a function that lets it arrive. That returns when
-// the engine has answered; if nothing was kept back, it does nothing.
+// Hold returns a rule that holds back the first request of one of ops, whose
+// client gets no response, and a function that lets it arrive. That function
+// returns when the engine has answered; if no request was held back, it does
+// nothing.
 func Hold(ops ...string) (rule Rule, deliver func()) {
 	var once sync.Once
 	kept, until, answered := make(chan struct{}), make(chan struct{}), make(chan struct{})

@@ -1,6 +1,6 @@
-// Package proxy has proxies to put in front of a DynamoDB engine and of a Redis
-// server. They count requests, and for DynamoDB the consumed capacity, per
-// operation, and inject the faults that a local engine never has.
+// Package proxy has proxies for a DynamoDB engine and for a Redis server. They
+// count requests and, for DynamoDB, the consumed capacity of each operation, and
+// inject faults that a local engine never has.
 package proxy
 
 import (
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Count is what was seen of one operation.
+// Count has the counts of one operation.
 type Count struct {
 	Requests int     // that arrived from the client, retries included
 	Applied  int     // that the engine answered with 200
@@ -36,15 +36,15 @@ type Proxy struct {
 	late
 }
 
-// book is what a proxy is told, and what it has seen.
+// book has the rule of a proxy, and its counts.
 type book struct {
 	mu     sync.Mutex
 	rule   Rule
 	counts map[string]Count
 }
 
-// New starts a proxy in front of target, an "http://host:port". It passes
-// everything on until SetRule says otherwise.
+// New starts a proxy in front of target, an "http://host:port". It forwards
+// everything until SetRule is called.
 func New(target string) (*Proxy, error) {
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,7 +55,7 @@ func New(target string) (*Proxy, error) {
 		url:    "http://" + l.Addr().String(),
 		client: &http.Client{Transport: &http.Transport{
 			MaxIdleConnsPerHost: 64,
-			// The body and its checksum have to reach the client unchanged.
+			// The body and its checksum must reach the client unchanged.
 			DisableCompression: true,
 		}},
 		served: make(chan struct{}),
@@ -69,7 +69,7 @@ func New(target string) (*Proxy, error) {
 	return p, nil
 }
 
-// URL is where clients find the proxy.
+// URL is the address of the proxy for clients.
 func (p *Proxy) URL() string { return p.url }
 
 // Close ends the proxy and every request in it.
@@ -81,7 +81,7 @@ func (p *Proxy) Close() error {
 	return err
 }
 
-// SetRule decides about requests from now on; nil passes them on. The numbers
+// SetRule sets the rule for requests from now on; nil forwards them. The numbers
 // that the rule sees start again at 1.
 func (b *book) SetRule(r Rule) {
 	b.mu.Lock()
@@ -96,8 +96,8 @@ func (b *book) Reset() {
 	clear(b.counts)
 }
 
-// Counts returns what was seen since the start or the last Reset, by
-// operation: "GetItem", "UpdateItem" and so on.
+// Counts returns the counts since the start or the last Reset, by operation:
+// "GetItem", "UpdateItem" and so on.
 func (b *book) Counts() map[string]Count {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -128,8 +128,8 @@ func (b *book) decide(op string, body []byte) Action {
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
-	// Read whole before anything else: only then does the server notice that
-	// the client has gone, which ends Hang and Delay.
+	// Read the body first: only then does the server notice that the client has
+	// disconnected, which ends Hang and Delay.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)
@@ -138,7 +138,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	act := p.decide(op, body)
 
 	if act.late() {
-		method, uri, header := r.Method, r.URL.RequestURI(), r.Header.Clone() // r is the server's to use again
+		method, uri, header := r.Method, r.URL.RequestURI(), r.Header.Clone() // the server reuses r
 		p.deliver(act, func() {
 			if status, _, answer, err := p.forward(method, uri, header, op, body); err == nil {
 				p.answered(op, status, answer)
@@ -179,7 +179,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 
 	status, header, answer, err := p.forward(r.Method, r.URL.RequestURI(), r.Header.Clone(), op, body)
 	if err != nil {
-		// Not a fault that anybody asked for: say so in words, at the client.
+		// This is not an injected fault: say so in words, at the client.
 		fail(w, http.StatusBadGateway, "ProxyError", err.Error())
 		return
 	}
@@ -192,7 +192,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	maps.Copy(w.Header(), header)
 	w.WriteHeader(status)
-	_, _ = w.Write(answer) // the client may have gone
+	_, _ = w.Write(answer) // the client may have disconnected
 }
 
 func (b *book) answered(op string, status int, answer []byte) {
@@ -201,8 +201,8 @@ func (b *book) answered(op string, status int, answer []byte) {
 	}
 }
 
-// forward sends the request on, outside the client's context: what has reached
-// the engine is applied, whether or not the client is still there.
+// forward sends the request on, outside the client's context: a request that has
+// reached the engine is applied, even if the client has disconnected.
 func (p *Proxy) forward(method, uri string, header http.Header, op string, body []byte) (int, http.Header, []byte, error) {
 	if counted[op] {
 		body = withCapacity(body)
@@ -224,7 +224,7 @@ func (p *Proxy) forward(method, uri string, header http.Header, op string, body 
 	return resp.StatusCode, resp.Header, answer, err
 }
 
-// counted has the operations that report what they consume.
+// counted has the operations that report the consumed capacity.
 var counted = map[string]bool{
 	"GetItem": true, "PutItem": true, "UpdateItem": true, "DeleteItem": true,
 	"BatchGetItem": true, "BatchWriteItem": true, "Query": true, "Scan": true,
@@ -247,8 +247,8 @@ func withCapacity(body []byte) []byte {
 	return out
 }
 
-// consumed adds up the capacity in an answer: one object, or a list of them
-// where the operation is a batch.
+// consumed adds up the capacity in a response: one object, or a list of them if
+// the operation is a batch.
 func consumed(answer []byte) float64 {
 	type capacity struct{ CapacityUnits float64 }
 	var out struct{ ConsumedCapacity json.RawMessage }
@@ -276,5 +276,5 @@ func fail(w http.ResponseWriter, status int, kind, message string) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 	w.Header().Set("X-Amzn-Requestid", "injected-by-proxy")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // the client may have gone
+	_, _ = w.Write(body) // the client may have disconnected
 }

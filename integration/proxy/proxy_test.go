@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// engine stands in for DynamoDB: it counts what reaches it and answers with
-// what it consumed.
+// engine stands in for DynamoDB: it counts the requests that reach it, and
+// answers with their consumed capacity.
 type engine struct {
 	*httptest.Server
 	reached atomic.Int32
@@ -221,8 +221,8 @@ func TestRandomKeepsItsSharesAndItsSeed(t *testing.T) {
 	}
 }
 
-// A late request reaches the engine when its client has long had no answer,
-// and not after the proxy has been closed.
+// A late request reaches the engine long after its client has failed, but not
+// after the proxy has been closed.
 func TestLate(t *testing.T) {
 	for _, fault := range []Fault{LateSilent, LateDropped} {
 		t.Run(fault.String(), func(t *testing.T) {
@@ -287,5 +287,5 @@ func TestHold(t *testing.T) {
 		t.Errorf("%d have reached the engine, want 4", n)
 	}
 	_, deliver = Hold("PutItem")
-	deliver() // nothing was kept back
+	deliver() // no request was held back
 }

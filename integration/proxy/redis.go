@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// Redis is a proxy in front of a Redis server. It listens on a free port of
-// the loopback interface until Close.
+// Redis is a proxy in front of a Redis server. It listens on a free port of the
+// loopback interface until Close.
 //
-// It counts and harms scripts only, EVAL and EVALSHA, and passes on everything
-// else, such as what sets up a connection. A connection must have one script
-// under way at a time. Throttle and InternalError are both the answer of a
-// server that is loading its data. Capacity is not counted, and Applied is
-// what was answered with something else than an error.
+// It counts and harms only scripts, EVAL and EVALSHA, and forwards all other
+// commands, such as those that set up a connection. A connection must have at
+// most one script in flight. Throttle and InternalError are both the response of
+// a server that is loading its data. Capacity is not counted, and Applied counts
+// the responses other than errors.
 type Redis struct {
 	book
 	target   string
@@ -29,8 +29,8 @@ type Redis struct {
 	wg sync.WaitGroup
 }
 
-// NewRedis starts a proxy in front of target, a "host:port". It passes
-// everything on until SetRule says otherwise.
+// NewRedis starts a proxy in front of target, a "host:port". It forwards
+// everything until SetRule is called.
 func NewRedis(target string) (*Redis, error) {
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -50,7 +50,7 @@ func NewRedis(target string) (*Redis, error) {
 	return p, nil
 }
 
-// URL is where clients find the proxy, a "host:port".
+// URL is the address of the proxy for clients, a "host:port".
 func (p *Redis) URL() string { return p.listener.Addr().String() }
 
 // Close ends the proxy and every connection through it.
@@ -61,14 +61,14 @@ func (p *Redis) Close() error {
 	return err
 }
 
-// pair is a connection from a client, and the one to the server that belongs
-// to it.
+// pair has a connection of a client, and the corresponding connection to the
+// server.
 type pair struct {
 	p              *Redis
 	client, server net.Conn
 
 	mu  sync.Mutex
-	op  string // of the script whose answer has not begun
+	op  string // of the script whose response has not begun
 	act Action
 }
 
@@ -98,7 +98,7 @@ func (p *Redis) serve(client net.Conn) {
 	<-answers
 }
 
-// commands passes on what the client sends until it should not.
+// commands forwards commands of the client until a fault stops it.
 func (c *pair) commands(ctx context.Context) {
 	r := bufio.NewReader(c.client)
 	for {
@@ -129,7 +129,8 @@ func (c *pair) commands(ctx context.Context) {
 		case DropRequest, LateDropped:
 			return
 		case Hang, LateSilent:
-			// Until the client goes away, which is all that it may send now.
+			// Until the client disconnects, which is the only thing it may do
+			// now.
 			_, _ = r.ReadByte()
 			return
 		case Throttle, InternalError:
@@ -147,7 +148,7 @@ func (c *pair) commands(ctx context.Context) {
 	}
 }
 
-// send sends a command on a connection of its own, and waits for the answer.
+// send sends a command on a connection of its own, and waits for the response.
 func (p *Redis) send(op string, command []byte) {
 	server, err := new(net.Dialer).DialContext(p.ctx, "tcp", p.target)
 	if err != nil {
@@ -165,7 +166,7 @@ func (p *Redis) send(op string, command []byte) {
 	}
 }
 
-// answers passes on what the server sends until it should not.
+// answers forwards responses of the server until a fault stops it.
 func (c *pair) answers() {
 	buf := make([]byte, 32<<10)
 	for {
@@ -175,7 +176,7 @@ func (c *pair) answers() {
 			op, act := c.op, c.act
 			c.op = ""
 			c.mu.Unlock()
-			if op != "" { // a script is done when its answer begins
+			if op != "" { // a script is done when its response begins
 				if buf[0] != '-' {
 					c.p.count(op, Count{Applied: 1})
 				}
@@ -196,8 +197,8 @@ func (c *pair) answers() {
 	}
 }
 
-// readCommand reads one command as clients send them, an array of strings, and
-// returns it with its name in upper case.
+// readCommand reads one command in the form that clients send, an array of
+// strings, and returns it with its name in upper case.
 func readCommand(r *bufio.Reader) (command []byte, op string, err error) {
 	var b bytes.Buffer
 	number := func(kind byte) (int, error) {

@@ -83,7 +83,7 @@ func TestRedisFaults(t *testing.T) {
 			}
 			r := bufio.NewReader(conn)
 			if got := exchange(t, conn, r, hello); got != "+OK\r\n" {
-				t.Errorf("what is no script was answered with %q", got)
+				t.Errorf("a command that is not a script was answered with %q", got)
 			}
 			if got := exchange(t, conn, r, evalsha); got != tt.answer {
 				t.Errorf("answered with %q, want %q", got, tt.answer)
@@ -124,7 +124,7 @@ func TestRedisHangEndsWithTheProxy(t *testing.T) {
 	}
 }
 
-// exchange sends a command and returns the answer, "" if there is none.
+// exchange sends a command and returns the response, "" if there is none.
 func exchange(t *testing.T, conn net.Conn, r *bufio.Reader, command string) string {
 	t.Helper()
 	if _, err := io.WriteString(conn, command); err != nil {

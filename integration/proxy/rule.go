@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// Fault is what goes wrong with a request.
+// Fault is the fault of a request.
 type Fault int
 
-// The faults. The zero Fault is none.
+// The faults. The zero Fault is no fault.
 const (
 	None          Fault = iota
-	DropRequest         // it never reaches the engine; the connection is closed
-	DropResponse        // the engine applies it; the connection is closed without an answer
-	Hang                // it never reaches the engine, and nothing happens until the client gives up
+	DropRequest         // the request never reaches the engine; the connection is closed
+	DropResponse        // the engine applies the request; the connection is closed without a response
+	Hang                // the request never reaches the engine, and nothing happens until the client gives up
 	Throttle            // 400 ProvisionedThroughputExceededException
 	InternalError       // 500 InternalServerError
 
-	LateSilent  // it reaches the engine after Action.Delay, whether or not the client still waits for the answer, which never comes
+	LateSilent  // the request reaches the engine after Action.Delay, even if the client has given up; the client never gets the response
 	LateDropped // the same, but the connection is closed at once
 )
 
@@ -44,27 +44,27 @@ func (f Fault) String() string {
 	return "unknown fault"
 }
 
-// Action is what the proxy does with one request. The zero Action passes it on.
+// Action is the proxy's treatment of one request. The zero Action forwards it.
 type Action struct {
 	Fault  Fault
 	Delay  time.Duration   // before anything else; of a late request, before it reaches the engine
 	Until  <-chan struct{} // of a late request: it waits until this is closed, if not nil
-	Before func()          // called before the request is passed on or fails
-	After  func()          // called once the engine has answered, before the client hears of it
+	Before func()          // called before the request is forwarded or fails
+	After  func()          // called after the engine has answered, before the client gets the response
 }
 
-// Request is what a Rule decides about.
+// Request is a request that a Rule decides about.
 type Request struct {
 	Op   string // "GetItem", "UpdateItem" and so on
-	N    int    // the how many-th request of this operation, from 1
+	N    int    // the number of this request among those of its operation, from 1
 	Body []byte // JSON; not to be changed
 }
 
-// Rule decides about each request as it arrives, one at a time. It must not
-// call the proxy: that is for the hooks of an Action.
+// Rule decides about each request when it arrives, one at a time. It must not
+// call the proxy; the hooks of an Action may.
 type Rule func(Request) Action
 
-// Always does a to every request of op.
+// Always applies a to every request of op.
 func Always(op string, a Action) Rule {
 	return func(r Request) Action {
 		if r.Op == op {
@@ -74,7 +74,7 @@ func Always(op string, a Action) Rule {
 	}
 }
 
-// Nth does a to the nth request of op, counted from 1 since SetRule.
+// Nth applies a to the nth request of op, counted from 1 since SetRule.
 func Nth(op string, n int, a Action) Rule {
 	return func(r Request) Action {
 		if r.Op == op && r.N == n {
@@ -84,8 +84,7 @@ func Nth(op string, n int, a Action) Rule {
 	}
 }
 
-// First asks the rules in turn and does what the first one wants that wants
-// anything.
+// First calls the rules in turn, and returns the first Action that is not zero.
 func First(rules ...Rule) Rule {
 	return func(r Request) Action {
 		for _, rule := range rules {
@@ -97,9 +96,9 @@ func First(rules ...Rule) Rule {
 	}
 }
 
-// Random has each fault at its share of the requests, which is between 0 and
-// 1. The nth request of an operation always meets the same fate under the
-// same seed. What is late is so by up to two seconds.
+// Random applies each fault to its share of the requests, which is between 0 and
+// 1. With the same seed, the nth request of an operation always gets the same
+// fault. Late requests are delayed by up to two seconds.
 func Random(seed uint64, shares map[Fault]float64) Rule {
 	return func(r Request) Action {
 		h := fnv.New64a()

@@ -19,8 +19,8 @@ import (
 	sessionotel "github.com/seed-a7bee19b/session/observe/otel"
 )
 
-// exported returns what the Prometheus exporter makes of all that an Observer
-// can tell: the names of the series, with their labels.
+// exported returns the series, with their labels, that the Prometheus exporter
+// makes from everything that an Observer can report.
 func exported(t *testing.T) map[string][]string {
 	t.Helper()
 	registry := prom.NewRegistry()
@@ -40,7 +40,7 @@ func exported(t *testing.T) map[string][]string {
 	x, err = m.Open(ctx, x.Token().Reveal())
 	check(t, err)
 	check(t, x.Close(ctx))
-	// What such a backend and a good day do not bring.
+	// Values that such a backend does not report on a good day.
 	for k := observe.EventKind(1); !strings.HasPrefix(k.String(), "EventKind("); k++ {
 		o.Event(ctx, observe.Event{Kind: k, Err: errStore})
 	}
@@ -79,8 +79,8 @@ var (
 	legendRE = regexp.MustCompile(`\{\{([a-z_]+)\}\}`)
 )
 
-// TestDashboard holds the dashboard to the names that are really exported, and
-// each of these to a place in it.
+// TestDashboard checks that the dashboard uses only names that are exported, and
+// uses each of them.
 func TestDashboard(t *testing.T) {
 	data, err := os.ReadFile("../../docs/grafana-dashboard.json")
 	check(t, err)

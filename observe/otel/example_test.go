@@ -22,8 +22,8 @@ import (
 // loadConfig stands for config.LoadDefaultConfig of the AWS SDK.
 func loadConfig(context.Context) (aws.Config, error) { return aws.Config{}, nil }
 
-// DynamoDB tells its requests, with what they cost. Who wants spans of them as
-// well gives cfg an HTTPClient with the Transport of otelhttp.
+// The DynamoDB backend reports its requests, with their cost. For spans of them
+// as well, give cfg an HTTPClient with the Transport of otelhttp.
 func ExampleObserver_Request() {
 	cfg, err := loadConfig(context.Background())
 	if err != nil {
@@ -44,8 +44,8 @@ func ExampleObserver_Request() {
 	log.Fatal(http.ListenAndServe(":8080", manager.Handler(http.DefaultServeMux)))
 }
 
-// With the global providers, the zero Config is all there is to it. Sessions
-// in memory can be counted.
+// With the global providers, the zero Config suffices. Sessions in memory can be
+// counted.
 func ExampleNew() {
 	var backend memory.Backend
 	reader := metric.NewManualReader() // in a program an exporter
@@ -79,7 +79,7 @@ func ExampleNew() {
 	// session.active {session}
 }
 
-// Spans and metrics, and a log whose lines belong to the spans: so the one
+// Spans and metrics, and a log whose lines belong to the spans: so the observer
 // that traces comes first.
 func ExampleNew_withLog() {
 	traces, err := sessionotel.New(sessionotel.Config{})

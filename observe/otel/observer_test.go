@@ -35,7 +35,7 @@ var (
 	visits   = session.Key[int]{Name: "visits"}
 )
 
-// sight has an Observer, and what it told.
+// sight has an Observer, and everything that it reported.
 type sight struct {
 	*sessionotel.Observer
 	reader *metric.ManualReader
@@ -58,7 +58,7 @@ func newSight(t testing.TB, cfg sessionotel.Config) *sight {
 }
 
 // values returns all metrics, by name and attributes as in
-// "session.merges{a=b}". Of a histogram it is "number sum".
+// "session.merges{a=b}". The value of a histogram is "number sum".
 func (s *sight) values(t testing.TB) map[string]string {
 	t.Helper()
 	var rm metricdata.ResourceMetrics
@@ -142,7 +142,7 @@ func TestConfigIsChecked(t *testing.T) {
 	}
 }
 
-// apiError is as those of the AWS SDK are.
+// apiError is like the errors of the AWS SDK.
 type apiError struct{ code string }
 
 func (e *apiError) Error() string     { return "api error " + e.code }
@@ -307,7 +307,7 @@ func TestRequests(t *testing.T) {
 	})
 }
 
-// traced is a backend whose client traces, as the AWS SDK or go-redis may.
+// traced is a backend whose client makes spans, like the AWS SDK or go-redis.
 type traced struct {
 	memory.Backend
 	tracer trace.Tracer
@@ -319,8 +319,8 @@ func (b *traced) Load(ctx context.Context, key string) (session.Record, error) {
 	return b.Backend.Load(ctx, key)
 }
 
-// TestSpansNest: the request's span is over those of the calls, and these are
-// over those of the client.
+// TestSpansNest checks that the request's span is the parent of those of the
+// calls, and these of those of the client.
 func TestSpansNest(t *testing.T) {
 	s := newSight(t, sessionotel.Config{})
 	b := &traced{tracer: s.tracer}
@@ -361,7 +361,7 @@ func TestSpansNest(t *testing.T) {
 	}
 }
 
-// TestManager counts what a Manager on memory does.
+// TestManager counts the events of a Manager on memory.
 func TestManager(t *testing.T) {
 	var b memory.Backend
 	s := newSight(t, sessionotel.Config{Active: func(context.Context) (int64, error) { return int64(b.Len()), nil }})
@@ -428,8 +428,8 @@ func TestActiveFails(t *testing.T) {
 	check(t, o.Close())
 }
 
-// TestCanceledContextCounts: the metrics of a request whose client is gone are
-// not lost.
+// TestCanceledContextCounts checks that the metrics of a request whose client is
+// gone are not lost.
 func TestCanceledContextCounts(t *testing.T) {
 	s := newSight(t, sessionotel.Config{})
 	ctx, cancel := context.WithCancel(ctx)
@@ -443,7 +443,7 @@ func TestCanceledContextCounts(t *testing.T) {
 	}
 }
 
-// TestLaterOperation: an Op that this package does not know yet.
+// TestLaterOperation uses an Op that this package does not know yet.
 func TestLaterOperation(t *testing.T) {
 	s := newSight(t, sessionotel.Config{})
 	for _, op := range []observe.Op{0, 99} {
@@ -512,7 +512,7 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkBackendRequest is one request of a backend that is told.
+// BenchmarkBackendRequest measures the report of one request of a backend.
 func BenchmarkBackendRequest(b *testing.B) {
 	s := newSight(b, sessionotel.Config{})
 	b.ReportAllocs()

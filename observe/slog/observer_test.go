@@ -239,8 +239,8 @@ func TestRequestsAreLogged(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotLoggedCostsNothing: a logger that does not take it must not be
-// paid for.
+// TestWhatIsNotLoggedCostsNothing checks that levels that the logger discards
+// cost nothing.
 func TestWhatIsNotLoggedCostsNothing(t *testing.T) {
 	off := newLogObserver(t, io.Discard, slog.LevelError+1, sessionslog.Config{Calls: true})
 	info := newLogObserver(t, io.Discard, slog.LevelInfo, sessionslog.Config{Calls: true})
@@ -268,7 +268,7 @@ func TestWhatIsNotLoggedCostsNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkObserver is what a request that reads and saves tells it.
+// BenchmarkObserver measures the calls for a request that reads and saves.
 func BenchmarkObserver(b *testing.B) {
 	for _, tt := range []struct {
 		name  string
@@ -294,9 +294,10 @@ func BenchmarkObserver(b *testing.B) {
 	}
 }
 
-// A log of what went wrong, and at level Debug of all there is.
+// A log of failures, and at level Debug of everything.
 func ExampleNew() {
-	// Only for the sake of an example: what differs from run to run is left out.
+	// Only for this example: attributes that differ from run to run are left
+	// out.
 	options := &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey || a.Key == "duration" {
 			return slog.Attr{}

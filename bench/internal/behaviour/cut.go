@@ -54,7 +54,7 @@ func (c *cut) set(broken bool) {
 	c.broken = broken
 	if broken {
 		for conn := range c.conns {
-			_ = conn.Close() // to hurt somebody
+			_ = conn.Close() // so that a request in flight fails
 		}
 	}
 }
