@@ -202,6 +202,10 @@ func checkReplay(t *testing.T, c changes.Changes, base, want map[string][]byte, 
 		if got := replayed.Value(name); !bytes.Equal(got, want) {
 			t.Errorf("replayed on %q: %s is %q, want %q", base, name, got, want)
 		}
+		// What they have stored as well is no edit any more, unless all else goes.
+		if _, left := replayed.Edit(name); left != (ok && (c.Cleared() || !bytes.Equal(e.Data, base[name]))) {
+			t.Errorf("replayed on %q: %s is edited %v", base, name, left)
+		}
 	}
 	if !equal(replayed.Base(), base) || replayed.Cleared() != c.Cleared() || replayed.Depend() != c.Depend() || !replayed.SameEdits(c) {
 		t.Errorf("replayed on %q: base %q, cleared %v, depend %v", base, replayed.Base(), replayed.Cleared(), replayed.Depend())
