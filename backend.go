@@ -10,7 +10,7 @@ import (
 // states of a key the same Version, not even across a Delete.
 type Version string
 
-// Record is what a [Backend] stores under a key.
+// Record is a session as a [Backend] stores it under a key.
 type Record struct {
 	// Data is the encoded session, opaque to the backend. It may be empty.
 	Data []byte

@@ -39,7 +39,7 @@ type Config struct {
 	// much. Default IdleTimeout/10; it must be shorter than IdleTimeout.
 	TouchInterval time.Duration
 
-	// Mode is what happens when requests write a session concurrently. Default
+	// Mode says what happens when requests write a session concurrently. Default
 	// [Merge].
 	Mode Mode
 
@@ -61,7 +61,7 @@ type Config struct {
 	// backend's own limit applies.
 	MaxSize int
 
-	// Undecodable is what [Manager.Get] does if a stored session does not decode.
+	// Undecodable says what [Manager.Get] does if a stored session does not decode.
 	// Default [FailUndecodable].
 	Undecodable UndecodablePolicy
 
@@ -105,7 +105,7 @@ type Config struct {
 	Observer observe.Observer
 }
 
-// Mode is what happens when requests write one session concurrently.
+// Mode says what happens when requests write one session concurrently.
 type Mode int
 
 const (

@@ -25,7 +25,7 @@ const (
 	idleName    = reserved + "idle"
 )
 
-// contents is what the Data of a record has.
+// contents is the Data of a record, taken apart.
 type contents struct {
 	values map[string][]byte
 	trail  []byte        // the markers that the session has left, encoded
@@ -119,7 +119,7 @@ type movedError struct {
 	found   Version           // of the marker
 }
 
-// errMoved is what a caller is told.
+// errMoved is the error for a caller, without what the marker says.
 var errMoved = fmt.Errorf("%w: it has a new ID", ErrNotFound)
 
 func (e *movedError) Error() string { return errMoved.Error() }

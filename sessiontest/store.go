@@ -31,7 +31,7 @@ type lease struct {
 	until  time.Time // by the store's clock
 }
 
-// fault is what is wrong with the calls of one Op.
+// fault makes the calls of one Op fail.
 type fault struct {
 	err     error
 	left    int  // how many calls; negative: all

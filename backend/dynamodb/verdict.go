@@ -109,7 +109,7 @@ func (h history) look(token string, old history) trace {
 	return traceNewer
 }
 
-// saveKind is what a Save does to the record.
+// saveKind says what a Save does to the record.
 type saveKind int
 
 const (

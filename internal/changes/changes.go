@@ -9,7 +9,7 @@ import (
 	"maps"
 )
 
-// Edit is what a request did to one value.
+// Edit is a change of one value.
 type Edit struct {
 	// Data is the encoded value; nil deletes it.
 	Data []byte

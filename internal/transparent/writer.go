@@ -69,7 +69,7 @@ func (w *Writer) ReadFrom(src io.Reader) (int64, error) {
 // Flush implements [http.Flusher].
 func (w *Writer) Flush() { _ = w.FlushError() }
 
-// FlushError is what http.ResponseController calls.
+// FlushError implements the flushing of [http.ResponseController].
 func (w *Writer) FlushError() error {
 	if canFlush(w.ResponseWriter) {
 		if err := w.Hooks.Start(); err != nil {

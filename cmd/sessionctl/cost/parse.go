@@ -18,7 +18,7 @@ func ParseMix(s string) (Mix, error) {
 				continue
 			}
 			if seen[name] {
-				return fmt.Errorf("%q is there twice", name)
+				return fmt.Errorf("%q appears twice", name)
 			}
 			seen[name] = true
 			var err error

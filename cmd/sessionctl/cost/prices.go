@@ -98,7 +98,7 @@ func parsePrices(data []byte) (Prices, error) {
 				case !ok:
 					return Prices{}, fmt.Errorf("%s, %s: %s is missing", region, class, f.name)
 				case n < 0 || n > mostPrice || n != f.value:
-					return Prices{}, fmt.Errorf("%s, %s: %s is %v; it must not be negative, nor more than %g, nor be there twice", region, class, f.name, n, mostPrice)
+					return Prices{}, fmt.Errorf("%s, %s: %s is %v; it must not be negative, nor more than %g, nor appear twice", region, class, f.name, n, mostPrice)
 				}
 			}
 		}
