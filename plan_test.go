@@ -64,7 +64,7 @@ func TestPlanRules(t *testing.T) {
 				return implies(p.step == doWrite, s.changed)
 			},
 			"what changed is written, or a rotation is settled first": func(s situation, p plan) bool {
-				return implies(s.changed && !(s.response && s.closed), p.step == doWrite || p.step == doSettle)
+				return implies(s.changed && (!s.response || !s.closed), p.step == doWrite || p.step == doSettle)
 			},
 			"a response leaves settling to the save of what changed": func(s situation, p plan) bool {
 				return implies(s.response && s.changed && !s.closed, p.step == doWrite)
@@ -120,7 +120,7 @@ func TestPlanRules(t *testing.T) {
 				return implies(p.step == doRestamp, !s.apart)
 			},
 			"a touch is spared exactly when the interval alone does, and nobody was told": func(s situation, p plan) bool {
-				other := s.changed || s.held || s.moving && !(s.response && s.started)
+				other := s.changed || s.held || s.moving && (!s.response || !s.started)
 				left := s.response && (s.closed || s.failed || s.quiet)
 				return p.spared == (!other && !left && !s.fresh && s.by > 0 && s.by < times.touchInterval)
 			},
