@@ -195,6 +195,39 @@ func TestIdleStampThatDoesNotDecode(t *testing.T) {
 	}
 }
 
+// wordless is a codec that cannot encode numbers, or makes nothing of them.
+type wordless struct {
+	Codec
+	err error
+}
+
+func (c wordless) Marshal(v any) ([]byte, error) {
+	if _, ok := v.(int64); ok {
+		return nil, c.err
+	}
+	return c.Codec.Marshal(v)
+}
+
+// TestIdleStampThatIsNotEncoded is left out: a session is stored all the same.
+func TestIdleStampThatIsNotEncoded(t *testing.T) {
+	for name, c := range bothCodecs() {
+		values := encodedValues(t, c, map[string]any{"note": "x"})
+		for _, cerr := range []error{nil, errors.New("no numbers")} {
+			m := codecCore(wordless{c, cerr}, 0)
+			data, err := m.join(contents{values: values, used: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out, err := m.split(Record{Data: data}); err != nil || !sameContents(out, contents{values: values}) {
+				t.Errorf("%s: %v, %v", name, out, err)
+			}
+			if _, err := m.encode(int64(1)); !errors.Is(err, ErrEncode) {
+				t.Errorf("%s: a value that the codec makes nothing of: %v", name, err)
+			}
+		}
+	}
+}
+
 // TestMarker: what is left under an old ID is found there again.
 func TestMarker(t *testing.T) {
 	const key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"

@@ -370,7 +370,7 @@ func TestMovingLine(t *testing.T) {
 		if !a.waits() {
 			t.Fatal("it was too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		a.inFront("")
 		if !a.turn.Waited || a.took != stall {
 			t.Errorf("waited %v, %v", a.turn.Waited, a.took)
@@ -421,7 +421,7 @@ func TestMovingLine(t *testing.T) {
 		if !a.waits() {
 			t.Fatal("it has lost its turn, and waits for a lock")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		a.gaveUp(ErrTimeout, 20*time.Second)
 		front.leave("")
 	})
