@@ -166,7 +166,9 @@ type stubObserver struct {
 	deaf bool
 }
 
-func (o *stubObserver) Event(context.Context, observe.Event) {}
+func (o *stubObserver) Event(_ context.Context, e observe.Event) {
+	o.told = append(o.told, fmt.Sprint("event ", e.Kind))
+}
 func (o *stubObserver) Call(ctx context.Context, op observe.Op) (context.Context, func(error)) {
 	if o.deaf {
 		return ctx, nil
@@ -251,6 +253,17 @@ func TestDoor(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestEvent: an event is told to the observer, if there is one.
+func TestEvent(t *testing.T) {
+	o := &stubObserver{}
+	for _, st := range []*storage{{}, {observer: o}} {
+		st.event(t.Context(), observe.Event{Kind: observe.EventMerged})
+	}
+	if !slices.Equal(o.told, []string{"event Merged"}) {
+		t.Errorf("told %q", o.told)
 	}
 }
 
