@@ -150,6 +150,7 @@ func (s *Session) merged(ctx context.Context, conflicts int) {
 func (s *Session) refused(ctx context.Context, err error) error {
 	if uncertain(err) {
 		s.saving.unknown = err
+		s.set(s.changes.Doubt)
 	}
 	var conflict *ConflictError
 	if !errors.As(err, &conflict) || !conflict.Gone && s.hold == nil {

@@ -199,6 +199,9 @@ const maxTrail = 8
 // there is room. A trail is a line for each marker: when it ends, and its key.
 // One that does not decode is as good as none.
 func (m *core) extendTrail(trail []byte, key string, expires time.Time) (_ []byte, oldest string, err error) {
+	if strings.Contains(key, "\n") {
+		return trail, "", nil // its markers are not counted
+	}
 	var old string
 	if trail != nil {
 		_ = m.decode(trail, &old)

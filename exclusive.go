@@ -52,6 +52,11 @@ func (s *Session) release(ctx context.Context, expires time.Time) error {
 	if err := h.check(); err != nil {
 		return err
 	}
+	var notMoved error
+	if s.m.locking == nil && !expires.IsZero() { // a Locker moves no deadline
+		notMoved = s.touch(ctx, expires)
+		expires = time.Time{}
+	}
 	err := h.lease.release(ctx, expires)
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -69,7 +74,7 @@ func (s *Session) release(ctx context.Context, expires time.Time) error {
 			s.stored.rec.Expires = expires
 		}
 	})
-	return nil
+	return notMoved
 }
 
 // abandon forgets the lock without a call of the store: it is free, or its lease

@@ -47,7 +47,7 @@ func (t timeouts) plan(s situation) plan {
 		return plan{}
 	}
 	var p plan
-	if t.stale(s.by) {
+	if t.stale(s.by) && (s.by > 0 || !s.apart) { // a Touch brings no deadline forward
 		p.expires = s.expires
 	}
 	switch {
@@ -63,7 +63,7 @@ func (t timeouts) plan(s situation) plan {
 		p.expires = time.Time{}
 	}
 	switch {
-	case !p.expires.IsZero() && s.by < 0 && !s.apart:
+	case !p.expires.IsZero() && s.by < 0:
 		p.step = doRestamp
 	case s.held:
 		p.step = doRelease

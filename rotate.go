@@ -47,6 +47,7 @@ func (s *Session) rotate(ctx context.Context) error {
 		case uncertain(err):
 			mv.err = err
 			s.saving.moving = mv
+			s.set(s.changes.Doubt)
 			serr := s.settleMove(ctx)
 			switch {
 			case isAny(serr, ErrNotFound, ErrLocked): // ended by another request, or to be waited for

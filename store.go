@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -145,19 +144,12 @@ func (ls lease) extend(ctx context.Context, ttl time.Duration) error {
 	return done(ls.st.locking.Extend(ctx, ls.key, ls.v, ttl))
 }
 
-// release frees the lock, and moves the deadline unless expires is zero.
+// release frees the lock. That of a LockingBackend also moves the deadline, unless
+// expires is zero.
 func (ls lease) release(ctx context.Context, expires time.Time) error {
-	if ls.l == nil {
-		ctx, done := ls.st.call(ctx, observe.OpRelease)
-		return done(ls.st.locking.Release(ctx, ls.key, ls.v, expires))
-	}
-	var err error
-	if !expires.IsZero() {
-		err = ls.st.touch(ctx, ls.key, expires)
-	}
 	ctx, done := ls.st.call(ctx, observe.OpRelease)
-	if rerr := done(ls.l.Release(ctx)); rerr != nil {
-		err = errors.Join(err, rerr)
+	if ls.l != nil {
+		return done(ls.l.Release(ctx))
 	}
-	return err
+	return done(ls.st.locking.Release(ctx, ls.key, ls.v, expires))
 }

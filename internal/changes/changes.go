@@ -24,6 +24,7 @@ type Changes struct {
 	base    map[string][]byte
 	edits   map[string]Edit
 	cleared bool // the edits apply to no values, not to base
+	doubted bool // the stored values may not be the base
 	count   int  // of calls that have changed it
 }
 
@@ -77,8 +78,16 @@ func (c Changes) Values() map[string][]byte {
 	return all
 }
 
+// Doubt says that the stored values may be other than the base, because it is not
+// known whether edits were saved. From then on an edit counts even if it leads back
+// to the base.
+func (c *Changes) Doubt() { c.doubted = true }
+
 // Any reports whether Values differs from the base.
 func (c Changes) Any() bool {
+	if c.doubted {
+		return c.cleared || len(c.edits) > 0
+	}
 	if c.cleared && len(c.base) > 0 {
 		return true
 	}
@@ -104,7 +113,7 @@ func (c Changes) Depend() bool {
 // whatever others store, is none.
 func (c *Changes) Put(name string, e Edit) {
 	c.count++
-	if e.Redo == nil && !c.cleared && bytes.Equal(e.Data, c.base[name]) {
+	if e.Redo == nil && !c.cleared && !c.doubted && bytes.Equal(e.Data, c.base[name]) {
 		delete(c.edits, name)
 		return
 	}
