@@ -73,7 +73,8 @@ func (s *Session) replace(ctx context.Context) error {
 	rec.Version = s.stored.rec.Version
 	// A deadline that is later than ours comes from a use since we read it, or
 	// from a clock that is ahead, unless a longer timeout has made it.
-	rec.KeepLater = s.situation().by >= 0
+	_, by := s.behind()
+	rec.KeepLater = by >= 0
 	if rec.Version, err = s.m.save(ctx, s.stored.key, rec); err != nil {
 		return s.refused(ctx, err)
 	}

@@ -106,11 +106,11 @@ func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 // wrap puts what, the operation that failed, in front of err. The error of a
 // function of [Key.TryUpdate] stays as it is.
 func wrap(what string, err error) error {
+	if err == nil {
+		return nil // without an allocation
+	}
 	var r *refusal
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &r):
+	if errors.As(err, &r) {
 		return r.err
 	}
 	return fmt.Errorf("session: %s: %w", what, err)

@@ -377,7 +377,7 @@ func (x *exchange) plan(s *Session, quiet bool) plan {
 	sit := s.situation()
 	sit.response, sit.closed, sit.started = true, s.closed.Load(), x.started.Load()
 	sit.failed, sit.quiet = s.saving.failed, quiet
-	if sit.by != 0 {
+	if x.m.stale(sit.by) {
 		sit.resting = x.m.resting(s.due(time.Now()))
 	}
 	return x.m.plan(sit)

@@ -82,8 +82,17 @@ func (s *Session) situation() situation {
 		moving: s.saving.moving != nil, changed: s.changed(), held: s.hold != nil,
 		apart: s.stored.apart, fresh: s.stored.fresh,
 	}
-	if s.isStored() && s.mode.get() != ReadOnly {
-		sit.expires, sit.by = s.m.behind(s.stored.rec, s.stored.used, time.Now())
+	if !sit.changed && !sit.moving { // else it does not matter, and takes time
+		sit.expires, sit.by = s.behind()
 	}
 	return sit
+}
+
+// behind returns the deadline of a session that is used now, and by how much the
+// stored one is behind; 0 if it is not to be moved.
+func (s *Session) behind() (time.Time, time.Duration) {
+	if !s.isStored() || s.mode.get() == ReadOnly {
+		return time.Time{}, 0
+	}
+	return s.m.behind(s.stored.rec, s.stored.used, time.Now())
 }
