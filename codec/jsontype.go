@@ -15,7 +15,7 @@ type jsonType struct {
 	doubtful bool
 	// needsAddr: the type, or a part of it, has its methods on the pointer.
 	needsAddr bool
-	// perByte is how much memory decoding one byte of data may take.
+	// perByte bounds the memory for decoding one byte of data.
 	perByte int
 
 	met map[reflect.Type]bool

@@ -58,7 +58,7 @@ type plan struct {
 	// doubtful: encoding a value may lose a part of it, so it is read back and
 	// compared.
 	doubtful bool
-	// perByte is how much memory decoding one byte of data may take.
+	// perByte bounds the memory for decoding one byte of data.
 	perByte int
 
 	busy bool

@@ -318,7 +318,7 @@ func itemName(r row, expired bool) string {
 func TestVerdictsInDesign(t *testing.T) {
 	design, err := os.ReadFile("../../docs/design.md")
 	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("the docs are not there")
+		t.Skip("the docs are not there") // the package was copied without them
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -15,8 +15,8 @@ import (
 type reply struct {
 	status status
 
-	// left is how long the lease of the lock still runs by the clock of the
-	// server: 0 if no lock is live, negative if the lock never ends.
+	// left is the rest of the lease by the clock of the server: 0 if no lock is
+	// live, negative if the lock never ends.
 	left time.Duration
 	// leased is set if the last lock was not ended. Only the clock of the
 	// server tells whether its lease still runs.

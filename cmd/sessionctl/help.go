@@ -68,7 +68,8 @@ func (a *app) usageFlags(w io.Writer, title string, flags *pflag.FlagSet) {
 	}
 }
 
-// helpCommand is that of cobra, but fails if there is no such command.
+// helpCommand returns a help command like that of cobra, which fails if the command
+// does not exist.
 func helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [command]",
