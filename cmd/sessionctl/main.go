@@ -48,7 +48,7 @@ type app struct {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdin: stdin, stdout: &output{w: stdout, ctx: ctx}, stderr: &output{w: stderr, ctx: ctx}}
 	root := a.root()
-	root.SetArgs(args)
+	root.SetArgs(keysLast(root, args))
 	root.SetIn(stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)

@@ -34,7 +34,8 @@ func (a *app) revokeCommand() *cobra.Command {
 		Long: `revoke deletes sessions, as a logout does. No request in flight can bring them
 back. A session that does not exist is not an error, but revoke says so.
 
-Name the sessions by their KEYs, as list prints them. With "-" revoke reads keys
+Name the sessions by their KEYs, as list prints them. If Config.StoreKey makes
+keys that begin with "-", put "--" before them. With "-" revoke reads keys
 from standard input, one a line. With --token-stdin it reads a token from there.
 With --user it ends all sessions that Login has bound to a user.
 

@@ -42,7 +42,8 @@ themselves, decoded with --codec.
 
 For the old ID of a session that got a new one it prints the new key.
 
-KEY is a key that list prints. With --token-stdin show reads the token from
+KEY is a key that list prints. If Config.StoreKey makes keys that begin with "-",
+put "--" before KEY. With --token-stdin show reads the token from
 standard input, where no other process sees it. It derives the key as package
 session does unless Config.StoreKey is set. It never prints the token.
 

@@ -76,6 +76,7 @@ func TestShow(t *testing.T) {
 		{"junk", codeFound, []string{"a record that does not decode", "Began"}, nil, "does not decode with codec msgpack"},
 		{"PHPSESSID_x", codeFound, nil, []string{"user|s"}, "was not written by package session"},
 		{"nobody", codeFailed, nil, nil, "There is no session with key nobody in table"},
+		{"-1xlscvFjkC25AW73Awu3VzFY0LCEC9B", codeFailed, nil, nil, "There is no session with key -1xlscvFjkC25AW73Awu3VzFY0LCEC9B in table"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.args, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 )
 
-// tokenChars is the length of a token, in base64url.
+// tokenChars is the length of a token and of a default key, in base64url.
 const tokenChars = 32
 
 var errToken = errors.New("the text on standard input is not a token: it must be one line with the value of the cookie, " +
