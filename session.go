@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -236,10 +235,12 @@ func (s *Session) Delete(name string) error {
 // this session is saved. The session and its user stay; see [Session.Destroy].
 func (s *Session) Clear() error {
 	return s.edit("clear", "", func() error {
-		user := s.changes.Value(userName)
+		values := s.changes.Values()
 		s.changes.Clear()
-		if user != nil {
-			s.changes.Put(userName, changes.Edit{Data: user})
+		for name, data := range values {
+			if strings.HasPrefix(name, reserved) {
+				s.changes.Put(name, changes.Edit{Data: data})
+			}
 		}
 		return nil
 	})
@@ -292,33 +293,6 @@ func (s *Session) Rotate() error {
 			return ErrTooLate
 		}
 		s.renewal = max(s.renewal, newID)
-		return nil
-	})
-}
-
-// Login binds the session to user, a name or an ID of your choice. It rotates the
-// session and restarts the absolute timeout. If the session was bound to another
-// user, that user's values are deleted first. If it was bound to no user, its
-// values also stay under the old ID, for a client that never receives the new
-// one: see [Manager.Get]. Errors are those of [Session.Rotate]; an empty user is
-// an error.
-func (s *Session) Login(user string) error {
-	if user == "" {
-		return errors.New("session: login: the user is empty")
-	}
-	data, err := s.m.encode(user)
-	if err != nil {
-		return wrap("login", err)
-	}
-	return s.edit("login", "", func() error {
-		if s.late() {
-			return ErrTooLate
-		}
-		if was := s.changes.Value(userName); was != nil && !bytes.Equal(was, data) {
-			s.changes.Clear()
-		}
-		s.changes.Put(userName, changes.Edit{Data: data})
-		s.renewal = newLogin
 		return nil
 	})
 }
