@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/seed-a7bee19b/session/internal/index"
@@ -17,9 +18,13 @@ var errFull = errors.New("too many sessions are listed")
 // have, 0 for any number.
 func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key string, limit int) error {
 	const most = 20
+	var met ownerRecord   // in which it was to be listed
+	var room *ownerRecord // one that has room, although it lists so many
 	for try := 0; ; try++ {
-		head, err := m.changeOwner(ctx, owner, nil, func(o *ownerRecord) (bool, error) {
-			if limit > 0 && o.head.Count() >= limit && !o.head.Lists(e.Handle) {
+		head, err := m.changeOwner(ctx, owner, room, func(o *ownerRecord) (bool, error) {
+			met = *o
+			full := limit > 0 && o.head.Count() >= limit && !o.head.Lists(e.Handle)
+			if full && (room == nil || room.version != o.version) {
 				return false, errFull
 			}
 			return o.head.List(e, from, key)
@@ -30,17 +35,17 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 				m.pack(ctx, owner, head)
 			}
 			return nil
+		case errors.Is(err, errFull):
+			room, err = m.makeRoom(ctx, owner, met, limit-1)
+		case errors.Is(err, index.ErrUnfinished):
+			_, err = m.carryOut(ctx, owner, met.head)
 		case errors.Is(err, index.ErrRevoked):
-			if err = m.finish(ctx, owner); err == nil {
+			if _, err = m.carryOut(ctx, owner, met.head); err == nil {
 				err = &ConflictError{Gone: true}
 			}
-			return err
-		case try >= most:
-			return err
-		case errors.Is(err, errFull):
-			err = m.makeRoom(ctx, owner, limit-1)
-		case errors.Is(err, index.ErrUnfinished):
-			err = m.finish(ctx, owner)
+		}
+		if err == nil && try >= most {
+			err = fmt.Errorf("%w: the sessions of an owner (%d times in a row)", ErrConflict, try+1)
 		}
 		if err != nil {
 			return err
@@ -48,42 +53,45 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 	}
 }
 
-// finish carries out the revocations that others have begun.
-func (m *core) finish(ctx context.Context, owner string) error {
-	o, err := m.loadOwner(ctx, owner)
-	if err == nil {
+// makeRoom ends all sessions in o, the record of an owner, but the latest most that
+// are alive, or fails with ErrSessionLimit if there are more and the policy is
+// RefuseLogin. It returns o if there is nothing to end: a session that has moved to
+// a page and got a new ID since is listed twice, so that o lists more than there
+// are.
+func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most int) (room *ownerRecord, err error) {
+	if len(o.head.Ending) > 0 { // do not add to what others have begun
 		_, err = m.carryOut(ctx, owner, o.head)
-	}
-	return err
-}
-
-// makeRoom ends all sessions of an owner but the latest most that are alive, or
-// fails with ErrSessionLimit if there are more and the policy is RefuseLogin.
-func (m *core) makeRoom(ctx context.Context, owner string, most int) error {
-	o, err := m.loadOwner(ctx, owner)
-	if err != nil {
-		return err
+		return nil, err
 	}
 	refuse := m.cfg.Owners.AtLimit == RefuseLogin
 	var alive []string
+	more := false // of them are listed
 	_, err = m.eachEntry(ctx, o.head, func(e index.Entry) (bool, error) {
-		if o.head.Covered(e) || slices.Contains(alive, e.Handle) {
+		if slices.Contains(alive, e.Handle) {
 			return true, nil
 		}
 		if len(alive) == most && !refuse {
+			more = true
 			return false, nil
 		}
 		found, err := m.listed(ctx, e)
-		if err == nil && found != nil {
+		switch {
+		case err != nil:
+			return false, err
+		case found == nil:
+			more = true
+		case len(alive) == most:
+			return false, ErrSessionLimit
+		default:
 			alive = append(alive, e.Handle)
 		}
-		if len(alive) > most {
-			err = ErrSessionLimit
-		}
-		return true, err
+		return true, nil
 	})
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if !more {
+		return &o, nil
 	}
 	head, err := m.changeOwner(ctx, owner, &o, func(now *ownerRecord) (bool, error) {
 		if now.version != o.version || now.version == "" {
@@ -95,5 +103,5 @@ func (m *core) makeRoom(ctx context.Context, owner string, most int) error {
 	if err == nil {
 		_, err = m.carryOut(ctx, owner, head)
 	}
-	return err
+	return nil, err
 }
