@@ -173,7 +173,7 @@ func (m *core) pack(ctx context.Context, key string, head index.Head) {
 		var read []index.Entry
 		if pk.Level == 1 {
 			for _, p := range pk.Pages {
-				page, err := m.loadPage(ctx, p.Key)
+				page, err := m.loadPage(ctx, p)
 				if err != nil {
 					return
 				}
@@ -218,9 +218,9 @@ func (m *core) pack(ctx context.Context, key string, head index.Head) {
 	}
 }
 
-// loadPage returns the page at key.
-func (m *core) loadPage(ctx context.Context, key string) (index.Page, error) {
-	rec, err := m.load(ctx, key)
+// loadPage returns the page of p.
+func (m *core) loadPage(ctx context.Context, p index.Ref) (index.Page, error) {
+	rec, err := m.load(ctx, p.Key)
 	if err != nil {
 		return index.Page{}, err
 	}
@@ -228,7 +228,7 @@ func (m *core) loadPage(ctx context.Context, key string) (index.Page, error) {
 	if err != nil {
 		return index.Page{}, err
 	}
-	page, err := index.DecodePage(text)
+	page, err := index.DecodePage(text, p.Level)
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrDecode, err)
 	}

@@ -96,7 +96,7 @@ func (m *core) eachEntry(ctx context.Context, head index.Head, f func(index.Entr
 func (m *core) eachPage(ctx context.Context, pages []index.Ref, f func(index.Entry) (bool, error)) (more bool, err error) {
 	now := time.Now().Unix()
 	for _, p := range slices.Backward(pages) {
-		page, err := m.loadPage(ctx, p.Key)
+		page, err := m.loadPage(ctx, p)
 		if errors.Is(err, ErrNotFound) {
 			continue // a login has moved its entries, or it has expired
 		} else if err != nil {

@@ -10,7 +10,6 @@ package index
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 )
 
@@ -255,10 +254,14 @@ func DecodeHead(text string) (h Head, err error) {
 	return h, err
 }
 
-// DecodePage is the reverse of Encode.
-func DecodePage(text string) (p Page, err error) {
+// DecodePage is the reverse of Encode, for a page of that level. The pages that it
+// refers to have lower levels, so no page leads back to itself.
+func DecodePage(text string, level int) (p Page, err error) {
 	if err = json.Unmarshal([]byte(text), &p); err == nil {
 		err = check(p.Entries, p.Pages)
+	}
+	if err == nil && slices.ContainsFunc(p.Pages, func(sub Ref) bool { return sub.Level >= level }) {
+		err = errors.New("a page refers to one of its own level, or of a higher one")
 	}
 	return p, err
 }
@@ -266,12 +269,12 @@ func DecodePage(text string) (p Page, err error) {
 func check(entries []Entry, pages []Ref) error {
 	for _, e := range entries {
 		if e.Handle == "" || len(e.Keys) == 0 || slices.Contains(e.Keys, "") {
-			return fmt.Errorf("an entry without a handle or a key")
+			return errors.New("an entry has no handle or no key")
 		}
 	}
 	for _, p := range pages {
-		if p.Key == "" || p.Level < 0 || p.Count < 0 {
-			return fmt.Errorf("a page without a key")
+		if p.Key == "" || p.Level < 0 || p.Level > 50 || p.Count < 0 {
+			return errors.New("a reference to a page has no key, or a number that cannot be")
 		}
 	}
 	return nil
