@@ -205,6 +205,8 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 	if err != nil {
 		return err
 	}
+	again := s.isStored() && was.Handle == ls.Handle
+	same := again && len(before) == len(owners) && !slices.ContainsFunc(owners, func(o Owner) bool { return !slices.Contains(before, o) })
 	for i, o := range owners {
 		e := index.Entry{Handle: ls.Handle, Until: s.m.endsBy(rec)}
 		for j, also := range owners {
@@ -212,11 +214,12 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 				e.Also = append(e.Also, also.short())
 			}
 		}
+		slices.Sort(e.Also)
 		from, limit := "", 0
 		switch {
-		case s.isStored() && was.Handle == ls.Handle && slices.Contains(before, o):
+		case same:
 			from = s.stored.key
-		case i == 0:
+		case i == 0 && !again:
 			limit = s.m.cfg.Owners.MaxSessions
 		}
 		if err := s.m.list(ctx, s.m.ownerKey(o), e, from, key, limit); err != nil {

@@ -62,7 +62,8 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 			current = s.Handle()
 		}
 	}
-	// A session that got a new ID since it was moved to a page is in the head too.
+	// A session that got a new ID or logged in since it was moved to a page is in the
+	// head too.
 	seen := map[string]bool{}
 	_, err = m.eachEntry(ctx, o.head, func(e index.Entry) (bool, error) {
 		has := func(o string) bool { return slices.Contains(e.Also, o) }
@@ -73,7 +74,7 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 		if err != nil || found == nil {
 			return true, err
 		}
-		if len(e.Keys) > 1 {
+		if len(e.Keys) > 1 || o.head.Lists(e.Handle) {
 			seen[e.Handle] = true
 		}
 		found.Current = e.Handle == current && current != ""

@@ -26,8 +26,15 @@ type Entry struct {
 	Until int64 `json:"u,omitempty"`
 	// Epoch is that of the head when the session was listed.
 	Epoch int64 `json:"e,omitempty"`
-	// Also has short digests of the other owners of the session.
+	// Also has short digests of the other owners of the session, in order.
 	Also []string `json:"o,omitempty"`
+}
+
+// sameAs reports whether e and other are the same session, of the same owners. A
+// login with other owners makes an entry of its own, because until it has succeeded
+// the session has the old ones.
+func (e Entry) sameAs(other Entry) bool {
+	return e.Handle == other.Handle && slices.Equal(e.Also, other.Also)
 }
 
 // over reports whether the session has ended by now, in Unix seconds.
@@ -91,25 +98,21 @@ var (
 )
 
 // List adds a session, or gives one that is listed another key. from is the key
-// that it had, "" for a new session. List reports whether the head has changed: it
-// has not if the session has the key already.
+// that it had, "" after a login with which it is listed anew: then it also stays
+// listed as it was. List reports whether the head has changed: it has not if the
+// session has the key already.
 func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
-	i := slices.IndexFunc(h.Entries, func(old Entry) bool { return old.Handle == e.Handle })
 	e.Epoch = h.Epoch
-	switch {
-	case i < 0 && from == "":
-		e.Keys = []string{key}
-	case i < 0: // it is in a page, and so is its epoch
-		if slices.ContainsFunc(h.Ending, func(r Revocation) bool { return r.matches(e.Handle, e.Also) }) {
-			return false, ErrUnfinished
+	i := -1
+	for j, old := range h.Entries {
+		if old.sameAs(e) {
+			i = j
 		}
-		e.Keys = []string{from, key}
-	default:
+	}
+	switch {
+	case i >= 0 && !h.Covered(h.Entries[i]):
 		old := h.Entries[i]
-		switch {
-		case h.Covered(old):
-			return false, ErrRevoked
-		case slices.Contains(old.Keys, key):
+		if slices.Contains(old.Keys, key) {
 			return false, nil
 		}
 		// The session is under from or a key after it: one before is that of a marker.
@@ -118,6 +121,14 @@ func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
 		h.Entries = slices.Clone(h.Entries)
 		h.Entries[i] = e
 		return true, nil
+	case from == "":
+		e.Keys = []string{key}
+	case i >= 0:
+		return false, ErrRevoked
+	case slices.ContainsFunc(h.Ending, func(r Revocation) bool { return r.matches(e.Handle, e.Also) }):
+		return false, ErrUnfinished // it is in a page, and so is its epoch
+	default:
+		e.Keys = []string{from, key}
 	}
 	h.Entries = append(slices.Clip(h.Entries), e)
 	return true, nil
@@ -216,7 +227,7 @@ func Union(older, newer []Entry) []Entry {
 	if len(older) == 0 {
 		return newer
 	}
-	at := make(map[string]int, len(newer))
+	at := make(map[string]int, len(newer)) // the last entry with that handle
 	newer = slices.Clone(newer)
 	for i, e := range newer {
 		at[e.Handle] = i
@@ -224,18 +235,18 @@ func Union(older, newer []Entry) []Entry {
 	var all []Entry
 	for _, old := range older {
 		i, ok := at[old.Handle]
-		if !ok {
+		if !ok || !newer[i].sameAs(old) {
 			all = append(all, old)
 			continue
 		}
-		e := newer[i]
+		e := &newer[i]
 		keys := slices.Clone(old.Keys[max(0, slices.Index(old.Keys, e.Keys[0])):])
 		for _, key := range e.Keys {
 			if !slices.Contains(keys, key) {
 				keys = append(keys, key)
 			}
 		}
-		newer[i].Keys, newer[i].Epoch = keys, min(old.Epoch, e.Epoch)
+		e.Keys = keys
 	}
 	return append(all, newer...)
 }
