@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/seed-a7bee19b/session/internal/changes"
 	"github.com/seed-a7bee19b/session/observe"
 )
 
@@ -190,7 +191,7 @@ func (s *Session) movedBefore(ctx context.Context, mv *move) error {
 // known stay pending.
 func (s *Session) moved(ctx context.Context, mv *move) {
 	later, again := s.changes.Since(mv.values), sameID
-	if s.renewal == newLogin && !mv.login {
+	if s.renewal == newLogin && (!mv.login || isLogin(later)) {
 		again = newLogin
 	}
 	s.saving.moving = nil
@@ -200,4 +201,11 @@ func (s *Session) moved(ctx context.Context, mv *move) {
 	if mv.oldest != "" {
 		s.m.remove(ctx, mv.oldest)
 	}
+}
+
+// isLogin reports whether c is a login of another user, or as another one is listed.
+func isLogin(c changes.Changes) bool {
+	_, user := c.Edit(userName)
+	_, listed := c.Edit(listedName)
+	return user || listed
 }
