@@ -66,7 +66,11 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 	refuse := m.cfg.Owners.AtLimit == RefuseLogin
 	var alive []string
 	more := false // of them are listed
-	_, err = m.eachEntry(ctx, o.head, func(e index.Entry) (bool, error) {
+	r, err := m.read(ctx, o.head)
+	if err != nil {
+		return nil, err
+	}
+	err = r.each(ctx, func(e index.Entry) (bool, error) {
 		if slices.Contains(alive, e.Handle) {
 			return true, nil
 		}
@@ -95,7 +99,7 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 	}
 	head, err := m.changeOwner(ctx, owner, &o, func(now *ownerRecord) (bool, error) {
 		if now.version != o.version || now.version == "" {
-			return false, nil // others have listed sessions: look again
+			return false, nil // others have listed sessions, or joined pages: look again
 		}
 		now.head.Revoke(index.Revocation{Except: alive})
 		return true, nil

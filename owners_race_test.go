@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -100,6 +101,76 @@ func TestPackingBesideARevocation(t *testing.T) {
 	for i, s := range all {
 		if alive(t, m, s) {
 			t.Fatalf("%d is alive", i)
+		}
+	}
+}
+
+// TestListBesidePacking: a login joins pages while they are read.
+func TestListBesidePacking(t *testing.T) {
+	for at := 1; at < 12; at++ {
+		var b memory.Backend
+		p := &process{Backend: &b}
+		lister, m := indexed(t, p, session.OwnersConfig{}), indexed(t, &b, session.OwnersConfig{})
+		for range 127 {
+			login(t, m, session.Login{User: "ann"})
+		}
+		p.hooks(func(n int, _, _ string) error {
+			if n == at {
+				login(t, m, session.Login{User: "ann"})
+			}
+			return nil
+		}, nil)
+		got := handles(t, lister, session.User("ann"))
+		slices.Sort(got)
+		if n := len(slices.Compact(got)); n < 127 || n != len(got) {
+			t.Errorf("a login before call %d: %d are listed, %d of them once", at, len(got), n)
+		}
+	}
+}
+
+// TestListBesideARevocation: a revocation replaces pages while they are read. The
+// list has all others, or says that it has not.
+func TestListBesideARevocation(t *testing.T) {
+	for _, sessions := range []int{20, 200} {
+		var b memory.Backend
+		p := &process{Backend: &b}
+		lister, m := indexed(t, p, session.OwnersConfig{}), indexed(t, &b, session.OwnersConfig{})
+		var all []*session.Session
+		for range sessions {
+			all = append(all, login(t, m, session.Login{User: "ann"}))
+		}
+		const revocations = 8
+		for at := range revocations {
+			p.hooks(func(n int, _, _ string) error {
+				if n == at+1 {
+					return m.RevokeOne(t.Context(), all[at].Handle(), session.User("ann"))
+				}
+				return nil
+			}, nil)
+			got, failed := map[string]bool{}, false
+			for e, err := range lister.Sessions(t.Context(), session.User("ann")) {
+				if err != nil {
+					wantErr(t, err, session.ErrStore)
+					failed = true
+					break
+				}
+				if got[e.Handle] {
+					t.Errorf("%d, %d: listed twice", sessions, at)
+				}
+				got[e.Handle] = true
+			}
+			for _, s := range all[at+1:] {
+				if !failed && !got[s.Handle()] {
+					t.Errorf("%d, %d: not listed", sessions, at)
+				}
+			}
+			if failed && sessions < 128 {
+				t.Errorf("%d, %d: it failed", sessions, at)
+			}
+			p.hooks(nil, nil)
+			if n := len(handles(t, lister, session.User("ann"))); n != sessions-at-1 {
+				t.Errorf("%d, %d: %d are listed", sessions, at, n)
+			}
 		}
 	}
 }

@@ -169,9 +169,14 @@ func (h *Head) Finish(done []Revocation, pages map[string]Ref) {
 }
 
 // Tidy drops what has ended by now, in Unix seconds.
-func (h *Head) Tidy(now int64) {
-	h.Entries = slices.DeleteFunc(slices.Clone(h.Entries), func(e Entry) bool { return e.over(now) })
-	h.Pages = slices.DeleteFunc(slices.Clone(h.Pages), func(p Ref) bool { return p.Until != 0 && p.Until <= now })
+func (h *Head) Tidy(now int64) { h.Entries, h.Pages = tidy(h.Entries, h.Pages, now) }
+
+// Tidy drops what has ended by now, in Unix seconds.
+func (p *Page) Tidy(now int64) { p.Entries, p.Pages = tidy(p.Entries, p.Pages, now) }
+
+func tidy(entries []Entry, pages []Ref, now int64) ([]Entry, []Ref) {
+	return slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return e.over(now) }),
+		slices.DeleteFunc(slices.Clone(pages), func(p Ref) bool { return p.Until != 0 && p.Until <= now })
 }
 
 // Count returns how many sessions are listed, at most.
