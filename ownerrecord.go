@@ -136,11 +136,13 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 			t.Done = &rec
 			return o.head, nil
 		case errors.As(err, &conflict):
+			current := conflict.Current
+			conflict.Current = nil // not for the caller
 			if try >= maxOwnerConflicts {
 				return index.Head{}, fmt.Errorf("%w (%d times in a row)", err, try+1)
 			}
-			if conflict.Current != nil && try == 0 {
-				o, err := m.decodeOwner(*conflict.Current)
+			if current != nil && try == 0 {
+				o, err := m.decodeOwner(*current)
 				if err != nil {
 					return index.Head{}, err
 				}

@@ -125,6 +125,13 @@ func newHandle() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
+// validHandle reports whether newHandle may have made h. A revocation keeps the
+// handle in the index for a while, and it may come from a client.
+func validHandle(h string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(h)
+	return err == nil && len(b) == 16 && len(h) == base64.RawURLEncoding.EncodedLen(16)
+}
+
 // newListing returns the listing of a session of l.
 func newListing(l Login) (listing, error) {
 	ls := listing{Handle: newHandle(), Note: l.Note}

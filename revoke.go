@@ -30,9 +30,10 @@ func (m *Manager) Revoke(ctx context.Context, owners ...Owner) error {
 }
 
 // RevokeOthers is Revoke for all sessions but the one with the handle keep, which
-// [Session.Handle] returns. An empty handle is an error.
+// [Session.Handle] returns. If keep is not a handle, such as "", it fails and ends
+// none; if it is that of another owner's session, it ends all.
 func (m *Manager) RevokeOthers(ctx context.Context, keep string, owners ...Owner) error {
-	if keep == "" {
+	if !validHandle(keep) {
 		return errNoHandle
 	}
 	_, err := m.revoke(ctx, index.Revocation{Except: []string{keep}}, owners)
@@ -40,7 +41,8 @@ func (m *Manager) RevokeOthers(ctx context.Context, keep string, owners ...Owner
 }
 
 // RevokeOne is Revoke for the session of owner with that handle, which
-// [Manager.Sessions] tells. It fails with [ErrNotFound] if none is listed.
+// [Manager.Sessions] tells. It fails with [ErrNotFound] if none is listed. The
+// handle may be what a client has sent.
 func (m *Manager) RevokeOne(ctx context.Context, handle string, owner Owner) error {
 	if handle == "" {
 		return errNoHandle
@@ -52,7 +54,7 @@ func (m *Manager) RevokeOne(ctx context.Context, handle string, owner Owner) err
 	return wrap("revoke", err)
 }
 
-var errNoHandle = errors.New("session: revoke: the handle is empty")
+var errNoHandle = errors.New("session: revoke: that is not the handle of a session")
 
 // revoke carries out r for the sessions of owners, and returns how many were
 // listed.
@@ -60,6 +62,9 @@ func (m *Manager) revoke(ctx context.Context, r index.Revocation, owners []Owner
 	key, also, err := m.selection(owners)
 	if err != nil {
 		return 0, err
+	}
+	if len(r.Only) > 0 && !validHandle(r.Only[0]) {
+		return 0, nil
 	}
 	r.Also = also
 	known, err := m.loadOwner(ctx, key)
