@@ -20,12 +20,16 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 	const most = 20
 	var met ownerRecord   // in which it was to be listed
 	var room *ownerRecord // one that has room, although it lists so many
+	var gone []string     // keys without a record
 	for try := 0; ; try++ {
 		head, err := m.changeOwner(ctx, owner, room, func(o *ownerRecord) (bool, error) {
 			met = *o
 			full := limit > 0 && o.head.Count() >= limit && !o.head.Lists(e.Handle)
 			if full && (room == nil || room.version != o.version) {
 				return false, errFull
+			}
+			if gone != nil {
+				o.head.Drop(gone)
 			}
 			return o.head.List(e, from, key)
 		})
@@ -37,6 +41,8 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 			return nil
 		case errors.Is(err, errFull):
 			room, err = m.makeRoom(ctx, owner, met, limit-1)
+		case errors.Is(err, index.ErrManyKeys):
+			gone, err = m.gone(ctx, met.head.Keys(e.Handle))
 		case errors.Is(err, index.ErrUnfinished):
 			_, err = m.carryOut(ctx, owner, met.head)
 		case errors.Is(err, index.ErrRevoked):
@@ -51,6 +57,20 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 			return err
 		}
 	}
+}
+
+// gone returns those of keys that have no record. None of them gets one again.
+func (m *core) gone(ctx context.Context, keys []string) (gone []string, err error) {
+	for _, key := range keys {
+		_, err := m.load(ctx, key)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			gone = append(gone, key)
+		case err != nil:
+			return nil, err
+		}
+	}
+	return gone, nil
 }
 
 // makeRoom ends all sessions in o, the record of an owner, but the latest most that

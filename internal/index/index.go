@@ -95,7 +95,13 @@ var (
 	// ErrUnfinished says that a revocation that is not carried out yet may cover
 	// the session.
 	ErrUnfinished = errors.New("a revocation is not carried out yet")
+	// ErrManyKeys says that so many new IDs of the session were begun and not
+	// completed that its entry has no room for another key. Drop those that have no
+	// record.
+	ErrManyKeys = errors.New("too many new IDs were not completed")
 )
+
+const maxKeys = 8 // of an entry in a head
 
 // List adds a session, or gives one that is listed another key. from is the key
 // that it had, "" after a login with which it is listed anew: then it also stays
@@ -117,6 +123,9 @@ func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
 		}
 		// The session is under from or a key after it: one before is that of a marker.
 		e.Keys = append(slices.Clone(old.Keys[max(0, slices.Index(old.Keys, from)):]), key)
+		if len(e.Keys) > maxKeys {
+			return false, ErrManyKeys
+		}
 		e.Epoch = old.Epoch
 		h.Entries = slices.Clone(h.Entries)
 		h.Entries[i] = e
@@ -132,6 +141,28 @@ func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
 	}
 	h.Entries = append(slices.Clip(h.Entries), e)
 	return true, nil
+}
+
+// Keys returns the keys of the session with that handle.
+func (h *Head) Keys(handle string) (keys []string) {
+	for _, e := range h.Entries {
+		if e.Handle == handle {
+			keys = append(keys, e.Keys...)
+		}
+	}
+	return keys
+}
+
+// Drop takes keys, which have no record any more, off the entries that have others.
+func (h *Head) Drop(keys []string) {
+	h.Entries = slices.Clone(h.Entries)
+	for i := range h.Entries {
+		e := &h.Entries[i]
+		left := slices.DeleteFunc(slices.Clone(e.Keys), func(key string) bool { return slices.Contains(keys, key) })
+		if len(left) > 0 {
+			e.Keys = left
+		}
+	}
 }
 
 // Revoke begins r, and returns it with its epoch.
