@@ -22,7 +22,7 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 	var room *ownerRecord // one that has room, although it lists so many
 	var gone []string     // keys without a record
 	for try := 0; ; try++ {
-		head, err := m.changeOwner(ctx, owner, room, func(o *ownerRecord) (bool, error) {
+		now, err := m.changeOwner(ctx, owner, room, func(o *ownerRecord) (bool, error) {
 			met = *o
 			full := limit > 0 && o.head.Count() >= limit && !o.head.Lists(e.Handle)
 			if full && (room == nil || room.version != o.version) {
@@ -35,8 +35,8 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 		})
 		switch {
 		case err == nil:
-			if head.Crowded() {
-				m.pack(ctx, owner, head)
+			if now.head.Crowded() {
+				m.pack(ctx, owner, now)
 			}
 			return nil
 		case errors.Is(err, errFull):
@@ -44,9 +44,9 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 		case errors.Is(err, index.ErrManyKeys):
 			gone, err = m.gone(ctx, met.head.Keys(e.Handle))
 		case errors.Is(err, index.ErrUnfinished):
-			_, err = m.carryOut(ctx, owner, met.head)
+			_, err = m.carryOut(ctx, owner, met)
 		case errors.Is(err, index.ErrRevoked):
-			if _, err = m.carryOut(ctx, owner, met.head); err == nil {
+			if _, err = m.carryOut(ctx, owner, met); err == nil {
 				err = &ConflictError{Gone: true}
 			}
 		}
@@ -80,7 +80,7 @@ func (m *core) gone(ctx context.Context, keys []string) (gone []string, err erro
 // are.
 func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most int) (room *ownerRecord, err error) {
 	if len(o.head.Ending) > 0 { // do not add to what others have begun
-		_, err = m.carryOut(ctx, owner, o.head)
+		_, err = m.carryOut(ctx, owner, o)
 		return nil, err
 	}
 	refuse := m.cfg.Owners.AtLimit == RefuseLogin
@@ -117,7 +117,7 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 	if !more {
 		return &o, nil
 	}
-	head, err := m.changeOwner(ctx, owner, &o, func(now *ownerRecord) (bool, error) {
+	marked, err := m.changeOwner(ctx, owner, &o, func(now *ownerRecord) (bool, error) {
 		if now.version != o.version || now.version == "" {
 			return false, nil // others have listed sessions, or joined pages: look again
 		}
@@ -125,7 +125,7 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 		return true, nil
 	})
 	if err == nil {
-		_, err = m.carryOut(ctx, owner, head)
+		_, err = m.carryOut(ctx, owner, marked)
 	}
 	return nil, err
 }

@@ -85,7 +85,7 @@ func (m *core) indexRecord(v any, until int64) (Record, error) {
 }
 
 // changeOwner replaces the head of the record at key by what f makes of it, with a
-// conditional Save, and returns the new one. If f returns false, it changes
+// conditional Save, and returns the new record. If f returns false, it changes
 // nothing. f is called again after a conflict, and when it is not known whether
 // the head was replaced: then it has to find out that its work is done. If that
 // stays unknown, changeOwner fails with ErrStore. known is the record as it was
@@ -93,7 +93,7 @@ func (m *core) indexRecord(v any, until int64) (Record, error) {
 //
 // The requests of this process take turns, so that they have no conflicts with
 // each other.
-func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, f func(o *ownerRecord) (bool, error)) (index.Head, error) {
+func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, f func(o *ownerRecord) (bool, error)) (ownerRecord, error) {
 	t, err := m.owners.Enter(ctx, key, math.MaxInt, time.Now().Add(m.cfg.Lock.MaxWait), m.cfg.CommitTimeout, true)
 	switch {
 	case err == nil:
@@ -101,11 +101,11 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		if lk := &m.cfg.Lock; t.StandBack {
 			t.Done = nil
 			if err := sleep(ctx, lk.MaxRetry+lk.MinRetry); err != nil {
-				return index.Head{}, err
+				return ownerRecord{}, err
 			}
 		}
 	case ctx.Err() != nil:
-		return index.Head{}, err
+		return ownerRecord{}, err
 	}
 	const maxFailures = 3
 	failures := 0
@@ -116,17 +116,17 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		} else if t.Done != nil {
 			o, err = m.decodeOwner(*t.Done)
 			if t.Done = nil; err != nil {
-				return index.Head{}, err
+				return ownerRecord{}, err
 			}
 		} else if o, err = m.loadOwner(ctx, key); err != nil {
-			return index.Head{}, err
+			return ownerRecord{}, err
 		}
 		if change, err := f(&o); err != nil || !change {
-			return o.head, err
+			return o, err
 		}
 		rec, err := m.indexRecord(o.head, o.head.Until())
 		if err != nil {
-			return index.Head{}, err
+			return ownerRecord{}, err
 		}
 		rec.Version = o.version
 		rec.Version, err = m.save(ctx, key, rec)
@@ -134,17 +134,17 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		switch {
 		case err == nil:
 			t.Done = &rec
-			return o.head, nil
+			return ownerRecord{head: o.head, version: rec.Version}, nil
 		case errors.As(err, &conflict):
 			current := conflict.Current
 			conflict.Current = nil // not for the caller
 			if try >= maxOwnerConflicts {
-				return index.Head{}, fmt.Errorf("%w (%d times in a row)", err, try+1)
+				return ownerRecord{}, fmt.Errorf("%w (%d times in a row)", err, try+1)
 			}
 			if current != nil && try == 0 {
 				o, err := m.decodeOwner(*current)
 				if err != nil {
-					return index.Head{}, err
+					return ownerRecord{}, err
 				}
 				known = &o
 				continue
@@ -156,19 +156,19 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		case uncertain(err) && failures < maxFailures && ctx.Err() == nil:
 			failures++
 		default:
-			return index.Head{}, err
+			return ownerRecord{}, err
 		}
 		if werr := backoff(ctx, try); werr != nil {
-			return index.Head{}, fmt.Errorf("%w, while retrying after: %w", werr, err)
+			return ownerRecord{}, fmt.Errorf("%w, while retrying after: %w", werr, err)
 		}
 	}
 }
 
 // pack moves entries of the head at key into pages, if it has too many. If that
 // fails, the next login tries again.
-func (m *core) pack(ctx context.Context, key string, head index.Head) {
+func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 	for {
-		pk, full := head.Pack()
+		pk, full := o.head.Pack()
 		if !full {
 			return
 		}
@@ -192,7 +192,7 @@ func (m *core) pack(ctx context.Context, key string, head index.Head) {
 			return // nothing refers to it
 		}
 		packed, sent := false, 0
-		head, err = m.changeOwner(ctx, key, nil, func(o *ownerRecord) (bool, error) {
+		o, err = m.changeOwner(ctx, key, &o, func(o *ownerRecord) (bool, error) {
 			if o.head.Has(ref.Key) {
 				packed = true
 				return false, nil

@@ -75,7 +75,7 @@ func (m *Manager) revoke(ctx context.Context, r index.Revocation, owners []Owner
 	// Also if no session seems to be listed: only the Save tells, as a Load may be
 	// stale.
 	idle := false
-	head, err := m.changeOwner(ctx, key, &known, func(o *ownerRecord) (bool, error) {
+	marked, err := m.changeOwner(ctx, key, &known, func(o *ownerRecord) (bool, error) {
 		if o.version == "" {
 			return false, nil
 		}
@@ -90,7 +90,7 @@ func (m *Manager) revoke(ctx context.Context, r index.Revocation, owners []Owner
 	if err != nil || idle {
 		return 0, err
 	}
-	return m.carryOut(ctx, key, head)
+	return m.carryOut(ctx, key, marked)
 }
 
 // selection returns the key of the record that lists the sessions of owners, and
@@ -113,18 +113,19 @@ func (m *Manager) selection(owners []Owner) (key string, also []string, err erro
 	return m.ownerKey(owners[0]), also, nil
 }
 
-// carryOut deletes the sessions that the revocations in head cover, takes these
-// off, and returns how many sessions there were. If a page is replaced meanwhile,
-// it begins anew.
-func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int, err error) {
+// carryOut deletes the sessions that the revocations in o, the record at key, cover,
+// takes these off, and returns how many sessions there were. If a page is replaced
+// meanwhile, it begins anew.
+func (m *core) carryOut(ctx context.Context, key string, o ownerRecord) (n int, err error) {
 	lost := map[string]bool{}
-	for len(head.Ending) > 0 {
+	for len(o.head.Ending) > 0 {
+		head := o.head
 		w := walk{m: m, covered: head.Covered, lost: lost, pages: map[string]replacement{}}
 		err = w.head(ctx, head)
 		n = max(n, w.n)
 		if w.missing != "" {
 			lost[w.missing] = true
-			if head, err = m.since(ctx, key, head); err != nil {
+			if o, err = m.since(ctx, key, head); err != nil {
 				return 0, err
 			}
 			continue
@@ -135,7 +136,7 @@ func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int
 		// What is loaded may be stale: that a page is lost is known when the head
 		// that refers to it can be replaced.
 		sent, taken, elsewhere := false, false, false
-		now, err := m.changeOwner(ctx, key, nil, func(o *ownerRecord) (bool, error) {
+		now, err := m.changeOwner(ctx, key, &o, func(o *ownerRecord) (bool, error) {
 			stale := o.head.Epoch < head.Epoch // then it cannot be replaced
 			taken = !stale && !o.head.Ends(head.Ending)
 			elsewhere = !stale && !taken && slices.ContainsFunc(w.skipped, func(page string) bool { return !o.head.Has(page) })
@@ -150,7 +151,7 @@ func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int
 		case err != nil:
 			return 0, err
 		case elsewhere:
-			head = now
+			o = now
 			continue
 		case !taken:
 			w.tidy(ctx)
@@ -166,19 +167,19 @@ func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int
 	return n, nil
 }
 
-// since returns the head at key as it is now, or was after it was head, which has a
+// since returns the record at key as it is now, or was after it had head, which has a
 // revocation: a Load may be stale.
-func (m *core) since(ctx context.Context, key string, head index.Head) (index.Head, error) {
+func (m *core) since(ctx context.Context, key string, head index.Head) (ownerRecord, error) {
 	for try := range 20 {
 		o, err := m.loadOwner(ctx, key)
 		if err != nil || o.head.Epoch >= head.Epoch {
-			return o.head, err
+			return o, err
 		}
 		if err := backoff(ctx, try); err != nil {
-			return index.Head{}, err
+			return ownerRecord{}, err
 		}
 	}
-	return index.Head{}, errIndexLost
+	return ownerRecord{}, errIndexLost
 }
 
 // A walk deletes the sessions that are covered, page by page, and stores other
