@@ -83,38 +83,11 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 		_, err = m.carryOut(ctx, owner, o)
 		return nil, err
 	}
-	refuse := m.cfg.Owners.AtLimit == RefuseLogin
-	var alive []string
-	more := false // of them are listed
-	r, err := m.read(ctx, o.head)
-	if err != nil {
+	alive, more, err := m.alive(ctx, o.head, most)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	err = r.each(ctx, func(e index.Entry) (bool, error) {
-		if slices.Contains(alive, e.Handle) {
-			return true, nil
-		}
-		if len(alive) == most && !refuse {
-			more = true
-			return false, nil
-		}
-		found, err := m.listed(ctx, e)
-		switch {
-		case err != nil:
-			return false, err
-		case found == nil:
-			more = true
-		case len(alive) == most:
-			return false, ErrSessionLimit
-		default:
-			alive = append(alive, e.Handle)
-		}
-		return true, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if !more {
+	case !more:
 		return &o, nil
 	}
 	marked, err := m.changeOwner(ctx, owner, &o, func(now *ownerRecord) (bool, error) {
@@ -128,4 +101,36 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 		_, err = m.carryOut(ctx, owner, marked)
 	}
 	return nil, err
+}
+
+// alive returns the handles of the latest most sessions in head that are alive, and
+// whether there are more, or some that are not. If there are more alive, and the
+// policy is RefuseLogin, it fails with ErrSessionLimit.
+func (m *core) alive(ctx context.Context, head index.Head, most int) (handles []string, more bool, err error) {
+	refuse := m.cfg.Owners.AtLimit == RefuseLogin
+	if most == 0 && !refuse {
+		return nil, true, nil
+	}
+	r, err := m.read(ctx, head)
+	if err != nil {
+		return nil, false, err
+	}
+	err = r.live(ctx, func(e index.Entry) bool {
+		return !slices.Contains(handles, e.Handle)
+	}, func(e index.Entry, found *Entry) (bool, error) {
+		switch {
+		case slices.Contains(handles, e.Handle):
+		case len(handles) == most && !refuse:
+			more = true
+			return false, nil
+		case found == nil:
+			more = true
+		case len(handles) == most:
+			return false, ErrSessionLimit
+		default:
+			handles = append(handles, e.Handle)
+		}
+		return true, nil
+	})
+	return handles, more, err
 }

@@ -98,8 +98,11 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 	switch {
 	case err == nil:
 		defer m.owners.Leave(key, &t)
+		if t.Waited {
+			known = nil // it is old by now
+		}
 		if lk := &m.cfg.Lock; t.StandBack {
-			t.Done = nil
+			known, t.Done = nil, nil
 			if err := sleep(ctx, lk.MaxRetry+lk.MinRetry); err != nil {
 				return ownerRecord{}, err
 			}

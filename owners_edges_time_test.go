@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -314,9 +315,9 @@ func TestListFails(t *testing.T) {
 		login(t, m, session.Login{User: "ann"})
 	}
 	for at := 1; at <= n+3; at++ {
-		left := at
+		var calls atomic.Int64
 		b.before = func(context.Context, string) error {
-			if left--; left == 0 {
+			if calls.Add(1) == int64(at) {
 				return errStore
 			}
 			return nil

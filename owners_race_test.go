@@ -13,10 +13,11 @@ import (
 )
 
 // A process is the connection of one process to a store that it shares with
-// others. It counts the calls.
+// others. It counts the calls. Its hooks run one at a time.
 type process struct {
 	session.Backend
 	mu     sync.Mutex
+	turn   chan struct{}                     // full while a hook runs: a mutex does not let the time of a synctest go on
 	n      int                               // since the hooks were set
 	calls  int                               // in all
 	before func(n int, op, key string) error // an error: the call does not reach the store
@@ -28,21 +29,27 @@ func (p *process) do(ctx context.Context, op, key string, call func(ctx context.
 	p.mu.Lock()
 	p.n++
 	p.calls++
-	n, before, after := p.n, p.before, p.after
+	n, before, after, turn := p.n, p.before, p.after, p.turn
 	p.mu.Unlock()
-	if before != nil {
-		if err := before(n, op, key); err != nil {
-			if errors.Is(err, errLate) {
-				p.late = append(p.late, func() { _ = call(context.WithoutCancel(ctx)) })
-			}
-			return err
+	hook := func(f func(int, string, string) error) error {
+		if f == nil {
+			return nil
 		}
+		turn <- struct{}{}
+		defer func() { <-turn }()
+		return f(n, op, key)
+	}
+	if err := hook(before); err != nil {
+		if errors.Is(err, errLate) {
+			p.mu.Lock()
+			p.late = append(p.late, func() { _ = call(context.WithoutCancel(ctx)) })
+			p.mu.Unlock()
+		}
+		return err
 	}
 	err := call(ctx)
-	if after != nil {
-		if lost := after(n, op, key); lost != nil {
-			return lost
-		}
+	if lost := hook(after); lost != nil {
+		return lost
 	}
 	return err
 }
@@ -73,7 +80,7 @@ func (p *process) Delete(ctx context.Context, key string) error {
 func (p *process) hooks(before, after func(n int, op, key string) error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.n, p.before, p.after = 0, before, after
+	p.n, p.before, p.after, p.turn = 0, before, after, make(chan struct{}, 1)
 }
 
 // TestPackingBesideARevocation packs pages into one that refers to them, while a

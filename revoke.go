@@ -309,37 +309,44 @@ func (w *walk) entries(ctx context.Context, entries []index.Entry) (left []index
 
 // deleteAll deletes the records at keys, several at a time.
 func (m *core) deleteAll(ctx context.Context, keys []string) error {
-	const atOnce = 8
-	switch len(keys) {
+	return atOnce(ctx, len(keys), func(ctx context.Context, i int) error { return m.delete(ctx, keys[i]) })
+}
+
+const mostAtOnce = 8
+
+// atOnce calls f for the numbers below n, up to mostAtOnce at a time, until one
+// fails.
+func atOnce(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+	switch n {
 	case 0:
 		return nil
 	case 1:
-		return m.delete(ctx, keys[0])
+		return f(ctx, 0)
 	}
 	var (
 		wg   sync.WaitGroup
 		once sync.Once
 		err  error
-		next = make(chan string)
+		next = make(chan int)
 	)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for range min(atOnce, len(keys)) {
+	for range min(mostAtOnce, n) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for key := range next {
-				if derr := m.delete(ctx, key); derr != nil {
-					once.Do(func() { err = derr; cancel() })
+			for i := range next {
+				if ferr := f(ctx, i); ferr != nil {
+					once.Do(func() { err = ferr; cancel() })
 					return
 				}
 			}
 		}()
 	}
 feed:
-	for _, key := range keys {
+	for i := range n {
 		select {
-		case next <- key:
+		case next <- i:
 		case <-ctx.Done():
 			break feed
 		}
