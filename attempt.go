@@ -16,8 +16,8 @@ func (s *Session) create(ctx context.Context) error {
 	switch {
 	case s.origin != nil && s.origin.barred && s.renewal != newLogin:
 		return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errMoved)
-	case len(values) == 0:
-		return nil
+	case len(values) == 0 || len(values) == 1 && values[lifetimeName] != nil:
+		return nil // a lifetime is not worth a record
 	case s.late():
 		return ErrTooLate
 	}
@@ -72,9 +72,10 @@ func (s *Session) replace(ctx context.Context) error {
 	}
 	rec.Version = s.stored.rec.Version
 	// A deadline that is later than ours comes from a use since we read it, or
-	// from a clock that is ahead, unless a longer timeout has made it.
+	// from a clock that is ahead, unless a longer timeout has made it, of the Config
+	// or of the session.
 	_, by := s.behind()
-	rec.KeepLater = by >= 0
+	rec.KeepLater = by >= 0 && !s.shortened(values)
 	if rec.Version, err = s.m.save(ctx, s.stored.key, rec); err != nil {
 		return s.refused(ctx, err)
 	}
@@ -96,14 +97,14 @@ func (s *Session) restamp(ctx context.Context) error {
 	switch {
 	case err == nil:
 		rec.Data = nil
-		s.set(func() { s.stored.rec, s.stored.used, s.stored.fresh = rec, s.m.stamp(), true })
+		s.set(func() { s.stored.rec, s.stored.used, s.stored.fresh = rec, s.times().stamp(), true })
 		s.unlocked(ctx)
 	case s.hold != nil && errors.Is(err, ErrNotFound):
 		s.unlocked(ctx)
 		return nil
 	case s.hold != nil && errors.Is(err, ErrConflict):
 		return s.hold.lose(err)
-	case isAny(err, ErrConflict, ErrLocked):
+	case isAny(err, ErrConflict, ErrLocked, errOverAtOnce):
 		return nil
 	case !errors.Is(err, ErrTooLarge):
 		s.notMoved(ctx, err)
@@ -111,10 +112,18 @@ func (s *Session) restamp(ctx context.Context) error {
 	return err
 }
 
-// record returns a record of c for a session that is used now.
+// record returns a record of c for a session that is used now. It fails with
+// errOverAtOnce if the lifetime among the values has ended such a session already.
 func (s *Session) record(c contents, created time.Time) (Record, error) {
+	life, err := s.m.lifetime(c.values)
+	if err != nil {
+		return Record{}, err
+	}
 	now := time.Now()
-	rec := Record{Created: created, Expires: s.m.deadline(now, created)}
+	rec := Record{Created: created, Expires: s.m.lifetimes.of(life).deadline(now, created)}
+	if life != nil && rec.Expired(now) {
+		return Record{}, errOverAtOnce
+	}
 	c.used = rec.Expires.Sub(now)
 	data, err := s.m.join(c)
 	if err != nil {
@@ -131,11 +140,17 @@ func (s *Session) settle(ctx context.Context, kind observe.EventKind, rec Record
 	if rec.KeepLater && s.stored.rec.Expires.After(rec.Expires) {
 		rec.Expires = s.stored.rec.Expires
 	}
+	before := s.times()
+	life, _ := s.m.lifetime(values) // record has decoded it
 	s.set(func() {
-		s.stored.rec, s.stored.used, s.stored.fresh, s.stored.apart = rec, s.m.stamp(), true, false
+		s.stored.rec, s.stored.life, s.stored.fresh, s.stored.apart = rec, life, true, false
+		s.stored.used = s.times().stamp()
 		s.changes, s.renewal = changes.On(values), sameID
 		s.saving.unknown, s.saving.failed = nil, false
 	})
+	if s.client != nil && s.times() != before {
+		s.beginUse(s.ctx) // until the deadline that it has now
+	}
 	s.m.event(ctx, observe.Event{Kind: kind, N: size})
 	s.unlocked(ctx)
 }
@@ -218,7 +233,7 @@ func (s *Session) reload(ctx context.Context) error {
 	holder := s.hold != nil && s.m.locking != nil
 	asked := time.Now()
 	rec, err := s.m.load(ctx, s.stored.key)
-	for looks := 0; err == nil && s.m.expired(rec, asked); looks++ {
+	for looks := 0; err == nil && s.m.timeoutsOf(rec).expired(rec, asked); looks++ {
 		if holder {
 			rec.Version = s.stored.rec.Version // the one that counts
 		}
@@ -250,7 +265,9 @@ func (s *Session) adopt(rec Record) error {
 		var theirs contents
 		if theirs, err = s.m.split(rec); err == nil {
 			rec.Data = nil
-			s.set(func() { s.stored.rec, s.stored.used, s.stored.apart = rec, theirs.used, true })
+			s.set(func() {
+				s.stored.rec, s.stored.used, s.stored.life, s.stored.apart = rec, theirs.used, theirs.life, true
+			})
 		}
 	} else {
 		err = s.rebase(rec)

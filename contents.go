@@ -11,18 +11,19 @@ import (
 	"time"
 )
 
-// Names with this prefix are ours: userName has the user that Login was given;
-// movedName and versionName, in the marker under an old ID, have the key of the
+// Names with this prefix are ours: userName has the user that Login was given, and
+// lifetimeName the session's own Lifetime, if it has one; movedName and versionName, in the marker under an old ID, have the key of the
 // new record and the version that it began with. trailName, with the keys of
 // such markers, and idleName stand beside the values, and a Session never has
 // them among its own.
 const (
-	reserved    = "_session."
-	userName    = reserved + "user"
-	movedName   = reserved + "moved"
-	versionName = reserved + "version"
-	trailName   = reserved + "trail"
-	idleName    = reserved + "idle"
+	reserved     = "_session."
+	userName     = reserved + "user"
+	lifetimeName = reserved + "lifetime"
+	movedName    = reserved + "moved"
+	versionName  = reserved + "version"
+	trailName    = reserved + "trail"
+	idleName     = reserved + "idle"
 )
 
 // contents is the Data of a record, taken apart.
@@ -30,6 +31,7 @@ type contents struct {
 	values map[string][]byte
 	trail  []byte        // the markers that the session has left, encoded
 	used   time.Duration // how long before its Expires the session was used; 0 if that is not stored
+	life   *Lifetime     // as it is among the values, nil if there is none; join does not read it
 }
 
 // split takes apart what join has made. It fails with a movedError for a marker.
@@ -41,7 +43,11 @@ func (m *core) split(rec Record) (contents, error) {
 	if values[movedName] != nil {
 		return contents{}, m.splitMarker(rec, values)
 	}
-	c := contents{values: values, trail: values[trailName], used: m.decodeIdle(values[idleName])}
+	life, err := m.lifetime(values)
+	if err != nil {
+		return contents{}, err
+	}
+	c := contents{values: values, trail: values[trailName], used: m.decodeIdle(values[idleName]), life: life}
 	delete(values, trailName)
 	delete(values, idleName)
 	return c, nil
@@ -50,7 +56,7 @@ func (m *core) split(rec Record) (contents, error) {
 // join makes the Data of a record. It leaves out the trail rather than fail
 // because of it.
 func (m *core) join(c contents) ([]byte, error) {
-	all, idle := c.values, m.encodeIdle(c.used)
+	all, idle := c.values, m.encodeIdle(c.used, c.values[lifetimeName] != nil)
 	if c.trail != nil || idle != nil {
 		all = make(map[string][]byte, len(c.values)+2)
 		maps.Copy(all, c.values)
@@ -81,11 +87,12 @@ func putUnlessNil(values map[string][]byte, name string, data []byte) {
 // deadline alone does not tell when that use was, and a shorter IdleTimeout is
 // to apply at once. Moving the deadline leaves it as it is, and so costs no
 // write of the values. The two most usual timeouts are left out, so that
-// sessions with them are no larger: timeouts.madeBy tells them by the deadline.
+// sessions with them are no larger: timeouts.madeBy tells them by the deadline. A
+// session with a Lifetime of its own is larger anyway, and stores them too.
 
 // encodeIdle returns used as it is stored, nil if it is left out.
-func (m *core) encodeIdle(used time.Duration) []byte {
-	if used = used.Truncate(time.Second); used == defaultIdle || used == hourIdle {
+func (m *core) encodeIdle(used time.Duration, always bool) []byte {
+	if used = used.Truncate(time.Second); !always && (used == defaultIdle || used == hourIdle) {
 		return nil
 	}
 	data, err := m.cfg.Codec.Marshal(int64(used / time.Second))
@@ -106,6 +113,47 @@ func (m *core) decodeIdle(data []byte) time.Duration {
 		return 0
 	}
 	return time.Duration(n) * time.Second
+}
+
+// lifetime returns the Lifetime among the values of a session, nil if there is none.
+// It does not pass over one that does not decode, as the session could then live
+// longer.
+func (m *core) lifetime(values map[string][]byte) (*Lifetime, error) {
+	data := values[lifetimeName]
+	if data == nil {
+		return nil, nil
+	}
+	var text string
+	if err := m.decode(data, &text); err != nil {
+		return nil, fmt.Errorf("the lifetime of the session: %w", err)
+	}
+	l, err := parseLifetime(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w the lifetime of the session: %w", ErrDecode, err)
+	}
+	return &l, nil
+}
+
+// encodeLifetime is the reverse, after a check. It returns nil for the zero
+// Lifetime.
+func (m *core) encodeLifetime(l Lifetime) ([]byte, error) {
+	if l == (Lifetime{}) {
+		return nil, nil
+	}
+	if err := m.lifetimes.check(l); err != nil {
+		return nil, err
+	}
+	return m.encode(l.text())
+}
+
+// timeoutsOf returns those of the session of rec; if it is none, the longest that a
+// session can have.
+func (m *core) timeoutsOf(rec Record) timeouts {
+	c, err := m.split(rec)
+	if err != nil {
+		return m.lifetimes.most
+	}
+	return m.lifetimes.of(c.life)
 }
 
 // movedError says that a session lives on under another ID, and what the marker

@@ -12,6 +12,10 @@ import (
 type Login struct {
 	// User is a name or an ID of your choice. It must not be empty.
 	User string
+
+	// Lifetime is the session's from now on, as by [Session.SetLifetime]. Default:
+	// that of the Config, also if the session had another one before.
+	Lifetime Lifetime
 }
 
 // Login is LoginWith for a user about whom there is nothing more to say.
@@ -21,7 +25,8 @@ func (s *Session) Login(user string) error { return s.LoginWith(Login{User: user
 // absolute timeout. If the session was bound to another user, that user's values
 // are deleted first. If it was bound to no user, its values also stay under the
 // old ID, for a client that never receives the new one: see [Manager.Get]. Errors
-// are those of [Session.Rotate]; an empty User is an error.
+// are those of [Session.Rotate]; an empty User is an error, and so is a Lifetime
+// that [Session.SetLifetime] would refuse.
 func (s *Session) LoginWith(l Login) error {
 	if l.User == "" {
 		return errors.New("session: login: the user is empty")
@@ -38,7 +43,7 @@ func (s *Session) LoginWith(l Login) error {
 			s.changes.Clear()
 		}
 		for name, data := range values {
-			s.changes.Put(name, changes.Edit{Data: data})
+			s.changes.Put(name, changes.Edit{Data: data, Firm: true})
 		}
 		s.renewal = newLogin
 		return nil
@@ -49,5 +54,9 @@ func (s *Session) LoginWith(l Login) error {
 // deleted.
 func (m *core) loginValues(l Login) (map[string][]byte, error) {
 	user, err := m.encode(l.User)
-	return map[string][]byte{userName: user}, err
+	if err != nil {
+		return nil, err
+	}
+	lifetime, err := m.encodeLifetime(l.Lifetime)
+	return map[string][]byte{userName: user, lifetimeName: lifetime}, err
 }

@@ -207,12 +207,12 @@ func (s *Session) commit(ctx context.Context) error {
 		h.write(true)
 		defer h.write(false)
 	}
-	p := s.m.plan(s.situation())
+	p := s.times().plan(s.situation())
 	if p.step == doSettle {
 		if err := s.settleMove(ctx); err != nil {
 			return err
 		}
-		p = s.m.plan(s.situation())
+		p = s.times().plan(s.situation())
 	}
 	switch p.step {
 	case doWrite:
@@ -248,15 +248,20 @@ func (s *Session) saveChanges(ctx context.Context) error {
 		}
 		return err
 	}
-	if s.m.expired(s.stored.rec, time.Now()) {
+	if s.times().expired(s.stored.rec, time.Now()) {
 		// The deadline that we know has passed. Another request may have
 		// moved it; if not, nothing may be written.
 		if err := s.reload(ctx); err != nil {
 			return err
 		}
 	}
+	store := s.replace
 	if s.renewal != sameID {
-		return s.rotate(ctx)
+		store = s.rotate
 	}
-	return s.replace(ctx)
+	err := store(ctx)
+	if errors.Is(err, errOverAtOnce) {
+		return s.overAtOnce(ctx)
+	}
+	return err
 }
