@@ -285,7 +285,10 @@ func (c *Config) timeoutDefaults(p *problems) {
 	}
 	ceiling := func(name string, most *time.Duration, ordinary time.Duration) {
 		timeout("Max"+name, most, ordinary)
-		if atMost(*most, ordinary) != ordinary {
+		switch {
+		case *most != Never && ordinary == Never:
+			p.bad("Max%s is %v, and %s is Never", name, *most, name)
+		case atMost(*most, ordinary) != ordinary:
 			p.bad("Max%s is %v, shorter than %s, which is %v", name, *most, name, ordinary)
 		}
 	}
