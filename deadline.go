@@ -104,9 +104,8 @@ func (s *Session) move(ctx context.Context) error {
 // lifetime anew, and Rotate and Clear keep it. A lifetime alone does not make a new
 // session worth storing: it waits until there is data.
 //
-// If the cookie is persistent, or was, the response sends it again where Persistent
-// or Absolute has changed. It is sent by the response to the request that saves the
-// change, and only then.
+// The cookie follows: the response sends it again if it is to end at another time
+// than when the request read the session.
 //
 // A shorter Idle counts from the save. A request that read the session before, and
 // only reads, may move the deadline once more as the lifetime was then.
@@ -168,15 +167,6 @@ func (s *Session) shortened(values map[string][]byte) bool {
 	return is.deadline(now, created).Before(was.deadline(now, created))
 }
 
-// errOverAtOnce says that a lifetime would end the session in the past.
+// errOverAtOnce says that the lifetime with which a session is to be saved is over, and
+// that the session must end.
 var errOverAtOnce = fmt.Errorf("%w: its lifetime is over", ErrNotFound)
-
-// overAtOnce ends a session whose new lifetime was over before it could be saved. If
-// another request has changed the session, it fails like a Save.
-func (s *Session) overAtOnce(ctx context.Context) error {
-	if err := s.m.end(ctx, s.stored.key, s.stored.rec.Version); unlessGone(err) != nil {
-		return s.refused(ctx, err)
-	}
-	s.unlocked(ctx)
-	return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errOverAtOnce)
-}

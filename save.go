@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -259,9 +260,16 @@ func (s *Session) saveChanges(ctx context.Context) error {
 	if s.renewal != sameID {
 		store = s.rotate
 	}
-	err := store(ctx)
-	if errors.Is(err, errOverAtOnce) {
-		return s.overAtOnce(ctx)
+	for try := 0; ; try++ {
+		err := store(ctx)
+		if !errors.Is(err, errOverAtOnce) {
+			return err
+		}
+		if err := s.m.end(ctx, s.stored.key, s.stored.rec.Version); unlessGone(err) == nil {
+			s.unlocked(ctx)
+			return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errOverAtOnce)
+		} else if err = s.catchUp(ctx, err, try); err != nil { // so that nothing else is saved later
+			return err
+		}
 	}
-	return err
 }
