@@ -99,6 +99,7 @@ func (s *Session) restamp(ctx context.Context) error {
 		rec.Data = nil
 		s.set(func() { s.stored.rec, s.stored.used, s.stored.fresh = rec, s.times().stamp(), true })
 		s.unlocked(ctx)
+		s.useAnew()
 	case s.hold != nil && errors.Is(err, ErrNotFound):
 		s.unlocked(ctx)
 		return nil
@@ -148,8 +149,8 @@ func (s *Session) settle(ctx context.Context, kind observe.EventKind, rec Record
 		s.changes, s.renewal = changes.On(values), sameID
 		s.saving.unknown, s.saving.failed = nil, false
 	})
-	if s.client != nil && s.times() != before {
-		s.beginUse(s.ctx) // until the deadline that it has now
+	if s.times() != before {
+		s.useAnew()
 	}
 	s.m.event(ctx, observe.Event{Kind: kind, N: size})
 	s.unlocked(ctx)

@@ -54,6 +54,14 @@ func (s *Session) beginUse(ctx context.Context) {
 	}
 }
 
+// useAnew lets the use of s in a handler go on with a deadline that may be earlier than
+// the one it began with. Elsewhere a Save ends the use.
+func (s *Session) useAnew() {
+	if s.client != nil {
+		s.beginUse(s.ctx)
+	}
+}
+
 // shortestUse is too short a time to move a deadline. It also ends the tries of a
 // use, each of which has a third of the time of the one before.
 const shortestUse = time.Millisecond
@@ -73,7 +81,7 @@ func (s *Session) timeLeft() (left time.Duration, useful bool) {
 func (s *Session) prolong() {
 	s.use.during(s.m.moveTimeout(), func(ctx context.Context) (left time.Duration, again bool) {
 		// If it fails, it may succeed the next time.
-		if err := s.exclusively(ctx, time.Time{}, func() error { return s.move(ctx) }); err != nil && ctx.Err() != nil {
+		if err := s.exclusively(ctx, time.Time{}, func() error { return s.move(ctx) }); err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			s.m.rest()
 		}
 		s.set(func() { left, again = s.timeLeft() })

@@ -684,6 +684,111 @@ func TestUseAfterALifetimeIsSaved(t *testing.T) {
 	}
 }
 
+// TestLongUseOfAnOwnLifetime checks that a long request moves the deadline by the
+// timeouts of its session, also if another process has moved it too far.
+func TestLongUseOfAnOwnLifetime(t *testing.T) {
+	const m, h = time.Minute, time.Hour
+	for _, tt := range []struct {
+		l       session.Lifetime
+		touched bool // by another process, to 2 hours from now
+		save    bool // during the request
+		lasts   time.Duration
+		then    time.Duration // it ends so long after the request
+	}{
+		{session.Lifetime{Idle: 5 * m}, false, false, h, 5 * m},
+		{session.Lifetime{Idle: 5 * m}, true, false, h, 5 * m},
+		{session.Lifetime{Idle: 5 * m}, true, true, h, 5 * m},
+		{session.Lifetime{Idle: 12 * h}, false, false, 20 * h, 4 * h}, // which is the absolute timeout
+		{session.Lifetime{Absolute: 3 * h}, false, false, 2*h + 30*m, 30 * m},
+		{remembered, false, false, 50 * day, 30 * day},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var b store
+			manager := newManager(t, &b, longest(session.Config{TouchInterval: 1}))
+			token := beginWith(t, manager, tt.l)
+			if tt.touched {
+				check(t, b.Touch(ctx, session.DefaultStoreKey(token), time.Now().Add(2*h)))
+			}
+			serve(t, manager, token, func(_ http.ResponseWriter, _ *http.Request, s *session.Session) {
+				if tt.save {
+					check(t, s.Save(ctx))
+				}
+				for range 10 {
+					time.Sleep(tt.lasts / 10)
+					if !alive(t, manager, token) {
+						t.Fatalf("%+v: it has ended during the request", tt.l)
+					}
+				}
+			})
+			check(t, alikeUntil(t, manager, token, tt.then))
+			if alive(t, manager, token) {
+				t.Errorf("%+v: it has not ended", tt.l)
+			}
+		})
+	}
+}
+
+// TestLastWriteAndAShorterLifetime checks a writer that was overtaken by a request which
+// has shortened the lifetime, and whose own changes are then dropped: it does not put
+// off the deadline.
+func TestLastWriteAndAShorterLifetime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		m := newManager(t, &b, session.Config{Mode: session.LastWrite, TouchInterval: 1})
+		token := begin(t, m, map[string]any{"note": "x"})
+		s, o := open(t, m, token), open(t, m, token)
+		check(t, counter.Set(s, 1))
+		check(t, errors.Join(o.SetLifetime(session.Lifetime{Idle: time.Minute}), finish(m, o)))
+		saves := 0
+		b.before = func(_ context.Context, op string) error {
+			if op == "Save" {
+				if saves++; saves == 2 {
+					return errStore
+				}
+			}
+			return nil
+		}
+		wantErr(t, s.Save(ctx), errStore)
+		b.healthy()
+		s.Discard()
+		time.Sleep(time.Second)
+		check(t, finish(m, s))
+		if left := time.Until(s.Expires()); left != time.Minute {
+			t.Errorf("it expires in %v", left)
+		}
+		check(t, alikeUntil(t, m, token, time.Minute))
+		if alive(t, m, token) {
+			t.Error("it has not ended")
+		}
+	})
+}
+
+// TestLostLoginOfARememberedVisitor: as long as the old ID would have lived, and the new
+// one is unused, a client without the answer has what it had.
+func TestLostLoginOfARememberedVisitor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		m := newManager(t, &b, longest(session.Config{}))
+		token := beginWith(t, m, remembered)
+		s := open(t, m, token)
+		check(t, errors.Join(s.LoginWith(session.Login{User: "ann", Lifetime: remembered}), finish(m, s)))
+		time.Sleep(29 * day)
+		r := request(token)
+		w := do(m.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
+			if got, err := note.Get(s); got != "x" || err != nil {
+				t.Errorf("note is %q, %v", got, err)
+			}
+			wantLifetime(t, s, remembered)
+			return s.Login("ann")
+		}), r)
+		wantNote(t, m, r, w, "x")
+		if alive(t, m, s.Token().Reveal()) {
+			t.Error("there are two sessions")
+		}
+		wantLifetime(t, sessiontest.Stored(t, m, r, w.Result()), session.Lifetime{Idle: 2 * time.Hour, Absolute: day})
+	})
+}
+
 // TestOldIDOfARememberedSession can log out for as long as it could have been used.
 func TestOldIDOfARememberedSession(t *testing.T) {
 	for name, change := range map[string]func(s *session.Session) error{

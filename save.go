@@ -244,8 +244,8 @@ func (s *Session) commit(ctx context.Context) error {
 func (s *Session) saveChanges(ctx context.Context) error {
 	if !s.isStored() {
 		err := s.create(ctx)
-		if err == nil && s.client != nil {
-			s.beginUse(s.ctx)
+		if err == nil {
+			s.useAnew()
 		}
 		return err
 	}
