@@ -39,6 +39,32 @@ type Config struct {
 	// much. Default IdleTimeout/10; it must be shorter than IdleTimeout.
 	TouchInterval time.Duration
 
+	// RenewAfter gives a session a new ID when it has had one for this long, at
+	// the start of the next response of the Handler that can carry a token. So an
+	// ID that leaks from a log or a backup is soon worth nothing, and no user has
+	// to log in again: see RenewOverlap. Requests in mode [ReadOnly] renew
+	// nothing, and neither do those whose client has gone away. If a renewal
+	// fails, the old ID stays good, and the page is served all the same. Default
+	// 0: only Login and Rotate give a session a new ID. At least 1 minute, longer
+	// than RenewOverlap and shorter than AbsoluteTimeout.
+	//
+	// Cost: 2 Saves at each renewal, of which one replaces the Save or Touch of
+	// that response, and 1 Delete from the ninth renewal on; with a Lock.Locker,
+	// also its Acquire and Release, and 1 Load.
+	RenewAfter time.Duration
+
+	// RenewOverlap is how long after a renewal a request may still come under the
+	// old ID: it goes on with the same session, and its response hands out the new
+	// token, in case the first answer was lost. A request that has opened the
+	// session before the renewal is saved however long it takes. After a Login or
+	// Rotate there is no overlap: the old ID is dead at once. Only if two requests
+	// under one ID log in the same user within this time, as after a double click,
+	// does the second one join the session of the first. Default 30 seconds; from
+	// 1 second to 10 minutes.
+	//
+	// Cost: 1 Load for a request under an old ID.
+	RenewOverlap time.Duration
+
 	// Mode says what happens when requests write a session concurrently. Default
 	// [Merge].
 	Mode Mode
@@ -209,6 +235,7 @@ func (p *problems) bad(format string, args ...any) {
 func (c Config) withDefaults() (Config, error) {
 	var p problems
 	c.timeoutDefaults(&p)
+	c.renewDefaults(&p)
 	if c.Mode == 0 {
 		c.Mode = Merge
 	}

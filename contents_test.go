@@ -238,7 +238,7 @@ func TestMarker(t *testing.T) {
 				for _, kept := range []map[string][]byte{kept, {}, nil} {
 					m := codecCore(c, 0)
 					before := maps.Clone(kept)
-					data, err := m.joinMarker(key, v, kept)
+					data, err := m.joinMarker(key, v, "", kept)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -269,11 +269,11 @@ func TestMarker(t *testing.T) {
 func TestMarkerMaxSize(t *testing.T) {
 	for name, c := range bothCodecs() {
 		kept := encodedValues(t, c, map[string]any{"note": "x"})
-		whole, err := codecCore(c, 0).joinMarker("AAAA", "1", kept)
+		whole, err := codecCore(c, 0).joinMarker("AAAA", "1", "", kept)
 		if err != nil {
 			t.Fatal(err)
 		}
-		short, err := codecCore(c, 0).joinMarker("AAAA", "1", nil)
+		short, err := codecCore(c, 0).joinMarker("AAAA", "1", "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -281,7 +281,7 @@ func TestMarkerMaxSize(t *testing.T) {
 			max  int
 			want []byte
 		}{{0, whole}, {len(whole), whole}, {len(whole) - 1, short}, {len(short), short}, {len(short) - 1, short}, {1, short}} {
-			if data, err := codecCore(c, tt.max).joinMarker("AAAA", "1", kept); err != nil || !bytes.Equal(data, tt.want) {
+			if data, err := codecCore(c, tt.max).joinMarker("AAAA", "1", "", kept); err != nil || !bytes.Equal(data, tt.want) {
 				t.Errorf("%s: MaxSize %d: %q, %v", name, tt.max, data, err)
 			}
 		}
@@ -451,7 +451,7 @@ func TestStoredContents(t *testing.T) {
 			if want.version == "" { // nobody writes that any more
 				continue
 			}
-			if now, err := m.joinMarker(want.key, want.version, want.kept); err != nil || !bytes.Equal(now, data) {
+			if now, err := m.joinMarker(want.key, want.version, want.sealed, want.kept); err != nil || !bytes.Equal(now, data) {
 				t.Errorf("%s, %s: is stored now as %q, %v, want %q", name, what, now, err, data)
 			}
 		}
@@ -481,7 +481,7 @@ func FuzzSplit(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		marker, err := m.joinMarker("AAAA", "1", values)
+		marker, err := m.joinMarker("AAAA", "1", "", values)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -538,7 +538,7 @@ func fuzzMarker(t *testing.T, m *core, to *movedError) {
 	if to.kept[movedName] != nil || to.kept[versionName] != nil {
 		t.Fatal("what it keeps has where it leads")
 	}
-	again, err := m.joinMarker(to.key, to.version, to.kept)
+	again, err := m.joinMarker(to.key, to.version, to.sealed, to.kept)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,10 @@ func (s *Session) due(now time.Time) time.Time { return s.m.due(s.stored.rec, s.
 
 // touch moves the deadline to expires.
 func (s *Session) touch(ctx context.Context, expires time.Time) error {
-	err := s.m.touch(ctx, s.stored.key, expires)
+	key, err := s.liveKey(ctx)
+	if err == nil {
+		err = s.m.touch(ctx, key, expires)
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil // ended by another request, and nothing to save

@@ -141,6 +141,13 @@ func (c Changes) Clone() Changes {
 	return c
 }
 
+// Uncleared returns a copy whose edits apply to the base again.
+func (c Changes) Uncleared() Changes {
+	c = c.Clone()
+	c.cleared = false
+	return c
+}
+
 // Replay returns the edits applied to base, those that depend on a value
 // computed anew.
 func (c Changes) Replay(base map[string][]byte) (Changes, error) {

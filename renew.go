@@ -1,0 +1,135 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/seed-a7bee19b/session/observe"
+)
+
+// shortestRenewAfter and longestOverlap bound the settings. A marker has to outlive
+// the overlap.
+const (
+	shortestRenewAfter = time.Minute
+	defaultOverlap     = 30 * time.Second
+	longestOverlap     = markerLife
+)
+
+func (c *Config) renewDefaults(p *problems) {
+	if c.RenewOverlap == 0 {
+		c.RenewOverlap = defaultOverlap
+	}
+	switch {
+	case c.RenewOverlap < time.Second || c.RenewOverlap > longestOverlap:
+		p.bad("RenewOverlap is %v; it must be from 1s to %v", c.RenewOverlap, longestOverlap)
+	case c.RenewAfter == 0:
+	case c.RenewAfter < shortestRenewAfter:
+		p.bad("RenewAfter is %v; it must be at least %v, or 0", c.RenewAfter, shortestRenewAfter)
+	case c.RenewAfter <= c.RenewOverlap:
+		p.bad("RenewAfter is %v; it must be longer than RenewOverlap, which is %v", c.RenewAfter, c.RenewOverlap)
+	case c.AbsoluteTimeout != Never && c.RenewAfter >= c.AbsoluteTimeout:
+		p.bad("RenewAfter is %v; no session gets that old, as AbsoluteTimeout is %v", c.RenewAfter, c.AbsoluteTimeout)
+	}
+}
+
+// overdue reports whether the session has had its ID for RenewAfter.
+func (s *Session) overdue() bool {
+	after := s.m.cfg.RenewAfter
+	return after > 0 && s.isStored() && time.Since(s.stored.rec.Created) >= s.stored.renewed+after
+}
+
+// renewedNow returns how long after its Created the session gets an ID now, 0 if
+// that is not to be stored.
+func (s *Session) renewedNow() time.Duration {
+	if s.renewal == newLogin || s.m.cfg.RenewAfter == 0 {
+		return 0
+	}
+	return max(0, time.Since(s.stored.rec.Created).Truncate(time.Second))
+}
+
+// aged reports whether the response is to give s a new ID because of its age. It
+// leaves that to another request that holds the lock or, if there is nothing else to
+// store, to those that are saving the session.
+func (x *exchange) aged(s *Session, changed bool) bool {
+	if !s.overdue() || s.mode.get() == ReadOnly || x.gone() != nil {
+		return false
+	}
+	return s.hold != nil || !s.stored.rec.LockedUntil.After(time.Now()) && (changed || !s.m.writers.Busy(s.stored.key))
+}
+
+// renew gives the session a new ID because of its age. If that fails, the old ID
+// stays good, and everything else is done as if it had not been tried.
+func (s *Session) renew(ctx context.Context) error {
+	changed := s.changes.Any()
+	err := s.tryRenew(ctx)
+	if err == nil || s.saving.moving != nil || s.renewal != byAge {
+		return err
+	}
+	s.set(func() { s.renewal = sameID })
+	failed := isAny(err, ErrTooLarge, ErrEncode) || uncertain(err) && !errors.Is(err, ErrTooLate)
+	if failed {
+		s.notRenewed(ctx, err)
+	}
+	if changed && !failed && !errors.Is(err, ErrTooLate) {
+		return err // ended, refused, or to wait for its turn
+	}
+	return s.commit(ctx)
+}
+
+// tryRenew is renew that fails. A Locker keeps out only requests that ask it, so it
+// asks: the holder of the lock must find its session under its ID.
+func (s *Session) tryRenew(ctx context.Context) error {
+	if s.hold != nil || s.m.locker == nil || !s.m.locks.Load() {
+		return s.rotate(ctx)
+	}
+	lease, rec, err := s.m.acquire(ctx, s.stored.key, s.m.cfg.Lock.TTL)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.m.moveTimeout())
+		defer cancel()
+		_ = lease.release(ctx, time.Time{}) // else it runs out
+	}()
+	if rec.Version != s.stored.rec.Version {
+		if err := s.adopt(ctx, rec); err != nil {
+			return err
+		}
+		if s.renewal != byAge { // another request has renewed it
+			return s.rest(ctx)
+		}
+	}
+	return s.rotate(ctx)
+}
+
+// notRenewed tells the observer that the session could not get a new ID. Those of the
+// next seconds are not tried if the store is in trouble.
+func (s *Session) notRenewed(ctx context.Context, err error) {
+	if uncertain(err) {
+		s.m.rest()
+	}
+	s.m.event(ctx, observe.Event{Kind: observe.EventRenewFailed, Err: err})
+}
+
+// liveKey returns the key under which the session is now, if another request may
+// have renewed its ID.
+func (s *Session) liveKey(ctx context.Context) (string, error) {
+	key := s.stored.key
+	if s.hold != nil || !s.overdue() {
+		return key, nil
+	}
+	token := *s.stored.token
+	for range maxTrail {
+		_, to, err := s.m.find(ctx, key, nil)
+		if to == nil {
+			return key, err
+		}
+		next, ok := s.next(to, token, true)
+		if !ok {
+			break
+		}
+		token, key = next, to.key
+	}
+	return key, nil
+}
