@@ -74,6 +74,7 @@ type exchange struct {
 	first   [1]string     // room for tokens
 	tokens  []string      // those that the client has sent, until it logs out
 	token   string        // the client's, as far as it is alive
+	unsure  unsure        // the one to hand out in its place
 	dead    bool          // the client's was destroyed
 	cookies []string      // lines of Set-Cookie that Managers inside have sent
 	failed  error         // of the save, that the error page has been sent for
@@ -153,6 +154,7 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.follows(s, alive)
 	return x.keep(ctx, s, alive, lock)
 }
 
@@ -431,7 +433,7 @@ func (x *exchange) save(ctx context.Context, s *Session, p plan, limit limits) e
 // may call it.
 func (x *exchange) announce(h http.Header) {
 	x.mu.Lock()
-	s, asked, was, dead := x.s, x.asked, x.token, x.dead
+	s, asked, was, dead, unsure := x.s, x.asked, x.token, x.dead, x.unsure.token
 	x.mu.Unlock()
 	if !asked {
 		return
@@ -444,6 +446,9 @@ func (x *exchange) announce(h http.Header) {
 			id, created = *s.stored.token, s.stored.rec.Created
 		}
 		s.mu.Unlock()
+	}
+	if id == unsure {
+		id = was
 	}
 	handsOut := id != was || id == "" && dead
 	if handsOut {

@@ -133,3 +133,47 @@ func (s *Session) liveKey(ctx context.Context) (string, error) {
 	}
 	return key, nil
 }
+
+// An unsure is the token of a session that was opened under an old ID. It may have
+// got yet another one since, whose cookie must not be displaced.
+type unsure struct {
+	token   string
+	version Version // as it was opened
+}
+
+// follows remembers it if s was opened with the token alive and is under another ID.
+func (x *exchange) follows(s *Session, alive string) {
+	if alive == "" || *s.stored.token == alive {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.unsure = unsure{*s.stored.token, s.stored.rec.Version}
+}
+
+// confirm finds out, as the response starts, whether the session is still under the
+// ID that it was opened under. If the request has saved it, it is.
+func (x *exchange) confirm(ctx context.Context) {
+	x.mu.Lock()
+	s, unsure := x.s, x.unsure
+	x.mu.Unlock()
+	if s == nil || unsure.token == "" {
+		return
+	}
+	s.mu.Lock()
+	key, moved, saved := s.stored.key, *s.stored.token != unsure.token, s.stored.rec.Version != unsure.version
+	s.mu.Unlock()
+	if moved {
+		return
+	}
+	if !saved {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.moveTimeout())
+		defer cancel()
+		if _, to, err := x.m.find(ctx, key, nil); to != nil || err != nil {
+			return // the client can come under the old ID again
+		}
+	}
+	x.mu.Lock()
+	x.unsure.token = ""
+	x.mu.Unlock()
+}
