@@ -13,10 +13,7 @@ func (s *Session) due(now time.Time) time.Time { return s.m.due(s.stored.rec, s.
 
 // touch moves the deadline to expires.
 func (s *Session) touch(ctx context.Context, expires time.Time) error {
-	key, err := s.liveKey(ctx)
-	if err == nil {
-		err = s.m.touch(ctx, key, expires)
-	}
+	err := s.touchAll(ctx, expires)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil // ended by another request, and nothing to save

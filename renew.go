@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/seed-a7bee19b/session/observe"
@@ -40,12 +41,16 @@ func (s *Session) overdue() bool {
 }
 
 // renewedNow returns how long after its Created the session gets an ID now, 0 if
-// that is not to be stored.
-func (s *Session) renewedNow() time.Duration {
+// that is not to be stored. It fails rather than have every response renew the ID.
+func (s *Session) renewedNow() (time.Duration, error) {
 	if s.renewal == newLogin || s.m.cfg.RenewAfter == 0 {
-		return 0
+		return 0, nil
 	}
-	return max(0, time.Since(s.stored.rec.Created).Truncate(time.Second))
+	renewed := max(0, time.Since(s.stored.rec.Created).Truncate(time.Second))
+	if s.renewal == byAge && s.m.encodeSeconds(renewed) == nil {
+		return 0, fmt.Errorf("%w: the codec makes nothing of an int64", ErrEncode)
+	}
+	return renewed, nil
 }
 
 // aged reports whether the response is to give s a new ID because of its age. It
@@ -112,26 +117,29 @@ func (s *Session) notRenewed(ctx context.Context, err error) {
 	s.m.event(ctx, observe.Event{Kind: observe.EventRenewFailed, Err: err})
 }
 
-// liveKey returns the key under which the session is now, if another request may
-// have renewed its ID.
-func (s *Session) liveKey(ctx context.Context) (string, error) {
-	key := s.stored.key
-	if s.hold != nil || !s.overdue() {
-		return key, nil
-	}
-	token := *s.stored.token
+// touchAll moves the deadline of the record under the session's ID. If another request
+// may have renewed the ID, it does so with every record on the way to the new one, so
+// that this request finds the way.
+func (s *Session) touchAll(ctx context.Context, expires time.Time) error {
+	key, token := s.stored.key, *s.stored.token
 	for range maxTrail {
-		_, to, err := s.m.find(ctx, key, nil)
-		if to == nil {
-			return key, err
+		var to *movedError
+		if s.hold == nil && s.overdue() {
+			var err error
+			if _, to, err = s.m.find(ctx, key, nil); err != nil {
+				return err
+			}
+		}
+		if err := s.m.touch(ctx, key, expires); err != nil || to == nil {
+			return err
 		}
 		next, ok := s.next(to, token, true)
 		if !ok {
-			break
+			return nil
 		}
 		token, key = next, to.key
 	}
-	return key, nil
+	return nil
 }
 
 // An unsure is the token of a session that was opened under an old ID. It may have

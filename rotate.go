@@ -91,7 +91,10 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 			return err
 		}
 	}
-	mv.renewed = s.renewedNow()
+	var err error
+	if mv.renewed, err = s.renewedNow(); err != nil {
+		return err
+	}
 	rec, err := s.record(contents{values: values, trail: mv.trail, renewed: mv.renewed}, created)
 	if err != nil {
 		return err
