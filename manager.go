@@ -147,7 +147,10 @@ func (m *Manager) Start() *Session {
 // waits. A session that is found past its deadline costs 1 Save, which ends it
 // before the caller is told, and another Load if the deadline passed less than
 // 30 seconds ago, because another request may have moved it in time. In mode
-// [ReadOnly] nothing is written.
+// [ReadOnly] nothing is written. Under an ID that was renewed less than
+// [Config.RenewOverlap] ago, Open opens the session under the new one, which
+// [Session.Token] returns, at the cost of 1 Load more; in mode Exclusive, 1 Acquire
+// and 1 Release.
 //
 // An open session is in use: its deadline is moved before it passes, so that a
 // long request keeps its session. In a handler this lasts until the response
