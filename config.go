@@ -53,6 +53,36 @@ type Config struct {
 	// much. Default IdleTimeout/10; it must be shorter than IdleTimeout.
 	TouchInterval time.Duration
 
+	// RenewAfter gives a session a new ID when it has had one for this long, at
+	// the start of the next response of the Handler that can carry a token. So a
+	// token that has leaked is soon worth nothing, and no user has to log in again:
+	// see RenewOverlap. Requests in mode [ReadOnly] renew nothing, and neither do
+	// those whose client has gone away. If a renewal fails, the old ID stays good,
+	// the page is served all the same, and the Observer gets an event. Clients that
+	// send the token in a Header must take the new one from the response. Default
+	// 0: only Login and Rotate give a session a new ID. At least 1 minute, longer
+	// than RenewOverlap and shorter than AbsoluteTimeout.
+	//
+	// Cost: 2 Saves at each renewal, of which one replaces the Save or Touch of
+	// that response; 1 Delete if the session has left 8 old IDs that are not over
+	// yet. In mode Merge or LastWrite beside routes that lock with a Lock.Locker,
+	// also its Acquire and Release, and 1 Load.
+	RenewAfter time.Duration
+
+	// RenewOverlap is how long after a renewal a request may still come under the
+	// old ID: it goes on with the same session, and its response hands out the new
+	// token, in case the first answer was lost. A request that opened the session
+	// before the renewal can save it however long it takes. After a Login or Rotate
+	// there is no overlap: the old ID is dead at once. But if two requests under
+	// one ID log in the same user within this time, as after a double click, the
+	// second one joins the session of the first. Default 30 seconds; from 1 second
+	// to 10 minutes.
+	//
+	// Cost, for a request under an old ID: 1 Load to open the session; 1 Load when
+	// the response starts, unless it has saved the session, because the token that
+	// it hands out must not displace one of a later Login.
+	RenewOverlap time.Duration
+
 	// Mode says what happens when requests write a session concurrently. Default
 	// [Merge].
 	Mode Mode
@@ -238,6 +268,7 @@ func (p *problems) bad(format string, args ...any) {
 func (c Config) withDefaults() (Config, error) {
 	var p problems
 	c.timeoutDefaults(&p)
+	c.renewDefaults(&p)
 	if c.Mode == 0 {
 		c.Mode = Merge
 	}

@@ -20,7 +20,7 @@ func (s *Session) due(now time.Time) time.Time {
 
 // touch moves the deadline to expires.
 func (s *Session) touch(ctx context.Context, expires time.Time) error {
-	err := s.m.touch(ctx, s.stored.key, expires)
+	err := s.touchAll(ctx, expires)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil // ended by another request, and nothing to save

@@ -178,7 +178,7 @@ func TestLifetimeThatDoesNotDecode(t *testing.T) {
 func TestLifetimeOfAMarker(t *testing.T) {
 	m := codecCore(bothCodecs()["JSON"], 0)
 	kept := encodedValues(t, m.cfg.Codec, map[string]any{"note": "x", lifetimeName: "1 1"})
-	data, err := m.joinMarker("AAAA", "1", kept)
+	data, err := m.joinMarker("AAAA", "1", "", kept)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,11 @@ func (s *Session) Login(user string) error { return s.LoginWith(Login{User: user
 // old ID, for a client that never receives the new one: see [Manager.Get]. Errors
 // are those of [Session.Rotate]; an empty User is an error, and so is a Lifetime
 // that [Session.SetLifetime] would refuse.
+//
+// If another request under the same ID has logged in the same user a moment before,
+// as after a double click, the save joins the session of that one. The changes are
+// merged into it, whatever the mode, and both clients get the same token. It is a
+// moment for [Config.RenewOverlap].
 func (s *Session) LoginWith(l Login) error {
 	if l.User == "" {
 		return errors.New("session: login: the user is empty")

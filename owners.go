@@ -253,3 +253,14 @@ func (m *core) limited(values map[string][]byte, created time.Time) (map[string]
 	}
 	return values, err
 }
+
+// sameOwners reports whether the sessions with the values a and b are listed under
+// the same owners.
+func (m *core) sameOwners(a, b map[string][]byte) (bool, error) {
+	_, of, err := m.listingOf(a)
+	_, other, oerr := m.listingOf(b)
+	lacks := func(all []Owner) func(Owner) bool {
+		return func(o Owner) bool { return !slices.Contains(all, o) }
+	}
+	return !slices.ContainsFunc(of, lacks(other)) && !slices.ContainsFunc(other, lacks(of)), errors.Join(err, oerr)
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/seed-a7bee19b/session"
@@ -180,5 +182,50 @@ func TestSessionLimit(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestDoubleLoginIsListedOnce has two requests log in the same user under one ID at
+// once. They get one session, which is listed once, and a revocation ends it.
+func TestDoubleLoginIsListedOnce(t *testing.T) {
+	for _, opened := range []string{"before the first login", "after it"} {
+		t.Run(opened, func(t *testing.T) {
+			var st sessiontest.Store
+			m := indexed(t, &st, session.OwnersConfig{MaxSessions: 1})
+			token := begin(t, m, map[string]any{"note": "cart"})
+			post := func() (*http.Request, *httptest.ResponseRecorder) { return request(token), httptest.NewRecorder() }
+			logIn := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+				return s.LoginWith(session.Login{User: "ann", Note: map[string]string{"device": "phone"}})
+			}
+			r, second := post()
+			if opened == "after it" {
+				r1, first := post()
+				m.HandlerFunc(logIn).ServeHTTP(first, r1)
+				m.HandlerFunc(logIn).ServeHTTP(second, r)
+				if sent(first) != sent(second) {
+					t.Error("the two have different tokens")
+				}
+			} else {
+				first := httptest.NewRecorder()
+				m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+					r1, _ := post()
+					m.HandlerFunc(logIn).ServeHTTP(first, r1)
+					return logIn(w, r, s)
+				}).ServeHTTP(second, r)
+				if sent(first) != sent(second) {
+					t.Error("the two have different tokens")
+				}
+			}
+			if second.Code != http.StatusOK {
+				t.Errorf("status %d", second.Code)
+			}
+			s := open(t, m, sent(second))
+			if got := handles(t, m, session.User("ann")); len(got) != 1 || got[0] != s.Handle() {
+				t.Errorf("got %v, want %s", got, s.Handle())
+			}
+			check(t, m.Revoke(t.Context(), session.User("ann")))
+			_, err := m.Open(t.Context(), sent(second))
+			wantErr(t, err, session.ErrNotFound)
+		})
 	}
 }

@@ -61,12 +61,24 @@ func (s *Session) rotate(ctx context.Context) error {
 			case serr != nil || s.renewal != sameID:
 				return err
 			}
-			return nil
+			return s.rest(ctx)
 		}
 		if err = s.catchUp(ctx, err, try); err != nil {
 			return s.undo(ctx, mv, err)
 		}
+		if s.renewal == sameID { // s goes on under a new ID that another request has made
+			_ = s.undo(ctx, mv, nil)
+			return s.rest(ctx)
+		}
 	}
+}
+
+// rest stores the changes that are left when the session has its new ID.
+func (s *Session) rest(ctx context.Context) error {
+	if !s.changed() {
+		return nil
+	}
+	return s.replace(ctx)
 }
 
 // store stores the session as it is now under the new ID, and prepares the
@@ -87,7 +99,10 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 			return err
 		}
 	}
-	rec, err := s.record(contents{values: values, trail: mv.trail}, created)
+	if mv.renewed, err = s.renewedNow(); err != nil {
+		return err
+	}
+	rec, err := s.record(contents{values: values, trail: mv.trail, renewed: mv.renewed}, created)
 	if err != nil {
 		return err
 	}
@@ -101,7 +116,7 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 	if err != nil {
 		return fmt.Errorf("under a new ID: %w", err)
 	}
-	mv.rec, mv.values, mv.login = rec, values, s.renewal == newLogin
+	mv.rec, mv.values, mv.renewal = rec, values, s.renewal
 	return nil
 }
 
@@ -120,7 +135,7 @@ func (s *Session) leave(ctx context.Context, mv *move) (err error) {
 	if s.firstLogin() {
 		kept = s.changes.Base()
 	}
-	if mv.marker, err = s.marker(mv.key, mv.rec.Version, kept); err != nil {
+	if mv.marker, err = s.marker(mv.key, mv.rec.Version, s.sealed(mv), kept); err != nil {
 		return err
 	}
 	_, err = s.m.save(ctx, s.stored.key, mv.marker)
@@ -162,7 +177,11 @@ func (s *Session) settleMove(ctx context.Context) error {
 		case rec.Version == s.stored.rec.Version:
 			return fmt.Errorf("%w: it returned a state that it has said is over", ErrStore)
 		}
-		conflict.Gone = to != nil
+		if to != nil {
+			s.saving.moving = nil
+			_ = s.undo(ctx, mv, nil)
+			return s.adopt(ctx, rec) // goes on where it leads, or fails
+		}
 	}
 	s.saving.moving = nil
 	_ = s.undo(ctx, mv, nil)
@@ -192,11 +211,11 @@ func (s *Session) movedBefore(ctx context.Context, mv *move) error {
 // known stay pending.
 func (s *Session) moved(ctx context.Context, mv *move) {
 	later, again := s.changes.Since(mv.values), sameID
-	if s.renewal == newLogin && !mv.login {
-		again = newLogin
+	if s.renewal > mv.renewal {
+		again = s.renewal
 	}
 	s.saving.moving = nil
-	s.set(func() { s.stored.token, s.stored.key, s.stored.trail = &mv.token, mv.key, mv.trail })
+	s.movedTo(&mv.token, mv.key, mv.trail, mv.renewed)
 	s.settle(ctx, observe.EventSessionRotated, mv.rec, mv.values)
 	s.set(func() { s.changes, s.renewal = later, again })
 	if mv.oldest != "" {

@@ -157,7 +157,7 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 		}
 		switch {
 		case stored != nil && s.saving.moving == nil:
-			err = s.adopt(*stored)
+			err = s.adopt(ctx, *stored)
 		case errors.Is(err, ErrLocked):
 			err = s.untilFree(ctx, w, err)
 		case t.Waited: // the record that came with a conflict is old by now
@@ -166,6 +166,10 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 			err = within(ctx, limit.next(), func(ctx context.Context) error { return s.catchUp(ctx, err, conflicts-1) })
 		}
 		stored, t.Waited = nil, false
+		if s.stored.key != w.key { // it goes on under a new ID, with others
+			w.leave()
+			w = s.m.newWait(s.stored.key)
+		}
 		if err != nil || !s.changed() {
 			return err // or others have stored the same
 		}
@@ -194,7 +198,7 @@ func (s *Session) untilFree(ctx context.Context, w *wait, locked error) error {
 	case s.saving.moving != nil: // the record may be our own marker
 		return nil
 	}
-	return s.adopt(rec)
+	return s.adopt(ctx, rec)
 }
 
 // commit is save without waiting: it fails with ErrLocked.
@@ -257,11 +261,14 @@ func (s *Session) saveChanges(ctx context.Context) error {
 			return err
 		}
 	}
-	store := s.replace
-	if s.renewal != sameID {
-		store = s.rotate
-	}
 	for try := 0; ; try++ {
+		store := s.rotate
+		switch s.renewal {
+		case sameID:
+			store = s.replace
+		case byAge:
+			store = s.renew
+		}
 		err := store(ctx)
 		if !errors.Is(err, errOverAtOnce) {
 			return err

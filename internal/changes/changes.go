@@ -166,6 +166,20 @@ func (c Changes) Clone() Changes {
 	return c
 }
 
+// Uncleared returns a copy whose edits apply to the base again.
+func (c Changes) Uncleared() Changes {
+	c = c.Clone()
+	c.cleared, c.spared = false, nil
+	return c
+}
+
+// Without returns a copy without the edit of the value called name.
+func (c Changes) Without(name string) Changes {
+	c = c.Clone()
+	delete(c.edits, name)
+	return c
+}
+
 // Replay returns the edits applied to base, those that depend on a value
 // computed anew.
 func (c Changes) Replay(base map[string][]byte) (Changes, error) {
