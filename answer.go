@@ -45,7 +45,8 @@ func clientLeft(r *http.Request, err error) bool {
 }
 
 // Status returns the HTTP status for an error: 409 for [ErrConflict] and
-// [ErrNotFound], because the session changed or ended during the request; 503 for
+// [ErrNotFound], because the session changed or ended during the request, and for
+// [ErrSessionLimit]; 503 for
 // [ErrStore], [ErrLockTimeout], [ErrLockLost] and a context that has ended,
 // because trying again may help; and 500 for every other error, including those
 // of other packages. If the client has gone away, the status is 503 too, which
@@ -54,7 +55,7 @@ func Status(err error) int {
 	switch {
 	case isAny(err, ErrLockLost, ErrLockTimeout): // whatever else the error says
 		return http.StatusServiceUnavailable
-	case isAny(err, ErrConflict, ErrNotFound):
+	case isAny(err, ErrConflict, ErrNotFound, ErrSessionLimit):
 		return http.StatusConflict
 	case isAny(err, ErrTooLarge, ErrEncode, ErrDecode, ErrReadOnly, ErrClosed, ErrTooLate):
 		return http.StatusInternalServerError

@@ -30,6 +30,10 @@ func (s *Session) create(ctx context.Context) error {
 		return err
 	}
 	rec.Version = v
+	if err := s.enlist(ctx, values, key, rec); err != nil {
+		s.m.remove(ctx, key)
+		return err
+	}
 	if s.origin != nil && s.changes.Base() != nil {
 		if err := s.inherit(ctx, key, v); err != nil {
 			return err

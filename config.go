@@ -69,8 +69,13 @@ type Config struct {
 	// [DefaultStoreKey], is 24 bytes of the token's SHA-256 in base64url, so that
 	// a key that leaks from the store cannot be used as a cookie. A StoreKey must
 	// be deterministic, give different tokens different keys of at most 512
-	// bytes, and never panic.
+	// bytes, and never panic. With [OwnersConfig.Index] it is also given strings
+	// with a dot, which no token has, for the records of the index.
 	StoreKey func(token string) string
+
+	// Owners configures the index of the sessions of each user, by which
+	// [Manager.Sessions] and [Manager.Revoke] find them. Default: no index.
+	Owners OwnersConfig
 
 	// Cookie configures the cookie that carries the token.
 	Cookie Cookie
@@ -187,6 +192,16 @@ func probeStoreKey(f func(string) string) error {
 	return nil
 }
 
+// probeIndexKeys tries f with what the index of owners gives it, which is no
+// token.
+func probeIndexKeys(f func(string) string) error {
+	a, z := f("owner."+newToken()), f("page."+newToken())
+	if a == "" || z == "" || a == z || len(a) > 512 || len(z) > 512 {
+		return errors.New("session: StoreKey makes no key of 1 to 512 bytes for a record of the index of owners")
+	}
+	return nil
+}
+
 // takenHeaders have another meaning to clients, servers and proxies.
 var takenHeaders = []string{
 	"Cookie", "Set-Cookie", "Host", "Connection", "Content-Length", "Content-Type", "Content-Encoding",
@@ -242,6 +257,10 @@ func (c Config) withDefaults() (Config, error) {
 		p.bad("MaxMerges is %d; it must not be negative", c.MaxMerges)
 	} else if c.MaxMerges == 0 {
 		c.MaxMerges = 32
+	}
+	c.Owners.check(&p)
+	if c.Owners.Index && c.StoreKey != nil {
+		p.add(probeIndexKeys(c.StoreKey))
 	}
 	c.transportDefaults(&p)
 	return c, errors.Join(p...)

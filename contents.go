@@ -15,7 +15,8 @@ import (
 // movedName and versionName, in the marker under an old ID, have the key of the
 // new record and the version that it began with. trailName, with the keys of
 // such markers, and idleName stand beside the values, and a Session never has
-// them among its own.
+// them among its own. listedName says where the session is listed, and ownerName
+// has a record of that index.
 const (
 	reserved    = "_session."
 	userName    = reserved + "user"
@@ -23,6 +24,8 @@ const (
 	versionName = reserved + "version"
 	trailName   = reserved + "trail"
 	idleName    = reserved + "idle"
+	listedName  = reserved + "listed"
+	ownerName   = reserved + "owner"
 )
 
 // contents is the Data of a record, taken apart.

@@ -16,6 +16,7 @@ type core struct {
 	cfg     Config             // with every default filled in
 	waiters line.Lines[Record] // of requests that want a lock
 	writers line.Lines[Record] // of requests that save and are in the way of each other
+	owners  line.Lines[Record] // of requests that change the record of an owner
 	locks   atomic.Bool        // there is a Manager with mode Exclusive
 	rests   atomic.Int64       // until when no deadline is moved; Unix nanoseconds
 }

@@ -57,6 +57,10 @@ var (
 	// request's cancelled context, and nothing is written any more.
 	ErrLockLost = errors.New("lock lost")
 
+	// ErrSessionLimit: the user has as many sessions as
+	// [OwnersConfig.MaxSessions] allows, and the login was refused.
+	ErrSessionLimit = errors.New("too many sessions of this user")
+
 	// ErrTooLate: a change needs a new token, and the response has started and
 	// cannot carry it. Nothing was changed.
 	ErrTooLate = errors.New("response already started")

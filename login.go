@@ -12,6 +12,17 @@ import (
 type Login struct {
 	// User is a name or an ID of your choice. It must not be empty.
 	User string
+
+	// Owners name more by which the session is listed and can be revoked, such as
+	// the device, the tenant, or the session of an identity provider. At most 8,
+	// each with a Kind and an ID of at most 512 bytes. They need
+	// [OwnersConfig.Index].
+	Owners []Owner
+
+	// Note is what the list of sessions is to show to the user, such as the device
+	// and the address: at most 1,024 bytes, names included. It needs
+	// [OwnersConfig.Index].
+	Note map[string]string
 }
 
 // Login is LoginWith for a user about whom there is nothing more to say.
@@ -26,7 +37,7 @@ func (s *Session) LoginWith(l Login) error {
 	if l.User == "" {
 		return errors.New("session: login: the user is empty")
 	}
-	values, err := s.m.loginValues(l)
+	values, err := s.loginValues(l)
 	if err != nil {
 		return wrap("login", err)
 	}
@@ -36,6 +47,8 @@ func (s *Session) LoginWith(l Login) error {
 		}
 		if was := s.changes.Value(userName); was != nil && !bytes.Equal(was, values[userName]) {
 			s.changes.Clear()
+		} else if err := s.keepHandle(values); err != nil {
+			return err
 		}
 		for name, data := range values {
 			s.changes.Put(name, changes.Edit{Data: data})
@@ -45,9 +58,38 @@ func (s *Session) LoginWith(l Login) error {
 	})
 }
 
-// loginValues returns our own values of a session after l. One that is nil is
+// loginValues returns our own values of the session after l. One that is nil is
 // deleted.
-func (m *core) loginValues(l Login) (map[string][]byte, error) {
-	user, err := m.encode(l.User)
-	return map[string][]byte{userName: user}, err
+func (s *Session) loginValues(l Login) (map[string][]byte, error) {
+	user, err := s.m.encode(l.User)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string][]byte{userName: user}
+	if !s.m.cfg.Owners.Index {
+		if len(l.Owners) > 0 || len(l.Note) > 0 {
+			return nil, errNoIndex
+		}
+		return values, nil
+	}
+	ls, err := newListing(l)
+	if err != nil {
+		return nil, err
+	}
+	values[listedName], err = s.m.encodeListing(ls)
+	return values, err
+}
+
+// keepHandle gives a login of the user that the session has the handle that it has.
+func (s *Session) keepHandle(values map[string][]byte) error {
+	was, _, err := s.m.listingOf(s.changes.Values())
+	if err != nil || was.Handle == "" || values[listedName] == nil {
+		return err
+	}
+	ls, _, err := s.m.listingOf(values)
+	if err == nil {
+		ls.Handle = was.Handle
+		values[listedName], err = s.m.encodeListing(ls)
+	}
+	return err
 }

@@ -28,6 +28,12 @@ func (s *Session) rotate(ctx context.Context) error {
 		if err := s.store(ctx, mv, gone == nil); err != nil {
 			return s.undo(ctx, mv, err)
 		}
+		if !mv.listed {
+			if err := s.enlist(ctx, mv.values, mv.key, mv.rec); err != nil {
+				return s.undo(ctx, mv, err)
+			}
+			mv.listed = true
+		}
 		if gone != nil {
 			s.unlock(ctx)
 			s.moved(ctx, mv)

@@ -98,6 +98,7 @@ type move struct {
 	rec        Record // as stored under key; no Version: it never was
 	values     map[string][]byte
 	login      bool
+	listed     bool   // in the records of its owners
 	marker     Record // for the old ID
 	trail      []byte // with that marker
 	oldest     string // the key of a marker that is to be deleted, "" if there is none

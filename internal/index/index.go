@@ -1,0 +1,278 @@
+// Package index has the sessions of one owner as they are kept in a store: a
+// short head, which each login writes, and pages for the rest. It makes no
+// requests; package session reads and writes the records.
+//
+// Everything takes place in the head, which is only replaced by version. A page
+// never changes. It is stored before a head refers to it, and removed when none
+// does any more.
+package index
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// An Entry is a session.
+type Entry struct {
+	// Handle stays with the session when it gets a new ID.
+	Handle string `json:"h"`
+	// Keys are those of the records that the session may have. The session is
+	// under the last of them that there is. A rotation adds the new key before it
+	// ends the record at the old one, and may fail in between.
+	Keys []string `json:"k"`
+	// Until is when the session ends at the latest, in Unix seconds; 0 if it need
+	// not end.
+	Until int64 `json:"u,omitempty"`
+	// Epoch is that of the head when the session was listed.
+	Epoch int64 `json:"e,omitempty"`
+	// Also has short digests of the other owners of the session.
+	Also []string `json:"o,omitempty"`
+}
+
+// over reports whether the session has ended by now, in Unix seconds.
+func (e Entry) over(now int64) bool { return e.Until != 0 && e.Until <= now }
+
+// A Revocation covers sessions that were listed before it.
+type Revocation struct {
+	// Epoch is that of the head from this revocation on.
+	Epoch int64 `json:"e"`
+	// Only, if not empty, has the handles of the sessions that are covered.
+	Only []string `json:"h,omitempty"`
+	// Except has handles of sessions that are not.
+	Except []string `json:"x,omitempty"`
+	// Also: only sessions that have all of these other owners are covered.
+	Also []string `json:"o,omitempty"`
+}
+
+// Covers reports whether r ends the session of e.
+func (r Revocation) Covers(e Entry) bool { return e.Epoch < r.Epoch && r.matches(e.Handle, e.Also) }
+
+func (r Revocation) matches(handle string, also []string) bool {
+	if len(r.Only) > 0 && !slices.Contains(r.Only, handle) || slices.Contains(r.Except, handle) {
+		return false
+	}
+	for _, o := range r.Also {
+		if !slices.Contains(also, o) {
+			return false
+		}
+	}
+	return true
+}
+
+// A Ref refers to a page.
+type Ref struct {
+	Key   string `json:"k"`           // of its record
+	Level int    `json:"l,omitempty"` // 0: few entries; 1: many; more: it refers to pages
+	Count int    `json:"n"`           // of the entries in it, and in the pages that it refers to
+	Until int64  `json:"u,omitempty"` // the latest of their Until; 0 if one of them need not end
+}
+
+// A Head is the record of an owner.
+type Head struct {
+	Epoch   int64        `json:"e,omitempty"`
+	Entries []Entry      `json:"s,omitempty"` // the latest last
+	Pages   []Ref        `json:"p,omitempty"` // of older ones, the latest last
+	Ending  []Revocation `json:"r,omitempty"` // that are not carried out yet
+}
+
+// A Page is a record of older entries, or refers to such.
+type Page struct {
+	Entries []Entry `json:"s,omitempty"`
+	Pages   []Ref   `json:"p,omitempty"`
+}
+
+var (
+	// ErrRevoked says that a revocation covers the session.
+	ErrRevoked = errors.New("revoked")
+	// ErrUnfinished says that a revocation that is not carried out yet may cover
+	// the session.
+	ErrUnfinished = errors.New("a revocation is not carried out yet")
+)
+
+// List adds a session, or gives one that is listed another key. from is the key
+// that it had, "" for a new session. List reports whether the head has changed: it
+// has not if the session has the key already.
+func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
+	i := slices.IndexFunc(h.Entries, func(old Entry) bool { return old.Handle == e.Handle })
+	e.Epoch = h.Epoch
+	switch {
+	case i < 0 && from == "":
+		e.Keys = []string{key}
+	case i < 0: // it is in a page, and so is its epoch
+		if slices.ContainsFunc(h.Ending, func(r Revocation) bool { return r.matches(e.Handle, e.Also) }) {
+			return false, ErrUnfinished
+		}
+		e.Keys = []string{from, key}
+	default:
+		old := h.Entries[i]
+		switch {
+		case h.Covered(old):
+			return false, ErrRevoked
+		case slices.Contains(old.Keys, key):
+			return false, nil
+		}
+		// The session is under from or a key after it: one before is that of a marker.
+		e.Keys = append(slices.Clone(old.Keys[max(0, slices.Index(old.Keys, from)):]), key)
+		e.Epoch = old.Epoch
+		h.Entries = slices.Clone(h.Entries)
+		h.Entries[i] = e
+		return true, nil
+	}
+	h.Entries = append(slices.Clip(h.Entries), e)
+	return true, nil
+}
+
+// Revoke begins r, and returns it with its epoch.
+func (h *Head) Revoke(r Revocation) Revocation {
+	h.Epoch++
+	r.Epoch = h.Epoch
+	h.Ending = append(slices.Clip(h.Ending), r)
+	return r
+}
+
+// Covered reports whether a revocation that is not carried out yet covers e.
+func (h *Head) Covered(e Entry) bool {
+	return slices.ContainsFunc(h.Ending, func(r Revocation) bool { return r.Covers(e) })
+}
+
+// Finish takes off the revocations of done, which have been carried out, with the
+// entries that they cover, and replaces the pages in pages.
+func (h *Head) Finish(done []Revocation, pages map[string]Ref) {
+	h.Entries = slices.DeleteFunc(slices.Clone(h.Entries), func(e Entry) bool {
+		return slices.ContainsFunc(done, func(r Revocation) bool { return r.Covers(e) })
+	})
+	h.Ending = slices.DeleteFunc(slices.Clone(h.Ending), func(r Revocation) bool {
+		return slices.ContainsFunc(done, func(d Revocation) bool { return d.Epoch == r.Epoch })
+	})
+	var left []Ref
+	for _, p := range h.Pages {
+		if now, ok := pages[p.Key]; ok {
+			p = now
+		}
+		if p.Count > 0 {
+			left = append(left, p)
+		}
+	}
+	h.Pages = left
+}
+
+// Tidy drops what has ended by now, in Unix seconds.
+func (h *Head) Tidy(now int64) {
+	h.Entries = slices.DeleteFunc(slices.Clone(h.Entries), func(e Entry) bool { return e.over(now) })
+	h.Pages = slices.DeleteFunc(slices.Clone(h.Pages), func(p Ref) bool { return p.Until != 0 && p.Until <= now })
+}
+
+// Count returns how many sessions are listed, at most.
+func (h *Head) Count() int {
+	n := len(h.Entries)
+	for _, p := range h.Pages {
+		n += p.Count
+	}
+	return n
+}
+
+// Lists reports whether the session with that handle is in the head.
+func (h *Head) Lists(handle string) bool {
+	return slices.ContainsFunc(h.Entries, func(e Entry) bool { return e.Handle == handle })
+}
+
+// Ends reports whether any of the revocations is not carried out yet.
+func (h *Head) Ends(revocations []Revocation) bool {
+	return slices.ContainsFunc(h.Ending, func(r Revocation) bool {
+		return slices.ContainsFunc(revocations, func(d Revocation) bool { return d.Epoch == r.Epoch })
+	})
+}
+
+// Has reports whether the head refers to the page at key.
+func (h *Head) Has(key string) bool {
+	return slices.ContainsFunc(h.Pages, func(p Ref) bool { return p.Key == key })
+}
+
+// Until returns when the last of the sessions ends; 0 if one need not end. An
+// empty head has ended.
+func (h *Head) Until() int64 {
+	latest := int64(-1)
+	for _, e := range h.Entries {
+		latest = later(latest, e.Until)
+	}
+	for _, p := range h.Pages {
+		latest = later(latest, p.Until)
+	}
+	return latest
+}
+
+// later returns the later of two Untils, where 0 is never, and -1 is none.
+func later(a, b int64) int64 {
+	if a == 0 || b == 0 {
+		return 0
+	}
+	return max(a, b)
+}
+
+// Union returns the entries of older and newer in their order. A session that is
+// in both has the keys of both.
+func Union(older, newer []Entry) []Entry {
+	if len(older) == 0 {
+		return newer
+	}
+	at := make(map[string]int, len(newer))
+	newer = slices.Clone(newer)
+	for i, e := range newer {
+		at[e.Handle] = i
+	}
+	var all []Entry
+	for _, old := range older {
+		i, ok := at[old.Handle]
+		if !ok {
+			all = append(all, old)
+			continue
+		}
+		e := newer[i]
+		keys := slices.Clone(old.Keys[max(0, slices.Index(old.Keys, e.Keys[0])):])
+		for _, key := range e.Keys {
+			if !slices.Contains(keys, key) {
+				keys = append(keys, key)
+			}
+		}
+		newer[i].Keys, newer[i].Epoch = keys, min(old.Epoch, e.Epoch)
+	}
+	return append(all, newer...)
+}
+
+// Encode returns the text of a head or a page.
+func Encode(v any) (string, error) {
+	data, err := json.Marshal(v)
+	return string(data), err
+}
+
+// DecodeHead is the reverse of Encode.
+func DecodeHead(text string) (h Head, err error) {
+	if err = json.Unmarshal([]byte(text), &h); err == nil {
+		err = check(h.Entries, h.Pages)
+	}
+	return h, err
+}
+
+// DecodePage is the reverse of Encode.
+func DecodePage(text string) (p Page, err error) {
+	if err = json.Unmarshal([]byte(text), &p); err == nil {
+		err = check(p.Entries, p.Pages)
+	}
+	return p, err
+}
+
+func check(entries []Entry, pages []Ref) error {
+	for _, e := range entries {
+		if e.Handle == "" || len(e.Keys) == 0 || slices.Contains(e.Keys, "") {
+			return fmt.Errorf("an entry without a handle or a key")
+		}
+	}
+	for _, p := range pages {
+		if p.Key == "" || p.Level < 0 || p.Count < 0 {
+			return fmt.Errorf("a page without a key")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/seed-a7bee19b/session/internal/index"
+)
+
+// ownerRecord is the record of an owner as it was read.
+type ownerRecord struct {
+	head    index.Head
+	version Version // "" if there is none
+}
+
+// maxOwnerConflicts is how often a change of the record of an owner tries again.
+// Each time it waits for up to a tenth of a second.
+const maxOwnerConflicts = 200
+
+var errIndexLost = fmt.Errorf("%w: a part of the index of owners is missing", ErrStore)
+
+// loadOwner returns the record at key.
+func (m *core) loadOwner(ctx context.Context, key string) (ownerRecord, error) {
+	rec, err := m.load(ctx, key)
+	if errors.Is(err, ErrNotFound) {
+		return ownerRecord{}, nil
+	} else if err != nil {
+		return ownerRecord{}, err
+	}
+	return m.decodeOwner(rec)
+}
+
+func (m *core) decodeOwner(rec Record) (ownerRecord, error) {
+	text, err := m.splitIndex(rec)
+	if err != nil {
+		return ownerRecord{}, err
+	}
+	head, err := index.DecodeHead(text)
+	if err != nil {
+		return ownerRecord{}, fmt.Errorf("%w: %w", ErrDecode, err)
+	}
+	head.Tidy(time.Now().Unix())
+	return ownerRecord{head: head, version: rec.Version}, nil
+}
+
+func (m *core) splitIndex(rec Record) (text string, err error) {
+	values, err := m.cfg.Codec.Split(rec.Data)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrDecode, err)
+	}
+	if values[ownerName] == nil {
+		return "", fmt.Errorf("%w: not a record of the index of owners", ErrDecode)
+	}
+	return text, m.decode(values[ownerName], &text)
+}
+
+// indexRecord returns the record of v, a head or a page whose last session ends at
+// until; a head of no sessions stays for a while.
+func (m *core) indexRecord(v any, until int64) (Record, error) {
+	text, err := index.Encode(v)
+	if err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrEncode, err)
+	}
+	encoded, err := m.encode(text)
+	if err != nil {
+		return Record{}, err
+	}
+	data, err := m.cfg.Codec.Join(map[string][]byte{ownerName: encoded})
+	if err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrEncode, err)
+	}
+	const margin, never = 24 * time.Hour, 100 * 365 * 24 * time.Hour
+	now := time.Now()
+	expires := now.Add(margin)
+	switch {
+	case until == 0:
+		expires = now.Add(never)
+	case until > now.Unix():
+		expires = time.Unix(until, 0).Add(margin)
+	}
+	return Record{Data: data, Created: now, Expires: expires, Continues: true}, nil
+}
+
+// changeOwner replaces the head of the record at key by what f makes of it, with a
+// conditional Save, and returns the new one. If f returns false, it changes
+// nothing. f is called again after a conflict, and when it is not known whether
+// the head was replaced: then it has to find out that its work is done. If that
+// stays unknown, changeOwner fails with ErrStore. known is the record as it was
+// read, if it was.
+//
+// The requests of this process take turns, so that they have no conflicts with
+// each other.
+func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, f func(o *ownerRecord) (bool, error)) (index.Head, error) {
+	t, err := m.owners.Enter(ctx, key, math.MaxInt, time.Now().Add(m.cfg.Lock.MaxWait), m.cfg.CommitTimeout, true)
+	switch {
+	case err == nil:
+		defer m.owners.Leave(key, &t)
+	case ctx.Err() != nil:
+		return index.Head{}, err
+	}
+	const maxFailures = 3
+	failures := 0
+	for try := 0; ; try++ {
+		var o ownerRecord
+		if known != nil {
+			o, known = *known, nil
+		} else if t.Done != nil {
+			o, err = m.decodeOwner(*t.Done)
+			if t.Done = nil; err != nil {
+				return index.Head{}, err
+			}
+		} else if o, err = m.loadOwner(ctx, key); err != nil {
+			return index.Head{}, err
+		}
+		if change, err := f(&o); err != nil || !change {
+			return o.head, err
+		}
+		rec, err := m.indexRecord(o.head, o.head.Until())
+		if err != nil {
+			return index.Head{}, err
+		}
+		rec.Version = o.version
+		rec.Version, err = m.save(ctx, key, rec)
+		var conflict *ConflictError
+		switch {
+		case err == nil:
+			t.Done = &rec
+			return o.head, nil
+		case errors.As(err, &conflict):
+			if try >= maxOwnerConflicts {
+				return index.Head{}, fmt.Errorf("%w (%d times in a row)", err, try+1)
+			}
+			if conflict.Current != nil && try == 0 {
+				o, err := m.decodeOwner(*conflict.Current)
+				if err != nil {
+					return index.Head{}, err
+				}
+				known = &o
+				continue
+			}
+			if conflict.Gone {
+				known = &ownerRecord{}
+				continue
+			}
+		case uncertain(err) && failures < maxFailures && ctx.Err() == nil:
+			failures++
+		default:
+			return index.Head{}, err
+		}
+		if werr := backoff(ctx, try); werr != nil {
+			return index.Head{}, fmt.Errorf("%w, while retrying after: %w", werr, err)
+		}
+	}
+}
+
+// pack moves entries of the head at key into pages, if it has too many. If that
+// fails, the next login tries again.
+func (m *core) pack(ctx context.Context, key string, head index.Head) {
+	for {
+		pk, full := head.Pack()
+		if !full {
+			return
+		}
+		var read []index.Entry
+		if pk.Level == 1 {
+			for _, p := range pk.Pages {
+				page, err := m.loadPage(ctx, p.Key)
+				if err != nil {
+					return
+				}
+				read = index.Union(read, page.Entries)
+			}
+		}
+		page := pk.Page(read, time.Now().Unix())
+		ref := page.Ref(m.newPageKey(), pk.Level)
+		rec, err := m.indexRecord(page, ref.Until)
+		if err != nil {
+			return
+		}
+		if _, err := m.save(ctx, ref.Key, rec); err != nil {
+			return // nothing refers to it
+		}
+		packed, sent := false, 0
+		head, err = m.changeOwner(ctx, key, nil, func(o *ownerRecord) (bool, error) {
+			if o.head.Has(ref.Key) {
+				packed = true
+				return false, nil
+			}
+			packed = o.head.Packed(pk, ref)
+			if packed {
+				sent++
+			}
+			return packed, nil
+		})
+		if err != nil || !packed {
+			if sent == 0 { // otherwise a Save may be in flight that refers to it
+				m.remove(ctx, ref.Key)
+			}
+			return
+		}
+		if ref.Count == 0 {
+			m.remove(ctx, ref.Key)
+		}
+		if pk.Level == 1 {
+			for _, p := range pk.Pages {
+				m.remove(ctx, p.Key)
+			}
+		}
+	}
+}
+
+// loadPage returns the page at key.
+func (m *core) loadPage(ctx context.Context, key string) (index.Page, error) {
+	rec, err := m.load(ctx, key)
+	if err != nil {
+		return index.Page{}, err
+	}
+	text, err := m.splitIndex(rec)
+	if err != nil {
+		return index.Page{}, err
+	}
+	page, err := index.DecodePage(text)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrDecode, err)
+	}
+	return page, err
+}

@@ -1,0 +1,236 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/seed-a7bee19b/session/internal/index"
+)
+
+// An Owner names something that sessions belong to: a user, or what the
+// application names at login, such as a device or a tenant.
+type Owner struct {
+	Kind string // "user", or a name of your choice
+	ID   string
+}
+
+// User returns the Owner of the sessions of a user, under which each login lists
+// its session.
+func User(id string) Owner { return Owner{Kind: "user", ID: id} }
+
+// OwnersConfig configures the index of the sessions of each owner. The zero value
+// keeps none.
+//
+// The index is kept in the Backend, with a record for each owner. It costs
+// nothing when a session is read or saved. A login, and each new ID that the
+// session gets after it, costs 1 Load and 1 Save more for each owner, and a
+// logout costs nothing more.
+type OwnersConfig struct {
+	// Index lists a session under its owners when its user logs in, so that
+	// [Manager.Sessions] and [Manager.Revoke] find it. Sessions whose users
+	// logged in before Index was set are not listed until the next login. Set it
+	// in all processes that share a store.
+	Index bool
+
+	// MaxSessions limits the sessions of a user. Default 0: no limit; at most
+	// 1,000. Checking costs nothing below the limit. At the limit a login costs
+	// up to MaxSessions Loads to find out which sessions are alive, 2 Saves, and 1
+	// Delete for each session that it ends.
+	MaxSessions int
+
+	// AtLimit says what a login does if the user has MaxSessions. Default
+	// [EndOldest].
+	AtLimit LimitPolicy
+}
+
+// LimitPolicy says what a login does if the user has as many sessions as
+// [OwnersConfig.MaxSessions] allows.
+type LimitPolicy int
+
+const (
+	// EndOldest ends the sessions that logged in first.
+	EndOldest LimitPolicy = iota
+	// RefuseLogin makes saving the login fail with [ErrSessionLimit].
+	RefuseLogin
+)
+
+func (c OwnersConfig) check(p *problems) {
+	switch {
+	case c.MaxSessions < 0 || c.MaxSessions > 1000:
+		p.bad("Owners: MaxSessions is %d; it must be between 0 and 1000", c.MaxSessions)
+	case c.MaxSessions > 0 && !c.Index:
+		p.bad("Owners: MaxSessions is set, and Index is not: there is nothing to count")
+	}
+	switch {
+	case c.AtLimit != EndOldest && c.AtLimit != RefuseLogin:
+		p.bad("Owners: unknown LimitPolicy %d", int(c.AtLimit))
+	case c.AtLimit != EndOldest && c.MaxSessions == 0:
+		p.bad("Owners: AtLimit is set, and MaxSessions is not")
+	}
+}
+
+const (
+	maxOwners  = 8    // of a session, beside its user
+	maxOwnerID = 512  // bytes
+	maxNote    = 1024 // bytes
+)
+
+func (o Owner) check() error {
+	switch {
+	case o.Kind == "" || o.ID == "":
+		return errors.New("an Owner needs a Kind and an ID")
+	case len(o.Kind) > maxOwnerID || len(o.ID) > maxOwnerID:
+		return fmt.Errorf("the Kind or ID of an Owner has more than %d bytes", maxOwnerID)
+	case !utf8.ValidString(o.Kind) || !utf8.ValidString(o.ID):
+		return errors.New("the Kind or ID of an Owner is not UTF-8")
+	}
+	return nil
+}
+
+// digest is 24 bytes of SHA-256, in base64url.
+func (o Owner) digest() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%d %s%s", len(o.Kind), o.Kind, o.ID)
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:24])
+}
+
+// short is a digest that tells the other owners of a session apart.
+func (o Owner) short() string { return o.digest()[:8] }
+
+// ownerKey returns the key of the record of o. No token leads to it, because none
+// has a dot.
+func (m *core) ownerKey(o Owner) string { return m.cfg.StoreKey("owner." + o.digest()) }
+
+// newPageKey returns a key for a page of the index.
+func (m *core) newPageKey() string { return m.cfg.StoreKey("page." + newToken()) }
+
+// A listing says where a session is listed. It is among the session's own values,
+// so that whatever process gives the session a new ID lists it again.
+type listing struct {
+	Handle string            `json:"h"`
+	Owners []Owner           `json:"o,omitempty"` // beside the user
+	Note   map[string]string `json:"n,omitempty"`
+}
+
+func newHandle() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// newListing returns the listing of a session of l.
+func newListing(l Login) (listing, error) {
+	ls := listing{Handle: newHandle(), Note: l.Note}
+	if len(l.Owners) > maxOwners {
+		return ls, fmt.Errorf("there are %d Owners, and %d are allowed", len(l.Owners), maxOwners)
+	}
+	for _, o := range append([]Owner{User(l.User)}, l.Owners...) {
+		if err := o.check(); err != nil {
+			return ls, err
+		}
+		if o != User(l.User) && !slices.Contains(ls.Owners, o) {
+			ls.Owners = append(ls.Owners, o)
+		}
+	}
+	size := 0
+	for name, text := range l.Note {
+		if !utf8.ValidString(name) || !utf8.ValidString(text) {
+			return ls, errors.New("the Note is not UTF-8")
+		}
+		size += len(name) + len(text)
+	}
+	if size > maxNote {
+		return ls, fmt.Errorf("%w: the Note has %d bytes, and %d are allowed", ErrTooLarge, size, maxNote)
+	}
+	return ls, nil
+}
+
+func (m *core) encodeListing(ls listing) ([]byte, error) {
+	text, err := json.Marshal(ls)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEncode, err)
+	}
+	return m.encode(string(text))
+}
+
+// listingOf returns the listing in the values of a session, and all its owners;
+// without a handle if it is not listed.
+func (m *core) listingOf(values map[string][]byte) (ls listing, owners []Owner, err error) {
+	data := values[listedName]
+	if data == nil {
+		return ls, nil, nil
+	}
+	var text, user string
+	if err = m.decode(data, &text); err == nil {
+		if err = json.Unmarshal([]byte(text), &ls); err != nil {
+			err = fmt.Errorf("%w: %w", ErrDecode, err)
+		}
+	}
+	if err == nil {
+		err = m.decode(values[userName], &user)
+	}
+	if err == nil && ls.Handle == "" {
+		err = fmt.Errorf("%w: a listing has no handle", ErrDecode)
+	}
+	return ls, append([]Owner{User(user)}, ls.Owners...), err
+}
+
+// Handle returns the name of the session in the list of [Manager.Sessions], which
+// is no secret and stays the same when the session gets a new ID. It is "" if the
+// session is not listed.
+func (s *Session) Handle() string {
+	s.mu.Lock()
+	values := s.changes.Values()
+	s.mu.Unlock()
+	ls, _, _ := s.m.listingOf(values)
+	return ls.Handle
+}
+
+// enlist lists the session, which was just stored under key with values, in the
+// records of its owners. That is when a login takes place: a revocation that
+// comes after it ends the session. The token leaves after that.
+func (s *Session) enlist(ctx context.Context, values map[string][]byte, key string, rec Record) error {
+	ls, owners, err := s.m.listingOf(values)
+	if err != nil || ls.Handle == "" {
+		return err
+	}
+	was, before, err := s.m.listingOf(s.changes.Base())
+	if err != nil {
+		return err
+	}
+	for i, o := range owners {
+		e := index.Entry{Handle: ls.Handle, Until: s.m.endsBy(rec)}
+		for j, also := range owners {
+			if j != i {
+				e.Also = append(e.Also, also.short())
+			}
+		}
+		from, limit := "", 0
+		switch {
+		case s.isStored() && was.Handle == ls.Handle && slices.Contains(before, o):
+			from = s.stored.key
+		case i == 0:
+			limit = s.m.cfg.Owners.MaxSessions
+		}
+		if err := s.m.list(ctx, s.m.ownerKey(o), e, from, key, limit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endsBy returns when the session of rec has ended by the clocks of all machines, in
+// Unix seconds; 0 if it need not end.
+func (m *core) endsBy(rec Record) int64 {
+	if m.absolute < 0 {
+		return 0
+	}
+	return rec.Created.Add(m.absolute+2*skew).Unix() + 1
+}

@@ -1,0 +1,277 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/seed-a7bee19b/session/internal/index"
+)
+
+var errNoIndex = errors.New("there is no index of owners; set Owners.Index in the Config")
+
+// Revoke ends every session that has all of the owners, and was listed by the time
+// Revoke was called. When it has returned without an error, none of them is alive,
+// whatever other requests do with them, and no request in flight can bring one
+// back. A login that takes place meanwhile is not covered.
+//
+// If Revoke fails, some of the sessions may be alive: call it again. The next
+// login, Revoke or new ID of one of them also finishes what it has begun.
+//
+// Cost: 1 Load, 2 Saves, and 1 Delete for each session, and 1 more for each that
+// has got a new ID since its login; 1 Load if there is none. With many sessions,
+// also 1 Load and 1 Delete for about each 100 of them. It sends 8 Deletes at a
+// time.
+func (m *Manager) Revoke(ctx context.Context, owners ...Owner) error {
+	_, err := m.revoke(ctx, index.Revocation{}, owners)
+	return wrap("revoke", err)
+}
+
+// RevokeOthers is Revoke for all sessions but the one with the handle keep, which
+// [Session.Handle] returns. An empty handle is an error.
+func (m *Manager) RevokeOthers(ctx context.Context, keep string, owners ...Owner) error {
+	if keep == "" {
+		return errNoHandle
+	}
+	_, err := m.revoke(ctx, index.Revocation{Except: []string{keep}}, owners)
+	return wrap("revoke", err)
+}
+
+// RevokeOne is Revoke for the session of owner with that handle, which
+// [Manager.Sessions] tells. It fails with [ErrNotFound] if none is listed.
+func (m *Manager) RevokeOne(ctx context.Context, handle string, owner Owner) error {
+	if handle == "" {
+		return errNoHandle
+	}
+	n, err := m.revoke(ctx, index.Revocation{Only: []string{handle}}, []Owner{owner})
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return wrap("revoke", err)
+}
+
+var errNoHandle = errors.New("session: revoke: the handle is empty")
+
+// revoke carries out r for the sessions of owners, and returns how many were
+// listed.
+func (m *Manager) revoke(ctx context.Context, r index.Revocation, owners []Owner) (n int, err error) {
+	key, also, err := m.selection(owners)
+	if err != nil {
+		return 0, err
+	}
+	r.Also = also
+	known, err := m.loadOwner(ctx, key)
+	if err != nil || known.version == "" {
+		return 0, err
+	}
+	// Also if no session seems to be listed: only the Save tells, as a Load may be
+	// stale.
+	idle := false
+	head, err := m.changeOwner(ctx, key, &known, func(o *ownerRecord) (bool, error) {
+		if o.version == "" {
+			return false, nil
+		}
+		before := o.head
+		begun := o.head.Revoke(r)
+		idle = len(before.Ending) == 0 && len(before.Pages) == 0 && !slices.ContainsFunc(before.Entries, begun.Covers)
+		if idle {
+			o.head.Ending = nil
+		}
+		return true, nil
+	})
+	if err != nil || idle {
+		return 0, err
+	}
+	return m.carryOut(ctx, key, head)
+}
+
+// selection returns the key of the record that lists the sessions of owners, and
+// what else they must have.
+func (m *Manager) selection(owners []Owner) (key string, also []string, err error) {
+	if !m.cfg.Owners.Index {
+		return "", nil, errNoIndex
+	}
+	if len(owners) == 0 {
+		return "", nil, errors.New("there is no Owner")
+	}
+	for _, o := range owners {
+		if err := o.check(); err != nil {
+			return "", nil, err
+		}
+		if o != owners[0] {
+			also = append(also, o.short())
+		}
+	}
+	return m.ownerKey(owners[0]), also, nil
+}
+
+// carryOut deletes the sessions that the revocations in head cover, takes these
+// off, and returns how many sessions there were. If a page is replaced meanwhile,
+// it begins anew.
+func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int, err error) {
+	lost := map[string]bool{}
+	for len(head.Ending) > 0 {
+		w := walk{m: m, covered: head.Covered, lost: lost, pages: map[string]index.Ref{}}
+		if _, err = w.entries(ctx, head.Entries); err == nil {
+			_, err = w.refs(ctx, head.Pages)
+		}
+		if w.missing != "" {
+			lost[w.missing] = true
+			o, err := m.loadOwner(ctx, key)
+			if err != nil {
+				return 0, err
+			}
+			head = o.head
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		taken := false
+		_, err = m.changeOwner(ctx, key, nil, func(o *ownerRecord) (bool, error) {
+			if taken = !o.head.Ends(head.Ending); taken {
+				return false, nil // by another request, or by an earlier Save
+			}
+			o.head.Finish(head.Ending, w.pages)
+			return true, nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		if !taken {
+			for _, key := range w.old {
+				m.remove(ctx, key)
+			}
+		}
+		if w.skipped {
+			err = errIndexLost
+		}
+		return w.n, err
+	}
+	return 0, nil
+}
+
+// A walk deletes the sessions that are covered, page by page, and replaces the
+// pages by others without them.
+type walk struct {
+	m       *core
+	covered func(index.Entry) bool
+	lost    map[string]bool // pages that were missing before
+
+	n       int                  // of sessions that are covered
+	pages   map[string]index.Ref // what to replace pages with; nothing if it has no entries
+	old     []string             // pages that nothing refers to then
+	missing string               // a page that there is not
+	skipped bool                 // a lost one is still referred to
+}
+
+// refs returns the pages in place of pages.
+func (w *walk) refs(ctx context.Context, pages []index.Ref) ([]index.Ref, error) {
+	var left []index.Ref
+	for _, p := range pages {
+		now, err := w.ref(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if now != p {
+			w.pages[p.Key] = now
+			w.old = append(w.old, p.Key)
+		}
+		if now.Count > 0 {
+			left = append(left, now)
+		}
+	}
+	return left, nil
+}
+
+// ref returns the page in place of the one at p.
+func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
+	page, err := w.m.loadPage(ctx, p.Key)
+	switch {
+	case errors.Is(err, ErrNotFound) && w.lost[p.Key]:
+		w.skipped = true
+		return index.Ref{}, nil
+	case err != nil:
+		if errors.Is(err, ErrNotFound) {
+			w.missing = p.Key
+		}
+		return p, err
+	}
+	var left index.Page
+	if left.Entries, err = w.entries(ctx, page.Entries); err == nil {
+		left.Pages, err = w.refs(ctx, page.Pages)
+	}
+	if err != nil || len(left.Entries) == len(page.Entries) && slices.Equal(left.Pages, page.Pages) {
+		return p, err
+	}
+	now := left.Ref(w.m.newPageKey(), p.Level)
+	if now.Count == 0 {
+		return now, nil
+	}
+	rec, err := w.m.indexRecord(left, now.Until)
+	if err == nil {
+		_, err = w.m.save(ctx, now.Key, rec)
+	}
+	return now, err
+}
+
+// entries deletes the sessions of entries that are covered, and returns the
+// others.
+func (w *walk) entries(ctx context.Context, entries []index.Entry) (left []index.Entry, err error) {
+	var keys []string
+	for _, e := range entries {
+		if w.covered(e) {
+			keys = append(keys, e.Keys...)
+			w.n++
+		} else {
+			left = append(left, e)
+		}
+	}
+	return left, w.m.deleteAll(ctx, keys)
+}
+
+// deleteAll deletes the records at keys, several at a time.
+func (m *core) deleteAll(ctx context.Context, keys []string) error {
+	const atOnce = 8
+	switch len(keys) {
+	case 0:
+		return nil
+	case 1:
+		return m.delete(ctx, keys[0])
+	}
+	var (
+		wg   sync.WaitGroup
+		once sync.Once
+		err  error
+		next = make(chan string)
+	)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for range min(atOnce, len(keys)) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for key := range next {
+				if derr := m.delete(ctx, key); derr != nil {
+					once.Do(func() { err = derr; cancel() })
+					return
+				}
+			}
+		}()
+	}
+feed:
+	for _, key := range keys {
+		select {
+		case next <- key:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(next)
+	wg.Wait()
+	if err == nil {
+		err = ctx.Err()
+	}
+	return err
+}
