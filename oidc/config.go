@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/seed-a7bee19b/session"
 )
 
 // Config configures the handler of [New]. Issuer, ClientID, Keys and Sessions
@@ -37,7 +39,7 @@ type Config struct {
 	// If the application does not know the user, there is nothing to end: return
 	// [Token.Owner], which no session has. Errors are answered with a status of
 	// 500 or more.
-	Owner func(ctx context.Context, t Token) (Owner, error)
+	Owner func(ctx context.Context, t Token) (session.Owner, error)
 
 	// Algorithms are the signature algorithms that are accepted, by their names in
 	// JOSE. Default RS256, PS256, ES256 and EdDSA. RS384, RS512, PS384, PS512,
@@ -105,7 +107,7 @@ func (c Config) withDefaults() (Config, error) {
 		bad("Sessions is nil")
 	}
 	if c.Owner == nil {
-		c.Owner = func(_ context.Context, t Token) (Owner, error) { return t.Owner(), nil }
+		c.Owner = func(_ context.Context, t Token) (session.Owner, error) { return t.Owner(), nil }
 	}
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}

@@ -1,6 +1,10 @@
 package backchannel
 
-import "context"
+import (
+	"context"
+
+	"github.com/seed-a7bee19b/session"
+)
 
 const (
 	sidKind     = "oidc-sid"
@@ -11,22 +15,26 @@ const (
 type Revoker interface {
 	// Revoke ends all sessions that have all of the owners, and returns when they
 	// are gone. That there is none is no error.
-	Revoke(ctx context.Context, owners ...Owner) error
+	Revoke(ctx context.Context, owners ...session.Owner) error
 }
 
 // SID names the sessions that began with an ID token that has this issuer and
 // this claim sid. Two issuers may use the same sid, so the issuer is part of the
 // name.
-func SID(issuer, sid string) Owner { return Owner{Kind: sidKind, ID: join(issuer, sid)} }
+func SID(issuer, sid string) session.Owner {
+	return session.Owner{Kind: sidKind, ID: join(issuer, sid)}
+}
 
 // Subject names the sessions that began with an ID token that has this issuer
 // and this claim sub.
-func Subject(issuer, sub string) Owner { return Owner{Kind: subjectKind, ID: join(issuer, sub)} }
+func Subject(issuer, sub string) session.Owner {
+	return session.Owner{Kind: subjectKind, ID: join(issuer, sub)}
+}
 
 // Owners returns the owners of a session that begins with an ID token that has
 // these claims: [Subject], and [SID] unless sid is empty.
-func Owners(issuer, sub, sid string) []Owner {
-	owners := []Owner{Subject(issuer, sub)}
+func Owners(issuer, sub, sid string) []session.Owner {
+	owners := []session.Owner{Subject(issuer, sub)}
 	if sid != "" {
 		owners = append(owners, SID(issuer, sid))
 	}
@@ -35,7 +43,7 @@ func Owners(issuer, sub, sid string) []Owner {
 
 // Owner returns the owner whose sessions the token ends: [SID] if the token has a
 // sid, and otherwise [Subject]. It is the default of [Config.Owner].
-func (t Token) Owner() Owner {
+func (t Token) Owner() session.Owner {
 	if t.SID != "" {
 		return SID(t.Issuer, t.SID)
 	}

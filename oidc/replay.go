@@ -38,12 +38,12 @@ func (d *done) has(id digest) bool {
 func (d *done) add(id digest, until, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if _, ok := d.set[id]; ok {
+		return
+	}
 	for len(d.queue) > 0 && (len(d.queue) >= maxDone || !now.Before(d.queue[0].until)) {
 		delete(d.set, d.queue[0].digest)
 		d.queue = d.queue[1:]
-	}
-	if _, ok := d.set[id]; ok {
-		return
 	}
 	if d.set == nil {
 		d.set = map[digest]struct{}{}

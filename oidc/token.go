@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -66,7 +67,10 @@ func (h *handler) signed(ctx context.Context, compact string) (payload []byte, t
 	jws, err := jose.ParseSignedCompact(compact, h.algorithms)
 	if err != nil {
 		// The library's error can have text from the token.
-		return nil, "", refuse("logout_token is not a JWT that is signed with an algorithm that is accepted")
+		if unexpected := new(jose.ErrUnexpectedSignatureAlgorithm); errors.As(err, &unexpected) {
+			return nil, "", refuse("the token is signed with an algorithm that is not in Algorithms")
+		}
+		return nil, "", refuse("logout_token is not a signed JWT in compact form")
 	}
 	header := jws.Signatures[0].Protected
 	if _, ok := header.ExtraHeaders["crit"]; ok {
