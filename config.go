@@ -33,6 +33,13 @@ type Config struct {
 	// [Never] turns it off. One of the two timeouts must be on.
 	AbsoluteTimeout time.Duration
 
+	// NotBefore ends everybody's session at once: one that began, or whose user
+	// last logged in, before this time counts as ended. It costs no request; a
+	// session that is found to have ended so costs what an expired one does, see
+	// [Manager.Open]. Times are compared to the millisecond. Default: the zero
+	// time, which ends none. It must not be in the future.
+	NotBefore time.Time
+
 	// TouchInterval is how stale the idle deadline in the store may get: a
 	// session that is only read is written at most once in each interval. It
 	// bounds the write cost of reading, and a session may end earlier by this
@@ -281,6 +288,10 @@ func (c *Config) timeoutDefaults(p *problems) {
 		idle = min(idle, c.AbsoluteTimeout)
 	}
 	timeout("IdleTimeout", &c.IdleTimeout, idle)
+	if c.NotBefore.After(time.Now().Add(skew)) {
+		p.bad("NotBefore is in the future: sessions would end as soon as they begin")
+	}
+	c.NotBefore = c.NotBefore.Truncate(time.Millisecond)
 	switch {
 	case c.IdleTimeout == Never && c.AbsoluteTimeout == Never:
 		p.bad("IdleTimeout and AbsoluteTimeout are both Never; a session must end")

@@ -27,7 +27,7 @@ func newCore(backend Backend, cfg Config) *core {
 	if m.locker == nil {
 		m.locking, _ = backend.(LockingBackend)
 	}
-	m.timeouts = timeouts{idle: cfg.IdleTimeout, absolute: cfg.AbsoluteTimeout, touchInterval: cfg.TouchInterval}
+	m.timeouts = timeouts{idle: cfg.IdleTimeout, absolute: cfg.AbsoluteTimeout, touchInterval: cfg.TouchInterval, notBefore: cfg.NotBefore}
 	return m
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/seed-a7bee19b/session/internal/index"
+	"github.com/seed-a7bee19b/session/observe"
 )
 
 var errNoIndex = errors.New("there is no index of owners; set Owners.Index in the Config")
@@ -143,6 +144,9 @@ func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int
 			for _, key := range w.old {
 				m.remove(ctx, key)
 			}
+		}
+		if w.n > 0 {
+			m.event(ctx, observe.Event{Kind: observe.EventSessionsRevoked, N: w.n})
 		}
 		if w.skipped {
 			err = errIndexLost

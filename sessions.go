@@ -130,7 +130,7 @@ func (m *core) listed(ctx context.Context, e index.Entry) (*Entry, error) {
 		case errors.Is(err, errMoved):
 			continue
 		case err != nil:
-			return found, nil //nolint:nilerr // it is alive, and can be revoked
+			return found, nil // it is alive, and can be revoked
 		}
 		if !now.Before(m.due(rec, c.used, now)) {
 			continue

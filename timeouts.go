@@ -6,6 +6,7 @@ import "time"
 type timeouts struct {
 	idle, absolute time.Duration // negative: off
 	touchInterval  time.Duration
+	notBefore      time.Time // earlier sessions are over
 }
 
 // expired applies the absolute timeout as configured now, which may be
@@ -14,9 +15,10 @@ func (t timeouts) expired(rec Record, now time.Time) bool {
 	return rec.Expired(now) || t.over(rec, now)
 }
 
-// over reports whether the session has reached its absolute deadline.
+// over reports whether the session has reached its absolute deadline, or began
+// before the time before which all count as ended.
 func (t timeouts) over(rec Record, now time.Time) bool {
-	return t.absolute > 0 && !now.Before(rec.Created.Add(t.absolute))
+	return rec.Created.Before(t.notBefore) || t.absolute > 0 && !now.Before(rec.Created.Add(t.absolute))
 }
 
 // deadline is the Expires of a session that is used at now.

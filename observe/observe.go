@@ -100,6 +100,7 @@ const (
 	EventLockFailed                            // a lock could not be acquired; Err is the error
 	EventLockLost                              // a lease ran out, or was taken over, while its lock was held
 	EventTokenDuplicate                        // a request carried N tokens, not all equal: left over, or planted by a sibling host
+	EventSessionsRevoked                       // a revocation, or a limit, has ended the sessions of an owner; N is how many were listed
 )
 
 // MarshalText returns the String, for logs.
@@ -108,7 +109,7 @@ func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 func (k EventKind) String() string {
 	names := [...]string{"", "TokenMalformed", "TokenUnknown", "TokenMoved", "SessionExpired", "Undecodable", "SessionCreated",
 		"SessionSaved", "SessionRotated", "SessionDestroyed", "Merged", "TouchSkipped", "TouchFailed", "CommitFailed", "LateFailed",
-		"LockAcquired", "LockFailed", "LockLost", "TokenDuplicate"}
+		"LockAcquired", "LockFailed", "LockLost", "TokenDuplicate", "SessionsRevoked"}
 	if k > 0 && int(k) < len(names) {
 		return names[k]
 	}

@@ -159,6 +159,7 @@ var eventTexts = [...]struct{ text, n string }{
 	observe.EventLockFailed:       {"session: lock could not be acquired", ""},
 	observe.EventLockLost:         {"session: lost its lock", ""},
 	observe.EventTokenDuplicate:   {"session: a request has several tokens", "tokens"},
+	observe.EventSessionsRevoked:  {"session: revoked", "sessions"},
 }
 
 func known(k observe.EventKind) bool { return k > 0 && int(k) < len(eventTexts) }

@@ -104,6 +104,7 @@ func TestEventsAreLogged(t *testing.T) {
 	}{
 		{observe.Event{Kind: observe.EventTokenMalformed}, "INFO"},
 		{observe.Event{Kind: observe.EventTokenDuplicate, N: 2}, "INFO"},
+		{observe.Event{Kind: observe.EventSessionsRevoked, N: 2}, "DEBUG"},
 		{observe.Event{Kind: observe.EventTokenUnknown}, "DEBUG"},
 		{observe.Event{Kind: observe.EventTokenMoved}, "DEBUG"},
 		{observe.Event{Kind: observe.EventSessionExpired}, "DEBUG"},
