@@ -98,6 +98,12 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 	switch {
 	case err == nil:
 		defer m.owners.Leave(key, &t)
+		if lk := &m.cfg.Lock; t.StandBack {
+			t.Done = nil
+			if err := sleep(ctx, lk.MaxRetry+lk.MinRetry); err != nil {
+				return index.Head{}, err
+			}
+		}
 	case ctx.Err() != nil:
 		return index.Head{}, err
 	}

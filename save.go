@@ -14,19 +14,20 @@ import (
 //
 // Cost: nothing for an unchanged session within [Config.TouchInterval] of the
 // last write, 1 Touch after that; 1 Save for changes, and 1 more for each
-// conflict; 2 Saves after Rotate or Login. Several requests of this process that
-// save the same session take turns, and each has one conflict at most, unless
-// other processes write the session too. In mode [Exclusive], Save frees the
-// lock: with the same request, or with 1 Release if nothing changed.
+// conflict; 2 Saves after Rotate or Login, and with an index of owners 1 Load and
+// 1 Save more for each owner. Several requests of this process that save the same
+// session take turns, and each has one conflict at most, unless other processes
+// write the session too. In mode [Exclusive], Save frees the lock: with the same
+// request, or with 1 Release if nothing changed.
 //
 // Save fails with [ErrNotFound] if the session was destroyed, got a new ID or
 // expired in the meantime, with [ErrConflict] if other requests kept changing it,
 // with [ErrLockTimeout] if it stayed locked, with [ErrLockLost], with
-// [ErrTooLarge], with the error of a function of [Key.TryUpdate], or with
-// [ErrStore]. The changes are then still pending: call Save again, or
-// [Session.Discard]. If ErrStore leaves open whether they were stored, and the
-// session has been changed since, a second Save returns that error again rather
-// than apply a [Key.Update] twice.
+// [ErrSessionLimit] after a Login, with [ErrTooLarge], with the error of a function
+// of [Key.TryUpdate], or with [ErrStore]. The changes are then still pending: call
+// Save again, or [Session.Discard]. If ErrStore leaves open whether they were
+// stored, and the session has been changed since, a second Save returns that error
+// again rather than apply a [Key.Update] twice.
 func (s *Session) Save(ctx context.Context) error {
 	return s.with(ctx, "save", func() error {
 		if s.closed.Load() {
