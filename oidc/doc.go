@@ -59,27 +59,32 @@
 //
 // # What it costs
 //
-// A request whose token is refused costs no request to the store. Any other costs
-// what Revoke costs for one owner. One that is sent again after a success, within
-// MaxAge and to the same process, costs none.
+// Each name of a session costs its login 1 Load and 1 Save, and keeps a record in
+// the store: see [session.OwnersConfig].
+//
+// A token that is refused costs no request to the store. Any other costs what
+// Revoke costs for one owner, and none if it comes again after a success, to the
+// same process. What a stranger can send is bounded: 16 KiB, with one token, that
+// is tried with 16 keys at most.
 //
 // # What it does not do
 //
-// A login that is under way when the token arrives is not covered: its session
-// begins after the revocation. So log the user in right after the answer of the
-// token endpoint.
+// A login that is under way when the token arrives is not covered: its session is
+// listed after the revocation. So call LoginWith as soon as you have verified the
+// ID token, in the same request.
 //
 // A token that is captured on its way can be sent again. Each process remembers
 // the last 8,192 tokens that it has carried out, and answers 200 without doing it
 // again. Other processes do not know them, nor does a process that has started
 // again: there, a captured token that has a sub and no sid ends sessions that the
-// user has begun since. This ends when the token expires, or after MaxAge and
-// ClockSkew. A token with a sid can do no harm, as its sessions have ended.
+// user has begun since, until it expires or MaxAge and ClockSkew have passed. One
+// with a sid finds nothing, unless the provider uses that sid again.
 //
 // The specification asks for status 400 also if the logout failed. This handler
 // answers 500 or 503 then, because 400 would say that the token is wrong, and that
 // it is of no use to send it again. Many providers do not send a token again,
-// whatever the answer; watch the log, or set OnError.
+// whatever the answer, so watch the log, or set OnError. Then the application or
+// its operator has to revoke the sessions.
 //
 // Encrypted tokens, and tokens that are signed with the client's secret, are
 // refused.

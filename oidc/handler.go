@@ -19,7 +19,7 @@ import (
 )
 
 // maxBody bounds a request's body, in bytes. A logout token has about one thousand.
-const maxBody = 32 << 10
+const maxBody = 16 << 10
 
 // New returns a handler for the back-channel logout URI of a client. It is for one
 // provider and one client ID; an application that has several gives each of them a
@@ -30,7 +30,7 @@ const maxBody = 32 << 10
 //	200  if the sessions are gone, also if there was none, or if the token came again
 //	400  if the token is refused; the body is the same for all reasons
 //	405  if the method is not POST
-//	413  if the body has more than 32 KiB
+//	413  if the body has more than 16 KiB
 //	415  if the body is not a form
 //	500  if Owner or the revocation failed, and trying again does not mend it
 //	503  if the keys could not be obtained, or the store failed, or time ran out:

@@ -343,8 +343,8 @@ func TestRequest(t *testing.T) {
 		{name: "bad escape", body: strings.NewReader("logout_token=%zz"), want: 400},
 		{name: "semicolon", body: strings.NewReader("a=b;logout_token=" + token()), want: 400},
 		{name: "broken body", body: io.MultiReader(strings.NewReader("logout_token="), broken{}), want: 400},
-		{name: "largest body", body: strings.NewReader("logout_token=" + strings.Repeat("a", 32<<10-13)), want: 400},
-		{name: "body too large", body: strings.NewReader("logout_token=" + strings.Repeat("a", 32<<10)), want: 413},
+		{name: "largest body", body: strings.NewReader("logout_token=" + strings.Repeat("a", 16<<10-13)), want: 400},
+		{name: "body too large", body: strings.NewReader("logout_token=" + strings.Repeat("a", 16<<10)), want: 413},
 		{name: "endless body", body: endless{}, want: 413},
 	}
 	for _, tt := range tests {
@@ -404,7 +404,7 @@ func TestParsedForm(t *testing.T) {
 		want  int
 	}{
 		{"token", sign(t, header("ES256", "ec", nil), logoutClaims(nil), testKeys().ec), 200},
-		{"too large", strings.Repeat("a", 33<<10), 413},
+		{"too large", strings.Repeat("a", 17<<10), 413},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHandler(t, setting(t, &revoker{}))
