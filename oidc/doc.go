@@ -35,8 +35,8 @@
 //
 // A token with a claim sid ends the sessions that began with an ID token with the
 // same sid: usually one, in one browser. A token without sid ends all sessions of
-// the user in the claim sub. That there is no such session is a success: the user
-// is logged out.
+// the user in the claim sub. If there is no such session, the user is logged out
+// already, and the answer is 200.
 //
 // List each session under both names, as [Owners] does. A session that is listed
 // under its sid alone is not found by a token that has only a sub, and the other

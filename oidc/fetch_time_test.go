@@ -79,6 +79,7 @@ func TestFetchedKeys(t *testing.T) {
 			{name: "no set", after: 10 * time.Second, change: func() { u.err = nil; u.keys = nil }, keyID: "2", calls: 9, err: errAny},
 			{name: "up too early", after: 9 * time.Second, change: func() { u.keys = map[string]any{"2": k.ed.Public()} }, keyID: "2", calls: 9, err: errAny},
 			{name: "up", after: time.Second, keyID: "2", found: 1, calls: 10},
+			{name: "up and unknown", keyID: "3", calls: 10},
 		}
 		for _, s := range steps {
 			time.Sleep(s.after)

@@ -591,6 +591,38 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// TestLogLeft checks that a client that has left is not logged, and that keys that
+// cannot be obtained are.
+func TestLogLeft(t *testing.T) {
+	token := sign(t, header("ES256", "ec", nil), logoutClaims(nil), testKeys().ec)
+	for _, tt := range []struct {
+		name string
+		left bool
+		want string
+	}{
+		{"left", true, ""},
+		{"there", false, "POST /backchannel-logout: backchannel: obtain keys: context canceled\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out bytes.Buffer
+			ctx, cancel := context.WithCancel(context.WithValue(t.Context(), http.ServerContextKey, &http.Server{ErrorLog: log.New(&out, "", 0)}))
+			defer cancel()
+			cfg := setting(t, &revoker{})
+			cfg.OnError = nil
+			cfg.Keys = func(context.Context, string) ([]backchannel.Key, error) {
+				if tt.left {
+					cancel()
+				}
+				return nil, context.Canceled
+			}
+			newHandler(t, cfg).ServeHTTP(httptest.NewRecorder(), request(ctx, url.Values{"logout_token": {token}}.Encode()))
+			if out.String() != tt.want {
+				t.Errorf("logged %q, want %q", out.String(), tt.want)
+			}
+		})
+	}
+}
+
 func TestNew(t *testing.T) {
 	tests := []struct {
 		name   string

@@ -14,7 +14,7 @@ const (
 // A Revoker ends sessions. A [session.Manager] is one.
 type Revoker interface {
 	// Revoke ends all sessions that have all of the owners, and returns when they
-	// are gone. That there is none is no error.
+	// are gone. It is no error if there is none.
 	Revoke(ctx context.Context, owners ...session.Owner) error
 }
 

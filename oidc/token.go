@@ -32,7 +32,7 @@ const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 type verified struct {
 	Token
 	digest digest
-	until  time.Time // from then on it is refused
+	until  time.Time // from then on it is refused, whatever its exp
 }
 
 // verify follows section 2.6 of the specification. The signature is checked before
@@ -53,9 +53,6 @@ func (h *handler) verify(ctx context.Context, compact string) (verified, error) 
 		Token:  Token{Issuer: claims.iss, Subject: claims.sub, SID: claims.sid, ID: claims.jti, Issued: claims.iat, Expires: claims.exp},
 		digest: sha256.Sum256(payload),
 		until:  claims.iat.Add(h.cfg.MaxAge + h.cfg.ClockSkew),
-	}
-	if end := claims.exp.Add(h.cfg.ClockSkew); !claims.exp.IsZero() && end.Before(v.until) {
-		v.until = end
 	}
 	return v, nil
 }
