@@ -16,12 +16,17 @@ func (s *Session) create(ctx context.Context) error {
 	switch {
 	case s.origin != nil && s.origin.barred && s.renewal != newLogin:
 		return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errMoved)
-	case len(values) == 0:
-		return nil
+	case len(values) == 0 || len(values) == 1 && values[lifetimeName] != nil:
+		return nil // a lifetime is not worth a record
 	case s.late():
 		return ErrTooLate
 	}
-	rec, err := s.record(contents{values: values, trail: s.stored.trail}, time.Now())
+	created := time.Now()
+	values, err := s.m.limited(values, created)
+	if err != nil {
+		return err
+	}
+	rec, err := s.record(contents{values: values, trail: s.stored.trail}, created)
 	if err != nil {
 		return err
 	}
@@ -30,7 +35,7 @@ func (s *Session) create(ctx context.Context) error {
 		return err
 	}
 	rec.Version = v
-	if err := s.enlist(ctx, values, key, rec); err != nil {
+	if err := s.enlist(ctx, values, key); err != nil {
 		s.m.remove(ctx, key)
 		return err
 	}
@@ -76,9 +81,10 @@ func (s *Session) replace(ctx context.Context) error {
 	}
 	rec.Version = s.stored.rec.Version
 	// A deadline that is later than ours comes from a use since we read it, or
-	// from a clock that is ahead, unless a longer timeout has made it.
+	// from a clock that is ahead, unless a longer timeout has made it, of the Config
+	// or of the session.
 	_, by := s.behind()
-	rec.KeepLater = by >= 0
+	rec.KeepLater = by >= 0 && !s.shortened(values)
 	if rec.Version, err = s.m.save(ctx, s.stored.key, rec); err != nil {
 		return s.refused(ctx, err)
 	}
@@ -100,14 +106,15 @@ func (s *Session) restamp(ctx context.Context) error {
 	switch {
 	case err == nil:
 		rec.Data = nil
-		s.set(func() { s.stored.rec, s.stored.used, s.stored.fresh = rec, s.m.stamp(), true })
+		s.set(func() { s.stored.rec, s.stored.used, s.stored.fresh = rec, s.times().stamp(), true })
 		s.unlocked(ctx)
+		s.useAnew()
 	case s.hold != nil && errors.Is(err, ErrNotFound):
 		s.unlocked(ctx)
 		return nil
 	case s.hold != nil && errors.Is(err, ErrConflict):
 		return s.hold.lose(err)
-	case isAny(err, ErrConflict, ErrLocked):
+	case isAny(err, ErrConflict, ErrLocked, errOverAtOnce):
 		return nil
 	case !errors.Is(err, ErrTooLarge):
 		s.notMoved(ctx, err)
@@ -115,10 +122,18 @@ func (s *Session) restamp(ctx context.Context) error {
 	return err
 }
 
-// record returns a record of c for a session that is used now.
+// record returns a record of c for a session that is used now. It fails with
+// errOverAtOnce if the lifetime among the values has ended such a session already.
 func (s *Session) record(c contents, created time.Time) (Record, error) {
+	own, err := s.m.terms(c.values)
+	if err != nil {
+		return Record{}, err
+	}
 	now := time.Now()
-	rec := Record{Created: created, Expires: s.m.deadline(now, created)}
+	rec := Record{Created: created, Expires: s.m.lifetimes.by(own).deadline(now, created)}
+	if own != (terms{}) && rec.Expired(now) {
+		return Record{}, errOverAtOnce
+	}
 	c.used = rec.Expires.Sub(now)
 	data, err := s.m.join(c)
 	if err != nil {
@@ -135,11 +150,17 @@ func (s *Session) settle(ctx context.Context, kind observe.EventKind, rec Record
 	if rec.KeepLater && s.stored.rec.Expires.After(rec.Expires) {
 		rec.Expires = s.stored.rec.Expires
 	}
+	before := s.times()
+	own, _ := s.m.terms(values) // record has decoded them
 	s.set(func() {
-		s.stored.rec, s.stored.used, s.stored.fresh, s.stored.apart = rec, s.m.stamp(), true, false
+		s.stored.rec, s.stored.own, s.stored.fresh, s.stored.apart = rec, own, true, false
+		s.stored.used = s.times().stamp()
 		s.changes, s.renewal = changes.On(values), sameID
 		s.saving.unknown, s.saving.failed = nil, false
 	})
+	if s.times() != before {
+		s.useAnew()
+	}
 	s.m.event(ctx, observe.Event{Kind: kind, N: size})
 	s.unlocked(ctx)
 }
@@ -222,7 +243,7 @@ func (s *Session) reload(ctx context.Context) error {
 	holder := s.hold != nil && s.m.locking != nil
 	asked := time.Now()
 	rec, err := s.m.load(ctx, s.stored.key)
-	for looks := 0; err == nil && s.m.expired(rec, asked); looks++ {
+	for looks := 0; err == nil && s.m.timeoutsOf(rec).expired(rec, asked); looks++ {
 		if holder {
 			rec.Version = s.stored.rec.Version // the one that counts
 		}
@@ -254,7 +275,9 @@ func (s *Session) adopt(rec Record) error {
 		var theirs contents
 		if theirs, err = s.m.split(rec); err == nil {
 			rec.Data = nil
-			s.set(func() { s.stored.rec, s.stored.used, s.stored.apart = rec, theirs.used, true })
+			s.set(func() {
+				s.stored.rec, s.stored.used, s.stored.own, s.stored.apart = rec, theirs.used, theirs.own, true
+			})
 		}
 	} else {
 		err = s.rebase(rec)

@@ -33,6 +33,13 @@ type Config struct {
 	// [Never] turns it off. One of the two timeouts must be on.
 	AbsoluteTimeout time.Duration
 
+	// MaxIdleTimeout and MaxAbsoluteTimeout are the longest timeouts that a session
+	// can be given with a [Lifetime] of its own. Lowered ones apply to stored
+	// sessions at once, as IdleTimeout does, so raise them in every process before
+	// one relies on it. Default IdleTimeout and AbsoluteTimeout: a Lifetime can
+	// only be shorter. They must not be shorter than these; [Never] is no limit.
+	MaxIdleTimeout, MaxAbsoluteTimeout time.Duration
+
 	// NotBefore ends everybody's session at once: one that began, or whose user
 	// last logged in, before this time counts as ended. It costs no request; a
 	// session that is found to have ended so costs what an expired one does, see
@@ -305,6 +312,20 @@ func (c *Config) timeoutDefaults(p *problems) {
 		c.TouchInterval = c.IdleTimeout / 10
 	case c.TouchInterval >= c.IdleTimeout:
 		p.bad("TouchInterval is %v; it must be shorter than IdleTimeout, which is %v", c.TouchInterval, c.IdleTimeout)
+	}
+	ceiling := func(name string, most *time.Duration, ordinary time.Duration) {
+		timeout("Max"+name, most, ordinary)
+		switch {
+		case *most != Never && ordinary == Never:
+			p.bad("Max%s is %v, and %s is Never", name, *most, name)
+		case atMost(*most, ordinary) != ordinary:
+			p.bad("Max%s is %v, shorter than %s, which is %v", name, *most, name, ordinary)
+		}
+	}
+	ceiling("IdleTimeout", &c.MaxIdleTimeout, c.IdleTimeout)
+	ceiling("AbsoluteTimeout", &c.MaxAbsoluteTimeout, c.AbsoluteTimeout)
+	if c.MaxIdleTimeout > c.MaxAbsoluteTimeout && c.MaxAbsoluteTimeout != Never {
+		p.bad("MaxIdleTimeout is %v, longer than MaxAbsoluteTimeout, which is %v and would always come first", c.MaxIdleTimeout, c.MaxAbsoluteTimeout)
 	}
 }
 

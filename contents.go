@@ -11,21 +11,24 @@ import (
 	"time"
 )
 
-// Names with this prefix are ours: userName has the user that Login was given;
-// movedName and versionName, in the marker under an old ID, have the key of the
-// new record and the version that it began with. trailName, with the keys of
-// such markers, and idleName stand beside the values, and a Session never has
-// them among its own. listedName says where the session is listed, and ownerName
-// has a record of that index.
+// Names with this prefix are ours: userName has the user that Login was given,
+// lifetimeName the session's own Lifetime, if it has one, listedName where it is
+// listed, and untilName when it ends at the latest because of that. movedName and
+// versionName, in the marker under an old ID, have the key of the new record and
+// the version that it began with. ownerName has a record of the index of owners.
+// trailName, with the keys of markers, and idleName stand beside the values, and a
+// Session never has them among its own.
 const (
-	reserved    = "_session."
-	userName    = reserved + "user"
-	movedName   = reserved + "moved"
-	versionName = reserved + "version"
-	trailName   = reserved + "trail"
-	idleName    = reserved + "idle"
-	listedName  = reserved + "listed"
-	ownerName   = reserved + "owner"
+	reserved     = "_session."
+	userName     = reserved + "user"
+	lifetimeName = reserved + "lifetime"
+	movedName    = reserved + "moved"
+	versionName  = reserved + "version"
+	trailName    = reserved + "trail"
+	idleName     = reserved + "idle"
+	listedName   = reserved + "listed"
+	untilName    = reserved + "until"
+	ownerName    = reserved + "owner"
 )
 
 // contents is the Data of a record, taken apart.
@@ -33,6 +36,7 @@ type contents struct {
 	values map[string][]byte
 	trail  []byte        // the markers that the session has left, encoded
 	used   time.Duration // how long before its Expires the session was used; 0 if that is not stored
+	own    terms         // as they are among the values; join does not read them
 }
 
 // split takes apart what join has made. It fails with a movedError for a marker.
@@ -44,7 +48,11 @@ func (m *core) split(rec Record) (contents, error) {
 	if values[movedName] != nil {
 		return contents{}, m.splitMarker(rec, values)
 	}
-	c := contents{values: values, trail: values[trailName], used: m.decodeIdle(values[idleName])}
+	own, err := m.terms(values)
+	if err != nil {
+		return contents{}, err
+	}
+	c := contents{values: values, trail: values[trailName], used: m.decodeIdle(values[idleName]), own: own}
 	delete(values, trailName)
 	delete(values, idleName)
 	return c, nil
@@ -53,7 +61,7 @@ func (m *core) split(rec Record) (contents, error) {
 // join makes the Data of a record. It leaves out the trail rather than fail
 // because of it.
 func (m *core) join(c contents) ([]byte, error) {
-	all, idle := c.values, m.encodeIdle(c.used)
+	all, idle := c.values, m.encodeIdle(c.used, c.values[lifetimeName] != nil)
 	if c.trail != nil || idle != nil {
 		all = make(map[string][]byte, len(c.values)+2)
 		maps.Copy(all, c.values)
@@ -84,11 +92,12 @@ func putUnlessNil(values map[string][]byte, name string, data []byte) {
 // deadline alone does not tell when that use was, and a shorter IdleTimeout is
 // to apply at once. Moving the deadline leaves it as it is, and so costs no
 // write of the values. The two most usual timeouts are left out, so that
-// sessions with them are no larger: timeouts.madeBy tells them by the deadline.
+// sessions with them are no larger: timeouts.madeBy tells them by the deadline. A
+// session with a Lifetime of its own is larger anyway, and stores them too.
 
 // encodeIdle returns used as it is stored, nil if it is left out.
-func (m *core) encodeIdle(used time.Duration) []byte {
-	if used = used.Truncate(time.Second); used == defaultIdle || used == hourIdle {
+func (m *core) encodeIdle(used time.Duration, always bool) []byte {
+	if used = used.Truncate(time.Second); !always && (used == defaultIdle || used == hourIdle) {
 		return nil
 	}
 	data, err := m.cfg.Codec.Marshal(int64(used / time.Second))
@@ -109,6 +118,59 @@ func (m *core) decodeIdle(data []byte) time.Duration {
 		return 0
 	}
 	return time.Duration(n) * time.Second
+}
+
+// terms returns those among the values of a session. It does not pass over what
+// does not decode, as the session could then live longer.
+func (m *core) terms(values map[string][]byte) (own terms, err error) {
+	if own.life, err = m.lifetime(values); err != nil || values[untilName] == nil {
+		return own, err
+	}
+	var n int64
+	if err = m.decode(values[untilName], &n); err != nil {
+		return own, fmt.Errorf("the end of the session: %w", err)
+	}
+	own.until = time.Unix(n, 0)
+	return own, nil
+}
+
+// lifetime returns the Lifetime among the values of a session, nil if there is none.
+func (m *core) lifetime(values map[string][]byte) (*Lifetime, error) {
+	data := values[lifetimeName]
+	if data == nil {
+		return nil, nil
+	}
+	var text string
+	if err := m.decode(data, &text); err != nil {
+		return nil, fmt.Errorf("the lifetime of the session: %w", err)
+	}
+	l, err := parseLifetime(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w the lifetime of the session: %w", ErrDecode, err)
+	}
+	return &l, nil
+}
+
+// encodeLifetime is the reverse, after a check. It returns nil for the zero
+// Lifetime.
+func (m *core) encodeLifetime(l Lifetime) ([]byte, error) {
+	if l == (Lifetime{}) {
+		return nil, nil
+	}
+	if err := m.lifetimes.check(l); err != nil {
+		return nil, err
+	}
+	return m.encode(l.text())
+}
+
+// timeoutsOf returns those of the session of rec; if it is none, the longest that a
+// session can have.
+func (m *core) timeoutsOf(rec Record) timeouts {
+	c, err := m.split(rec)
+	if err != nil {
+		return m.lifetimes.most
+	}
+	return m.lifetimes.by(c.own)
 }
 
 // movedError says that a session lives on under another ID, and what the marker

@@ -416,12 +416,19 @@ func TestStoredContents(t *testing.T) {
 		m := codecCore(c, 0)
 		values := encodedValues(t, c, map[string]any{"cart": []string{"pen", "ink"}, "visits": 3, userName: "ann"})
 		marks := encodedValues(t, c, map[string]any{"trail": trail})["trail"]
+		with := func(lifetime string) map[string][]byte {
+			all := maps.Clone(values)
+			maps.Copy(all, encodedValues(t, c, map[string]any{lifetimeName: lifetime}))
+			return all
+		}
 		for what, want := range map[string]contents{
 			"empty":                  {},
 			"values":                 {values: values},
 			"values and idle":        {values: values, used: 90 * time.Minute},
 			"values, trail and idle": {values: values, trail: marks, used: 90 * time.Minute},
 			"trail":                  {trail: marks},
+			"long lifetime":          {values: with("2592000 7776000 persistent"), used: 30 * 24 * time.Hour},
+			"short lifetime":         {values: with("0 7200"), used: 2 * time.Hour},
 		} {
 			lines++
 			data := stored[name+", "+what]
@@ -481,6 +488,11 @@ func FuzzSplit(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
+		own := encodedValues(f, c, map[string]any{"note": "x", lifetimeName: "7200 -1 persistent"})
+		remembered, err := m.join(contents{values: own, used: 2 * time.Hour})
+		if err != nil {
+			f.Fatal(err)
+		}
 		marker, err := m.joinMarker("AAAA", "1", values)
 		if err != nil {
 			f.Fatal(err)
@@ -488,6 +500,7 @@ func FuzzSplit(f *testing.F) {
 		_, isJSON := c.(codec.JSON)
 		f.Add(isJSON, session)
 		f.Add(isJSON, marker)
+		f.Add(isJSON, remembered)
 	}
 	f.Fuzz(func(t *testing.T, isJSON bool, data []byte) {
 		var c Codec = codec.MessagePack{}
@@ -522,7 +535,7 @@ func FuzzSplit(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%v is not joined: %v", out, err)
 		}
-		if out.used == defaultIdle || out.used == hourIdle {
+		if (out.used == defaultIdle || out.used == hourIdle) && out.own.life == nil {
 			out.used = 0 // as it is left out
 		}
 		if now, err := m.split(Record{Data: again}); err != nil || !sameContents(now, out) {

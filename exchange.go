@@ -75,6 +75,7 @@ type exchange struct {
 	tokens  []string      // those that the client has sent, until it logs out
 	token   string        // the client's, as far as it is alive
 	dead    bool          // the client's was destroyed
+	term    time.Duration // of the client's cookie, as far as it is alive
 	cookies []string      // lines of Set-Cookie that Managers inside have sent
 	failed  error         // of the save, that the error page has been sent for
 }
@@ -203,7 +204,7 @@ func (x *exchange) keep(ctx context.Context, s *Session, alive string, lock bool
 	over := x.over
 	x.s, x.locked = s, x.locked || lock
 	if alive != "" {
-		x.token = alive
+		x.token, x.term = alive, x.m.cookieTerm(s.stored.own.life)
 	}
 	x.mu.Unlock()
 	if over { // the Handler has returned meanwhile, and closed nothing
@@ -377,10 +378,11 @@ func (x *exchange) plan(s *Session, quiet bool) plan {
 	sit := s.situation()
 	sit.response, sit.closed, sit.started = true, s.closed.Load(), x.started.Load()
 	sit.failed, sit.quiet = s.saving.failed, quiet
-	if x.m.stale(sit.by) {
+	times := s.times()
+	if times.stale(sit.by) {
 		sit.resting = x.m.resting(s.due(time.Now()))
 	}
-	return x.m.plan(sit)
+	return times.plan(sit)
 }
 
 // save saves s. It is no error if only the deadline is not moved or the lock not
@@ -415,23 +417,23 @@ func (x *exchange) save(ctx context.Context, s *Session, limit limits) error {
 // may call it.
 func (x *exchange) announce(h http.Header) {
 	x.mu.Lock()
-	s, asked, was, dead := x.s, x.asked, x.token, x.dead
+	s, asked, was, dead, term := x.s, x.asked, x.token, x.dead, x.term
 	x.mu.Unlock()
 	if !asked {
 		return
 	}
 	cfg := &x.m.cfg
-	var id, created = was, time.Time{}
+	var id, created, now = was, time.Time{}, term
 	if s != nil {
 		s.mu.Lock()
 		if s.isStored() {
-			id, created = *s.stored.token, s.stored.rec.Created
+			id, created, now = *s.stored.token, s.stored.rec.Created, x.m.cookieTerm(s.stored.own.life)
 		}
 		s.mu.Unlock()
 	}
-	handsOut := id != was || id == "" && dead
+	handsOut := id != was || id == "" && dead || now != term
 	if handsOut {
-		line := cfg.sendToken(h, id, created)
+		line := cfg.sendToken(h, id, maxAge(now, created))
 		for o := x.outer; o != nil && line != ""; o = o.outer {
 			o.mu.Lock()
 			o.cookies = append(o.cookies, line)

@@ -24,7 +24,8 @@ func (s *Session) conclude(ctx context.Context, rec Record, asked time.Time, loo
 		return rec, asked, errExpired // this mode never writes
 	}
 	now := time.Now()
-	touched := looks == 0 && s.hold == nil && rec.Expired(asked) && !s.m.over(rec, asked) && asked.Sub(rec.Expires) < lateTouch
+	over := s.m.timeoutsOf(rec).over(rec, asked)
+	touched := looks == 0 && s.hold == nil && rec.Expired(asked) && !over && asked.Sub(rec.Expires) < lateTouch
 	var err error
 	if touched { // it may have been, since we asked, and then be alive
 		err = s.m.endUnlessTouched(ctx, s.stored.key, rec)
@@ -37,7 +38,7 @@ func (s *Session) conclude(ctx context.Context, rec Record, asked time.Time, loo
 		// Load it to find out which of the two it is.
 	case err == nil, errors.Is(err, ErrNotFound):
 		return rec, asked, errExpired
-	case errors.Is(err, ErrLocked) && !s.m.over(rec, asked):
+	case errors.Is(err, ErrLocked) && !over:
 		return rec, time.Time{}, nil // a request is using it
 	case errors.Is(err, ErrLocked):
 		if err = s.m.delete(ctx, s.stored.key); err == nil {

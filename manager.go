@@ -236,7 +236,7 @@ func (s *Session) read(ctx context.Context) (rec Record, decoded, err error) {
 		rec, err = s.m.load(ctx, s.stored.key)
 	}
 	for looks := 0; err == nil; looks++ {
-		if !s.m.expired(rec, asked) {
+		if !s.m.lifetimes.most.expired(rec, asked) { // what it has of its own is in the data
 			if decoded = s.rebase(rec); decoded != nil || asked.Before(s.due(asked)) {
 				break
 			}

@@ -28,7 +28,7 @@ func (s *Session) marker(key string, v Version, kept map[string][]byte) (Record,
 // expired, so that a client that has the old ID can log out.
 func (s *Session) markedUntil() time.Time {
 	now := time.Now()
-	until := s.m.deadline(now, s.stored.rec.Created)
+	until := s.times().deadline(now, s.stored.rec.Created)
 	for _, t := range []time.Time{s.stored.rec.Expires, now.Add(markerLife)} {
 		if until.Before(t) {
 			until = t
@@ -130,5 +130,5 @@ func (m *core) unused(ctx context.Context, to *movedError) (bool, error) {
 	if err != nil {
 		return false, unlessGone(err)
 	}
-	return rec.Version == to.version && !m.expired(rec, time.Now()), nil
+	return rec.Version == to.version && !m.timeoutsOf(rec).expired(rec, time.Now()), nil
 }

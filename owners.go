@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/seed-a7bee19b/session/internal/index"
@@ -196,7 +198,7 @@ func (s *Session) Handle() string {
 // enlist lists the session, which was just stored under key with values, in the
 // records of its owners. That is when a login takes place: a revocation that
 // comes after it ends the session. The token leaves after that.
-func (s *Session) enlist(ctx context.Context, values map[string][]byte, key string, rec Record) error {
+func (s *Session) enlist(ctx context.Context, values map[string][]byte, key string) error {
 	ls, owners, err := s.m.listingOf(values)
 	if err != nil || ls.Handle == "" {
 		return err
@@ -205,8 +207,16 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 	if err != nil {
 		return err
 	}
+	own, err := s.m.terms(values)
+	if err != nil {
+		return err
+	}
+	until := int64(0)
+	if !own.until.IsZero() {
+		until = own.until.Add(2 * skew).Unix() // by the clocks of all machines
+	}
 	for i, o := range owners {
-		e := index.Entry{Handle: ls.Handle, Until: s.m.endsBy(rec)}
+		e := index.Entry{Handle: ls.Handle, Until: until}
 		for j, also := range owners {
 			if j != i {
 				e.Also = append(e.Also, also.short())
@@ -226,11 +236,20 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 	return nil
 }
 
-// endsBy returns when the session of rec has ended by the clocks of all machines, in
-// Unix seconds; 0 if it need not end.
-func (m *core) endsBy(rec Record) int64 {
-	if m.absolute < 0 {
-		return 0
+// limited returns the values of a session that began at created with the time at
+// which it is over at the latest, if it is listed. The index knows it no longer.
+func (m *core) limited(values map[string][]byte, created time.Time) (map[string][]byte, error) {
+	if values[listedName] == nil {
+		return values, nil
 	}
-	return rec.Created.Add(m.absolute+2*skew).Unix() + 1
+	own, err := m.terms(values)
+	if err != nil {
+		return nil, err
+	}
+	values = maps.Clone(values)
+	delete(values, untilName)
+	if absolute := m.lifetimes.of(own.life).absolute; absolute > 0 {
+		values[untilName], err = m.encode(created.Add(absolute).Unix() + 1)
+	}
+	return values, err
 }

@@ -94,5 +94,5 @@ func (s *Session) behind() (time.Time, time.Duration) {
 	if !s.isStored() || s.mode.get() == ReadOnly {
 		return time.Time{}, 0
 	}
-	return s.m.behind(s.stored.rec, s.stored.used, time.Now())
+	return s.times().behind(s.stored.rec, s.stored.used, time.Now())
 }

@@ -29,7 +29,7 @@ func (s *Session) rotate(ctx context.Context) error {
 			return s.undo(ctx, mv, err)
 		}
 		if !mv.listed {
-			if err := s.enlist(ctx, mv.values, mv.key, mv.rec); err != nil {
+			if err := s.enlist(ctx, mv.values, mv.key); err != nil {
 				return s.undo(ctx, mv, err)
 			}
 			mv.listed = true
@@ -76,11 +76,13 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 	if s.renewal == newLogin {
 		created = time.Now()
 	}
-	values := s.changes.Values()
+	values, err := s.m.limited(s.changes.Values(), created)
+	if err != nil {
+		return err
+	}
 	mv.trail = s.stored.trail
 	// A session has one first login, whose marker needs no place in the trail.
 	if marked && (mv.trail != nil || !s.firstLogin()) {
-		var err error
 		if mv.trail, mv.oldest, err = s.m.extendTrail(s.stored.trail, s.stored.key, s.markedUntil()); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -208,12 +209,12 @@ func (s *Session) commit(ctx context.Context) error {
 		h.write(true)
 		defer h.write(false)
 	}
-	p := s.m.plan(s.situation())
+	p := s.times().plan(s.situation())
 	if p.step == doSettle {
 		if err := s.settleMove(ctx); err != nil {
 			return err
 		}
-		p = s.m.plan(s.situation())
+		p = s.times().plan(s.situation())
 	}
 	switch p.step {
 	case doWrite:
@@ -244,20 +245,32 @@ func (s *Session) commit(ctx context.Context) error {
 func (s *Session) saveChanges(ctx context.Context) error {
 	if !s.isStored() {
 		err := s.create(ctx)
-		if err == nil && s.client != nil {
-			s.beginUse(s.ctx)
+		if err == nil {
+			s.useAnew()
 		}
 		return err
 	}
-	if s.m.expired(s.stored.rec, time.Now()) {
+	if s.times().expired(s.stored.rec, time.Now()) {
 		// The deadline that we know has passed. Another request may have
 		// moved it; if not, nothing may be written.
 		if err := s.reload(ctx); err != nil {
 			return err
 		}
 	}
+	store := s.replace
 	if s.renewal != sameID {
-		return s.rotate(ctx)
+		store = s.rotate
 	}
-	return s.replace(ctx)
+	for try := 0; ; try++ {
+		err := store(ctx)
+		if !errors.Is(err, errOverAtOnce) {
+			return err
+		}
+		if err := s.m.end(ctx, s.stored.key, s.stored.rec.Version); unlessGone(err) == nil {
+			s.unlocked(ctx)
+			return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errOverAtOnce)
+		} else if err = s.catchUp(ctx, err, try); err != nil { // so that nothing else is saved later
+			return err
+		}
+	}
 }

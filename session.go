@@ -70,6 +70,7 @@ type stored struct {
 	rec   Record        // without Data
 	used  time.Duration // how long before rec.Expires it was used; 0 if that is not stored
 	trail []byte        // the markers under the IDs that it had, encoded
+	own   terms         // that it has of its own
 	apart bool          // the values are not those of rec: mode LastWrite, overtaken
 	fresh bool          // the deadline was written, or the observer was told that it need not be
 }
@@ -236,13 +237,7 @@ func (s *Session) Delete(name string) error {
 // this session is saved. The session and its user stay; see [Session.Destroy].
 func (s *Session) Clear() error {
 	return s.edit("clear", "", func() error {
-		values := s.changes.Values()
-		s.changes.Clear()
-		for name, data := range values {
-			if strings.HasPrefix(name, reserved) {
-				s.changes.Put(name, changes.Edit{Data: data})
-			}
-		}
+		s.changes.ClearExcept(func(name string) bool { return strings.HasPrefix(name, reserved) })
 		return nil
 	})
 }
@@ -478,7 +473,7 @@ func (s *Session) replay(rec Record, c contents) (done bool, err error) {
 	s.set(func() {
 		if done = s.changes.SameEdits(mine); done {
 			s.changes = replayed
-			s.stored.rec, s.stored.trail, s.stored.used, s.stored.apart = rec, c.trail, c.used, false
+			s.stored.rec, s.stored.trail, s.stored.used, s.stored.own, s.stored.apart = rec, c.trail, c.used, c.own, false
 		}
 	})
 	return done, nil

@@ -121,7 +121,7 @@ func (m *core) listed(ctx context.Context, e index.Entry) (*Entry, error) {
 			continue
 		case err != nil:
 			return nil, err
-		case m.expired(rec, now):
+		case m.lifetimes.most.expired(rec, now):
 			continue
 		}
 		found := &Entry{Handle: e.Handle, Created: rec.Created, LastUsed: rec.Created, Expires: rec.Expires}
@@ -132,7 +132,8 @@ func (m *core) listed(ctx context.Context, e index.Entry) (*Entry, error) {
 		case err != nil:
 			return found, nil // it is alive, and can be revoked
 		}
-		if !now.Before(m.due(rec, c.used, now)) {
+		times := m.lifetimes.by(c.own)
+		if times.expired(rec, now) || !now.Before(times.due(rec, c.used, now)) {
 			continue
 		}
 		ls, _, err := m.listingOf(c.values)
@@ -141,19 +142,19 @@ func (m *core) listed(ctx context.Context, e index.Entry) (*Entry, error) {
 		}
 		_ = m.decode(c.values[userName], &found.User)
 		found.Note = maps.Clone(ls.Note)
-		found.LastUsed = m.lastUse(rec, c.used)
+		found.LastUsed = times.lastUse(rec, c.used)
 		return found, nil
 	}
 	return nil, nil
 }
 
 // lastUse returns when the session of rec was last used, as far as it is known.
-func (m *core) lastUse(rec Record, used time.Duration) time.Time {
+func (t timeouts) lastUse(rec Record, used time.Duration) time.Time {
 	if used == 0 {
-		used = m.idle
+		used = t.idle
 	}
 	at := rec.Expires.Add(-used)
-	if m.idle < 0 || at.Before(rec.Created) {
+	if t.idle < 0 || at.Before(rec.Created) {
 		at = rec.Created
 	}
 	if now := time.Now(); at.After(now) {
