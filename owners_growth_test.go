@@ -14,11 +14,11 @@ import (
 // A sizer keeps the sizes of the records of the index of owners.
 type sizer struct {
 	memory.Backend
-	mu          sync.Mutex
-	heads       int
-	head, page  int // the largest
-	headTotal   int
-	pages       int
+	mu         sync.Mutex
+	heads      int
+	head, page int // the largest
+	headTotal  int
+	pages      int
 }
 
 func (z *sizer) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
