@@ -239,9 +239,15 @@ func probeStoreKey(f func(string) string) error {
 // probeIndexKeys tries f with what the index of owners gives it, which is no
 // token.
 func probeIndexKeys(f func(string) string) error {
-	a, z := f("owner."+newToken()), f("page."+newToken())
-	if a == "" || z == "" || a == z || len(a) > 512 || len(z) > 512 {
-		return errors.New("session: StoreKey makes no key of 1 to 512 bytes for a record of the index of owners")
+	var keys []string
+	for _, kind := range []string{"owner.", "page."} {
+		for range 2 {
+			key := f(kind + newToken())
+			if key == "" || len(key) > 512 || slices.Contains(keys, key) {
+				return errors.New("session: StoreKey makes no key of 1 to 512 bytes, or not one of its own, for a record of the index of owners")
+			}
+			keys = append(keys, key)
+		}
 	}
 	return nil
 }

@@ -127,6 +127,13 @@ func newHandle() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
+// validHandle reports whether newHandle may have made h. A revocation keeps the
+// handle in the index for a while, and it may come from a client.
+func validHandle(h string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(h)
+	return err == nil && len(b) == 16 && len(h) == base64.RawURLEncoding.EncodedLen(16)
+}
+
 // newListing returns the listing of a session of l.
 func newListing(l Login) (listing, error) {
 	ls := listing{Handle: newHandle(), Note: l.Note}
@@ -215,6 +222,8 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 	if !own.until.IsZero() {
 		until = own.until.Add(2 * skew).Unix() // by the clocks of all machines
 	}
+	again := s.isStored() && was.Handle == ls.Handle
+	same := again && len(before) == len(owners) && !slices.ContainsFunc(owners, func(o Owner) bool { return !slices.Contains(before, o) })
 	for i, o := range owners {
 		e := index.Entry{Handle: ls.Handle, Until: until}
 		for j, also := range owners {
@@ -222,18 +231,35 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 				e.Also = append(e.Also, also.short())
 			}
 		}
+		slices.Sort(e.Also)
 		from, limit := "", 0
 		switch {
-		case s.isStored() && was.Handle == ls.Handle && slices.Contains(before, o):
+		case same:
 			from = s.stored.key
-		case i == 0:
+		case i == 0 && !again:
 			limit = s.m.cfg.Owners.MaxSessions
 		}
-		if err := s.m.list(ctx, s.m.ownerKey(o), e, from, key, limit); err != nil {
+		if err := s.m.list(ctx, s.m.ownerKey(o), e, from, key, limit, s.unchanged); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unchanged returns a conflict if another request has stored the session since it
+// was read, such as a login that this one is to join.
+func (s *Session) unchanged(ctx context.Context) error {
+	if !s.isStored() || s.hold != nil {
+		return nil
+	}
+	rec, err := s.m.load(ctx, s.stored.key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return &ConflictError{Gone: true}
+	case err == nil && rec.Version != s.stored.rec.Version:
+		return &ConflictError{Current: &rec}
+	}
+	return err
 }
 
 // limited returns the values of a session that began at created with the time at

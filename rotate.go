@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/seed-a7bee19b/session/internal/changes"
 	"github.com/seed-a7bee19b/session/observe"
 )
 
@@ -29,10 +30,19 @@ func (s *Session) rotate(ctx context.Context) error {
 			return s.undo(ctx, mv, err)
 		}
 		if !mv.listed {
-			if err := s.enlist(ctx, mv.values, mv.key); err != nil {
+			err := s.enlist(ctx, mv.values, mv.key)
+			var conflict *ConflictError
+			switch {
+			case err == nil:
+				mv.listed = true
+			case !errors.As(err, &conflict):
 				return s.undo(ctx, mv, err)
+			default:
+				if over, err := s.overtaken(ctx, mv, err, try); over {
+					return err
+				}
+				continue
 			}
-			mv.listed = true
 		}
 		if gone != nil {
 			s.unlock(ctx)
@@ -63,14 +73,23 @@ func (s *Session) rotate(ctx context.Context) error {
 			}
 			return s.rest(ctx)
 		}
-		if err = s.catchUp(ctx, err, try); err != nil {
-			return s.undo(ctx, mv, err)
-		}
-		if s.renewal == sameID { // s goes on under a new ID that another request has made
-			_ = s.undo(ctx, mv, nil)
-			return s.rest(ctx)
+		if over, err := s.overtaken(ctx, mv, err, try); over {
+			return err
 		}
 	}
+}
+
+// overtaken applies the changes to what another request has stored, if that is why
+// err kept the rotation from going on. over says that there is nothing left to try.
+func (s *Session) overtaken(ctx context.Context, mv *move, err error, try int) (over bool, _ error) {
+	if err = s.catchUp(ctx, err, try); err != nil {
+		return true, s.undo(ctx, mv, err)
+	}
+	if s.renewal == sameID { // s goes on under a new ID that another request has made
+		_ = s.undo(ctx, mv, nil)
+		return true, s.rest(ctx)
+	}
+	return false, nil
 }
 
 // rest stores the changes that are left when the session has its new ID.
@@ -211,7 +230,7 @@ func (s *Session) movedBefore(ctx context.Context, mv *move) error {
 // known stay pending.
 func (s *Session) moved(ctx context.Context, mv *move) {
 	later, again := s.changes.Since(mv.values), sameID
-	if s.renewal > mv.renewal {
+	if s.renewal > mv.renewal || s.renewal == newLogin && isLogin(later) {
 		again = s.renewal
 	}
 	s.saving.moving = nil
@@ -221,4 +240,11 @@ func (s *Session) moved(ctx context.Context, mv *move) {
 	if mv.oldest != "" {
 		s.m.remove(ctx, mv.oldest)
 	}
+}
+
+// isLogin reports whether c is a login of another user, or as another one is listed.
+func isLogin(c changes.Changes) bool {
+	_, user := c.Edit(userName)
+	_, listed := c.Edit(listedName)
+	return user || listed
 }
