@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/memory"
 	"github.com/seed-a7bee19b/session/sessiontest"
 )
 
@@ -228,4 +230,43 @@ func TestDoubleLoginIsListedOnce(t *testing.T) {
 			wantErr(t, err, session.ErrNotFound)
 		})
 	}
+}
+
+// TestRevokeCost counts the calls that a revocation makes.
+func TestRevokeCost(t *testing.T) {
+	for _, n := range []int{0, 1, 3, 15} {
+		st := &counted{}
+		m := indexed(t, st, session.OwnersConfig{})
+		for range n {
+			login(t, m, session.Login{User: "ann"})
+		}
+		st.loads.Store(0)
+		st.writes.Store(0)
+		check(t, m.Revoke(t.Context(), session.User("ann")))
+		loads, writes := st.loads.Load(), st.writes.Load()
+		if want := int64(n + 2); loads != 1 || n > 0 && writes != want || n == 0 && writes != 0 {
+			t.Errorf("%d sessions: %d Loads, %d writes", n, loads, writes)
+		}
+	}
+}
+
+// counted counts calls.
+type counted struct {
+	memory.Backend
+	loads, writes atomic.Int64
+}
+
+func (c *counted) Load(ctx context.Context, key string) (session.Record, error) {
+	c.loads.Add(1)
+	return c.Backend.Load(ctx, key)
+}
+
+func (c *counted) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
+	c.writes.Add(1)
+	return c.Backend.Save(ctx, key, rec)
+}
+
+func (c *counted) Delete(ctx context.Context, key string) error {
+	c.writes.Add(1)
+	return c.Backend.Delete(ctx, key)
 }
