@@ -12,10 +12,10 @@ import (
 )
 
 // Names with this prefix are ours: userName has the user that Login was given, and
-// lifetimeName the session's own Lifetime, if it has one; movedName and versionName, in the marker under an old ID, have the key of the
-// new record and the version that it began with. trailName, with the keys of
-// such markers, and idleName stand beside the values, and a Session never has
-// them among its own.
+// lifetimeName the Lifetime of a session that has its own; movedName and
+// versionName, in the marker under an old ID, have the key of the new record and
+// the version that it began with. trailName, with the keys of such markers, and
+// idleName stand beside the values, and a Session never has them among its own.
 const (
 	reserved     = "_session."
 	userName     = reserved + "user"
@@ -31,7 +31,7 @@ type contents struct {
 	values map[string][]byte
 	trail  []byte        // the markers that the session has left, encoded
 	used   time.Duration // how long before its Expires the session was used; 0 if that is not stored
-	life   *Lifetime     // as it is among the values, nil if there is none; join does not read it
+	life   *Lifetime     // the one among the values, nil if there is none; join does not read it
 }
 
 // split takes apart what join has made. It fails with a movedError for a marker.
