@@ -83,9 +83,9 @@ func (s *Session) replace(ctx context.Context) error {
 		return err
 	}
 	rec.Version = s.stored.rec.Version
-	// A deadline that is later than ours comes from a use since we read it, or
-	// from a clock that is ahead, unless a longer timeout has made it, of the Config
-	// or of the session.
+	// A deadline that is later than ours comes from a use since we read it, or from a
+	// clock that is ahead, unless a longer timeout of the Config or of this session has
+	// made it.
 	_, by := s.behind()
 	rec.KeepLater = by >= 0 && !s.shortened(values)
 	if rec.Version, err = s.m.save(ctx, s.stored.key, rec); err != nil {

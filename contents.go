@@ -40,7 +40,7 @@ type contents struct {
 	trail   []byte        // the markers that the session has left, encoded
 	used    time.Duration // how long before its Expires the session was used; 0 if that is not stored
 	renewed time.Duration // how long after its Created the session got its ID; 0 if that is not stored
-	own     terms         // as they are among the values; join does not read them
+	own     terms         // those among the values; join does not read them
 }
 
 // split takes apart what join has made. It fails with a movedError for a marker.

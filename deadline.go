@@ -112,11 +112,12 @@ func (s *Session) move(ctx context.Context) error {
 // lifetime anew, and Rotate and Clear keep it. A lifetime alone does not make a new
 // session worth storing: it waits until there is data.
 //
-// The cookie follows: the response sends it again if it is to end at another time
-// than when the request read the session.
+// The cookie follows: the response sends it again, with the same token, if its end is
+// no longer the one that it had when the request read the session.
 //
-// A shorter Idle counts from the save. A request that read the session before, and
-// only reads, may move the deadline once more as the lifetime was then.
+// A shorter Idle counts from the save. But a request that had read the session before
+// that, and changes nothing, may still move the deadline by the longer one. Log in
+// again, or [Session.Rotate], to prevent that.
 //
 // SetLifetime fails as [Session.Set] does; if l is above the ceilings or
 // contradictory, see [Lifetime]; if Absolute has passed already, in which case
@@ -137,7 +138,7 @@ func (s *Session) SetLifetime(l Lifetime) error {
 		times, now := s.m.lifetimes.of(&l), time.Now()
 		switch {
 		case s.isStored() && s.renewal != newLogin && times.over(s.stored.rec, now):
-			return fmt.Errorf("Absolute is %v, and the session began %v ago", times.absolute, now.Sub(s.stored.rec.Created))
+			return fmt.Errorf("the session began %v ago, and Absolute is %v", now.Sub(s.stored.rec.Created), times.absolute)
 		case s.late() && s.m.cookieTerm(&l) != s.m.cookieTerm(s.stored.own.life):
 			return ErrTooLate
 		}
@@ -160,10 +161,10 @@ func (s *Session) outlivesListing(t timeouts) bool {
 		(t.absolute < 0 || s.stored.rec.Created.Add(t.absolute).After(until))
 }
 
-// Lifetime returns the lifetime that the session has, with every default filled in:
-// that of the [Config], or the one that [Session.SetLifetime] or [Login] has set, no
-// longer than the ceilings. Each timeout is positive or [Never]. It fails with
-// [ErrClosed], or with [ErrNotFound] if the session has a new ID.
+// Lifetime returns the lifetime in effect, with every default filled in: that of the
+// [Config], or the one that [Session.SetLifetime] or [Login] has set, saved or not, cut
+// to the ceilings. Each timeout is positive or [Never]. It fails with [ErrClosed], or
+// with [ErrNotFound] if the session has a new ID.
 func (s *Session) Lifetime() (Lifetime, error) {
 	var text string
 	ok, err := s.get(lifetimeName, &text)

@@ -122,9 +122,9 @@ func (ls lifetimes) check(l Lifetime) error {
 	absolute := cmp.Or(l.Absolute, ls.usual.absolute)
 	switch {
 	case cmp.Or(l.Idle, ls.usual.idle) < 0 && absolute < 0:
-		return errors.New("Idle and Absolute are both Never; a session must end")
+		return errors.New("a session must end, and Idle and Absolute are both Never")
 	case absolute > 0 && l.Idle > absolute:
-		return fmt.Errorf("Idle is %v, longer than Absolute, which is %v and would always come first", l.Idle, absolute)
+		return fmt.Errorf("the Idle of %v is longer than Absolute, which is %v and would always come first", l.Idle, absolute)
 	}
 	return nil
 }

@@ -103,11 +103,11 @@ func TestLifetimeIsChecked(t *testing.T) {
 		{someLifetimes(), Lifetime{Absolute: 2161 * h}, "Absolute is 2161h0m0s, longer than Config.MaxAbsoluteTimeout, which is 2160h0m0s"},
 		{someLifetimes(), Lifetime{Idle: Never}, "Idle is Never, and Config.MaxIdleTimeout is 720h0m0s"},
 		{someLifetimes(), Lifetime{Absolute: Never}, "Absolute is Never, and Config.MaxAbsoluteTimeout is 2160h0m0s"},
-		{someLifetimes(), Lifetime{Idle: 2 * h, Absolute: h}, "Idle is 2h0m0s, longer than Absolute, which is 1h0m0s and would always come first"},
-		{someLifetimes(), Lifetime{Idle: 25 * h}, "Idle is 25h0m0s, longer than Absolute, which is 24h0m0s and would always come first"},
-		{unlimited, Lifetime{Idle: Never, Absolute: Never}, "Idle and Absolute are both Never; a session must end"},
+		{someLifetimes(), Lifetime{Idle: 2 * h, Absolute: h}, "the Idle of 2h0m0s is longer than Absolute, which is 1h0m0s and would always come first"},
+		{someLifetimes(), Lifetime{Idle: 25 * h}, "the Idle of 25h0m0s is longer than Absolute, which is 24h0m0s and would always come first"},
+		{unlimited, Lifetime{Idle: Never, Absolute: Never}, "a session must end, and Idle and Absolute are both Never"},
 		{off, Lifetime{Absolute: 2161 * h}, "Absolute is 2161h0m0s, longer than Config.MaxAbsoluteTimeout, which is 2160h0m0s"},
-		{endless, Lifetime{Idle: Never}, "Idle and Absolute are both Never; a session must end"},
+		{endless, Lifetime{Idle: Never}, "a session must end, and Idle and Absolute are both Never"},
 	} {
 		got := ""
 		if err := tt.ls.check(tt.l); err != nil {
@@ -252,7 +252,7 @@ func TestLifetimeRules(t *testing.T) {
 			if wantAbsolute == 0 {
 				wantAbsolute = was.usual.absolute
 			}
-			if got.absolute != wantAbsolute || off(got.idle) != off(wantIdle) && !(l.Idle == 0 && got.idle == got.absolute) {
+			if got.absolute != wantAbsolute || off(got.idle) != off(wantIdle) && (l.Idle != 0 || got.idle != got.absolute) {
 				t.Fatalf("accepted, and then %v: %s", got, about())
 			}
 			if read, err := parseLifetime(l.text()); err != nil || read != l {

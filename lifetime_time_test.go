@@ -104,7 +104,7 @@ func TestRememberMe(t *testing.T) {
 				t.Error("it has ended before its time")
 			}
 			check(t, finish(other, open(t, other, token)))
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if isAlive(t, m, token) || isAlive(t, other, token) {
 				t.Error("it has not ended")
 			}
@@ -166,7 +166,7 @@ func TestOwnTimeoutsEndASession(t *testing.T) {
 					if !isAlive(t, m, token) {
 						t.Errorf("%s: it has ended before", name)
 					}
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 					_, err := m.Open(ctx, token)
 					wantErr(t, err, session.ErrNotFound)
 				})
@@ -198,7 +198,7 @@ func TestOwnAbsoluteTimeoutIsNotPutOff(t *testing.T) {
 					_, err := b.Acquire(ctx, key, time.Minute)
 					check(t, err)
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				_, err := m.Open(ctx, token)
 				wantErr(t, err, session.ErrNotFound)
 				if mode != session.ReadOnly && b.Len() != 0 {
@@ -229,7 +229,7 @@ func TestRaisedCeilingsAreForOthers(t *testing.T) {
 			b.found = found
 			s := open(t, m, token)
 			check(t, s.Close(ctx))
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			b.took()
 			b.found = found
 			_, err = m.Open(ctx, token)
@@ -322,7 +322,7 @@ func alikeUntil(t testing.TB, m *session.Manager, token string, left time.Durati
 	if !isAlive(t, m, token) {
 		return errors.New("it has ended before")
 	}
-	time.Sleep(1)
+	time.Sleep(time.Nanosecond)
 	return nil
 }
 
@@ -335,7 +335,7 @@ func TestLifetimesMerge(t *testing.T) {
 		return func(s *session.Session) error { return s.SetLifetime(l) }
 	}
 	count := func(s *session.Session) error { return errOf(counter.Update(s, inc)) }
-	clear := func(s *session.Session) error { return s.Clear() }
+	clearAll := func(s *session.Session) error { return s.Clear() }
 	login := func(l session.Lifetime) func(*session.Session) error {
 		return func(s *session.Session) error { return s.LoginWith(session.Login{User: "ann", Lifetime: l}) }
 	}
@@ -350,9 +350,9 @@ func TestLifetimesMerge(t *testing.T) {
 	}{
 		{name: "set, then count", first: set(short), second: count, want: shortened, lastWrite: usual},
 		{name: "count, then set", first: count, second: set(short), want: shortened},
-		{name: "set, then clear", first: set(short), second: clear, want: shortened, lastWrite: usual},
-		{name: "clear, then set", first: clear, second: set(short), want: shortened},
-		{name: "another one set, then clear", begins: remembered, first: set(short), second: clear, want: shortened, lastWrite: remembered},
+		{name: "set, then clear", first: set(short), second: clearAll, want: shortened, lastWrite: usual},
+		{name: "clear, then set", first: clearAll, second: set(short), want: shortened},
+		{name: "another one set, then clear", begins: remembered, first: set(short), second: clearAll, want: shortened, lastWrite: remembered},
 		{name: "both set", first: set(remembered), second: set(short), want: shortened},
 		{name: "both set the same", first: set(short), second: set(short), want: shortened},
 		{name: "set and unset", begins: remembered, first: set(short), second: set(session.Lifetime{}), want: usual},
@@ -436,7 +436,7 @@ func TestOnlyAnOwnLifetimeCosts(t *testing.T) {
 			time.Sleep(tt.interval - 1)
 			check(t, finish(m, open(t, m, token)))
 			b.wantCalls(t, "Load")
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			check(t, finish(m, open(t, m, token)))
 			b.wantCalls(t, "Load", "Touch")
 			check(t, finish(m, open(t, m, token)))
@@ -550,9 +550,9 @@ func TestLifetimesThatAreRefused(t *testing.T) {
 			{session.Lifetime{Idle: 4 * time.Hour}, "Idle is 4h0m0s, longer than Config.MaxIdleTimeout, which is 3h0m0s", false},
 			{session.Lifetime{Absolute: session.Never}, "Absolute is Never, and Config.MaxAbsoluteTimeout is 48h0m0s", false},
 			{session.Lifetime{Idle: time.Millisecond}, "Idle is 1ms; it must be at least 1s, or Never", false},
-			{session.Lifetime{Idle: 2 * time.Hour, Absolute: time.Hour}, "Idle is 2h0m0s, longer than Absolute, which is 1h0m0s and would always come first", false},
-			{session.Lifetime{Absolute: time.Hour}, "Absolute is 1h0m0s, and the session began 24h0m0s ago", true},
-			{session.Lifetime{}, "Absolute is 24h0m0s, and the session began 24h0m0s ago", true}, // Created is of then
+			{session.Lifetime{Idle: 2 * time.Hour, Absolute: time.Hour}, "the Idle of 2h0m0s is longer than Absolute, which is 1h0m0s and would always come first", false},
+			{session.Lifetime{Absolute: time.Hour}, "the session began 24h0m0s ago, and Absolute is 1h0m0s", true},
+			{session.Lifetime{}, "the session began 24h0m0s ago, and Absolute is 24h0m0s", true}, // Created is of then
 		} {
 			if err := s.SetLifetime(tt.l); err == nil || err.Error() != "session: set lifetime: "+tt.want {
 				t.Errorf("%+v: %v", tt.l, err)
@@ -614,7 +614,7 @@ func TestLifetimeThatIsOverWhenItIsSaved(t *testing.T) {
 					if other != "" {
 						u = open(t, o, token)
 					}
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 					switch other {
 					case "saves":
 						check(t, errors.Join(counter.Set(u, 1), u.Save(ctx)))

@@ -31,11 +31,11 @@ type Session struct {
 
 	mu      sync.Mutex
 	work    work
+	renewal renewal         // of the ID
 	over    chan struct{}   // closed when the work is; made by a caller that waits for it
 	then    func()          // what is to be done when the work is over, if anything
 	stored  stored          // what the store has
 	changes changes.Changes // of the values
-	renewal renewal         // of the ID
 	saving  saving
 	origin  *origin // of a session in place of one that has moved, else nil
 

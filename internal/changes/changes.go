@@ -27,8 +27,8 @@ type Changes struct {
 	base    map[string][]byte
 	edits   map[string]Edit
 	cleared bool                   // the edits apply to no values, not to base
-	spared  func(name string) bool // the values of base that are not cleared; nil: none
 	doubted bool                   // the stored values may not be the base
+	spared  func(name string) bool // the values of base that are not cleared; nil: none
 	count   int                    // of calls that have changed it
 }
 
