@@ -121,19 +121,29 @@ func (x *exchange) session() (s *Session, quiet bool) {
 
 // get is Manager.Get.
 func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
+	return x.take(ctx, m, false)
+}
+
+// take is get. If it is only to look at the session, it takes no lock, and the
+// session is not used by that.
+func (x *exchange) take(ctx context.Context, m *Manager, look bool) (*Session, error) {
 	if err := x.enterGet(ctx, m); err != nil {
 		return nil, err
 	}
-	lock := x.mode == Exclusive && !x.locked && !x.late()
+	mode := x.mode
+	if look && mode == Exclusive {
+		mode = Merge
+	}
+	lock := mode == Exclusive && !x.locked && !x.late()
 	if x.s != nil && !lock {
 		defer x.mu.Unlock()
-		x.quiet = x.quiet && x.mode == ReadOnly
+		x.quiet = x.quiet && (look || mode == ReadOnly)
 		return x.s, nil
 	}
 	sent := x.readTokens()
 	x.opening = true
-	x.quiet = x.mode == ReadOnly
-	s, tokens, mode := x.s, x.tokens, x.mode
+	x.quiet = look || mode == ReadOnly
+	s, tokens := x.s, x.tokens
 	x.mu.Unlock()
 	defer x.openingDone()
 

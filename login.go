@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"errors"
+	"time"
 
 	"github.com/seed-a7bee19b/session/internal/changes"
 )
@@ -23,6 +24,10 @@ type Login struct {
 	// and the address: at most 1,024 bytes, names included. It needs
 	// [OwnersConfig.Index].
 	Note map[string]string
+
+	// Methods are how the user has authenticated: see [Session.Reauthenticate],
+	// which has the bounds, and [Session.Authentication].
+	Methods []string
 }
 
 // Login is LoginWith for a user about whom there is nothing more to say.
@@ -32,7 +37,8 @@ func (s *Session) Login(user string) error { return s.LoginWith(Login{User: user
 // absolute timeout. If the session was bound to another user, that user's values
 // are deleted first. If it was bound to no user, its values also stay under the
 // old ID, for a client that never receives the new one: see [Manager.Get]. Errors
-// are those of [Session.Rotate]; an empty User is an error.
+// are those of [Session.Rotate]; an empty User is an error, and so is a method that
+// is not allowed.
 func (s *Session) LoginWith(l Login) error {
 	if l.User == "" {
 		return errors.New("session: login: the user is empty")
@@ -61,11 +67,18 @@ func (s *Session) LoginWith(l Login) error {
 // loginValues returns our own values of the session after l. One that is nil is
 // deleted.
 func (s *Session) loginValues(l Login) (map[string][]byte, error) {
+	if err := checkMethods(l.Methods); err != nil {
+		return nil, err
+	}
 	user, err := s.m.encode(l.User)
 	if err != nil {
 		return nil, err
 	}
-	values := map[string][]byte{userName: user}
+	auth, err := s.m.encodeAuth(time.Time{}, time.Time{}, l.Methods)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string][]byte{userName: user, authName: auth}
 	if !s.m.cfg.Owners.Index {
 		if len(l.Owners) > 0 || len(l.Note) > 0 {
 			return nil, errNoIndex

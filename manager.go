@@ -62,6 +62,8 @@ type Manager struct {
 	mode     Mode
 	safeMode Mode // 0: like mode
 	view     bool // made by With
+
+	freshWithin time.Duration // 0: no demand
 }
 
 // New returns a Manager over backend. It checks the whole configuration and
@@ -108,6 +110,21 @@ type Route struct {
 	// SafeMode is as [Config.SafeMode]. Zero inherits if Mode is zero too;
 	// with a Mode, it is the mode of safe methods as well.
 	SafeMode Mode
+
+	// FreshWithin demands that the user authenticated at most so long ago, by a
+	// Login or by [Session.Reauthenticate]: for changing a password, or paying.
+	// The Handler and the HandlerFunc of the view check it before they call yours.
+	// A request that does not meet it, and one without a user, is answered with a
+	// [*NotFreshError] by [Manager.Error], so that [Config.ErrorHandler] can ask
+	// for the password; it writes nothing and takes no lock. If Handlers are
+	// nested, the demand of each counts. At least 1 second; zero inherits.
+	//
+	// A browser that is sent away from a form loses what was filled in. So demand
+	// more of the page with the form than of the request that the form makes.
+	//
+	// Cost: none, as [Manager.Get] loads nothing more; in mode [Exclusive], 1
+	// Load.
+	FreshWithin time.Duration
 }
 
 // With returns a view of m with other settings, which shares everything else.
@@ -128,6 +145,12 @@ func (m *Manager) With(rt Route) (*Manager, error) {
 			return nil, err
 		}
 		v.safeMode = rt.SafeMode
+	}
+	if rt.FreshWithin != 0 {
+		if err := checkFreshWithin(rt.FreshWithin); err != nil {
+			return nil, fmt.Errorf("session: %w", err)
+		}
+		v.freshWithin = rt.FreshWithin
 	}
 	if err := m.canLock(v.mode, v.safeMode); err != nil {
 		return nil, err
