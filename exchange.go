@@ -72,10 +72,11 @@ type exchange struct {
 	locked  bool          // it has, or was refused and goes on without
 	over    bool          // the Handler has returned
 	first   [1]string     // room for tokens
-	tokens  []string      // those that the client has sent, until it logs out
+	tokens  []string      // those that the client has sent, until it logs out; once s is open, the others that may be alive
 	token   string        // the client's, as far as it is alive
+	several bool          // the client has sent more than one
 	dead    bool          // the client's was destroyed
-	cookies []string      // lines of Set-Cookie that Managers inside have sent
+	lines   []string      // of Set-Cookie and Clear-Site-Data that Managers inside have sent
 	failed  error         // of the save, that the error page has been sent for
 }
 
@@ -157,13 +158,36 @@ func (x *exchange) take(ctx context.Context, m *Manager, look bool) (*Session, e
 	alive := "" // of the tokens that the client has sent
 	if s != nil {
 		err = s.upgrade(ctx)
-	} else if s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens); err == nil && s.stored.token != nil {
+	} else if s, tokens, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens); err == nil && s.stored.token != nil {
 		alive = *s.stored.token
 	}
 	if err != nil {
 		return nil, err
 	}
-	return x.keep(ctx, s, alive, lock)
+	return x.keep(ctx, s, alive, tokens, lock)
+}
+
+// fresh returns nil if the session of the request meets the demand of the view m.
+// It takes no lock, and a session that does not meet it is not used by that.
+func (x *exchange) fresh(ctx context.Context, m *Manager) error {
+	s, err := x.take(ctx, m, true)
+	if err != nil {
+		return wrap("get", err)
+	}
+	err = s.freshWithin(m.freshWithin)
+	x.mu.Lock()
+	quiet, mode := x.quiet, x.mode
+	if err == nil {
+		x.quiet = quiet && mode == ReadOnly
+	}
+	x.mu.Unlock()
+	if err != nil && quiet { // nobody else uses it
+		s.use.end()
+	}
+	if err != nil && mode == Exclusive {
+		x.use(m, Merge) // the page that says so needs no lock
+	}
+	return wrap("freshness", err)
 }
 
 // enterGet takes x.mu when no other get is under way.
@@ -200,6 +224,7 @@ func (x *exchange) readTokens() carried {
 	}
 	x.asked = true
 	sent := x.m.cfg.carried(x.request, x.first[:0])
+	x.several = sent.several
 	if x.tokens = sent.tokens; len(x.tokens) > 0 {
 		x.token = x.tokens[0]
 	}
@@ -207,11 +232,11 @@ func (x *exchange) readTokens() carried {
 }
 
 // keep makes s, which was just locked, or opened with the token alive, the session
-// of the exchange.
-func (x *exchange) keep(ctx context.Context, s *Session, alive string, lock bool) (*Session, error) {
+// of the exchange. The other tokens may be alive too.
+func (x *exchange) keep(ctx context.Context, s *Session, alive string, others []string, lock bool) (*Session, error) {
 	x.mu.Lock()
 	over := x.over
-	x.s, x.locked = s, x.locked || lock
+	x.s, x.tokens, x.locked = s, others, x.locked || lock
 	if alive != "" {
 		x.token = alive
 	}
@@ -233,30 +258,37 @@ func (x *exchange) openingDone() {
 	}
 }
 
-// open returns the session of the first token that has one, or a new session. A
-// dead token must not hide a live one: a browser sends two cookies of one name if
-// their Path or Domain has changed, or if a sibling host has planted one.
-func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (*Session, error) {
-	var moved *movedError
-	for _, token := range tokens {
+// open returns the session of the first token that has one, or a new session, and
+// the other tokens that may have one. A dead token must not hide a live one: a
+// browser sends two cookies of one name if their Path or Domain has changed, or if
+// a sibling host has planted one.
+func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (*Session, []string, error) {
+	var first *movedError
+	var moved []string
+	for i, token := range tokens {
 		s, err := m.open(ctx, token, x)
 		if err == nil {
-			return s, nil
+			others := tokens[i+1:]
+			if moved != nil {
+				others = append(moved, others...)
+			}
+			return s, others, nil
 		}
 		to := asMoved(err)
 		switch {
 		case to != nil:
-			moved = cmp.Or(moved, to)
+			first, moved = cmp.Or(first, to), append(moved, token)
 		case errors.Is(err, ErrNotFound),
 			errors.Is(err, ErrDecode) && m.cfg.Undecodable == ReplaceUndecodable:
 		default:
-			return nil, err
+			return nil, tokens, err
 		}
 	}
-	if moved != nil {
-		return x.instead(ctx, m, moved)
+	if first != nil {
+		s, err := x.instead(ctx, m, first)
+		return s, moved[1:], err
 	}
-	return x.start(m), nil
+	return x.start(m), nil, nil
 }
 
 func (x *exchange) start(m *Manager) *Session {
@@ -270,6 +302,17 @@ func (x *exchange) instead(ctx context.Context, m *Manager, to *movedError) (*Se
 	}
 	s := x.start(m)
 	return s, s.instead(ctx, to)
+}
+
+// fellows returns the tokens that the client has sent beside that of s, and whose
+// sessions may be alive.
+func (x *exchange) fellows(s *Session) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.s != s {
+		return nil
+	}
+	return x.tokens
 }
 
 // forget lets go of a session that was destroyed.
@@ -439,13 +482,13 @@ func (x *exchange) announce(h http.Header) {
 		}
 		s.mu.Unlock()
 	}
+	if dead {
+		x.sent(x.sayLoggedOut(h, id != "")...)
+	}
 	handsOut := id != was || id == "" && dead
 	if handsOut {
-		line := cfg.sendToken(h, id, created)
-		for o := x.outer; o != nil && line != ""; o = o.outer {
-			o.mu.Lock()
-			o.cookies = append(o.cookies, line)
-			o.mu.Unlock()
+		if line := cfg.sendToken(h, id, created); line != "" {
+			x.sent(line)
 		}
 	}
 	// One allocation for both headers; appending to one copies it.
@@ -466,6 +509,32 @@ func (x *exchange) announce(h http.Header) {
 				delete(h, name)
 			}
 		}
+	}
+}
+
+// sayLoggedOut puts what a logout has to say into h, but for the token itself,
+// which comes after it. It returns the lines of Set-Cookie and of Clear-Site-Data.
+func (x *exchange) sayLoggedOut(h http.Header, handsOut bool) (lines []string) {
+	cfg := &x.m.cfg
+	if x.several && cfg.Header == "" {
+		lines = cfg.Cookie.fellows(x.lent.Host)
+		for _, line := range lines {
+			h.Add("Set-Cookie", line)
+		}
+	}
+	if line := cfg.clears(h, handsOut); line != "" {
+		h.Add(clearSiteData, line)
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// sent tells the Managers outside which lines of this response are not of the page.
+func (x *exchange) sent(lines ...string) {
+	for o := x.outer; o != nil; o = o.outer {
+		o.mu.Lock()
+		o.lines = append(o.lines, lines...)
+		o.mu.Unlock()
 	}
 }
 

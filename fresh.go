@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -269,27 +268,4 @@ func (m *core) laterAuth(mine, theirs []byte) ([]byte, error) {
 		return theirs, nil
 	}
 	return mine, nil
-}
-
-// fresh returns nil if the session of the request meets the demand of the view m.
-// It takes no lock, and a session that does not meet it is not used by that.
-func (x *exchange) fresh(ctx context.Context, m *Manager) error {
-	s, err := x.take(ctx, m, true)
-	if err != nil {
-		return wrap("get", err)
-	}
-	err = s.freshWithin(m.freshWithin)
-	x.mu.Lock()
-	quiet, mode := x.quiet, x.mode
-	if err == nil {
-		x.quiet = quiet && mode == ReadOnly
-	}
-	x.mu.Unlock()
-	if err != nil && quiet { // nobody else uses it
-		s.use.end()
-	}
-	if err != nil && mode == Exclusive {
-		x.use(m, Merge) // the page that says so needs no lock
-	}
-	return wrap("freshness", err)
 }

@@ -101,7 +101,11 @@ func (m *core) canLock(modes ...Mode) error {
 }
 
 // Config returns the configuration of m, with every default filled in.
-func (m *Manager) Config() Config { return m.cfg }
+func (m *Manager) Config() Config {
+	cfg := m.cfg
+	cfg.ClearSiteData = slices.Clone(cfg.ClearSiteData)
+	return cfg
+}
 
 // Route has the settings that can differ from route to route.
 type Route struct {
