@@ -94,9 +94,9 @@ type Config struct {
 	// The name may have 256 bytes. Default "": the token travels in a cookie.
 	Header string
 
-	// ClearSiteData is what the response to a logout tells the browser to delete,
-	// by the header Clear-Site-Data: a logout is [Session.Destroy] in a handler,
-	// for a request that came with a token. The directives are "cache",
+	// ClearSiteData lists the data that the response to a logout tells the browser
+	// to delete, by the header Clear-Site-Data: a logout is [Session.Destroy] in a
+	// handler, for a request that came with a token. The directives are "cache",
 	// "cookies", "storage", "executionContexts", "clientHints", "prefetchCache"
 	// and "prerenderCache", or "*" alone for all of them. "cookies" also deletes
 	// those of all hosts of the registered domain; it is left out if the same

@@ -512,8 +512,8 @@ func (x *exchange) announce(h http.Header) {
 	}
 }
 
-// sayLoggedOut puts what a logout has to say into h, but for the token itself,
-// which comes after it. It returns the lines of Set-Cookie and of Clear-Site-Data.
+// sayLoggedOut puts the lines of a logout into h, and returns them. The line with
+// the token comes after them.
 func (x *exchange) sayLoggedOut(h http.Header, handsOut bool) (lines []string) {
 	cfg := &x.m.cfg
 	if x.several && cfg.Header == "" {

@@ -11,12 +11,12 @@ import (
 	"github.com/seed-a7bee19b/session/internal/changes"
 )
 
-// Authentication is when and how the user of a session last proved who they are.
+// Authentication tells when and how the user of a session last authenticated.
 type Authentication struct {
 	// At is the time of the last Login or [Session.Reauthenticate], exact to the
 	// millisecond; zero if the session has no user.
 	At time.Time
-	// Methods are those that the application named then.
+	// Methods are the ones that the application named then.
 	Methods []string
 }
 
@@ -158,8 +158,8 @@ func (s *Session) authentication() (Authentication, error) {
 	return Authentication{when.in(created), methods}, err
 }
 
-// authTime is when a user has authenticated after the Login, zero if not at all.
-// It has two times, and the earlier one counts. With the time since the Login
+// authTime is the time of an authentication after the Login, zero if there was
+// none. It has two forms, and the earlier one counts. With the time since the Login
 // alone, a Login by an earlier version of this package, which leaves it as it is,
 // would move it ahead. The time by the clock alone would not follow a store that
 // makes its records older, as that of package sessiontest does.

@@ -25,8 +25,8 @@ type Login struct {
 	// [OwnersConfig.Index].
 	Note map[string]string
 
-	// Methods are how the user has authenticated: see [Session.Reauthenticate],
-	// which has the bounds, and [Session.Authentication].
+	// Methods name the ways in which the user has authenticated, for
+	// [Session.Authentication]. The bounds are those of [Session.Reauthenticate].
 	Methods []string
 }
 

@@ -124,17 +124,18 @@ type Route struct {
 	// nested, the demand of each counts. At least 1 second; zero inherits.
 	//
 	// A browser that is sent away from a form loses what was filled in. So demand
-	// more of the page with the form than of the request that the form makes.
+	// more of the page with the form than of the request that the form makes. Put
+	// a middleware that answers CORS preflights outside: they carry no token.
 	//
-	// Cost: none, as [Manager.Get] loads nothing more; in mode [Exclusive], 1
-	// Load.
+	// Cost: the Load of [Manager.Get], which is free after that; in mode
+	// [Exclusive], 1 Load more.
 	FreshWithin time.Duration
 }
 
 // With returns a view of m with other settings, which shares everything else.
 // Wrap the route in the view's Handler or HandlerFunc. It may be nested in the
-// Handler of m: the settings of the inner one apply, and both Managers return
-// the same session there.
+// Handler of m: the settings of the inner one apply, but the FreshWithin of each,
+// and both Managers return the same session there.
 func (m *Manager) With(rt Route) (*Manager, error) {
 	v := *m
 	v.view = true
