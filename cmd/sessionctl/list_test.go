@@ -109,14 +109,28 @@ func (f *fakeTable) remove(body map[string]any) (int, any) {
 	return http.StatusOK, object{}
 }
 
-// update ends a row, and refuses everything else.
+// update ends, replaces or creates a row, as Save does, and refuses everything
+// else.
 func (f *fakeTable) update(body map[string]any) (int, any) {
 	values, _ := body["ExpressionAttributeValues"].(object)
-	expires, _ := values[":e"].(object)
-	if n, err := strconv.ParseInt(fmt.Sprint(expires["N"]), 10, 64); err != nil || n > time.Now().Unix() {
+	text := func(v any, of string) string {
+		o, _ := v.(object)
+		s, _ := o[of].(string)
+		return s
+	}
+	n, err := strconv.ParseInt(text(values[":e"], "N"), 10, 64)
+	if err == nil && n <= time.Now().Unix() {
+		return f.remove(body)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := keyOf(body["Key"])
+	row, old := f.rows[key], text(values[":old"], "B")
+	if err != nil || values[":d"] == nil || f.refuse[key] || text(row["version"], "B") != old {
 		return refuses(400, "ConditionalCheckFailedException", "The conditional request failed")(body)
 	}
-	return f.remove(body)
+	f.rows[key] = object{"id": object{"S": key}, "data": values[":d"], "expires": values[":e"], "created": values[":c"], "version": values[":v"]}
+	return http.StatusOK, object{}
 }
 
 // put adds a row. A negative left is for one that has expired.
