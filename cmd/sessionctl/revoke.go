@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -236,6 +237,11 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		}
 		if err != nil {
 			failure = err
+			what, todo := a.explain(ctx, err)
+			failureTodo = cmp.Or(todo, failureTodo)
+			if !a.json {
+				a.note("not revoked: %s: %s", r.name(), what)
+			}
 		}
 		if r.Error != "" {
 			report.Failed++
@@ -247,10 +253,8 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 			report.Revoked++
 		}
 		report.Sessions = append(report.Sessions, r)
-		if !a.json && (!o.indexed || indexErr == nil) {
-			if todo := a.tellRevoked(ctx, &r, err, f.dryRun); todo != "" {
-				failureTodo = todo
-			}
+		if !a.json && r.Error == "" {
+			a.tellRevoked(&r, f.dryRun)
 		}
 		if ctx.Err() != nil {
 			break
@@ -275,7 +279,10 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		return errors.Join(errors.New(what+"; run it again"), incomplete)
 	}
 	again := "Run it again."
-	if failureTodo != "" {
+	switch {
+	case errors.Is(failure, errIndex):
+		again = failureTodo
+	case failureTodo != "":
 		again = failureTodo + " Then run it again."
 	}
 	return &wordsError{what: what + ".", todo: again, err: errors.Join(failure, context.Cause(ctx))}
@@ -331,23 +338,23 @@ func (a *app) revokeOne(ctx context.Context, s store, key string, f *revokeFlags
 	return r, err
 }
 
-// tellRevoked says what became of a key. If it failed, it returns what to do.
-func (a *app) tellRevoked(ctx context.Context, r *revocation, err error, dryRun bool) (todo string) {
-	key := (&owned{Key: r.Key, Handle: r.Handle}).name()
+// name is what the session is called in a sentence.
+func (r *revocation) name() string {
+	name := (&owned{Key: r.Key, Handle: r.Handle}).name()
 	if r.MovedTo != "" {
-		key += ", now " + printable(r.MovedTo)
+		name += ", now " + printable(r.MovedTo)
 	}
+	return name
+}
+
+// tellRevoked says what became of a session, unless that failed.
+func (a *app) tellRevoked(r *revocation, dryRun bool) {
 	switch {
-	case err != nil:
-		var what string
-		what, todo = a.explain(ctx, err)
-		a.note("not revoked: %s: %s", key, what)
 	case r.Absent:
-		a.stdout.printf("no session %s\n", key)
+		a.stdout.printf("no session %s\n", r.name())
 	case dryRun:
-		a.stdout.printf("would revoke %s\n", key)
+		a.stdout.printf("would revoke %s\n", r.name())
 	default:
-		a.stdout.printf("revoked %s\n", key)
+		a.stdout.printf("revoked %s\n", r.name())
 	}
-	return todo
 }
