@@ -292,7 +292,8 @@ func TestSessionctlOwners(t *testing.T) {
 			t.Errorf("%d are revoked, and %d alive", report.Revoked, n)
 		}
 		if got := l.Counts(); a.Store == dynamoStore.name {
-			if got["Scan"].Requests != 0 || got["GetItem"].Requests > 2*many || got["UpdateItem"].Requests != 2 || got["DeleteItem"].Requests != many+1 {
+			t.Logf("%d sessions took %+v", many, got)
+			if got["Scan"].Requests != 0 || got["GetItem"].Requests > many+6 || got["UpdateItem"].Requests != 2 || got["DeleteItem"].Requests != many+1 {
 				t.Errorf("%d sessions took %+v", many, got)
 			}
 		}

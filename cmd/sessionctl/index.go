@@ -78,7 +78,7 @@ func isIndex(e *admin.Entry) bool {
 }
 
 // errIndex refuses to end a record of the index.
-var errIndex = fmt.Errorf("this is a record of the index of owners, and no session")
+var errIndex = errors.New("this is a record of the index of owners, and no session")
 
 // explainIndex is about records that are no sessions.
 func explainIndex(err error) (what, todo string) {

@@ -28,7 +28,6 @@ type ownerFlags struct {
 func (f *ownerFlags) add(fl *pflag.FlagSet, what string) {
 	fl.StringVar(&f.user, "user", "", what+" of the user with this `name`, as given to Login")
 	fl.StringArrayVar(&f.owners, "owner", nil, what+" of this owner, `KIND=ID`, as given to LoginWith; if repeated,\nthose that have all of them")
-	fl.Lookup("owner").DefValue = "" // not "[]"
 	fl.BoolVar(&f.scan, "scan", false, "with --user and --owner: read the whole table, also where there is an index")
 }
 

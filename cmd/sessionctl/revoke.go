@@ -43,9 +43,9 @@ With --user it ends all sessions that Login has bound to a user.
 
 If the application has an index of owners, that is Owners.Index in its Config,
 --user finds the sessions there. It ends all that were listed when it began, and
-says what it did not search. That costs 1 read unit, 1 for each session, 2
-writes, and 1 delete for each session. --owner names another owner that a login
-has given. With several owners, revoke ends the sessions that have all of them.
+says what it did not search. That costs 3 reads, 2 writes, and a read and a delete
+for each session. --owner names another owner that a login has given. With several
+owners, revoke ends the sessions that have all of them.
 
 Without a record of the owner in the index, and with --scan, revoke reads the
 whole table and then each live session. That costs a read unit for each 8 KB of
@@ -62,10 +62,12 @@ They may be the user's. revoke counts them, revokes what it found, and exits wit
 --everyone ends every session in the store. It costs a read unit for each 8 KB of
 the table, and for each record 1 read unit for each 4 KB and 1 write unit for each
 KB. It leaves records that package session did not write, and those of the index,
-which expire. If it is stopped, it exits with 4, and the same command ends the
-rest. Sessions that begin meanwhile, or began a moment before, it may miss. To
-end everybody's session at once, at no request, set NotBefore in the Config of
-the application.
+which expire. It also leaves sessions that do not decode, and then exits with 1.
+With --undecodable it ends them too, and the records of an index that is encrypted
+as they are. If it is stopped, it exits with 4, and the same command ends the rest.
+It may miss sessions that begin meanwhile or began a moment before, and encrypted
+ones that get a new ID meanwhile. To end everybody's session at once, at no
+request, set NotBefore in the Config of the application.
 
 revoke refuses the KEY of a record of the index. For the KEY or token of a session
 that got a new ID, for example by a login, revoke ends the session under the new
