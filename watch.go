@@ -189,7 +189,7 @@ func (l *lookout) look(ctx context.Context, key string, keep bool) (out watch.Ou
 	}
 	switch to := asMoved(err); {
 	case to != nil:
-		out.Moved = to.key
+		out.Moved, l.version = to.key, "" // a version is one of its key
 	case errors.Is(err, ErrNotFound):
 		out.Over = l.gone(asked)
 	case errors.Is(err, ErrDecode):
@@ -259,11 +259,10 @@ func (l *lookout) learn(rec Record, now time.Time) {
 }
 
 // plan decides when to move the deadline: when two thirds of the remaining time have
-// passed, if that gives the session more time than it has left then.
+// passed, if it can be moved then.
 func (l *lookout) plan(rec Record, now time.Time) {
 	l.touch = now.Add(l.due.Sub(now) * 2 / 3)
-	left := l.due.Sub(l.touch)
-	if left < shortestUse || l.used(rec.Created, l.touch).Sub(l.due) <= left {
+	if l.due.Sub(l.touch) < shortestUse || !l.used(rec.Created, l.touch).After(l.due) {
 		l.touch = l.due
 	}
 }
