@@ -44,6 +44,7 @@ func (w Watch) withDefaults() (Watch, error) {
 var (
 	errEnded     = fmt.Errorf("%w: it was logged out or revoked", ErrNotFound)
 	errLoggedOut = fmt.Errorf("%w: it was logged out", ErrNotFound)
+	errRevoked   = fmt.Errorf("%w: it was revoked", ErrNotFound)
 	errOtherUser = fmt.Errorf("%w: another user has logged in", ErrNotFound)
 	errNotStored = fmt.Errorf("%w: it is not stored yet", ErrNotFound)
 	errLoginOpen = fmt.Errorf("%w: its login is not saved yet", ErrNotFound)
@@ -233,19 +234,21 @@ func (l *lookout) gone(asked time.Time) error {
 func (l *lookout) judge(ctx context.Context, key string, rec Record, asked time.Time, keep bool) (next time.Time, over error) {
 	l.learn(rec, asked)
 	switch {
+	case l.m.over(rec, asked):
+		return time.Time{}, errExpired
 	case asked.Before(l.due):
 		if keep && !asked.Before(l.touch) {
 			over = l.prolong(ctx, key, rec)
 		}
 		return l.next(keep), over
-	case rec.LockedUntil.After(asked) && !l.m.over(rec, asked):
+	case rec.LockedUntil.After(asked):
 		return time.Time{}, nil // a request is using it
 	}
 	return time.Time{}, errExpired
 }
 
 // ends returns when the session of rec ends, and used the deadline that a use at
-// now gives it. They say all of the timeouts that a lookout asks.
+// now gives it. With over, they are all that a lookout asks of the timeouts.
 func (l *lookout) ends(rec Record, now time.Time) time.Time { return l.m.due(rec, l.kept.used, now) }
 
 func (l *lookout) used(created, now time.Time) time.Time { return l.m.deadline(now, created) }

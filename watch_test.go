@@ -827,3 +827,70 @@ func TestWatchUnderLoad(t *testing.T) {
 		b.wantCalls(t)
 	})
 }
+
+// TestWatchAndRevocation revokes sessions by their owner, in this process and in
+// another.
+func TestWatchAndRevocation(t *testing.T) {
+	for name, within := range map[string]time.Duration{"here": 0, "there": 5 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var b store
+				m, there := indexed(t, &b, session.OwnersConfig{}), indexed(t, &b, session.OwnersConfig{})
+				by, text := m, "it was revoked"
+				if within > 0 {
+					by, text = there, "logged out or revoked"
+				}
+				ann, bob := session.Login{User: "ann"}, session.Login{User: "bob"}
+				watching := func(l session.Login) (stream context.Context, handle string) {
+					s := login(t, m, l)
+					stream, stop, err := s.Watch(ctx, session.Watch{})
+					check(t, err)
+					t.Cleanup(stop)
+					token := rotated(t, m, s.Token().Reveal())
+					return stream, open(t, m, token).Handle()
+				}
+				kept, keep := watching(ann)
+				one, handle := watching(ann)
+				other, _ := watching(ann)
+				bobs, _ := watching(bob)
+				time.Sleep(time.Minute)
+				check(t, by.RevokeOne(ctx, handle, session.User("ann")))
+				time.Sleep(within)
+				wantEnded(t, one, session.ErrNotFound, text)
+				wantAlive(t, kept, other, bobs)
+				check(t, by.RevokeOthers(ctx, keep, session.User("ann")))
+				time.Sleep(within)
+				wantEnded(t, other, session.ErrNotFound, text)
+				wantAlive(t, kept, bobs)
+				check(t, by.Revoke(ctx, session.User("ann")))
+				time.Sleep(within)
+				wantEnded(t, kept, session.ErrNotFound, text)
+				time.Sleep(time.Hour)
+				wantAlive(t, bobs)
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // by a login on another device
+		m := indexed(t, &store{}, session.OwnersConfig{MaxSessions: 1})
+		s := login(t, m, session.Login{User: "ann"})
+		stream, stop, err := s.Watch(ctx, session.Watch{})
+		check(t, err)
+		defer stop()
+		login(t, m, session.Login{User: "ann"})
+		wantEnded(t, stream, session.ErrNotFound, "it was revoked")
+	})
+	synctest.Test(t, func(t *testing.T) { // of everybody's session, in a process that has been told
+		var b store
+		m := newManager(t, &b, session.Config{})
+		s := open(t, m, user(t, m, "ann"))
+		time.Sleep(time.Minute)
+		told := newManager(t, &b, session.Config{NotBefore: time.Now()})
+		_, err := told.Open(ctx, s.Token().Reveal())
+		wantErr(t, err, session.ErrNotFound)
+		stream, stop, err := s.Watch(ctx, session.Watch{})
+		check(t, err)
+		defer stop()
+		time.Sleep(5 * time.Second)
+		wantEnded(t, stream, session.ErrNotFound, "") // the open has ended the record
+	})
+}
