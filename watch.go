@@ -42,7 +42,7 @@ func (w Watch) withDefaults() (Watch, error) {
 
 // Why a watch ends, where more is known than that there is no such session.
 var (
-	errEnded     = fmt.Errorf("%w: it was logged out or revoked", ErrNotFound)
+	errVanished  = fmt.Errorf("%w: it was logged out or revoked", ErrNotFound)
 	errLoggedOut = fmt.Errorf("%w: it was logged out", ErrNotFound)
 	errRevoked   = fmt.Errorf("%w: it was revoked", ErrNotFound)
 	errOtherUser = fmt.Errorf("%w: another user has logged in", ErrNotFound)
@@ -140,8 +140,8 @@ func (s *Session) lookout(w Watch) (l *lookout, key string, user []byte, err err
 	case w.KeepAlive && s.mode.get() == ReadOnly:
 		return nil, "", nil, fmt.Errorf("%w: KeepAlive moves the deadline", ErrReadOnly)
 	}
-	l = &lookout{m: s.m, kept: contents{used: s.stored.used}}
-	if now := time.Now(); now.Before(l.ends(s.stored.rec, now)) { // otherwise others may have moved it
+	l = &lookout{m: s.m, kept: contents{used: s.stored.used, own: s.stored.own}}
+	if now := time.Now(); now.Before(l.times().due(s.stored.rec, l.kept.used, now)) { // otherwise others may have moved it
 		l.learn(s.stored.rec, now)
 	}
 	return l, s.stored.key, user, nil
@@ -223,7 +223,7 @@ func (l *lookout) gone(asked time.Time) error {
 	case l.due.IsZero():
 		return ErrNotFound
 	case asked.Before(l.due):
-		return errEnded
+		return errVanished
 	}
 	return errExpired
 }
@@ -234,7 +234,7 @@ func (l *lookout) gone(asked time.Time) error {
 func (l *lookout) judge(ctx context.Context, key string, rec Record, asked time.Time, keep bool) (next time.Time, over error) {
 	l.learn(rec, asked)
 	switch {
-	case l.m.over(rec, asked):
+	case l.times().over(rec, asked):
 		return time.Time{}, errExpired
 	case asked.Before(l.due):
 		if keep && !asked.Before(l.touch) {
@@ -247,15 +247,12 @@ func (l *lookout) judge(ctx context.Context, key string, rec Record, asked time.
 	return time.Time{}, errExpired
 }
 
-// ends returns when the session of rec ends, and used the deadline that a use at
-// now gives it. With over, they are all that a lookout asks of the timeouts.
-func (l *lookout) ends(rec Record, now time.Time) time.Time { return l.m.due(rec, l.kept.used, now) }
-
-func (l *lookout) used(created, now time.Time) time.Time { return l.m.deadline(now, created) }
+// times returns the timeouts of the session.
+func (l *lookout) times() timeouts { return l.m.lifetimes.by(l.kept.own) }
 
 // learn notes the deadline of rec.
 func (l *lookout) learn(rec Record, now time.Time) {
-	if due := l.ends(rec, now); !due.Equal(l.due) {
+	if due := l.times().due(rec, l.kept.used, now); !due.Equal(l.due) {
 		l.due = due
 		l.plan(rec, now)
 	}
@@ -265,7 +262,7 @@ func (l *lookout) learn(rec Record, now time.Time) {
 // passed, if it can be moved then.
 func (l *lookout) plan(rec Record, now time.Time) {
 	l.touch = now.Add(l.due.Sub(now) * 2 / 3)
-	if l.due.Sub(l.touch) < shortestUse || !l.used(rec.Created, l.touch).After(l.due) {
+	if l.due.Sub(l.touch) < shortestUse || !l.times().deadline(l.touch, rec.Created).After(l.due) {
 		l.touch = l.due
 	}
 }
@@ -274,7 +271,7 @@ func (l *lookout) plan(rec Record, now time.Time) {
 // is for the next try, in two thirds of the time that is left.
 func (l *lookout) prolong(ctx context.Context, key string, rec Record) error {
 	now := time.Now()
-	expires := l.used(rec.Created, now)
+	expires := l.times().deadline(now, rec.Created)
 	var err error
 	if expires.Before(rec.Expires) { // a longer timeout has made that one
 		err = l.restamp(ctx, key, rec, expires, now)
@@ -285,7 +282,7 @@ func (l *lookout) prolong(ctx context.Context, key string, rec Record) error {
 	case err == nil:
 		l.due = expires
 	case errors.Is(err, ErrNotFound):
-		return errEnded
+		return errVanished
 	case isAny(err, ErrConflict, ErrLocked), errors.Is(ctx.Err(), context.Canceled):
 		// A request is at work with it, or the streams have left.
 	default:

@@ -284,31 +284,106 @@ func TestWatchAndUsers(t *testing.T) {
 	})
 }
 
-// TestWatchAfterALoginWithoutAnswer has a first login whose answer is lost, and a
-// second one under the old ID, which takes the place of the first.
+// TestWatchAfterALoginWithoutAnswer logs in again under the old ID: soon, which joins
+// the session of the first login, and later, which takes its place.
 func TestWatchAfterALoginWithoutAnswer(t *testing.T) {
+	for _, later := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var b store
+			m := newManager(t, &b, session.Config{})
+			token := begin(t, m, map[string]any{"note": "x"})
+			stream := watch(t, m, token, session.Watch{})
+			for range 2 {
+				w := visit(m, "POST", token, func(w http.ResponseWriter, r *http.Request) {
+					s, err := m.Get(r.Context())
+					check(t, err)
+					check(t, s.Login("ann"))
+				})
+				if w.Code != http.StatusOK {
+					t.Fatalf("status %d", w.Code)
+				}
+				if later {
+					time.Sleep(time.Minute)
+				}
+			}
+			time.Sleep(5 * time.Second)
+			if later { // the session of the first login was ended
+				wantEnded(t, stream, session.ErrNotFound, "logged out or revoked")
+			} else {
+				wantAlive(t, stream)
+			}
+		})
+	}
+}
+
+// TestWatchFollowsRenewals renews the ID of a session because of its age.
+func TestWatchFollowsRenewals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b store
-		m := newManager(t, &b, session.Config{})
-		token := begin(t, m, map[string]any{"note": "x"})
-		stream := watch(t, m, token, session.Watch{})
-		login := func(w http.ResponseWriter, r *http.Request) {
-			s, err := m.Get(r.Context())
-			check(t, err)
-			check(t, s.Login("ann"))
-		}
-		for range 2 {
-			if w := visit(m, "POST", token, login); w.Code != http.StatusOK {
-				t.Fatalf("status %d", w.Code)
+		cfg := session.Config{RenewAfter: time.Minute}
+		here, there := newManager(t, &b, cfg), newManager(t, &b, cfg)
+		token := user(t, here, "ann")
+		stream := watch(t, here, token, session.Watch{})
+		renewed := 0
+		for range 100 {
+			time.Sleep(61 * time.Second)
+			w := serve(t, there, token, func(http.ResponseWriter, *http.Request, *session.Session) {})
+			for _, c := range w.Result().Cookies() {
+				token, renewed = c.Value, renewed+1
 			}
-			synctest.Wait()
+			wantAlive(t, stream)
 		}
+		if renewed != 100 {
+			t.Errorf("renewed %d times", renewed)
+		}
+		check(t, open(t, there, token).Destroy(ctx))
 		time.Sleep(5 * time.Second)
-		wantEnded(t, stream, session.ErrNotFound, "") // the session of the first login was ended
-		b.took()
-		time.Sleep(time.Minute)
-		b.wantCalls(t)
+		wantEnded(t, stream, session.ErrNotFound, "logged out or revoked")
 	})
+}
+
+// TestWatchGoesByTheLifetime has sessions with a lifetime of their own, which one of
+// them gets while the stream is open.
+func TestWatchGoesByTheLifetime(t *testing.T) {
+	week, day := 7*24*time.Hour, 24*time.Hour
+	for _, tt := range []struct {
+		name        string
+		login, then session.Lifetime // then after an hour, if it is not zero
+		keep        bool
+		lasts       time.Duration
+	}{
+		{"longer", session.Lifetime{Idle: day, Absolute: week}, session.Lifetime{}, false, day},
+		{"longer and kept", session.Lifetime{Idle: day, Absolute: week}, session.Lifetime{}, true, week},
+		{"shorter", session.Lifetime{Idle: time.Minute, Absolute: time.Hour}, session.Lifetime{}, false, time.Minute},
+		{"shorter and kept", session.Lifetime{Idle: time.Minute, Absolute: time.Hour}, session.Lifetime{}, true, time.Hour},
+		{"shortened", session.Lifetime{Idle: day, Absolute: week}, session.Lifetime{Idle: time.Hour, Absolute: 5 * time.Hour}, false, 2 * time.Hour},
+		{"shortened and kept", session.Lifetime{Idle: day, Absolute: week}, session.Lifetime{Idle: time.Hour, Absolute: 5 * time.Hour}, true, 5 * time.Hour},
+		{"lengthened", session.Lifetime{}, session.Lifetime{Idle: day, Absolute: week}, false, day + time.Hour},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var b store
+				cfg := session.Config{MaxIdleTimeout: week, MaxAbsoluteTimeout: week}
+				here, there := newManager(t, &b, cfg), newManager(t, &b, cfg)
+				began := time.Now()
+				s := here.Start()
+				check(t, s.LoginWith(session.Login{User: "ann", Lifetime: tt.login}))
+				check(t, finish(here, s))
+				stream := watch(t, here, s.Token().Reveal(), session.Watch{Interval: time.Minute, KeepAlive: tt.keep})
+				if tt.then != (session.Lifetime{}) {
+					time.Sleep(time.Hour)
+					s := open(t, there, s.Token().Reveal())
+					check(t, s.SetLifetime(tt.then))
+					check(t, finish(there, s))
+				}
+				<-stream.Done()
+				if took := time.Since(began); took != tt.lasts {
+					t.Errorf("it lasted %v, want %v", took, tt.lasts)
+				}
+				wantEnded(t, stream, session.ErrNotFound, "it has expired")
+			})
+		})
+	}
 }
 
 // TestWatchAndExpiry checks when streams end that do not keep their session alive.
@@ -449,6 +524,19 @@ func TestWatchKeepsAliveAtAnyAge(t *testing.T) {
 			time.Sleep(time.Hour)
 			wantAlive(t, stream)
 		}
+
+		// How such a session has ended is not known.
+		token = user(t, m, "ann")
+		s = open(t, m, token)
+		time.Sleep(50 * time.Second)
+		check(t, finish(there, open(t, there, token)))
+		time.Sleep(20 * time.Second)
+		stream, stop, err := s.Watch(ctx, session.Watch{})
+		check(t, err)
+		defer stop()
+		check(t, open(t, there, token).Destroy(ctx))
+		time.Sleep(5 * time.Second)
+		wantEnded(t, stream, session.ErrNotFound, "watch: not found")
 
 		// A stream that keeps the session joins one that does not.
 		token = user(t, m, "ann")

@@ -402,6 +402,32 @@ func TestWake(t *testing.T) {
 	})
 }
 
+// TestTimers checks that a timer that fires when it was just set anew, or while a
+// look is in flight, does nothing, and that none is left.
+func TestTimers(t *testing.T) {
+	inBubble(t, func(t *testing.T, ws *Watches[string]) {
+		th := thing{do: func(context.Context, int, string) Outcome[string] {
+			time.Sleep(time.Second)
+			return Outcome[string]{Found: "there"}
+		}}
+		v := join(ws, "a", &th, Wish[string]{Interval: time.Hour})
+		x := ws.m["a"]
+		ws.run(x)
+		ws.Wake("a")
+		sleep(time.Millisecond)
+		ws.run(x)
+		sleep(time.Second)
+		ws.run(x)
+		if got := th.took(); got.n != 1 {
+			t.Errorf("%d looks, %d at a time", got.n, got.most)
+		}
+		v.leave()
+		if x.timer.Stop() {
+			t.Error("its timer is left")
+		}
+	})
+}
+
 func TestEnd(t *testing.T) {
 	for _, flying := range []bool{false, true} {
 		inBubble(t, func(t *testing.T, ws *Watches[string]) {
