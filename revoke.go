@@ -306,14 +306,23 @@ func (w *walk) entries(ctx context.Context, entries []index.Entry) (left []index
 	return left, w.m.deleteAll(ctx, keys)
 }
 
-// deleteAll deletes the records at keys, several at a time.
+// deleteSession deletes the session at key, and ends its streams.
+func (m *core) deleteSession(ctx context.Context, key string) error {
+	err := m.delete(ctx, key)
+	if err == nil {
+		m.ended(key, errRevoked)
+	}
+	return err
+}
+
+// deleteAll deletes the sessions at keys, several at a time.
 func (m *core) deleteAll(ctx context.Context, keys []string) error {
 	const atOnce = 8
 	switch len(keys) {
 	case 0:
 		return nil
 	case 1:
-		return m.delete(ctx, keys[0])
+		return m.deleteSession(ctx, keys[0])
 	}
 	var (
 		wg   sync.WaitGroup
@@ -328,7 +337,7 @@ func (m *core) deleteAll(ctx context.Context, keys []string) error {
 		go func() {
 			defer wg.Done()
 			for key := range next {
-				if derr := m.delete(ctx, key); derr != nil {
+				if derr := m.deleteSession(ctx, key); derr != nil {
 					once.Do(func() { err = derr; cancel() })
 					return
 				}
