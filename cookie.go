@@ -37,8 +37,8 @@ type Cookie struct {
 
 	// Persistent lets the cookie outlive the browser, until the absolute deadline,
 	// or for 400 days, the most that browsers allow, if there is no
-	// AbsoluteTimeout. The cookie is sent once for each ID, so it does not follow
-	// the idle timeout.
+	// AbsoluteTimeout. The cookie is sent once for each ID, and again if a [Lifetime]
+	// changes that deadline, so it does not follow the idle timeout.
 	Persistent bool
 
 	// InsecureHTTP lets the cookie travel over plain HTTP, where anyone on the

@@ -75,6 +75,9 @@ func (s *Session) destroy(ctx context.Context) error {
 	if err := s.endAt(ctx, key, v); err != nil {
 		return err
 	}
+	if s.origin != nil {
+		s.m.moved(s.origin.from)
+	}
 	if s.saving.moving != nil { // no marker can be stored any more
 		if err := errors.Join(s.m.delete(ctx, s.saving.moving.key), s.m.delete(ctx, s.stored.key)); err != nil {
 			return err
@@ -90,7 +93,12 @@ func (s *Session) destroy(ctx context.Context) error {
 // endAt ends the session at key of version v, or "" if the version is not known.
 // If the session has changed, it ends the changed one; if the session has a new
 // ID, it follows. The markers stay, so that a second try can follow them too.
-func (s *Session) endAt(ctx context.Context, key string, v Version) error {
+func (s *Session) endAt(ctx context.Context, key string, v Version) (err error) {
+	defer func() {
+		if err == nil {
+			s.m.ended(key, errLoggedOut)
+		}
+	}()
 	deadline := time.Now().Add(s.m.cfg.Lock.MaxWait)
 	hops, conflicts := 0, 0
 	for {
@@ -128,6 +136,7 @@ func (s *Session) endAt(ctx context.Context, key string, v Version) error {
 			return fmt.Errorf("it got a new ID more than %d times", hops)
 		case to != nil:
 			hops, conflicts = hops+1, 0
+			s.m.moved(key)
 			key, v = to.key, to.version
 		case err != nil && rec.Version == "": // otherwise it does not decode, and is ended as well
 			return unlessGone(err)

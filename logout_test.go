@@ -382,7 +382,7 @@ func TestBrowserIsLoggedOutForGood(t *testing.T) {
 			site.Handle("POST /shop/logout", m.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
 				return s.Destroy(r.Context())
 			}))
-			client, jar, shop := browser(t, site, "https://shop.eu.example.com/shop/")
+			client, jar, shop := visitor(t, site, "https://shop.eu.example.com/shop/")
 			fetch := func(method, page string) string {
 				t.Helper()
 				r, err := http.NewRequestWithContext(t.Context(), method, page, nil)
@@ -419,7 +419,7 @@ func TestBrowserIsLoggedOutForGood(t *testing.T) {
 }
 
 // browser returns a client with cookies whose requests all go to site.
-func browser(t *testing.T, site http.Handler, page string) (*http.Client, *cookiejar.Jar, *url.URL) {
+func visitor(t *testing.T, site http.Handler, page string) (*http.Client, *cookiejar.Jar, *url.URL) {
 	t.Helper()
 	srv := httptest.NewTLSServer(site)
 	t.Cleanup(srv.Close)
