@@ -413,6 +413,34 @@ func TestNotFreshIsNotLogged(t *testing.T) {
 	}
 }
 
+// TestRefusedIsNotRenewed: a refused request does not get a new ID because of the
+// age of the old one, and one that is served does.
+func TestRefusedIsNotRenewed(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{RenewAfter: time.Minute})
+	for _, refused := range []bool{false, true} {
+		token := loggedIn(t, m, begin(t, m, map[string]any{"note": "x"}))
+		key := session.DefaultStoreKey(token)
+		rec, err := b.Backend.Load(ctx, key)
+		check(t, err)
+		rec.Created = rec.Created.Add(-5 * time.Minute)
+		_, err = b.Backend.Save(ctx, key, rec)
+		check(t, err)
+		within, calls := time.Hour, []string{"Load", "Save", "Save"}
+		if refused {
+			within, calls = 4*time.Minute, []string{"Load"}
+		}
+		b.took()
+		w := visit(m, "GET", token, demanding(t, m, within, 0).HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
+			return nil
+		}).ServeHTTP)
+		b.wantCalls(t, calls...)
+		if renewed := sent(w) != ""; renewed == refused {
+			t.Errorf("refused %v: cookies %v", refused, w.Result().Cookies())
+		}
+	}
+}
+
 // TestMethodsAreChecked: what Login and Reauthenticate take.
 func TestMethodsAreChecked(t *testing.T) {
 	long := strings.Repeat("m", 64)
@@ -480,7 +508,7 @@ func TestReauthenticateAndOthers(t *testing.T) {
 	for _, mode := range []session.Mode{session.Merge, session.LastWrite, session.Exclusive} {
 		t.Run(mode.String(), func(t *testing.T) {
 			var b sessiontest.Store
-			m := newManager(t, &b, session.Config{})
+			m := newManager(t, &b, session.Config{RenewAfter: 8 * time.Hour}) // whose overlap is not for this
 			old := loggedIn(t, m, begin(t, m, map[string]any{"note": "old"}))
 			b.Advance(time.Hour)
 			v, err := m.With(session.Route{Mode: mode})
