@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -199,6 +200,51 @@ func TestBrowser(t *testing.T) {
 		}
 		if a := newVisitor(t, shop).with(cookies[0].Value).get("/cart"); a.path != "/login" {
 			t.Errorf("the old cookie leads to %s", a.path)
+		}
+	})
+}
+
+// TestYourSessions has a member log in with three browsers, and end the sessions
+// of the others from one.
+func TestYourSessions(t *testing.T) {
+	forEachStore(t, func(t *testing.T, s *store) {
+		shop, _ := open(t, s)
+		member := "Ada " + rand.Text()[:8] // who has no sessions from other tests
+		browsers := []tab{newBrowser(t), newBrowser(t)}
+		for _, b := range browsers {
+			b.see(visit(shop), logIn(member, demoPassword))
+		}
+		phone := newVisitor(t, shop)
+		phone.agent = "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) AppleWebKit/605.1.15 Safari/604.1"
+		phone.login(member)
+		one, two := browsers[0], browsers[1]
+		_, text := one.see(visit(shop + "/account"))
+		if strings.Count(text, "127.0.0.1") != 3 || !strings.Contains(text, "Safari on iPhone") || !strings.Contains(text, "Chrome on Linux this one") {
+			t.Fatalf("the list of sessions is not right:\n%s", text)
+		}
+		// The latest comes first.
+		_, text = one.see(click(".sessions li:nth-child(1) button"))
+		if !strings.Contains(text, "That session has ended.") || strings.Contains(text, "iPhone") {
+			t.Errorf("after ending the phone's:\n%s", text)
+		}
+		if p := phone.get("/"); p.path != "/login" {
+			t.Errorf("the phone sees %s", p.path)
+		}
+		if path, text := two.see(visit(shop)); path != "/" || !strings.Contains(text, "Ada") {
+			t.Errorf("the other browser sees %s\n%s", path, text)
+		}
+		_, text = one.see(click(".sessions > form button"))
+		if !strings.Contains(text, "All your other sessions have ended.") || strings.Count(text, "127.0.0.1") != 1 {
+			t.Errorf("after ending all others:\n%s", text)
+		}
+		if path, text := two.see(act(chromedp.Reload())); path != "/login" || strings.Contains(text, "Ada") {
+			t.Errorf("the other browser sees %s\n%s", path, text)
+		}
+		if path, _ := one.see(visit(shop)); path != "/" {
+			t.Errorf("the browser itself sees %s", path)
+		}
+		if path, _ := one.see(visit(shop+"/account"), click(".sessions li button")); path != "/login" {
+			t.Errorf("after ending its own it sees %s", path)
 		}
 	})
 }

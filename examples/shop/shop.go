@@ -54,13 +54,10 @@ func newShop(backend session.Backend, store string, log *slog.Logger) (http.Hand
 		// The demo uses plain HTTP on this machine. With HTTPS, leave Cookie out:
 		// then the cookie is sent over HTTPS only.
 		Cookie:       session.Cookie{InsecureHTTP: true},
+		Owners:       session.OwnersConfig{Index: true}, // members see where they are logged in
 		ErrorHandler: sh.sessionError,
 		Observer:     observer{log},
 	})
-	if err != nil {
-		return nil, err
-	}
-	readOnly, err := sh.sessions.With(session.Route{Mode: session.ReadOnly})
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +70,8 @@ func newShop(backend session.Backend, store string, log *slog.Logger) (http.Hand
 	mux.Handle("GET /{$}", sh.sessions.HandlerFunc(members(sh.catalogue)))
 	mux.Handle("GET /cart", sh.sessions.HandlerFunc(members(sh.showCart)))
 	mux.Handle("POST /cart", sh.sessions.HandlerFunc(members(sh.changeCart)))
-	mux.Handle("GET /account", readOnly.HandlerFunc(members(sh.account)))
+	mux.Handle("GET /account", sh.sessions.HandlerFunc(members(sh.account)))
+	mux.Handle("POST /account", sh.sessions.HandlerFunc(members(sh.endSessions)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { sh.errorPage(w, r, http.StatusNotFound) })
 
 	csrf := http.NewCrossOriginProtection()
@@ -151,7 +149,7 @@ func (sh *shop) login(w http.ResponseWriter, r *http.Request, s *session.Session
 	}
 	// Login gives the session a new ID, so that an attacker who planted or saw
 	// the old one cannot use it.
-	if err := s.Login(form.Name); err != nil {
+	if err := s.LoginWith(session.Login{User: form.Name, Note: note(r)}); err != nil {
 		return err
 	}
 	http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -258,13 +256,26 @@ func (sh *shop) changeCart(w http.ResponseWriter, r *http.Request, s *session.Se
 	return nil
 }
 
-// account shows the session itself. Its route is read-only.
+// account shows the session itself, and the others of its user.
 func (sh *shop) account(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	text, _, err := message.Take(s)
+	if err != nil {
+		return err
+	}
+	user, err := s.User()
+	if err != nil {
+		return err
+	}
+	all, err := sh.memberSessions(r, user)
+	if err != nil {
+		return err
+	}
 	data := struct {
 		Created, Expires time.Time
 		Names            []string
-	}{s.Created().UTC(), s.Expires().UTC(), s.Names()}
-	return sh.render(w, r, s, "account", page{Title: "Your session", Data: data})
+		Sessions         []session.Entry
+	}{s.Created().UTC(), s.Expires().UTC(), s.Names(), all}
+	return sh.render(w, r, s, "account", page{Title: "Your session", Message: text, Data: data})
 }
 
 // page has the contents of the layout around the Data of a page.

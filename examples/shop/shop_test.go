@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
@@ -127,6 +128,7 @@ func (l *logs) String() string {
 type visitor struct {
 	t      *testing.T
 	url    string
+	agent  string // the User-Agent, if not that of package http
 	client *http.Client
 }
 
@@ -157,6 +159,9 @@ func (v *visitor) do(method, path string, form url.Values) answer {
 	}
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if v.agent != "" {
+		req.Header.Set("User-Agent", v.agent)
 	}
 	res, err := v.client.Do(req)
 	if err != nil {
@@ -221,7 +226,7 @@ func TestPages(t *testing.T) {
 	forEachStore(t, func(t *testing.T, s *store) {
 		shop, log := open(t, s)
 		member := newVisitor(t, shop)
-		member.login("Ada")
+		member.login("Ada " + rand.Text()[:8]) // who has no sessions from other tests
 		tests := []struct {
 			visitor *visitor
 			path    string
@@ -239,7 +244,7 @@ func TestPages(t *testing.T) {
 			{newVisitor(t, shop), "/nothing", 404, "/nothing", "Nothing on this shelf", "no-store", 0},
 			{member, "/", 200, "/", "This page cost 1 Load, 1 Save.", "no-store", 2},
 			{member, "/cart", 200, "/cart", "Your cart is empty", "no-store", 1},
-			{member, "/account", 200, "/account", "<code>visits</code>", "no-store", 1},
+			{member, "/account", 200, "/account", "<code>visits</code>", "no-store", 3},
 			{member, "/style.css", 200, "/style.css", "--ground", "max-age=600", 0},
 			{member, "/login", 200, "/", "Good to see you, Ada", "no-store", 3},
 		}
@@ -403,6 +408,9 @@ func TestOtherSite(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.Header.Set("Sec-Fetch-Site", "cross-site")
+	if v.agent != "" {
+		req.Header.Set("User-Agent", v.agent)
+	}
 	res, err := v.client.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -104,6 +104,7 @@ func TestEventsAreLogged(t *testing.T) {
 	}{
 		{observe.Event{Kind: observe.EventTokenMalformed}, "INFO"},
 		{observe.Event{Kind: observe.EventTokenDuplicate, N: 2}, "INFO"},
+		{observe.Event{Kind: observe.EventSessionsRevoked, N: 2}, "DEBUG"},
 		{observe.Event{Kind: observe.EventTokenUnknown}, "DEBUG"},
 		{observe.Event{Kind: observe.EventTokenMoved}, "DEBUG"},
 		{observe.Event{Kind: observe.EventSessionExpired}, "DEBUG"},
@@ -131,6 +132,9 @@ func TestEventsAreLogged(t *testing.T) {
 		{observe.Event{Kind: observe.EventLockFailed, Err: errStore}, "WARN"},
 		{observe.Event{Kind: observe.EventLockFailed, Err: session.ErrNotFound}, "DEBUG"},
 		{observe.Event{Kind: observe.EventLockLost, Err: session.ErrLockLost}, "ERROR"},
+		{observe.Event{Kind: observe.EventTokenRenewed}, "DEBUG"},
+		{observe.Event{Kind: observe.EventRenewFailed, Err: errStore}, "WARN"},
+		{observe.Event{Kind: observe.EventLoginJoined}, "DEBUG"},
 		{observe.Event{Kind: 99, N: 3}, "DEBUG"}, // of a later version
 	}
 	seen := map[observe.EventKind]bool{}
