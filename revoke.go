@@ -17,13 +17,14 @@ var errNoIndex = errors.New("there is no index of owners; set Owners.Index in th
 // whatever other requests do with them, and no request in flight can bring one
 // back. A login that takes place meanwhile is not covered.
 //
-// If Revoke fails, some of the sessions may be alive: call it again. The next
-// login, Revoke or new ID of one of them also finishes what it has begun.
+// If Revoke fails, some of the sessions may be alive, and are listed: call it
+// again. The next Revoke for the owner finishes what it has begun, and so does a
+// session that it covers when it is to get a new ID or its user logs in again.
 //
 // Cost: 1 Load, 2 Saves, and 1 Delete for each session, and 1 more for each that
-// has got a new ID since its login; 1 Load if there is none. With many sessions,
-// also 1 Load and 1 Delete for about each 100 of them. It sends 8 Deletes at a
-// time.
+// has got a new ID since its login; 1 Load, and at most 1 Save, if there is none.
+// With many sessions, also 1 Load and 1 Delete for about each 100 of them. It sends
+// 8 Deletes at a time.
 func (m *Manager) Revoke(ctx context.Context, owners ...Owner) error {
 	_, err := m.revoke(ctx, index.Revocation{}, owners)
 	return wrap("revoke", err)
@@ -306,14 +307,23 @@ func (w *walk) entries(ctx context.Context, entries []index.Entry) (left []index
 	return left, w.m.deleteAll(ctx, keys)
 }
 
-// deleteAll deletes the records at keys, several at a time.
+// deleteSession deletes the session at key, and ends its streams.
+func (m *core) deleteSession(ctx context.Context, key string) error {
+	err := m.delete(ctx, key)
+	if err == nil {
+		m.ended(key, errRevoked)
+	}
+	return err
+}
+
+// deleteAll deletes the sessions at keys, several at a time.
 func (m *core) deleteAll(ctx context.Context, keys []string) error {
 	const atOnce = 8
 	switch len(keys) {
 	case 0:
 		return nil
 	case 1:
-		return m.delete(ctx, keys[0])
+		return m.deleteSession(ctx, keys[0])
 	}
 	var (
 		wg   sync.WaitGroup
@@ -328,7 +338,7 @@ func (m *core) deleteAll(ctx context.Context, keys []string) error {
 		go func() {
 			defer wg.Done()
 			for key := range next {
-				if derr := m.delete(ctx, key); derr != nil {
+				if derr := m.deleteSession(ctx, key); derr != nil {
 					once.Do(func() { err = derr; cancel() })
 					return
 				}

@@ -86,7 +86,7 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 	seen := map[string]bool{}
 	err = r.each(ctx, func(e index.Entry) (bool, error) {
 		has := func(o string) bool { return slices.Contains(e.Also, o) }
-		if seen[e.Handle] || r.head.Covered(e) || slices.ContainsFunc(also, func(o string) bool { return !has(o) }) {
+		if seen[e.Handle] || slices.ContainsFunc(also, func(o string) bool { return !has(o) }) {
 			return true, nil
 		}
 		found, err := m.listed(ctx, e)
