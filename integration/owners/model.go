@@ -1,0 +1,292 @@
+package owners
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// A state is that of one session. Each session is judged by itself: a list and a
+// revocation promise something about each session, and nothing about two at once.
+type state struct {
+	// Listed has a bit for each owner under which the session is listed. The
+	// first listing is when the login takes place.
+	Listed uint16
+	// Live says that the session is logged in, and Token opens it. Once it has
+	// ended, it never lives again.
+	Live  bool
+	Token string
+	Value string
+	// Stray says that there may be a record of the session whose token nobody
+	// has: of a login or a new ID that was not completed. It may be listed. A
+	// revocation ends it too.
+	Stray bool
+}
+
+// An event is an Op as one session sees it.
+type event struct {
+	Op
+	as    kind
+	owner int // the number of the owner that an event is about
+	lists bool
+}
+
+type kind int
+
+const (
+	isLogin   kind = iota // is listed under one owner
+	isUse                 // by its token
+	isListed              // in a list, or not
+	isRevoked             // if it is listed
+	isMissed              // by a RevokeOne that has not found it
+	isEnded               // by time
+)
+
+func (e event) String() string {
+	switch {
+	case e.as == isListed && e.lists:
+		return e.Op.String() + ": it is listed"
+	case e.as == isListed:
+		return e.Op.String() + ": it is not listed"
+	case e.as == isLogin:
+		return fmt.Sprintf("%v (under owner %d)", e.Op, e.owner)
+	}
+	return e.Op.String()
+}
+
+// noToken is the token of a session if no client has it.
+const noToken = "nobody's"
+
+// step returns the states in which e can have left st, or none if e cannot have had
+// its outcome.
+func step(st state, e event) []state {
+	listed := st.Listed&(1<<e.owner) != 0
+	switch e.as {
+	case isLogin:
+		next := st
+		next.Listed |= 1 << e.owner
+		switch {
+		case e.Result != OK:
+			next.Stray = true
+			return []state{st, next}
+		case st.Listed == 0:
+			next.Live, next.Token = true, e.NewToken
+		}
+		return []state{next}
+	case isUse:
+		return use(st, e)
+	case isListed:
+		if e.lists {
+			return only(st, listed && (st.Live || st.Stray))
+		}
+		return only(st, !listed || !st.Live)
+	case isRevoked:
+		if !listed {
+			return only(st, true)
+		}
+		return maybe(e, st, state{Listed: st.Listed})
+	case isMissed:
+		return only(st, !listed || !st.Live)
+	case isEnded:
+		return maybe(e, st, state{Listed: st.Listed})
+	}
+	return nil
+}
+
+func only(st state, ok bool) []state {
+	if !ok {
+		return nil
+	}
+	return []state{st}
+}
+
+// maybe returns next, and also st if it is not known whether e was done.
+func maybe(e event, st, next state) []state {
+	if e.Result == Unknown {
+		return []state{st, next}
+	}
+	return []state{next}
+}
+
+func use(st state, e event) []state {
+	open := st.Live && st.Token == e.Token
+	next := st
+	switch e.Kind {
+	case Read:
+		if e.Result == OK {
+			return only(st, open && st.Value == e.Got)
+		}
+	case Write:
+		next.Value = e.Value
+	case Rotate, LoginAgain:
+		if next.Token = e.NewToken; e.Result != OK {
+			st.Stray, next.Stray, next.Token = true, true, noToken
+		}
+	case Logout, SwitchUser:
+		next.Live, next.Token = false, noToken
+		if e.Result == OK && e.Kind == Logout {
+			return []state{next} // also by an old token, if the client had opened it before
+		}
+	}
+	switch {
+	case e.Result == OK && open:
+		return []state{next}
+	case e.Result == Unknown && (open || e.Kind == Logout):
+		return []state{st, next}
+	case e.Result == NotFound:
+		return only(st, !open)
+	}
+	return only(st, e.Result == Conflict || e.Result == Unknown)
+}
+
+var model = (&porcupine.NondeterministicModel{
+	Init: func() []any { return []any{state{}} },
+	Step: func(st, input, _ any) []any {
+		var next []any
+		for _, s := range step(st.(state), input.(event)) {
+			next = append(next, s)
+		}
+		return next
+	},
+	DescribeOperation: func(input, _ any) string { return input.(event).String() },
+}).ToModel()
+
+// Judge reports whether a history can be explained, for each session by itself, by
+// one order of the operations in which each has its effect between its beginning
+// and its end. An operation whose outcome is not known may have it later, or
+// never. If it cannot, Judge returns the evidence.
+func Judge(history []Op) (complaints []string) {
+	handles := map[string]string{} // sessions by handle
+	logins := map[string]Op{}
+	for _, o := range history {
+		if o.Result == Wrong {
+			complaints = append(complaints, o.String())
+		}
+		if o.Name == "" {
+			continue
+		}
+		if o.Kind != LoginAgain {
+			logins[o.Name] = o
+		}
+		if o.Result != OK {
+			continue
+		}
+		if name, ok := handles[o.NewHandle]; ok && name != o.Name || o.NewHandle == "" {
+			complaints = append(complaints, fmt.Sprintf("%s and %s have the handle %q", o.Name, name, o.NewHandle))
+		}
+		handles[o.NewHandle] = o.Name
+	}
+	for _, o := range history {
+		seen := map[string]bool{}
+		for _, s := range o.Seen {
+			if _, ok := logins[s.Name]; !ok {
+				complaints = append(complaints, fmt.Sprintf("%v: nobody has logged in as %q", o, s.Name))
+			}
+			if seen[s.Name] {
+				complaints = append(complaints, fmt.Sprintf("%v: %s is listed twice", o, s.Name))
+			}
+			if name, ok := handles[s.Handle]; ok && name != s.Name {
+				complaints = append(complaints, fmt.Sprintf("%v: the handle of %s is that of %s", o, s.Name, name))
+			}
+			handles[s.Handle], seen[s.Name] = s.Name, true
+		}
+	}
+	for name, login := range logins {
+		if evidence := judge(login, events(login, history, handles)); evidence != "" {
+			complaints = append(complaints, name+evidence)
+		}
+	}
+	slices.Sort(complaints)
+	return complaints
+}
+
+func judge(login Op, events []event) (evidence string) {
+	var ops []porcupine.Operation
+	for _, e := range events {
+		end := e.Return
+		if e.Result == Unknown {
+			end = math.MaxInt64
+		}
+		ops = append(ops, porcupine.Operation{ClientId: e.Client, Input: e, Call: e.Call, Return: end})
+	}
+	switch porcupine.CheckOperationsTimeout(model, ops, 20*time.Second) {
+	case porcupine.Illegal:
+		slices.SortFunc(events, func(a, b event) int { return cmp.Compare(a.Call, b.Call) })
+		var b strings.Builder
+		fmt.Fprintf(&b, " of %v is not linearizable:\n", login.Owners)
+		for _, e := range events {
+			fmt.Fprintf(&b, "%12d %12d  client %d: %v\n", e.Call, e.Return, e.Client, e)
+		}
+		return b.String()
+	case porcupine.Unknown:
+		return ": the checker did not finish"
+	}
+	return ""
+}
+
+// events returns what concerns the session of login.
+func events(login Op, history []Op, handles map[string]string) (all []event) {
+	has := func(owners []session.Owner) bool {
+		for _, o := range owners {
+			if !slices.Contains(login.Owners, o) {
+				return false
+			}
+		}
+		return true
+	}
+	for _, o := range history {
+		e := event{Op: o}
+		if o.Name == login.Name && o.Kind != LoginAgain {
+			for i := range login.Owners {
+				e.as, e.owner = isLogin, i
+				all = append(all, e)
+			}
+		}
+		if o.Session == login.Name {
+			e.as = isUse
+			all = append(all, e)
+			continue
+		}
+		switch o.Kind {
+		case Age:
+			e.as = isEnded
+			all = append(all, e)
+			continue
+		case List, Revoke, RevokeOthers, RevokeOne:
+		default:
+			continue
+		}
+		if !has(o.Owners) {
+			continue
+		}
+		e.owner = slices.Index(login.Owners, o.Owners[0])
+		it := handles[o.Handle] == login.Name
+		switch {
+		case o.Kind == List:
+			e.as = isListed
+			e.lists = slices.ContainsFunc(o.Seen, func(s Seen) bool { return s.Name == login.Name })
+			if o.Result != OK {
+				continue
+			}
+		case o.Kind == RevokeOthers && it, o.Kind == RevokeOne && !it:
+			continue
+		case o.Result == NotFound:
+			e.as = isMissed
+		case o.Result == Conflict:
+			continue
+		case o.Result == Unknown && o.Over > 0 && login.Call > o.Over:
+			continue // it can only cover who logged in before
+		default:
+			e.as = isRevoked
+		}
+		all = append(all, e)
+	}
+	return all
+}
