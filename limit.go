@@ -17,11 +17,14 @@ var errFull = errors.New("too many sessions are listed")
 // have, 0 for any number.
 func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key string, limit int) error {
 	const most = 20
+	again := false
 	for try := 0; ; try++ {
 		head, err := m.changeOwner(ctx, owner, nil, func(o *ownerRecord) (bool, error) {
 			if limit > 0 && o.head.Count() >= limit && !o.head.Lists(e.Handle) {
 				return false, errFull
 			}
+			again = again || o.unsure
+			e.Again = again
 			return o.head.List(e, from, key)
 		})
 		switch {
@@ -82,7 +85,7 @@ func (m *core) makeRoom(ctx context.Context, owner string, most int) error {
 		}
 		return true, err
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errIndexLost) {
 		return err
 	}
 	head, err := m.changeOwner(ctx, owner, &o, func(now *ownerRecord) (bool, error) {

@@ -14,6 +14,7 @@ import (
 type ownerRecord struct {
 	head    index.Head
 	version Version // "" if there is none
+	unsure  bool    // an earlier try of the same change may have been applied
 }
 
 // maxOwnerConflicts is how often a change of the record of an owner tries again.
@@ -121,6 +122,7 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		} else if o, err = m.loadOwner(ctx, key); err != nil {
 			return index.Head{}, err
 		}
+		o.unsure = failures > 0
 		if change, err := f(&o); err != nil || !change {
 			return o.head, err
 		}
@@ -171,13 +173,15 @@ func (m *core) pack(ctx context.Context, key string, head index.Head) {
 			return
 		}
 		var read []index.Entry
+		var joined []Record
 		if pk.Level == 1 {
 			for _, p := range pk.Pages {
-				page, err := m.loadPage(ctx, p.Key)
+				page, rec, err := m.loadPage(ctx, p.Key)
 				if err != nil {
 					return
 				}
 				read = index.Union(read, page.Entries)
+				joined = append(joined, rec)
 			}
 		}
 		page := pk.Page(read, time.Now().Unix())
@@ -210,27 +214,42 @@ func (m *core) pack(ctx context.Context, key string, head index.Head) {
 		if ref.Count == 0 {
 			m.remove(ctx, ref.Key)
 		}
-		if pk.Level == 1 {
-			for _, p := range pk.Pages {
-				m.remove(ctx, p.Key)
-			}
+		for i, rec := range joined {
+			m.retire(ctx, pk.Pages[i].Key, rec)
 		}
 	}
 }
 
-// loadPage returns the page at key.
-func (m *core) loadPage(ctx context.Context, key string) (index.Page, error) {
+// loadPage returns the page at key, and its record.
+func (m *core) loadPage(ctx context.Context, key string) (index.Page, Record, error) {
 	rec, err := m.load(ctx, key)
 	if err != nil {
-		return index.Page{}, err
+		return index.Page{}, Record{}, err
 	}
 	text, err := m.splitIndex(rec)
 	if err != nil {
-		return index.Page{}, err
+		return index.Page{}, Record{}, err
 	}
 	page, err := index.DecodePage(text)
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrDecode, err)
 	}
-	return page, err
+	return page, rec, err
+}
+
+// pageRest is how long a page stays when no head refers to it any more.
+const pageRest = time.Hour
+
+// retire lets rec, a page that no head refers to, expire after a while: a list that
+// has read an older head may still want it. If that fails, the page stays until
+// its deadline.
+func (m *core) retire(ctx context.Context, key string, rec Record) {
+	until := time.Now().Add(pageRest)
+	if !until.Before(rec.Expires) {
+		return
+	}
+	rec.Expires = until
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
+	_, _ = m.save(ctx, key, rec)
 }

@@ -68,23 +68,29 @@ func (m *Manager) revoke(ctx context.Context, r index.Revocation, owners []Owner
 	}
 	// Also if no session seems to be listed: only the Save tells, as a Load may be
 	// stale.
-	idle := false
+	idle, listed, paged := false, false, false
 	head, err := m.changeOwner(ctx, key, &known, func(o *ownerRecord) (bool, error) {
 		if o.version == "" {
 			return false, nil
 		}
 		before := o.head
 		begun := o.head.Revoke(r)
-		idle = len(before.Ending) == 0 && len(before.Pages) == 0 && !slices.ContainsFunc(before.Entries, begun.Covers)
+		covers := slices.ContainsFunc(before.Entries, begun.Covers)
+		idle = len(before.Ending) == 0 && len(before.Pages) == 0 && !covers
+		paged = paged || len(before.Pages) > 0
+		listed = listed || covers || o.unsure && paged
 		if idle {
 			o.head.Ending = nil
 		}
 		return true, nil
 	})
-	if err != nil || idle {
-		return 0, err
+	if err == nil && !idle {
+		n, err = m.carryOut(ctx, key, head)
 	}
-	return m.carryOut(ctx, key, head)
+	if n == 0 && listed {
+		n = 1 // another request has carried out what an earlier try had begun
+	}
+	return n, err
 }
 
 // selection returns the key of the record that lists the sessions of owners, and
@@ -115,7 +121,7 @@ func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int
 	for len(head.Ending) > 0 {
 		w := walk{m: m, covered: head.Covered, lost: lost, pages: map[string]index.Ref{}}
 		if _, err = w.entries(ctx, head.Entries); err == nil {
-			_, err = w.refs(ctx, head.Pages)
+			err = w.head(ctx, head.Pages)
 		}
 		if w.missing != "" {
 			lost[w.missing] = true
@@ -129,10 +135,14 @@ func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int
 		if err != nil {
 			return 0, err
 		}
-		taken := false
+		replaced := map[string]bool{}
 		_, err = m.changeOwner(ctx, key, nil, func(o *ownerRecord) (bool, error) {
-			if taken = !o.head.Ends(head.Ending); taken {
-				return false, nil // by another request, or by an earlier Save
+			clear(replaced)
+			if !o.head.Ends(head.Ending) {
+				return false, nil // done by another request, or by an earlier Save
+			}
+			for _, p := range o.head.Pages {
+				replaced[p.Key] = true
 			}
 			o.head.Finish(head.Ending, w.pages)
 			return true, nil
@@ -140,9 +150,9 @@ func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int
 		if err != nil {
 			return 0, err
 		}
-		if !taken {
-			for _, key := range w.old {
-				m.remove(ctx, key)
+		for _, old := range w.old {
+			if replaced[old.under] { // otherwise a page that was packed meanwhile may refer to it
+				m.retire(ctx, old.key, old.rec)
 			}
 		}
 		if w.n > 0 {
@@ -164,10 +174,33 @@ type walk struct {
 	lost    map[string]bool // pages that were missing before
 
 	n       int                  // of sessions that are covered
-	pages   map[string]index.Ref // what to replace pages with; nothing if it has no entries
-	old     []string             // pages that nothing refers to then
+	pages   map[string]index.Ref // what to replace the pages of the head with; nothing if it has no entries
+	old     []oldPage            // that nothing refers to then
+	under   string               // the page of the head that is walked
 	missing string               // a page that there is not
 	skipped bool                 // a lost one is still referred to
+}
+
+// An oldPage is to be replaced, together with the page of the head that leads to
+// it.
+type oldPage struct {
+	under, key string
+	rec        Record
+}
+
+// head walks the pages of the head.
+func (w *walk) head(ctx context.Context, pages []index.Ref) error {
+	for _, p := range pages {
+		w.under = p.Key
+		now, err := w.ref(ctx, p)
+		if err != nil {
+			return err
+		}
+		if now != p {
+			w.pages[p.Key] = now
+		}
+	}
+	return nil
 }
 
 // refs returns the pages in place of pages.
@@ -178,10 +211,6 @@ func (w *walk) refs(ctx context.Context, pages []index.Ref) ([]index.Ref, error)
 		if err != nil {
 			return nil, err
 		}
-		if now != p {
-			w.pages[p.Key] = now
-			w.old = append(w.old, p.Key)
-		}
 		if now.Count > 0 {
 			left = append(left, now)
 		}
@@ -191,7 +220,7 @@ func (w *walk) refs(ctx context.Context, pages []index.Ref) ([]index.Ref, error)
 
 // ref returns the page in place of the one at p.
 func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
-	page, err := w.m.loadPage(ctx, p.Key)
+	page, rec, err := w.m.loadPage(ctx, p.Key)
 	switch {
 	case errors.Is(err, ErrNotFound) && w.lost[p.Key]:
 		w.skipped = true
@@ -209,11 +238,12 @@ func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
 	if err != nil || len(left.Entries) == len(page.Entries) && slices.Equal(left.Pages, page.Pages) {
 		return p, err
 	}
+	w.old = append(w.old, oldPage{w.under, p.Key, rec})
 	now := left.Ref(w.m.newPageKey(), p.Level)
 	if now.Count == 0 {
 		return now, nil
 	}
-	rec, err := w.m.indexRecord(left, now.Until)
+	rec, err = w.m.indexRecord(left, now.Until)
 	if err == nil {
 		_, err = w.m.save(ctx, now.Key, rec)
 	}

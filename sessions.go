@@ -62,18 +62,18 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 			current = s.Handle()
 		}
 	}
-	// A session that got a new ID since it was moved to a page is in the head too.
+	// A session that got a new ID since it was moved to a page is listed twice.
 	seen := map[string]bool{}
 	_, err = m.eachEntry(ctx, o.head, func(e index.Entry) (bool, error) {
 		has := func(o string) bool { return slices.Contains(e.Also, o) }
-		if seen[e.Handle] || o.head.Covered(e) || slices.ContainsFunc(also, func(o string) bool { return !has(o) }) {
+		if seen[e.Handle] || slices.ContainsFunc(also, func(o string) bool { return !has(o) }) {
 			return true, nil
 		}
 		found, err := m.listed(ctx, e)
 		if err != nil || found == nil {
 			return true, err
 		}
-		if len(e.Keys) > 1 {
+		if e.Repeats() {
 			seen[e.Handle] = true
 		}
 		found.Current = e.Handle == current && current != ""
@@ -83,7 +83,8 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 }
 
 // eachEntry calls f for the entries of head, the latest first, until it returns
-// false.
+// false. If a page is missing, it goes on with the others, and fails with
+// errIndexLost in the end.
 func (m *core) eachEntry(ctx context.Context, head index.Head, f func(index.Entry) (bool, error)) (more bool, err error) {
 	for _, e := range slices.Backward(head.Entries) {
 		if more, err := f(e); err != nil || !more {
@@ -95,56 +96,75 @@ func (m *core) eachEntry(ctx context.Context, head index.Head, f func(index.Entr
 
 func (m *core) eachPage(ctx context.Context, pages []index.Ref, f func(index.Entry) (bool, error)) (more bool, err error) {
 	now := time.Now().Unix()
+	var lost error
 	for _, p := range slices.Backward(pages) {
-		page, err := m.loadPage(ctx, p.Key)
-		if errors.Is(err, ErrNotFound) {
-			continue // a login has moved its entries, or it has expired
-		} else if err != nil {
-			return false, err
+		page, _, err := m.loadPage(ctx, p.Key)
+		if err == nil {
+			h := index.Head{Entries: page.Entries, Pages: page.Pages}
+			h.Tidy(now)
+			more, err = m.eachEntry(ctx, h, f)
+			if err == nil && !more {
+				return false, lost
+			}
 		}
-		h := index.Head{Entries: page.Entries, Pages: page.Pages}
-		h.Tidy(now)
-		if more, err := m.eachEntry(ctx, h, f); err != nil || !more {
+		switch {
+		case errors.Is(err, ErrNotFound), errors.Is(err, errIndexLost):
+			lost = errIndexLost
+		case err != nil:
 			return false, err
 		}
 	}
-	return true, nil
+	return true, lost
 }
 
-// listed returns the session of e, nil if it is not alive.
+// listed returns the session of e, nil if it is not alive. It follows the session to
+// a new ID that it has got since e was read.
 func (m *core) listed(ctx context.Context, e index.Entry) (*Entry, error) {
 	for _, key := range slices.Backward(e.Keys) {
-		now := time.Now()
-		rec, err := m.load(ctx, key)
-		switch {
-		case errors.Is(err, ErrNotFound):
-			continue
-		case err != nil:
-			return nil, err
-		case m.expired(rec, now):
-			continue
+		for hops := 0; key != "" && hops <= maxHops; hops++ {
+			found, to, err := m.listedAt(ctx, e.Handle, key)
+			if found != nil || err != nil {
+				return found, err
+			}
+			key = to
 		}
-		found := &Entry{Handle: e.Handle, Created: rec.Created, LastUsed: rec.Created, Expires: rec.Expires}
-		c, err := m.split(rec)
-		switch {
-		case errors.Is(err, errMoved):
-			continue
-		case err != nil:
-			return found, nil // it is alive, and can be revoked
-		}
-		if !now.Before(m.due(rec, c.used, now)) {
-			continue
-		}
-		ls, _, err := m.listingOf(c.values)
-		if err != nil || ls.Handle != e.Handle {
-			continue
-		}
-		_ = m.decode(c.values[userName], &found.User)
-		found.Note = maps.Clone(ls.Note)
-		found.LastUsed = m.lastUse(rec, c.used)
-		return found, nil
 	}
 	return nil, nil
+}
+
+// listedAt returns the session with that handle at key, nil if it is not there
+// alive, and then the key to which it has moved, "" if it has not.
+func (m *core) listedAt(ctx context.Context, handle, key string) (found *Entry, to string, err error) {
+	now := time.Now()
+	rec, err := m.load(ctx, key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, "", nil
+	case err != nil:
+		return nil, "", err
+	}
+	c, err := m.split(rec)
+	if moved := asMoved(err); moved != nil {
+		return nil, moved.key, nil
+	}
+	if m.expired(rec, now) {
+		return nil, "", nil
+	}
+	found = &Entry{Handle: handle, Created: rec.Created, LastUsed: rec.Created, Expires: rec.Expires}
+	if err != nil {
+		return found, "", nil //nolint:nilerr // it is alive, and can be revoked
+	}
+	if !now.Before(m.due(rec, c.used, now)) {
+		return nil, "", nil
+	}
+	ls, _, err := m.listingOf(c.values)
+	if err != nil || ls.Handle != handle {
+		return nil, "", nil //nolint:nilerr // another session, of another user
+	}
+	_ = m.decode(c.values[userName], &found.User)
+	found.Note = maps.Clone(ls.Note)
+	found.LastUsed = m.lastUse(rec, c.used)
+	return found, "", nil
 }
 
 // lastUse returns when the session of rec was last used, as far as it is known.

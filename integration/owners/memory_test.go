@@ -3,9 +3,11 @@ package owners
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // explore calls play with all schedules, at most so many. It stops when play
@@ -51,14 +53,19 @@ func first(client int) chooser {
 func random(rng *rand.Rand) chooser {
 	last := -1
 	return func(clients []int) int {
-		i := rng.IntN(len(clients))
 		if at := slices.Index(clients, last); at >= 0 && rng.IntN(3) > 0 {
-			i = at
+			return at
 		}
-		if clients[i] >= 0 {
-			last = clients[i]
+		for {
+			i := rng.IntN(len(clients))
+			if clients[i] == mishap && rng.IntN(40) > 0 {
+				continue
+			}
+			if clients[i] >= 0 {
+				last = clients[i]
+			}
+			return i
 		}
-		return i
 	}
 }
 
@@ -78,7 +85,7 @@ func (n *tally) check(t *testing.T, choose chooser, f func(t *testing.T, w *worl
 	}
 	complaints := Judge(w.history)
 	if len(complaints) > 0 {
-		t.Errorf("%s\n%s", strings.Join(complaints, "\n"), strings.Join(w.trace, "\n"))
+		t.Errorf("%s\n%s", strings.Join(complaints[:min(2, len(complaints))], "\n"), strings.Join(w.trace, "\n"))
 	}
 	return len(complaints) == 0
 }
@@ -90,7 +97,10 @@ func (n tally) String() string {
 // TestEverySchedule has two clients work at once in every order of their calls of
 // the store, if these are not too many, and otherwise in some.
 func TestEverySchedule(t *testing.T) {
-	const most = 300
+	most := 300
+	if os.Getenv(mutantVariable) != "" {
+		most = 50
+	}
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
 			var n tally
@@ -102,6 +112,50 @@ func TestEverySchedule(t *testing.T) {
 			t.Logf("%v, all: %t", n, all)
 		})
 	}
+}
+
+// TestAtRandom has some machines do what they draw, with faults that are drawn too.
+func TestAtRandom(t *testing.T) {
+	const histories = 1000
+	var n tally
+	for i := range uint64(histories) {
+		rng := rand.New(rand.NewPCG(5, i))
+		n.check(t, random(rng), func(t *testing.T, w *world) {
+			w.pool.Rand = rng
+			w.faults, w.budget = allFaults, rng.IntN(4)
+			if rng.IntN(3) == 0 {
+				w.ages = []time.Duration{[]time.Duration{21 * time.Hour, 25 * time.Hour, 100 * time.Hour}[rng.IntN(3)]}
+			}
+			crowd := 0
+			if rng.IntN(4) == 0 {
+				crowd = 14 // so that there will be pages
+			}
+			w.freely(t, func(do func(func() *Op)) {
+				for i := range crowd {
+					do(login(fmt.Sprint("c", i)))
+				}
+			})
+			mc := w.machine(t)
+			for range 3 {
+				if rng.IntN(3) > 0 {
+					mc = w.machine(t)
+				}
+				ops := 5
+				w.add(mc, func() *Op {
+					if ops == 0 {
+						return nil
+					}
+					ops--
+					o := w.pool.Next()
+					return &o
+				})
+			}
+		})
+		if t.Failed() {
+			t.Fatalf("history %d", i)
+		}
+	}
+	t.Log(n)
 }
 
 // TestKillBetweenAnyTwoWrites stops one client at each of its calls.

@@ -18,16 +18,26 @@ import (
 type state struct {
 	// Listed has a bit for each owner under which the session is listed. The
 	// first listing is when the login takes place.
-	Listed uint16
+	Listed owners
 	// Live says that the session is logged in, and Token opens it. Once it has
 	// ended, it never lives again.
 	Live  bool
 	Token string
 	Value string
-	// Stray says that there may be a record of the session whose token nobody
-	// has: of a login or a new ID that was not completed. It may be listed. A
-	// revocation ends it too.
-	Stray bool
+	// Stray has the owners under which there may be a record of the session whose
+	// token nobody has: of a login or a new ID that was not completed. A list may
+	// have it. A revocation ends it too.
+	Stray owners
+}
+
+type owners uint16
+
+func (o owners) has(n int) bool { return o&(1<<n) != 0 }
+
+// ended is st after the session has ended for its clients.
+func (st state) ended() state {
+	st.Live, st.Token = false, noToken
+	return st
 }
 
 // An event is an Op as one session sees it.
@@ -46,7 +56,8 @@ const (
 	isListed              // in a list, or not
 	isRevoked             // if it is listed
 	isMissed              // by a RevokeOne that has not found it
-	isEnded               // by time
+	isOver                // by time
+	mayEnd                // by a logout from the session that it was before a SwitchUser
 )
 
 func (e event) String() string {
@@ -67,35 +78,43 @@ const noToken = "nobody's"
 // step returns the states in which e can have left st, or none if e cannot have had
 // its outcome.
 func step(st state, e event) []state {
-	listed := st.Listed&(1<<e.owner) != 0
+	listed, next := st.Listed.has(e.owner), st
 	switch e.as {
 	case isLogin:
-		next := st
-		next.Listed |= 1 << e.owner
-		switch {
-		case e.Result != OK:
-			next.Stray = true
+		if e.Result != OK {
+			next.Stray |= 1 << e.owner
 			return []state{st, next}
-		case st.Listed == 0:
+		}
+		if st.Listed == 0 {
 			next.Live, next.Token = true, e.NewToken
 		}
+		next.Listed |= 1 << e.owner
 		return []state{next}
 	case isUse:
 		return use(st, e)
 	case isListed:
 		if e.lists {
-			return only(st, listed && (st.Live || st.Stray))
+			return only(st, listed && st.Live || st.Stray.has(e.owner))
 		}
 		return only(st, !listed || !st.Live)
-	case isRevoked:
-		if !listed {
-			return only(st, true)
-		}
-		return maybe(e, st, state{Listed: st.Listed})
 	case isMissed:
 		return only(st, !listed || !st.Live)
-	case isEnded:
-		return maybe(e, st, state{Listed: st.Listed})
+	case isRevoked:
+		if listed {
+			next = st.ended()
+		}
+		if next.Stray &^= 1 << e.owner; next.Stray == 0 || !st.Stray.has(e.owner) {
+			return maybe(e, st, next)
+		}
+		none := next
+		none.Stray = 0 // there may be one stray record, or several
+		return append(maybe(e, st, next), none)
+	case isOver:
+		next = st.ended()
+		next.Stray = 0
+		return maybe(e, st, next)
+	case mayEnd:
+		return []state{st, st.ended()}
 	}
 	return nil
 }
@@ -127,10 +146,13 @@ func use(st state, e event) []state {
 		next.Value = e.Value
 	case Rotate, LoginAgain:
 		if next.Token = e.NewToken; e.Result != OK {
-			st.Stray, next.Stray, next.Token = true, true, noToken
+			next.Token = noToken
+		}
+		if e.Result != OK || e.Tries > 1 {
+			st.Stray, next.Stray = st.Listed, st.Listed
 		}
 	case Logout, SwitchUser:
-		next.Live, next.Token = false, noToken
+		next = st.ended()
 		if e.Result == OK && e.Kind == Logout {
 			return []state{next} // also by an old token, if the client had opened it before
 		}
@@ -140,6 +162,8 @@ func use(st state, e event) []state {
 		return []state{next}
 	case e.Result == Unknown && (open || e.Kind == Logout):
 		return []state{st, next}
+	case e.Result == NotFound && e.Kind == SwitchUser && open:
+		return []state{st, next} // the other user's session was revoked at once
 	case e.Result == NotFound:
 		return only(st, !open)
 	}
@@ -199,7 +223,11 @@ func Judge(history []Op) (complaints []string) {
 		}
 	}
 	for name, login := range logins {
-		if evidence := judge(login, events(login, history, handles)); evidence != "" {
+		before := map[string]bool{} // the sessions that this one was
+		for l := login; l.Kind == SwitchUser; l = logins[l.Session] {
+			before[l.Session] = true
+		}
+		if evidence := judge(login, events(login, before, history, handles)); evidence != "" {
 			complaints = append(complaints, name+evidence)
 		}
 	}
@@ -232,7 +260,7 @@ func judge(login Op, events []event) (evidence string) {
 }
 
 // events returns what concerns the session of login.
-func events(login Op, history []Op, handles map[string]string) (all []event) {
+func events(login Op, before map[string]bool, history []Op, handles map[string]string) (all []event) {
 	has := func(owners []session.Owner) bool {
 		for _, o := range owners {
 			if !slices.Contains(login.Owners, o) {
@@ -247,6 +275,11 @@ func events(login Op, history []Op, handles map[string]string) (all []event) {
 			for i := range login.Owners {
 				e.as, e.owner = isLogin, i
 				all = append(all, e)
+				if o.Tries > 1 && o.Result == OK {
+					early := e
+					early.Result = Conflict // the tries before
+					all = append(all, early)
+				}
 			}
 		}
 		if o.Session == login.Name {
@@ -254,9 +287,13 @@ func events(login Op, history []Op, handles map[string]string) (all []event) {
 			all = append(all, e)
 			continue
 		}
+		if o.Kind == Logout && before[o.Session] && (o.Result == OK || o.Result == Unknown) {
+			e.as = mayEnd
+			all = append(all, e)
+		}
 		switch o.Kind {
 		case Age:
-			e.as = isEnded
+			e.as = isOver
 			all = append(all, e)
 			continue
 		case List, Revoke, RevokeOthers, RevokeOne:

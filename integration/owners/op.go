@@ -36,6 +36,7 @@ type Op struct {
 	Result Result
 	Err    string
 
+	Tries     int // to save
 	NewToken  string
 	NewHandle string
 	Got       string // what was read
@@ -201,11 +202,13 @@ func (o *Op) save(ctx context.Context, s *session.Session, change func(*session.
 // retry calls f again while the outcome is not known.
 func (o *Op) retry(ctx context.Context, f func(context.Context) error) error {
 	err := f(ctx)
+	o.Tries = 1
 	for range o.Again {
 		if !errors.Is(err, session.ErrStore) || ctx.Err() != nil {
 			break
 		}
 		err = f(ctx)
+		o.Tries++
 	}
 	return err
 }

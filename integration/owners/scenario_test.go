@@ -1,6 +1,7 @@
 package owners
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -50,18 +51,6 @@ func but(kind Kind, name string) func() *Op {
 	return one(Op{Kind: kind, Handle: "of " + name, Owners: []session.Owner{ann}})
 }
 
-// fill fills in what a client knows when it begins o. w.mu is held.
-func (w *world) fill(o *Op) *Op {
-	if o.Session != "" && o.Token == "" {
-		tokens := w.tokens[o.Session]
-		o.Token = tokens[len(tokens)-1]
-	}
-	if name, ok := strings.CutPrefix(o.Handle, "of "); ok {
-		o.Handle = w.handles[name]
-	}
-	return o
-}
-
 func ops(o ...func() *Op) []func() *Op { return o }
 
 var scenarios = func() (all []scenario) {
@@ -109,61 +98,64 @@ var scenarios = func() (all []scenario) {
 	return all
 }()
 
-// setUp has ann log in, and adds the clients. Client 0 has done that.
+// setUp has ann log in, and adds the clients, each on a machine of its own.
 func (sc scenario) setUp(t *testing.T, w *world) {
-	w.free = true
-	for i := range sc.before {
-		w.begin(w.add(t, nil), login(fmt.Sprint("s", i))())
-	}
-	for _, c := range w.clients {
-		c.stop()
-	}
-	w.clients, w.free = nil, false
+	w.freely(t, func(do func(func() *Op)) {
+		for i := range sc.before {
+			do(login(fmt.Sprint("s", i)))
+		}
+	})
 	for _, program := range sc.clients {
-		w.add(t, func(*client) *Op {
+		w.add(w.machine(t), func() *Op {
 			if len(program) == 0 {
 				return nil
 			}
-			o := w.fill(program[0]())
+			o := program[0]()
 			program = program[1:]
 			return o
 		})
 	}
 }
 
-// begin has c do o, without a schedule.
-func (w *world) begin(c *client, o *Op) {
-	w.mu.Lock()
-	o = w.fill(o)
-	o.Client, o.Call = c.n, w.tick()
-	c.pending = o
-	w.mu.Unlock()
-	w.do(c, o)
+// freely calls f with a function that does an operation without a schedule.
+func (w *world) freely(t *testing.T, f func(do func(func() *Op))) {
+	w.free = true
+	defer func() { w.free = false }()
+	mc := w.machine(t)
+	defer func() { mc.dead = true; mc.stop() }()
+	c := &client{machine: mc, w: w, n: -2}
+	c.ctx = context.WithValue(mc.ctx, clientKey{}, c)
+	f(func(next func() *Op) {
+		o := next()
+		w.mu.Lock()
+		w.begins(c, o)
+		w.mu.Unlock()
+		w.do(c, o)
+	})
 }
 
 // inspect finds out how things are in the end: which tokens are good, what is
 // listed, and whether a revocation ends it all.
 func (w *world) inspect(t *testing.T) {
-	w.free = true
-	c := w.add(t, nil)
-	defer c.stop()
-	look := func() {
-		for _, name := range slices.Sorted(maps.Keys(w.tokens)) {
-			for _, token := range w.tokens[name] {
-				w.begin(c, &Op{Kind: Read, Session: name, Token: token})
+	w.freely(t, func(do func(func() *Op)) {
+		look := func() {
+			for _, name := range slices.Sorted(maps.Keys(w.pool.Tokens)) {
+				for _, token := range w.pool.Tokens[name] {
+					do(one(Op{Kind: Read, Session: name, Token: token}))
+				}
+			}
+			for _, o := range []session.Owner{ann, van, bob} {
+				do(of(List, o))
 			}
 		}
-		for _, o := range []session.Owner{ann, van, bob} {
-			w.begin(c, of(List, o)())
-		}
-	}
-	look()
-	w.begin(c, login("z")())
-	w.begin(c, using(Read, "z")())
-	w.begin(c, of(List, ann)())
-	w.begin(c, of(Revoke, ann)())
-	w.begin(c, of(Revoke, bob)())
-	look()
+		look()
+		do(login("z"))
+		do(using(Read, "z"))
+		do(of(List, ann))
+		do(of(Revoke, ann))
+		do(of(Revoke, bob))
+		look()
+	})
 }
 
 // play runs f in a world of its own, and returns it when all is done.
@@ -173,6 +165,7 @@ func play(t *testing.T, choose chooser, f func(t *testing.T, w *world)) (w *worl
 		f(t, w)
 		w.run()
 		w.inspect(t)
+		w.close()
 	})
 	return w
 }

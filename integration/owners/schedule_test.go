@@ -39,27 +39,41 @@ type world struct {
 	arrived chan struct{}
 	clock   int64
 	ranks   map[string]int
-	tokens  map[string][]string // of each session, the latest last
-	handles map[string]string
+	pool    Pool
 }
 
 // A chooser chooses one of several possibilities, which are in the same order each
-// time. clients has the client that each is about, -1 if it is about none.
+// time. clients has the client that goes on in each; other and mishap stand for no
+// client.
 type chooser func(clients []int) int
 
-// A client is a process with one Manager, and does one Op after the other.
+const (
+	other  = -1 // time passes, or a late request arrives
+	mishap = -2 // a fault, or the end of all sessions
+)
+
+// A machine is a process with one Manager.
+type machine struct {
+	m    *session.Manager
+	ctx  context.Context
+	stop context.CancelFunc
+	dead bool
+}
+
+// A client does one Op after the other on a machine.
 type client struct {
+	*machine
 	w       *world
 	n       int
-	m       *session.Manager
-	ctx     context.Context
-	stop    context.CancelFunc
-	next    func(*client) *Op // nil at the end
-	dead    bool
+	ctx     context.Context // has the client
+	next    func() *Op      // nil at the end
 	done    bool
 	calls   int
 	pending *Op
 }
+
+// clientKey is the key of the client in a context.
+type clientKey struct{}
 
 // A call waits until it is chosen.
 type call struct {
@@ -102,7 +116,6 @@ var (
 func newWorld(choose chooser) *world {
 	return &world{
 		choose: choose, arrived: make(chan struct{}, 1), ranks: map[string]int{},
-		tokens: map[string][]string{}, handles: map[string]string{},
 	}
 }
 
@@ -113,15 +126,21 @@ var config = session.Config{
 	Owners:   session.OwnersConfig{Index: true},
 }
 
-// add adds a client.
-func (w *world) add(t testing.TB, next func(*client) *Op) *client {
+func (w *world) machine(t testing.TB) *machine {
 	t.Helper()
-	c := &client{w: w, n: len(w.clients), next: next}
-	c.ctx, c.stop = context.WithCancel(t.Context())
+	var mc machine
+	mc.ctx, mc.stop = context.WithCancel(t.Context())
 	var err error
-	if c.m, err = session.New(&gate{c}, config); err != nil {
+	if mc.m, err = session.New(&gate{w}, config); err != nil {
 		t.Fatal(err)
 	}
+	return &mc
+}
+
+// add adds a client.
+func (w *world) add(mc *machine, next func() *Op) *client {
+	c := &client{machine: mc, w: w, n: len(w.clients), next: next}
+	c.ctx = context.WithValue(mc.ctx, clientKey{}, c)
 	w.clients = append(w.clients, c)
 	return c
 }
@@ -133,20 +152,18 @@ func (w *world) tick() int64 {
 
 // run runs the client.
 func (c *client) run() {
-	defer c.stop()
 	for {
 		begin := &call{c: c, what: "begins", rank: -1, chose: make(chan struct{})}
 		if !c.w.wait(c.ctx, begin) || begin.err != nil {
 			break
 		}
 		c.w.mu.Lock()
-		o := c.next(c)
+		o := c.next()
 		if o == nil {
 			c.w.mu.Unlock()
 			break
 		}
-		o.Client, o.Call = c.n, c.w.tick()
-		c.pending = o
+		c.w.begins(c, o)
 		c.w.mu.Unlock()
 		c.w.do(c, o)
 	}
@@ -172,20 +189,22 @@ func (w *world) do(c *client, o *Op) {
 		o.Over = max(o.Over, o.Return)
 	}
 	w.history = append(w.history, *o)
-	w.learn(o)
+	w.pool.Learn(*o)
 	w.note("%d returns: %v", c.n, *o)
 }
 
-// learn keeps what the clients know of sessions.
-func (w *world) learn(o *Op) {
-	name := cmp.Or(o.Name, o.Session)
-	if o.NewToken != "" {
-		w.tokens[name] = append(w.tokens[name], o.NewToken)
-		w.handles[name] = o.NewHandle
+// begins fills in o. The lock is held.
+func (w *world) begins(c *client, o *Op) {
+	if o.Session != "" && o.Token == "" {
+		tokens := w.pool.Tokens[o.Session]
+		o.Token = tokens[len(tokens)-1]
 	}
-	for _, s := range o.Seen {
-		w.handles[s.Name] = s.Handle
+	if name, ok := strings.CutPrefix(o.Handle, "of "); ok {
+		o.Handle = w.pool.Handles[name]
 	}
+	o.Client, o.Call = c.n, w.tick()
+	w.pool.Began(*o)
+	c.pending = o
 }
 
 func (w *world) note(format string, args ...any) {
@@ -251,6 +270,20 @@ func (w *world) run() {
 	}
 }
 
+// close ends everything.
+func (w *world) close() {
+	w.mu.Lock()
+	for _, c := range w.clients {
+		c.dead = true
+		c.stop()
+	}
+	for len(w.calls) > 0 {
+		w.take(w.calls[0], false, errKilled)
+	}
+	w.mu.Unlock()
+	synctest.Wait()
+}
+
 // step does one thing, and returns false if all clients are done.
 func (w *world) step() bool {
 	synctest.Wait()
@@ -268,7 +301,7 @@ func (w *world) step() bool {
 	slices.SortFunc(w.calls, func(a, b *call) int {
 		return cmp.Or(cmp.Compare(a.c.n, b.c.n), cmp.Compare(a.rank, b.rank))
 	})
-	left, busy := 0, map[*client]bool{}
+	left, apart, busy := 0, 0, map[*client]bool{}
 	for _, x := range w.calls {
 		busy[x.c] = true
 		what := fmt.Sprintf("%d %s", x.c.n, x.what)
@@ -282,6 +315,9 @@ func (w *world) step() bool {
 		if !c.done {
 			left++
 		}
+		if !c.done && !busy[c] {
+			apart++
+		}
 	}
 	switch {
 	case left == 0:
@@ -291,11 +327,11 @@ func (w *world) step() bool {
 		w.mu.Unlock()
 		<-w.arrived // time passes
 		return true
-	case left > len(busy):
-		may(-1, "time passes", nil)
+	case apart > 0:
+		may(other, "time passes", nil)
 	}
 	for _, x := range w.flying {
-		may(-1, fmt.Sprintf("%d %s arrives", x.c.n, x.what), func() { w.land(x) })
+		may(other, fmt.Sprintf("%d %s arrives", x.c.n, x.what), func() { w.land(x) })
 	}
 	if w.budget > 0 {
 		for _, x := range w.calls {
@@ -303,13 +339,13 @@ func (w *world) step() bool {
 				if x.do == nil || !x.write && (f == late || f == lost || f == killedIn || f == killedBy) {
 					continue
 				}
-				may(-1, fmt.Sprintf("%d %s: %s", x.c.n, x.what, f), func() { w.budget--; w.fail(x, f) })
+				may(mishap, fmt.Sprintf("%d %s: %s", x.c.n, x.what, f), func() { w.budget--; w.fail(x, f) })
 			}
 		}
 	}
 	ages := len(actions)
 	for _, d := range w.ages {
-		may(-1, "for "+d.String(), nil)
+		may(mishap, "for "+d.String(), nil)
 	}
 	i := w.choose(about)
 	a := actions[i]
@@ -373,11 +409,13 @@ func (w *world) fail(x *call, f fault) {
 	case killed, killedIn, killedBy:
 		c := x.c
 		c.dead = true
-		if c.pending != nil {
-			c.pending.Return = w.tick()
+		for _, other := range w.clients {
+			if other.machine == c.machine && other.pending != nil {
+				other.pending.Return = w.tick()
+			}
 		}
 		for _, other := range slices.Clone(w.calls) {
-			if other.c == c {
+			if other.c.machine == c.machine {
 				w.take(other, false, errKilled)
 			}
 		}
@@ -388,13 +426,13 @@ func (w *world) fail(x *call, f fault) {
 }
 
 // A gate is the store as a client sees it.
-type gate struct{ c *client }
+type gate struct{ w *world }
 
 func (g *gate) wait(ctx context.Context, what, key string, write bool, do func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	w := g.c.w
+	w, c := g.w, ctx.Value(clientKey{}).(*client)
 	w.mu.Lock()
 	rank, ok := w.ranks[key]
 	if !ok {
@@ -406,7 +444,7 @@ func (g *gate) wait(ctx context.Context, what, key string, write bool, do func()
 	if kind, _, ok := strings.Cut(key, "."); ok {
 		name = fmt.Sprintf("%s %d", kind, rank)
 	}
-	x := &call{c: g.c, what: what + " " + name, rank: rank, write: write, do: do, chose: make(chan struct{})}
+	x := &call{c: c, what: what + " " + name, rank: rank, write: write, do: do, chose: make(chan struct{})}
 	if !w.wait(ctx, x) {
 		return ctx.Err()
 	}
@@ -414,7 +452,7 @@ func (g *gate) wait(ctx context.Context, what, key string, write bool, do func()
 }
 
 func (g *gate) Load(ctx context.Context, key string) (rec session.Record, err error) {
-	gerr := g.wait(ctx, "loads", key, false, func() { rec, err = g.c.w.store.Load(context.Background(), key) })
+	gerr := g.wait(ctx, "loads", key, false, func() { rec, err = g.w.store.Load(context.Background(), key) })
 	if gerr != nil {
 		return session.Record{}, gerr
 	}
@@ -423,7 +461,7 @@ func (g *gate) Load(ctx context.Context, key string) (rec session.Record, err er
 
 func (g *gate) Save(ctx context.Context, key string, rec session.Record) (v session.Version, err error) {
 	rec.Data = slices.Clone(rec.Data)
-	gerr := g.wait(ctx, "saves", key, true, func() { v, err = g.c.w.store.Save(context.Background(), key, rec) })
+	gerr := g.wait(ctx, "saves", key, true, func() { v, err = g.w.store.Save(context.Background(), key, rec) })
 	if gerr != nil {
 		return "", gerr
 	}
@@ -431,11 +469,11 @@ func (g *gate) Save(ctx context.Context, key string, rec session.Record) (v sess
 }
 
 func (g *gate) Touch(ctx context.Context, key string, expires time.Time) (err error) {
-	gerr := g.wait(ctx, "touches", key, true, func() { err = g.c.w.store.Touch(context.Background(), key, expires) })
+	gerr := g.wait(ctx, "touches", key, true, func() { err = g.w.store.Touch(context.Background(), key, expires) })
 	return cmp.Or(gerr, err)
 }
 
 func (g *gate) Delete(ctx context.Context, key string) (err error) {
-	gerr := g.wait(ctx, "deletes", key, true, func() { err = g.c.w.store.Delete(context.Background(), key) })
+	gerr := g.wait(ctx, "deletes", key, true, func() { err = g.w.store.Delete(context.Background(), key) })
 	return cmp.Or(gerr, err)
 }

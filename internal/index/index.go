@@ -29,7 +29,13 @@ type Entry struct {
 	Epoch int64 `json:"e,omitempty"`
 	// Also has short digests of the other owners of the session.
 	Also []string `json:"o,omitempty"`
+	// Again says that the session may be listed in a page already, because it was
+	// not known whether it was listed.
+	Again bool `json:"a,omitempty"`
 }
+
+// Repeats reports whether an older page may have an entry of the same session.
+func (e Entry) Repeats() bool { return e.Again || len(e.Keys) > 1 }
 
 // over reports whether the session has ended by now, in Unix seconds.
 func (e Entry) over(now int64) bool { return e.Until != 0 && e.Until <= now }
