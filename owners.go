@@ -226,6 +226,18 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 	return nil
 }
 
+// finish carries out the revocations that others have begun of what is listed where
+// a session with values is.
+func (s *Session) finish(ctx context.Context, values map[string][]byte) error {
+	_, owners, err := s.m.listingOf(values)
+	for _, o := range owners {
+		if err == nil {
+			err = s.m.finish(ctx, s.m.ownerKey(o))
+		}
+	}
+	return err
+}
+
 // endsBy returns when the session of rec has ended by the clocks of all machines, in
 // Unix seconds; 0 if it need not end.
 func (m *core) endsBy(rec Record) int64 {

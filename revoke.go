@@ -123,6 +123,7 @@ func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int
 		if _, err = w.entries(ctx, head.Entries); err == nil {
 			err = w.head(ctx, head.Pages)
 		}
+		n = max(n, w.n)
 		if w.missing != "" {
 			lost[w.missing] = true
 			o, err := m.loadOwner(ctx, key)
@@ -155,15 +156,15 @@ func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int
 				m.retire(ctx, old.key, old.rec)
 			}
 		}
-		if w.n > 0 {
-			m.event(ctx, observe.Event{Kind: observe.EventSessionsRevoked, N: w.n})
+		if n > 0 {
+			m.event(ctx, observe.Event{Kind: observe.EventSessionsRevoked, N: n})
 		}
 		if w.skipped {
 			err = errIndexLost
 		}
-		return w.n, err
+		return n, err
 	}
-	return 0, nil
+	return n, nil
 }
 
 // A walk deletes the sessions that are covered, page by page, and replaces the
@@ -188,9 +189,9 @@ type oldPage struct {
 	rec        Record
 }
 
-// head walks the pages of the head.
+// head walks the pages of the head, the latest first, as deleteEntry does.
 func (w *walk) head(ctx context.Context, pages []index.Ref) error {
-	for _, p := range pages {
+	for _, p := range slices.Backward(pages) {
 		w.under = p.Key
 		now, err := w.ref(ctx, p)
 		if err != nil {
@@ -206,7 +207,7 @@ func (w *walk) head(ctx context.Context, pages []index.Ref) error {
 // refs returns the pages in place of pages.
 func (w *walk) refs(ctx context.Context, pages []index.Ref) ([]index.Ref, error) {
 	var left []index.Ref
-	for _, p := range pages {
+	for _, p := range slices.Backward(pages) {
 		now, err := w.ref(ctx, p)
 		if err != nil {
 			return nil, err
@@ -215,6 +216,7 @@ func (w *walk) refs(ctx context.Context, pages []index.Ref) ([]index.Ref, error)
 			left = append(left, now)
 		}
 	}
+	slices.Reverse(left)
 	return left, nil
 }
 
@@ -253,41 +255,53 @@ func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
 // entries deletes the sessions of entries that are covered, and returns the
 // others.
 func (w *walk) entries(ctx context.Context, entries []index.Entry) (left []index.Entry, err error) {
-	var keys []string
+	var covered []index.Entry
 	for _, e := range entries {
 		if w.covered(e) {
-			keys = append(keys, e.Keys...)
-			w.n++
+			covered = append(covered, e)
 		} else {
 			left = append(left, e)
 		}
 	}
-	return left, w.m.deleteAll(ctx, keys)
+	w.n += len(covered)
+	return left, w.m.deleteAll(ctx, covered)
 }
 
-// deleteAll deletes the records at keys, several at a time.
-func (m *core) deleteAll(ctx context.Context, keys []string) error {
+// deleteEntry deletes the records of a session, the latest first: as long as it
+// lives, the markers under its old IDs lead to it.
+func (m *core) deleteEntry(ctx context.Context, e index.Entry) error {
+	for _, key := range slices.Backward(e.Keys) {
+		if err := m.delete(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteAll deletes the records of the sessions of entries, several sessions at a
+// time.
+func (m *core) deleteAll(ctx context.Context, entries []index.Entry) error {
 	const atOnce = 8
-	switch len(keys) {
+	switch len(entries) {
 	case 0:
 		return nil
 	case 1:
-		return m.delete(ctx, keys[0])
+		return m.deleteEntry(ctx, entries[0])
 	}
 	var (
 		wg   sync.WaitGroup
 		once sync.Once
 		err  error
-		next = make(chan string)
+		next = make(chan index.Entry)
 	)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for range min(atOnce, len(keys)) {
+	for range min(atOnce, len(entries)) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for key := range next {
-				if derr := m.delete(ctx, key); derr != nil {
+			for e := range next {
+				if derr := m.deleteEntry(ctx, e); derr != nil {
 					once.Do(func() { err = derr; cancel() })
 					return
 				}
@@ -295,9 +309,9 @@ func (m *core) deleteAll(ctx context.Context, keys []string) error {
 		}()
 	}
 feed:
-	for _, key := range keys {
+	for _, e := range entries {
 		select {
-		case next <- key:
+		case next <- e:
 		case <-ctx.Done():
 			break feed
 		}

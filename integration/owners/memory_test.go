@@ -1,6 +1,7 @@
 package owners
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -114,12 +115,15 @@ func TestEverySchedule(t *testing.T) {
 	}
 }
 
+var seed = flag.Uint64("owners.seed", 5, "seed of the histories of machines that do what they draw")
+
+var histories = flag.Int("owners.histories", 300, "histories of machines that do what they draw")
+
 // TestAtRandom has some machines do what they draw, with faults that are drawn too.
 func TestAtRandom(t *testing.T) {
-	const histories = 1000
 	var n tally
-	for i := range uint64(histories) {
-		rng := rand.New(rand.NewPCG(5, i))
+	for i := range uint64(*histories) {
+		rng := rand.New(rand.NewPCG(*seed, i))
 		n.check(t, random(rng), func(t *testing.T, w *world) {
 			w.pool.Rand = rng
 			w.faults, w.budget = allFaults, rng.IntN(4)

@@ -285,6 +285,10 @@ func events(login Op, before map[string]bool, history []Op, handles map[string]s
 		if o.Session == login.Name {
 			e.as = isUse
 			all = append(all, e)
+			if o.Kind == Write && o.Tries > 1 && o.Result == NotFound {
+				e.Result = Unknown // of the tries before
+				all = append(all, e)
+			}
 			continue
 		}
 		if o.Kind == Logout && before[o.Session] && (o.Result == OK || o.Result == Unknown) {
