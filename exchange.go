@@ -74,7 +74,9 @@ type exchange struct {
 	first   [1]string     // room for tokens
 	tokens  []string      // those that the client has sent, until it logs out
 	token   string        // the client's, as far as it is alive
+	unsure  unsure        // the one to hand out in its place
 	dead    bool          // the client's was destroyed
+	term    time.Duration // of the client's cookie, as far as it is alive
 	cookies []string      // lines of Set-Cookie that Managers inside have sent
 	failed  error         // of the save, that the error page has been sent for
 }
@@ -147,12 +149,13 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	alive := "" // of the tokens that the client has sent
 	if s != nil {
 		err = s.upgrade(ctx)
-	} else if s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens); err == nil && s.stored.token != nil {
-		alive = *s.stored.token
+	} else {
+		s, alive, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens)
 	}
 	if err != nil {
 		return nil, err
 	}
+	x.follows(s, alive)
 	return x.keep(ctx, s, alive, lock)
 }
 
@@ -203,7 +206,7 @@ func (x *exchange) keep(ctx context.Context, s *Session, alive string, lock bool
 	over := x.over
 	x.s, x.locked = s, x.locked || lock
 	if alive != "" {
-		x.token = alive
+		x.token, x.term = alive, x.m.cookieTerm(s.stored.own.life)
 	}
 	x.mu.Unlock()
 	if over { // the Handler has returned meanwhile, and closed nothing
@@ -223,15 +226,15 @@ func (x *exchange) openingDone() {
 	}
 }
 
-// open returns the session of the first token that has one, or a new session. A
-// dead token must not hide a live one: a browser sends two cookies of one name if
-// their Path or Domain has changed, or if a sibling host has planted one.
-func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (*Session, error) {
+// open returns the session of the first token that has one, and that token, or a new
+// session. A dead token must not hide a live one: a browser sends two cookies of one
+// name if their Path or Domain has changed, or if a sibling host has planted one.
+func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (s *Session, alive string, err error) {
 	var moved *movedError
 	for _, token := range tokens {
 		s, err := m.open(ctx, token, x)
 		if err == nil {
-			return s, nil
+			return s, token, nil
 		}
 		to := asMoved(err)
 		switch {
@@ -240,13 +243,14 @@ func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (*Sess
 		case errors.Is(err, ErrNotFound),
 			errors.Is(err, ErrDecode) && m.cfg.Undecodable == ReplaceUndecodable:
 		default:
-			return nil, err
+			return nil, "", err
 		}
 	}
 	if moved != nil {
-		return x.instead(ctx, m, moved)
+		s, err = x.instead(ctx, m, moved)
+		return s, "", err
 	}
-	return x.start(m), nil
+	return x.start(m), "", nil
 }
 
 func (x *exchange) start(m *Manager) *Session {
@@ -365,7 +369,7 @@ func (x *exchange) commitAs(ctx context.Context, first bool) error {
 		if idle() {
 			return nil
 		}
-		return x.save(detached, s, limit)
+		return x.save(detached, s, p, limit)
 	})
 	start() // also when another goroutine's work took all the time
 	return err
@@ -377,18 +381,31 @@ func (x *exchange) plan(s *Session, quiet bool) plan {
 	sit := s.situation()
 	sit.response, sit.closed, sit.started = true, s.closed.Load(), x.started.Load()
 	sit.failed, sit.quiet = s.saving.failed, quiet
-	if x.m.stale(sit.by) {
+	times := s.times()
+	sit.aged = x.aged(s, sit.changed)
+	if sit.aged || times.stale(sit.by) {
 		sit.resting = x.m.resting(s.due(time.Now()))
 	}
-	return x.m.plan(sit)
+	return times.plan(sit)
 }
 
-// save saves s. It is no error if only the deadline is not moved or the lock not
-// freed.
-func (x *exchange) save(ctx context.Context, s *Session, limit limits) error {
+// save saves s as planned. It is no error if only the deadline is not moved, the lock
+// not freed or the ID not renewed.
+func (x *exchange) save(ctx context.Context, s *Session, p plan, limit limits) error {
 	changed := s.changed()
 	if !changed && s.saving.moving == nil {
 		limit.try = x.m.moveTimeout()
+	}
+	if p.step == doRenew {
+		limit.all = limit.next() // it waits for nobody
+	}
+	if p.renew || p.step == doRenew {
+		s.set(func() { s.renewal = max(s.renewal, byAge) })
+		defer s.set(func() {
+			if s.renewal == byAge {
+				s.renewal = sameID
+			}
+		})
 	}
 	err := s.outcome(s.save(ctx, limit))
 	if errors.Is(err, context.DeadlineExceeded) || !changed && uncertain(err) && !errors.Is(err, ErrLockLost) {
@@ -404,6 +421,9 @@ func (x *exchange) save(ctx context.Context, s *Session, limit limits) error {
 	if changed || errors.Is(err, ErrLockLost) {
 		return err
 	}
+	if p.step == doRenew && err != nil {
+		s.notRenewed(ctx, err)
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		s.abandon() // freeing the lock takes too long; the lease ends it
 	}
@@ -415,23 +435,26 @@ func (x *exchange) save(ctx context.Context, s *Session, limit limits) error {
 // may call it.
 func (x *exchange) announce(h http.Header) {
 	x.mu.Lock()
-	s, asked, was, dead := x.s, x.asked, x.token, x.dead
+	s, asked, was, dead, term, unsure := x.s, x.asked, x.token, x.dead, x.term, x.unsure.token
 	x.mu.Unlock()
 	if !asked {
 		return
 	}
 	cfg := &x.m.cfg
-	var id, created = was, time.Time{}
+	var id, created, now = was, time.Time{}, term
 	if s != nil {
 		s.mu.Lock()
 		if s.isStored() {
-			id, created = *s.stored.token, s.stored.rec.Created
+			id, created, now = *s.stored.token, s.stored.rec.Created, x.m.cookieTerm(s.stored.own.life)
 		}
 		s.mu.Unlock()
 	}
-	handsOut := id != was || id == "" && dead
+	if id == unsure {
+		id = was
+	}
+	handsOut := id != was || id == "" && dead || now != term
 	if handsOut {
-		line := cfg.sendToken(h, id, created)
+		line := cfg.sendToken(h, id, maxAge(now, created))
 		for o := x.outer; o != nil && line != ""; o = o.outer {
 			o.mu.Lock()
 			o.cookies = append(o.cookies, line)

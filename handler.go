@@ -24,6 +24,9 @@ import (
 // is saved. Then the session is closed, even for goroutines that next has left
 // behind.
 //
+// With [Config.RenewAfter], a response also gives the session a new ID when the old
+// one is old enough. If that fails, the response is sent as it would have been.
+//
 // Saving goes on when the client goes away. It has [Config.CommitTimeout], and
 // [LockConfig.MaxWait] more to wait for its turn while another request holds the
 // lock or saves the session. The context may have ended although the client
@@ -132,6 +135,10 @@ func (m *Manager) HandlerFunc(f func(w http.ResponseWriter, r *http.Request, s *
 // the Handler has returned, and if the request did not come through
 // [Manager.Handler].
 //
+// For a while after a renewal, a request under the old ID gets the session under the
+// new one: see [Config.RenewOverlap]. The rest is about IDs that were given up by a
+// Login or Rotate.
+//
 // It fails with [ErrNotFound] if the method is safe, such as GET, and the request
 // came under an ID that its session gave up less than 10 seconds ago. Such a
 // request may have been in flight when the session got its new ID, and the cookie
@@ -148,6 +155,10 @@ func (m *Manager) HandlerFunc(f func(w http.ResponseWriter, r *http.Request, s *
 // session has the values from before that Login, and the client can log in again:
 // at the cost of 2 more Saves, the session that the first Login has made is ended.
 // During the 10 seconds, saving anything else fails with ErrNotFound.
+//
+// Within [Config.RenewOverlap] after a Login, another Login of the same user under
+// the old ID makes no session of its own, but joins the one that is there, at the
+// cost of 1 Load: see [Session.LoginWith].
 func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	x := m.exchange(ctx)
 	if x == nil {

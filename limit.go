@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/seed-a7bee19b/session/internal/index"
@@ -14,36 +15,46 @@ var errFull = errors.New("too many sessions are listed")
 
 // list lists the session of e under key in the record of an owner. from is the key
 // that it had, "" if it is new there. limit is how many sessions the owner may
-// have, 0 for any number.
-func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key string, limit int) error {
+// have, 0 for any number. Before list ends others for that, it calls check, which
+// says whether the session can still be stored.
+func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key string, limit int, check func(context.Context) error) error {
 	const most = 20
-	again := false
+	var met ownerRecord   // in which it was to be listed
+	var room *ownerRecord // one that has room, although it lists so many
+	var gone []string     // keys without a record
 	for try := 0; ; try++ {
-		head, err := m.changeOwner(ctx, owner, nil, func(o *ownerRecord) (bool, error) {
-			if limit > 0 && o.head.Count() >= limit && !o.head.Lists(e.Handle) {
+		o, err := m.changeOwner(ctx, owner, room, func(o *ownerRecord) (bool, error) {
+			met = *o
+			full := limit > 0 && o.head.Count() >= limit && !o.head.Lists(e.Handle)
+			if full && (room == nil || room.version != o.version) {
 				return false, errFull
 			}
-			again = again || o.unsure
-			e.Again = again
+			if gone != nil {
+				o.head.Drop(gone)
+			}
 			return o.head.List(e, from, key)
 		})
 		switch {
 		case err == nil:
-			if head.Crowded() {
-				m.pack(ctx, owner, head)
+			if o.head.Crowded() {
+				m.pack(ctx, owner, o)
 			}
 			return nil
+		case errors.Is(err, errFull):
+			if err = check(ctx); err == nil {
+				room, err = m.makeRoom(ctx, owner, met, limit-1)
+			}
+		case errors.Is(err, index.ErrManyKeys):
+			gone, err = m.gone(ctx, met.head.Keys(e.Handle))
+		case errors.Is(err, index.ErrUnfinished):
+			_, err = m.carryOut(ctx, owner, met)
 		case errors.Is(err, index.ErrRevoked):
-			if err = m.finish(ctx, owner); err == nil {
+			if _, err = m.carryOut(ctx, owner, met); err == nil {
 				err = &ConflictError{Gone: true}
 			}
-			return err
-		case try >= most:
-			return err
-		case errors.Is(err, errFull):
-			err = m.makeRoom(ctx, owner, limit-1)
-		case errors.Is(err, index.ErrUnfinished):
-			err = m.finish(ctx, owner)
+		}
+		if err == nil && try >= most {
+			err = fmt.Errorf("%w: the sessions of an owner (%d times in a row)", ErrConflict, try+1)
 		}
 		if err != nil {
 			return err
@@ -51,52 +62,73 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 	}
 }
 
-// finish carries out the revocations that others have begun.
-func (m *core) finish(ctx context.Context, owner string) error {
-	o, err := m.loadOwner(ctx, owner)
-	if err == nil {
-		_, err = m.carryOut(ctx, owner, o.head)
+// gone returns those of keys that have no record. None of them gets one again.
+func (m *core) gone(ctx context.Context, keys []string) (gone []string, err error) {
+	for _, key := range keys {
+		_, err := m.load(ctx, key)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			gone = append(gone, key)
+		case err != nil:
+			return nil, err
+		}
 	}
-	return err
+	return gone, nil
 }
 
-// makeRoom ends all sessions of an owner but the latest most that are alive, or
-// fails with ErrSessionLimit if there are more and the policy is RefuseLogin.
-func (m *core) makeRoom(ctx context.Context, owner string, most int) error {
-	o, err := m.loadOwner(ctx, owner)
-	if err != nil {
-		return err
+// makeRoom ends all sessions in o, the record of an owner, but the latest most that
+// are alive, or fails with ErrSessionLimit if there are more and the policy is
+// RefuseLogin. It returns o if there is nothing to end: a session that has moved to
+// a page and got a new ID since is listed twice, so that o lists more than there
+// are.
+func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most int) (room *ownerRecord, err error) {
+	if len(o.head.Ending) > 0 { // do not add to what others have begun
+		_, err = m.carryOut(ctx, owner, o)
+		return nil, err
 	}
 	refuse := m.cfg.Owners.AtLimit == RefuseLogin
 	var alive []string
-	_, err = m.eachEntry(ctx, o.head, func(e index.Entry) (bool, error) {
-		if o.head.Covered(e) || slices.Contains(alive, e.Handle) {
+	more := false // of them are listed
+	r, err := m.read(ctx, o.head)
+	if err != nil {
+		return nil, err
+	}
+	err = r.each(ctx, func(e index.Entry) (bool, error) {
+		if slices.Contains(alive, e.Handle) {
 			return true, nil
 		}
 		if len(alive) == most && !refuse {
+			more = true
 			return false, nil
 		}
 		found, err := m.listed(ctx, e)
-		if err == nil && found != nil {
+		switch {
+		case err != nil:
+			return false, err
+		case found == nil:
+			more = true
+		case len(alive) == most:
+			return false, ErrSessionLimit
+		default:
 			alive = append(alive, e.Handle)
 		}
-		if len(alive) > most {
-			err = ErrSessionLimit
-		}
-		return true, err
+		return true, nil
 	})
-	if err != nil && !errors.Is(err, errIndexLost) {
-		return err
+	if err != nil {
+		return nil, err
 	}
-	head, err := m.changeOwner(ctx, owner, &o, func(now *ownerRecord) (bool, error) {
+	if !more {
+		return &o, nil
+	}
+	marked, err := m.changeOwner(ctx, owner, &o, func(now *ownerRecord) (bool, error) {
 		if now.version != o.version || now.version == "" {
-			return false, nil // others have listed sessions: look again
+			return false, nil // others have listed sessions, or joined pages: look again
 		}
 		now.head.Revoke(index.Revocation{Except: alive})
 		return true, nil
 	})
 	if err == nil {
-		_, err = m.carryOut(ctx, owner, head)
+		_, err = m.carryOut(ctx, owner, marked)
 	}
-	return err
+	return nil, err
 }

@@ -13,6 +13,10 @@ type Login struct {
 	// User is a name or an ID of your choice. It must not be empty.
 	User string
 
+	// Lifetime is the session's from now on, as by [Session.SetLifetime]. Default:
+	// that of the Config, also if the session had another one before.
+	Lifetime Lifetime
+
 	// Owners name more by which the session is listed and can be revoked, such as
 	// the device, the tenant, or the session of an identity provider. At most 8,
 	// each with a Kind and an ID of at most 512 bytes. They need
@@ -32,7 +36,13 @@ func (s *Session) Login(user string) error { return s.LoginWith(Login{User: user
 // absolute timeout. If the session was bound to another user, that user's values
 // are deleted first. If it was bound to no user, its values also stay under the
 // old ID, for a client that never receives the new one: see [Manager.Get]. Errors
-// are those of [Session.Rotate]; an empty User is an error.
+// are those of [Session.Rotate]; an empty User is an error, and so is a Lifetime
+// that [Session.SetLifetime] would refuse.
+//
+// If another request under the same ID has logged in the same user a moment before,
+// as after a double click, the save joins the session of that one. The changes are
+// merged into it, whatever the mode, and both clients get the same token. It is a
+// moment for [Config.RenewOverlap].
 func (s *Session) LoginWith(l Login) error {
 	if l.User == "" {
 		return errors.New("session: login: the user is empty")
@@ -51,7 +61,7 @@ func (s *Session) LoginWith(l Login) error {
 			return err
 		}
 		for name, data := range values {
-			s.changes.Put(name, changes.Edit{Data: data})
+			s.changes.Put(name, changes.Edit{Data: data, Firm: true})
 		}
 		s.renewal = newLogin
 		return nil
@@ -65,7 +75,11 @@ func (s *Session) loginValues(l Login) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	values := map[string][]byte{userName: user}
+	lifetime, err := s.m.encodeLifetime(l.Lifetime)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string][]byte{userName: user, lifetimeName: lifetime}
 	if !s.m.cfg.Owners.Index {
 		if len(l.Owners) > 0 || len(l.Note) > 0 {
 			return nil, errNoIndex

@@ -86,15 +86,15 @@ func (m *core) indexRecord(v any, until int64) (Record, error) {
 }
 
 // changeOwner replaces the head of the record at key by what f makes of it, with a
-// conditional Save, and returns the new one. If f returns false, it changes
-// nothing. f is called again after a conflict, and when it is not known whether
+// conditional Save, and returns the record as it is then. If f returns false, it
+// changes nothing. f is called again after a conflict, and when it is not known whether
 // the head was replaced: then it has to find out that its work is done. If that
 // stays unknown, changeOwner fails with ErrStore. known is the record as it was
 // read, if it was.
 //
 // The requests of this process take turns, so that they have no conflicts with
 // each other.
-func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, f func(o *ownerRecord) (bool, error)) (index.Head, error) {
+func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, f func(o *ownerRecord) (bool, error)) (ownerRecord, error) {
 	t, err := m.owners.Enter(ctx, key, math.MaxInt, time.Now().Add(m.cfg.Lock.MaxWait), m.cfg.CommitTimeout, true)
 	switch {
 	case err == nil:
@@ -102,11 +102,11 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		if lk := &m.cfg.Lock; t.StandBack {
 			t.Done = nil
 			if err := sleep(ctx, lk.MaxRetry+lk.MinRetry); err != nil {
-				return index.Head{}, err
+				return ownerRecord{}, err
 			}
 		}
 	case ctx.Err() != nil:
-		return index.Head{}, err
+		return ownerRecord{}, err
 	}
 	const maxFailures = 3
 	failures := 0
@@ -117,34 +117,36 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		} else if t.Done != nil {
 			o, err = m.decodeOwner(*t.Done)
 			if t.Done = nil; err != nil {
-				return index.Head{}, err
+				return ownerRecord{}, err
 			}
 		} else if o, err = m.loadOwner(ctx, key); err != nil {
-			return index.Head{}, err
+			return ownerRecord{}, err
 		}
 		o.unsure = failures > 0
 		if change, err := f(&o); err != nil || !change {
-			return o.head, err
+			return o, err
 		}
 		rec, err := m.indexRecord(o.head, o.head.Until())
 		if err != nil {
-			return index.Head{}, err
+			return ownerRecord{}, err
 		}
 		rec.Version = o.version
 		rec.Version, err = m.save(ctx, key, rec)
 		var conflict *ConflictError
 		switch {
 		case err == nil:
-			t.Done = &rec
-			return o.head, nil
+			t.Done, o.version = &rec, rec.Version
+			return o, nil
 		case errors.As(err, &conflict):
+			current := conflict.Current
+			conflict.Current = nil // not for the caller
 			if try >= maxOwnerConflicts {
-				return index.Head{}, fmt.Errorf("%w (%d times in a row)", err, try+1)
+				return ownerRecord{}, fmt.Errorf("%w: the record of an owner (%d times in a row)", ErrConflict, try+1)
 			}
-			if conflict.Current != nil && try == 0 {
-				o, err := m.decodeOwner(*conflict.Current)
+			if current != nil && try == 0 {
+				o, err := m.decodeOwner(*current)
 				if err != nil {
-					return index.Head{}, err
+					return ownerRecord{}, err
 				}
 				known = &o
 				continue
@@ -156,19 +158,19 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		case uncertain(err) && failures < maxFailures && ctx.Err() == nil:
 			failures++
 		default:
-			return index.Head{}, err
+			return ownerRecord{}, err
 		}
 		if werr := backoff(ctx, try); werr != nil {
-			return index.Head{}, fmt.Errorf("%w, while retrying after: %w", werr, err)
+			return ownerRecord{}, fmt.Errorf("%w, while retrying after: %w", werr, err)
 		}
 	}
 }
 
-// pack moves entries of the head at key into pages, if it has too many. If that
+// pack moves entries of o, the record at key, into pages, if it has too many. If that
 // fails, the next login tries again.
-func (m *core) pack(ctx context.Context, key string, head index.Head) {
+func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 	for {
-		pk, full := head.Pack()
+		pk, full := o.head.Pack()
 		if !full {
 			return
 		}
@@ -176,7 +178,7 @@ func (m *core) pack(ctx context.Context, key string, head index.Head) {
 		var joined []Record
 		if pk.Level == 1 {
 			for _, p := range pk.Pages {
-				page, rec, err := m.loadPage(ctx, p.Key)
+				page, err := m.loadPage(ctx, p)
 				if err != nil {
 					return
 				}
@@ -194,7 +196,7 @@ func (m *core) pack(ctx context.Context, key string, head index.Head) {
 			return // nothing refers to it
 		}
 		packed, sent := false, 0
-		head, err = m.changeOwner(ctx, key, nil, func(o *ownerRecord) (bool, error) {
+		o, err = m.changeOwner(ctx, key, &o, func(o *ownerRecord) (bool, error) {
 			if o.head.Has(ref.Key) {
 				packed = true
 				return false, nil
@@ -220,9 +222,9 @@ func (m *core) pack(ctx context.Context, key string, head index.Head) {
 	}
 }
 
-// loadPage returns the page at key, and its record.
-func (m *core) loadPage(ctx context.Context, key string) (index.Page, Record, error) {
-	rec, err := m.load(ctx, key)
+// loadPage returns the page of p.
+func (m *core) loadPage(ctx context.Context, p index.Ref) (index.Page, error) {
+	rec, err := m.load(ctx, p.Key)
 	if err != nil {
 		return index.Page{}, Record{}, err
 	}
@@ -230,7 +232,7 @@ func (m *core) loadPage(ctx context.Context, key string) (index.Page, Record, er
 	if err != nil {
 		return index.Page{}, Record{}, err
 	}
-	page, err := index.DecodePage(text)
+	page, err := index.DecodePage(text, p.Level)
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrDecode, err)
 	}

@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/seed-a7bee19b/session/internal/index"
@@ -125,6 +127,13 @@ func newHandle() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
+// validHandle reports whether newHandle may have made h. A revocation keeps the
+// handle in the index for a while, and it may come from a client.
+func validHandle(h string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(h)
+	return err == nil && len(b) == 16 && len(h) == base64.RawURLEncoding.EncodedLen(16)
+}
+
 // newListing returns the listing of a session of l.
 func newListing(l Login) (listing, error) {
 	ls := listing{Handle: newHandle(), Note: l.Note}
@@ -196,7 +205,7 @@ func (s *Session) Handle() string {
 // enlist lists the session, which was just stored under key with values, in the
 // records of its owners. That is when a login takes place: a revocation that
 // comes after it ends the session. The token leaves after that.
-func (s *Session) enlist(ctx context.Context, values map[string][]byte, key string, rec Record) error {
+func (s *Session) enlist(ctx context.Context, values map[string][]byte, key string) error {
 	ls, owners, err := s.m.listingOf(values)
 	if err != nil || ls.Handle == "" {
 		return err
@@ -205,44 +214,79 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 	if err != nil {
 		return err
 	}
+	own, err := s.m.terms(values)
+	if err != nil {
+		return err
+	}
+	until := int64(0)
+	if !own.until.IsZero() {
+		until = own.until.Add(2 * skew).Unix() // by the clocks of all machines
+	}
+	again := s.isStored() && was.Handle == ls.Handle
+	same := again && len(before) == len(owners) && !slices.ContainsFunc(owners, func(o Owner) bool { return !slices.Contains(before, o) })
 	for i, o := range owners {
-		e := index.Entry{Handle: ls.Handle, Until: s.m.endsBy(rec)}
+		e := index.Entry{Handle: ls.Handle, Until: until}
 		for j, also := range owners {
 			if j != i {
 				e.Also = append(e.Also, also.short())
 			}
 		}
+		slices.Sort(e.Also)
 		from, limit := "", 0
 		switch {
-		case s.isStored() && was.Handle == ls.Handle && slices.Contains(before, o):
+		case same:
 			from = s.stored.key
-		case i == 0:
+		case i == 0 && !again:
 			limit = s.m.cfg.Owners.MaxSessions
 		}
-		if err := s.m.list(ctx, s.m.ownerKey(o), e, from, key, limit); err != nil {
+		if err := s.m.list(ctx, s.m.ownerKey(o), e, from, key, limit, s.unchanged); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// finish carries out the revocations that others have begun of what is listed where
-// a session with values is.
-func (s *Session) finish(ctx context.Context, values map[string][]byte) error {
-	_, owners, err := s.m.listingOf(values)
-	for _, o := range owners {
-		if err == nil {
-			err = s.m.finish(ctx, s.m.ownerKey(o))
-		}
+// unchanged returns a conflict if another request has stored the session since it
+// was read, such as a login that this one is to join.
+func (s *Session) unchanged(ctx context.Context) error {
+	if !s.isStored() || s.hold != nil {
+		return nil
+	}
+	rec, err := s.m.load(ctx, s.stored.key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return &ConflictError{Gone: true}
+	case err == nil && rec.Version != s.stored.rec.Version:
+		return &ConflictError{Current: &rec}
 	}
 	return err
 }
 
-// endsBy returns when the session of rec has ended by the clocks of all machines, in
-// Unix seconds; 0 if it need not end.
-func (m *core) endsBy(rec Record) int64 {
-	if m.absolute < 0 {
-		return 0
+// limited returns the values of a session that began at created with the time at
+// which it is over at the latest, if it is listed. The index knows it no longer.
+func (m *core) limited(values map[string][]byte, created time.Time) (map[string][]byte, error) {
+	if values[listedName] == nil {
+		return values, nil
 	}
-	return rec.Created.Add(m.absolute+2*skew).Unix() + 1
+	own, err := m.terms(values)
+	if err != nil {
+		return nil, err
+	}
+	values = maps.Clone(values)
+	delete(values, untilName)
+	if absolute := m.lifetimes.of(own.life).absolute; absolute > 0 {
+		values[untilName], err = m.encode(created.Add(absolute).Unix() + 1)
+	}
+	return values, err
+}
+
+// sameOwners reports whether the sessions with the values a and b are listed under
+// the same owners.
+func (m *core) sameOwners(a, b map[string][]byte) (bool, error) {
+	_, of, err := m.listingOf(a)
+	_, other, oerr := m.listingOf(b)
+	lacks := func(all []Owner) func(Owner) bool {
+		return func(o Owner) bool { return !slices.Contains(all, o) }
+	}
+	return !slices.ContainsFunc(of, lacks(other)) && !slices.ContainsFunc(other, lacks(of)), errors.Join(err, oerr)
 }

@@ -27,6 +27,7 @@ func (w *responseWriter) Start() error {
 	}
 	transparent.CloseIfTooLarge(w.ResponseWriter, w.r)
 	err := w.x.commit(w.r.Context())
+	w.x.confirm(w.r.Context())
 	h := w.Header()
 	if err == nil {
 		w.x.announce(h)

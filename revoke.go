@@ -30,9 +30,10 @@ func (m *Manager) Revoke(ctx context.Context, owners ...Owner) error {
 }
 
 // RevokeOthers is Revoke for all sessions but the one with the handle keep, which
-// [Session.Handle] returns. An empty handle is an error.
+// [Session.Handle] returns. If keep is not a handle, such as "", it fails and ends
+// none; if it is that of another owner's session, it ends all.
 func (m *Manager) RevokeOthers(ctx context.Context, keep string, owners ...Owner) error {
-	if keep == "" {
+	if !validHandle(keep) {
 		return errNoHandle
 	}
 	_, err := m.revoke(ctx, index.Revocation{Except: []string{keep}}, owners)
@@ -40,7 +41,8 @@ func (m *Manager) RevokeOthers(ctx context.Context, keep string, owners ...Owner
 }
 
 // RevokeOne is Revoke for the session of owner with that handle, which
-// [Manager.Sessions] tells. It fails with [ErrNotFound] if none is listed.
+// [Manager.Sessions] tells. It fails with [ErrNotFound] if none is listed. The
+// handle may be what a client has sent.
 func (m *Manager) RevokeOne(ctx context.Context, handle string, owner Owner) error {
 	if handle == "" {
 		return errNoHandle
@@ -52,7 +54,7 @@ func (m *Manager) RevokeOne(ctx context.Context, handle string, owner Owner) err
 	return wrap("revoke", err)
 }
 
-var errNoHandle = errors.New("session: revoke: the handle is empty")
+var errNoHandle = errors.New("session: revoke: that is not the handle of a session")
 
 // revoke carries out r for the sessions of owners, and returns how many were
 // listed.
@@ -61,6 +63,9 @@ func (m *Manager) revoke(ctx context.Context, r index.Revocation, owners []Owner
 	if err != nil {
 		return 0, err
 	}
+	if len(r.Only) > 0 && !validHandle(r.Only[0]) {
+		return 0, nil
+	}
 	r.Also = also
 	known, err := m.loadOwner(ctx, key)
 	if err != nil || known.version == "" {
@@ -68,8 +73,8 @@ func (m *Manager) revoke(ctx context.Context, r index.Revocation, owners []Owner
 	}
 	// Also if no session seems to be listed: only the Save tells, as a Load may be
 	// stale.
-	idle, listed, paged := false, false, false
-	head, err := m.changeOwner(ctx, key, &known, func(o *ownerRecord) (bool, error) {
+	idle := false
+	o, err := m.changeOwner(ctx, key, &known, func(o *ownerRecord) (bool, error) {
 		if o.version == "" {
 			return false, nil
 		}
@@ -87,10 +92,7 @@ func (m *Manager) revoke(ctx context.Context, r index.Revocation, owners []Owner
 	if err == nil && !idle {
 		n, err = m.carryOut(ctx, key, head)
 	}
-	if n == 0 && listed {
-		n = 1 // another request has carried out what an earlier try had begun
-	}
-	return n, err
+	return m.carryOut(ctx, key, o)
 }
 
 // selection returns the key of the record that lists the sessions of owners, and
@@ -113,53 +115,53 @@ func (m *Manager) selection(owners []Owner) (key string, also []string, err erro
 	return m.ownerKey(owners[0]), also, nil
 }
 
-// carryOut deletes the sessions that the revocations in head cover, takes these
+// carryOut deletes the sessions that the revocations in o cover, takes these
 // off, and returns how many sessions there were. If a page is replaced meanwhile,
 // it begins anew.
-func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int, err error) {
+func (m *core) carryOut(ctx context.Context, key string, o ownerRecord) (n int, err error) {
 	lost := map[string]bool{}
-	for len(head.Ending) > 0 {
-		w := walk{m: m, covered: head.Covered, lost: lost, pages: map[string]index.Ref{}}
-		if _, err = w.entries(ctx, head.Entries); err == nil {
-			err = w.head(ctx, head.Pages)
-		}
+	for len(o.head.Ending) > 0 {
+		head := o.head
+		w := walk{m: m, covered: head.Covered, lost: lost, pages: map[string]replacement{}}
+		err = w.head(ctx, head)
 		n = max(n, w.n)
 		if w.missing != "" {
 			lost[w.missing] = true
-			o, err := m.loadOwner(ctx, key)
-			if err != nil {
+			if o, err = m.since(ctx, key, head); err != nil {
 				return 0, err
 			}
-			head = o.head
 			continue
 		}
 		if err != nil {
 			return 0, err
 		}
-		replaced := map[string]bool{}
-		_, err = m.changeOwner(ctx, key, nil, func(o *ownerRecord) (bool, error) {
-			clear(replaced)
-			if !o.head.Ends(head.Ending) {
-				return false, nil // done by another request, or by an earlier Save
+		// What is loaded may be stale: that a page is lost is known when the head
+		// that refers to it can be replaced.
+		sent, taken, elsewhere := false, false, false
+		now, err := m.changeOwner(ctx, key, &o, func(o *ownerRecord) (bool, error) {
+			stale := o.head.Epoch < head.Epoch // then it cannot be replaced
+			taken = !stale && !o.head.Ends(head.Ending)
+			elsewhere = !stale && !taken && slices.ContainsFunc(w.skipped, func(page string) bool { return !o.head.Has(page) })
+			if taken || elsewhere {
+				return false, nil // by another request, or by an earlier Save
 			}
-			for _, p := range o.head.Pages {
-				replaced[p.Key] = true
-			}
-			o.head.Finish(head.Ending, w.pages)
+			w.finish(&o.head, head.Ending)
+			sent = true
 			return true, nil
 		})
-		if err != nil {
+		switch {
+		case err != nil:
 			return 0, err
-		}
-		for _, old := range w.old {
-			if replaced[old.under] { // otherwise a page that was packed meanwhile may refer to it
-				m.retire(ctx, old.key, old.rec)
-			}
+		case elsewhere:
+			o = now
+			continue
+		case !taken:
+			w.tidy(ctx)
 		}
 		if n > 0 {
 			m.event(ctx, observe.Event{Kind: observe.EventSessionsRevoked, N: n})
 		}
-		if w.skipped {
+		if sent && len(w.skipped) > 0 {
 			err = errIndexLost
 		}
 		return n, err
@@ -167,65 +169,95 @@ func (m *core) carryOut(ctx context.Context, key string, head index.Head) (n int
 	return n, nil
 }
 
-// A walk deletes the sessions that are covered, page by page, and replaces the
-// pages by others without them.
+// since returns the head at key as it is now, or was after it was head, which has a
+// revocation: a Load may be stale.
+func (m *core) since(ctx context.Context, key string, head index.Head) (ownerRecord, error) {
+	for try := range 20 {
+		o, err := m.loadOwner(ctx, key)
+		if err != nil || o.head.Epoch >= head.Epoch {
+			return o, err
+		}
+		if err := backoff(ctx, try); err != nil {
+			return ownerRecord{}, err
+		}
+	}
+	return ownerRecord{}, errIndexLost
+}
+
+// A walk deletes the sessions that are covered, page by page, and stores other
+// pages without them.
 type walk struct {
 	m       *core
 	covered func(index.Entry) bool
 	lost    map[string]bool // pages that were missing before
 
-	n       int                  // of sessions that are covered
-	pages   map[string]index.Ref // what to replace the pages of the head with; nothing if it has no entries
-	old     []oldPage            // that nothing refers to then
-	under   string               // the page of the head that is walked
-	missing string               // a page that there is not
-	skipped bool                 // a lost one is still referred to
+	n       int                    // of sessions that are covered
+	pages   map[string]replacement // of pages of the head
+	made    []string               // pages, for the page of the head that is being read
+	old     []string               // pages that nothing refers to without them
+	missing string                 // a page that there is not
+	skipped []string               // pages of the head in which a lost one is
 }
 
-// An oldPage is to be replaced, together with the page of the head that leads to
-// it.
-type oldPage struct {
-	under, key string
-	rec        Record
+// A replacement is what a page of the head is to be replaced with.
+type replacement struct {
+	now       index.Ref // nothing if it has no entries
+	made, old []string
+	done      bool
 }
 
-// head walks the pages of the head, the latest first, as deleteEntry does.
-func (w *walk) head(ctx context.Context, pages []index.Ref) error {
-	for _, p := range slices.Backward(pages) {
-		w.under = p.Key
+func (w *walk) head(ctx context.Context, head index.Head) error {
+	if _, err := w.entries(ctx, head.Entries); err != nil {
+		return err
+	}
+	for _, p := range head.Pages {
+		w.made, w.old = nil, nil
+		skipped := len(w.skipped)
 		now, err := w.ref(ctx, p)
 		if err != nil {
 			return err
 		}
+		if len(w.skipped) > skipped {
+			w.skipped = append(w.skipped[:skipped], p.Key)
+		}
 		if now != p {
-			w.pages[p.Key] = now
+			w.pages[p.Key] = replacement{now: now, made: w.made, old: w.old}
 		}
 	}
 	return nil
 }
 
-// refs returns the pages in place of pages.
-func (w *walk) refs(ctx context.Context, pages []index.Ref) ([]index.Ref, error) {
-	var left []index.Ref
-	for _, p := range slices.Backward(pages) {
-		now, err := w.ref(ctx, p)
-		if err != nil {
-			return nil, err
+// finish takes done off head, and replaces the pages that are still in it.
+func (w *walk) finish(head *index.Head, done []index.Revocation) {
+	pages := map[string]index.Ref{}
+	for key, r := range w.pages {
+		r.done = head.Has(key)
+		w.pages[key] = r
+		pages[key] = r.now
+	}
+	head.Finish(done, pages)
+}
+
+// tidy deletes the pages that nothing refers to. A page that is not in the head any
+// more may be in another page.
+func (w *walk) tidy(ctx context.Context) {
+	for _, r := range w.pages {
+		unused := r.made
+		if r.done {
+			unused = r.old
 		}
-		if now.Count > 0 {
-			left = append(left, now)
+		for _, key := range unused {
+			w.m.remove(ctx, key)
 		}
 	}
-	slices.Reverse(left)
-	return left, nil
 }
 
 // ref returns the page in place of the one at p.
 func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
-	page, rec, err := w.m.loadPage(ctx, p.Key)
+	page, err := w.m.loadPage(ctx, p)
 	switch {
 	case errors.Is(err, ErrNotFound) && w.lost[p.Key]:
-		w.skipped = true
+		w.skipped = append(w.skipped, p.Key)
 		return index.Ref{}, nil
 	case err != nil:
 		if errors.Is(err, ErrNotFound) {
@@ -234,19 +266,29 @@ func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
 		return p, err
 	}
 	var left index.Page
-	if left.Entries, err = w.entries(ctx, page.Entries); err == nil {
-		left.Pages, err = w.refs(ctx, page.Pages)
-	}
-	if err != nil || len(left.Entries) == len(page.Entries) && slices.Equal(left.Pages, page.Pages) {
+	if left.Entries, err = w.entries(ctx, page.Entries); err != nil {
 		return p, err
 	}
-	w.old = append(w.old, oldPage{w.under, p.Key, rec})
+	for _, sub := range page.Pages {
+		now, err := w.ref(ctx, sub)
+		if err != nil {
+			return p, err
+		}
+		if now.Count > 0 {
+			left.Pages = append(left.Pages, now)
+		}
+	}
+	if len(left.Entries) == len(page.Entries) && slices.Equal(left.Pages, page.Pages) {
+		return p, nil
+	}
+	w.old = append(w.old, p.Key)
 	now := left.Ref(w.m.newPageKey(), p.Level)
 	if now.Count == 0 {
 		return now, nil
 	}
 	rec, err = w.m.indexRecord(left, now.Until)
 	if err == nil {
+		w.made = append(w.made, now.Key)
 		_, err = w.m.save(ctx, now.Key, rec)
 	}
 	return now, err

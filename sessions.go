@@ -33,15 +33,22 @@ type Entry struct {
 }
 
 // Sessions lists the live sessions that have all of the owners, about in the order
-// of their logins, the latest first. It ends with the first error. A session whose record does not decode has
-// a Handle and times only.
+// of their logins, the latest first. It ends with the first error. A session whose
+// record does not decode has a Handle and times only. With more than 128 sessions,
+// it can fail with [ErrStore] after the last of them, because a revocation has
+// replaced a part of the list meanwhile: list them again.
 //
 // Cost: 1 Load, and 1 for each session, of those too that have logged out or
 // expired since the last login of the owner; with many sessions, 1 more for about
-// each 100 of them. It keeps about 100 of them in memory at a time.
+// each 100 of them. It keeps a few hundred of them in memory at a time.
 func (m *Manager) Sessions(ctx context.Context, owners ...Owner) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		if err := m.sessions(ctx, owners, func(e Entry) bool { return yield(e, nil) }); err != nil {
+		more := true
+		err := m.sessions(ctx, owners, func(e Entry) bool {
+			more = yield(e, nil)
+			return more
+		})
+		if err != nil && more {
 			yield(Entry{}, wrap("list", err))
 		}
 	}
@@ -52,9 +59,21 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 	if err != nil {
 		return err
 	}
-	o, err := m.loadOwner(ctx, key)
-	if err != nil {
-		return err
+	var r reading
+	for try := 0; ; try++ {
+		o, err := m.loadOwner(ctx, key)
+		if err == nil {
+			r, err = m.read(ctx, o.head)
+		}
+		if err != nil {
+			return err
+		}
+		if !r.lost || try == 10 {
+			break
+		}
+		if err := backoff(ctx, try); err != nil { // a login has just joined the pages
+			return err
+		}
 	}
 	current := ""
 	if x := m.exchange(ctx); x != nil {
@@ -62,55 +81,96 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 			current = s.Handle()
 		}
 	}
-	// A session that got a new ID since it was moved to a page is listed twice.
+	// A session that got a new ID or logged in since it was moved to a page is in the
+	// head too.
 	seen := map[string]bool{}
-	_, err = m.eachEntry(ctx, o.head, func(e index.Entry) (bool, error) {
+	err = r.each(ctx, func(e index.Entry) (bool, error) {
 		has := func(o string) bool { return slices.Contains(e.Also, o) }
-		if seen[e.Handle] || slices.ContainsFunc(also, func(o string) bool { return !has(o) }) {
+		if seen[e.Handle] || r.head.Covered(e) || slices.ContainsFunc(also, func(o string) bool { return !has(o) }) {
 			return true, nil
 		}
 		found, err := m.listed(ctx, e)
 		if err != nil || found == nil {
 			return true, err
 		}
-		if e.Repeats() {
+		if len(e.Keys) > 1 || r.head.Lists(e.Handle) {
 			seen[e.Handle] = true
 		}
 		found.Current = e.Handle == current && current != ""
 		return yield(*found), nil
 	})
+	if err == nil && r.lost {
+		err = errIndexLost
+	}
 	return err
 }
 
-// eachEntry calls f for the entries of head, the latest first, until it returns
-// false. If a page is missing, it goes on with the others, and fails with
-// errIndexLost in the end.
-func (m *core) eachEntry(ctx context.Context, head index.Head, f func(index.Entry) (bool, error)) (more bool, err error) {
-	for _, e := range slices.Backward(head.Entries) {
+// A reading reads the entries of an owner.
+type reading struct {
+	m      *core
+	head   index.Head
+	recent []index.Entry // in the head and in its pages of level 0, which logins join
+	lost   bool          // a page is missing
+}
+
+func (m *core) read(ctx context.Context, head index.Head) (reading, error) {
+	r := reading{m: m, head: head}
+	for _, p := range head.Pages {
+		if p.Level == 0 {
+			page, err := r.page(ctx, p)
+			if err != nil {
+				return r, err
+			}
+			r.recent = append(r.recent, page.Entries...)
+		}
+	}
+	r.recent = append(r.recent, head.Entries...)
+	return r, nil
+}
+
+// page returns the page of p without what has ended; an empty one if it is missing.
+func (r *reading) page(ctx context.Context, p index.Ref) (index.Page, error) {
+	page, err := r.m.loadPage(ctx, p)
+	if errors.Is(err, ErrNotFound) {
+		r.lost = true
+		return index.Page{}, nil
+	}
+	page.Tidy(time.Now().Unix())
+	return page, err
+}
+
+// each calls f for the entries, the latest first, until it returns false.
+func (r *reading) each(ctx context.Context, f func(index.Entry) (bool, error)) error {
+	more, err := each(r.recent, f)
+	if err == nil && more {
+		_, err = r.older(ctx, r.head.Pages, f)
+	}
+	return err
+}
+
+func each(entries []index.Entry, f func(index.Entry) (bool, error)) (more bool, err error) {
+	for _, e := range slices.Backward(entries) {
 		if more, err := f(e); err != nil || !more {
 			return false, err
 		}
 	}
-	return m.eachPage(ctx, head.Pages, f)
+	return true, nil
 }
 
-func (m *core) eachPage(ctx context.Context, pages []index.Ref, f func(index.Entry) (bool, error)) (more bool, err error) {
-	now := time.Now().Unix()
-	var lost error
+// older is each for pages and what they refer to, without those of level 0.
+func (r *reading) older(ctx context.Context, pages []index.Ref, f func(index.Entry) (bool, error)) (more bool, err error) {
 	for _, p := range slices.Backward(pages) {
-		page, _, err := m.loadPage(ctx, p.Key)
-		if err == nil {
-			h := index.Head{Entries: page.Entries, Pages: page.Pages}
-			h.Tidy(now)
-			more, err = m.eachEntry(ctx, h, f)
-			if err == nil && !more {
-				return false, lost
-			}
+		if p.Level == 0 {
+			continue
 		}
-		switch {
-		case errors.Is(err, ErrNotFound), errors.Is(err, errIndexLost):
-			lost = errIndexLost
-		case err != nil:
+		page, err := r.page(ctx, p)
+		if err != nil {
+			return false, err
+		}
+		if more, err := each(page.Entries, f); err != nil || !more {
+			return false, err
+		}
+		if more, err := r.older(ctx, page.Pages, f); err != nil || !more {
 			return false, err
 		}
 	}
@@ -121,13 +181,39 @@ func (m *core) eachPage(ctx context.Context, pages []index.Ref, f func(index.Ent
 // a new ID that it has got since e was read.
 func (m *core) listed(ctx context.Context, e index.Entry) (*Entry, error) {
 	for _, key := range slices.Backward(e.Keys) {
-		for hops := 0; key != "" && hops <= maxHops; hops++ {
-			found, to, err := m.listedAt(ctx, e.Handle, key)
-			if found != nil || err != nil {
-				return found, err
-			}
-			key = to
+		now := time.Now()
+		rec, err := m.load(ctx, key)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			continue
+		case err != nil:
+			return nil, err
+		case m.lifetimes.most.expired(rec, now):
+			continue
 		}
+		found := &Entry{Handle: e.Handle, Created: rec.Created, LastUsed: rec.Created, Expires: rec.Expires}
+		c, err := m.split(rec)
+		switch {
+		case errors.Is(err, errMoved):
+			continue
+		case err != nil:
+			return found, nil // it is alive, and can be revoked
+		}
+		times := m.lifetimes.by(c.own)
+		if times.expired(rec, now) || !now.Before(times.due(rec, c.used, now)) {
+			continue
+		}
+		ls, _, err := m.listingOf(c.values)
+		switch {
+		case err != nil:
+			return found, nil // likewise
+		case ls.Handle != e.Handle:
+			continue
+		}
+		_ = m.decode(c.values[userName], &found.User)
+		found.Note = maps.Clone(ls.Note)
+		found.LastUsed = times.lastUse(rec, c.used)
+		return found, nil
 	}
 	return nil, nil
 }
@@ -168,12 +254,12 @@ func (m *core) listedAt(ctx context.Context, handle, key string) (found *Entry, 
 }
 
 // lastUse returns when the session of rec was last used, as far as it is known.
-func (m *core) lastUse(rec Record, used time.Duration) time.Time {
+func (t timeouts) lastUse(rec Record, used time.Duration) time.Time {
 	if used == 0 {
-		used = m.idle
+		used = t.idle
 	}
 	at := rec.Expires.Add(-used)
-	if m.idle < 0 || at.Before(rec.Created) {
+	if t.idle < 0 || at.Before(rec.Created) {
 		at = rec.Created
 	}
 	if now := time.Now(); at.After(now) {

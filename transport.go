@@ -10,6 +10,28 @@ import (
 // maxCookieAge is the most that browsers grant.
 const maxCookieAge = 400 * 24 * time.Hour
 
+// cookieTerm returns for how long after its session began the client is to keep the
+// cookie of a session with the lifetime l: negative without a limit, and 0 until
+// the browser closes, or if there is no cookie.
+func (m *core) cookieTerm(l *Lifetime) time.Duration {
+	if m.cfg.Header != "" || !m.cfg.Cookie.Persistent && (l == nil || !l.Persistent) {
+		return 0
+	}
+	return m.lifetimes.of(l).absolute
+}
+
+// maxAge returns the Max-Age of a cookie with that term, 0 for none.
+func maxAge(term time.Duration, created time.Time) int {
+	if term == 0 {
+		return 0
+	}
+	age := maxCookieAge
+	if term > 0 {
+		age = min(age, time.Until(created.Add(term)))
+	}
+	return max(1, int(age/time.Second))
+}
+
 // maxTokens is how many tokens of a request are tried. There is usually one, and
 // two after a change of the cookie's Path or Domain.
 const maxTokens = 4
@@ -57,10 +79,10 @@ func (c *Config) carried(h http.Header, buf []string) carried {
 	return values
 }
 
-// sendToken hands a token to the client, together with the deadline of its
-// session; an empty token takes the client's away. It returns the line of
-// Set-Cookie, if it is one.
-func (c *Config) sendToken(h http.Header, token string, created time.Time) string {
+// sendToken hands a token to the client, in a cookie for so many seconds, 0 until
+// the browser closes; an empty token takes the client's away. It returns the line
+// of Set-Cookie, if it is one.
+func (c *Config) sendToken(h http.Header, token string, maxAge int) string {
 	switch {
 	case c.Header == "Authorization" && token != "":
 		h.Set(c.Header, "Bearer "+token)
@@ -68,14 +90,8 @@ func (c *Config) sendToken(h http.Header, token string, created time.Time) strin
 		h.Set(c.Header, token)
 	default:
 		cookie := c.Cookie.cookie(token)
-		if token == "" {
+		if cookie.MaxAge = maxAge; token == "" {
 			cookie.MaxAge = -1
-		} else if c.Cookie.Persistent {
-			age := maxCookieAge
-			if c.AbsoluteTimeout > 0 {
-				age = min(age, time.Until(created.Add(c.AbsoluteTimeout)))
-			}
-			cookie.MaxAge = max(1, int(age/time.Second))
 		}
 		line := cookie.String()
 		h.Add("Set-Cookie", line)

@@ -24,6 +24,7 @@ const (
 	userValue      = reservedPrefix + "user"
 	movedValue     = reservedPrefix + "moved"
 	idleValue      = reservedPrefix + "idle"
+	lifetimeValue  = reservedPrefix + "lifetime"
 )
 
 type showFlags struct {
@@ -105,9 +106,18 @@ type shown struct {
 	LoggedIn    bool         `json:"logged_in"`
 	User        *string      `json:"user,omitempty"`
 	MovedTo     string       `json:"moved_to,omitempty"`
+	Lifetime    *shownLife   `json:"lifetime,omitempty"` // of its own
 	Values      []shownValue `json:"values"`
 
 	now time.Time
+}
+
+// shownLife is a session.Lifetime: seconds, 0 for those of the Config, -1 for never.
+type shownLife struct {
+	Idle       int64 `json:"idle_seconds"`
+	Absolute   int64 `json:"absolute_seconds"`
+	Persistent bool  `json:"persistent_cookie"`
+	Unreadable bool  `json:"unreadable,omitempty"` // it does not decode
 }
 
 type shownValue struct {
@@ -178,6 +188,9 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 			if isText {
 				v.MovedTo = text
 			}
+			continue
+		case lifetimeValue:
+			v.Lifetime = parseLife(text)
 			continue
 		case userValue:
 			v.LoggedIn = true
@@ -252,6 +265,9 @@ func (v *shown) write(w *output) {
 	default:
 		line("User", "none")
 	}
+	if v.Lifetime != nil {
+		line("Lifetime", "%s", v.Lifetime)
+	}
 	if len(v.Values) == 0 {
 		line("Values", "none")
 		return
@@ -269,6 +285,39 @@ func (v *shown) write(w *output) {
 		t.AppendRow(row)
 	}
 	w.printf("\n%s\n", t.Render())
+}
+
+// parseLife reads a lifetime as it is stored.
+func parseLife(text string) *shownLife {
+	var l shownLife
+	times, persistent := strings.CutSuffix(text, " persistent")
+	l.Persistent = persistent
+	if _, err := fmt.Sscanf(times+"\n", "%d %d\n", &l.Idle, &l.Absolute); err != nil {
+		return &shownLife{Unreadable: true}
+	}
+	return &l
+}
+
+func (l *shownLife) String() string {
+	if l.Unreadable {
+		return "does not decode, so the application cannot read the session"
+	}
+	timeout := func(seconds int64) string {
+		switch {
+		case seconds == 0:
+			return "as configured"
+		case seconds < 0:
+			return "never"
+		case seconds > math.MaxInt64/int64(time.Second):
+			return fmt.Sprintf("%d s", seconds)
+		}
+		return coarse(time.Duration(seconds) * time.Second)
+	}
+	cookie := "as configured"
+	if l.Persistent {
+		cookie = "persistent"
+	}
+	return fmt.Sprintf("of its own: idle %s, absolute %s, cookie %s", timeout(l.Idle), timeout(l.Absolute), cookie)
 }
 
 // typeName names the type of v for a reader.

@@ -10,7 +10,6 @@ package index
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 )
 
@@ -27,15 +26,19 @@ type Entry struct {
 	Until int64 `json:"u,omitempty"`
 	// Epoch is that of the head when the session was listed.
 	Epoch int64 `json:"e,omitempty"`
-	// Also has short digests of the other owners of the session.
+	// Also has short digests of the other owners of the session, in order.
 	Also []string `json:"o,omitempty"`
 	// Again says that the session may be listed in a page already, because it was
 	// not known whether it was listed.
 	Again bool `json:"a,omitempty"`
 }
 
-// Repeats reports whether an older page may have an entry of the same session.
-func (e Entry) Repeats() bool { return e.Again || len(e.Keys) > 1 }
+// sameAs reports whether e and other are the same session, of the same owners. A
+// login with other owners makes an entry of its own, because until it has succeeded
+// the session has the old ones.
+func (e Entry) sameAs(other Entry) bool {
+	return e.Handle == other.Handle && slices.Equal(e.Also, other.Also)
+}
 
 // over reports whether the session has ended by now, in Unix seconds.
 func (e Entry) over(now int64) bool { return e.Until != 0 && e.Until <= now }
@@ -95,39 +98,74 @@ var (
 	// ErrUnfinished says that a revocation that is not carried out yet may cover
 	// the session.
 	ErrUnfinished = errors.New("a revocation is not carried out yet")
+	// ErrManyKeys says that so many new IDs of the session were begun and not
+	// completed that its entry has no room for another key. Drop those that have no
+	// record.
+	ErrManyKeys = errors.New("too many new IDs were not completed")
 )
 
+const maxKeys = 8 // of an entry in a head
+
 // List adds a session, or gives one that is listed another key. from is the key
-// that it had, "" for a new session. List reports whether the head has changed: it
-// has not if the session has the key already.
+// that it had, "" after a login with which it is listed anew: then it also stays
+// listed as it was. List reports whether the head has changed: it has not if the
+// session has the key already.
 func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
-	i := slices.IndexFunc(h.Entries, func(old Entry) bool { return old.Handle == e.Handle })
 	e.Epoch = h.Epoch
-	switch {
-	case i < 0 && from == "":
-		e.Keys = []string{key}
-	case i < 0: // it is in a page, and so is its epoch
-		if slices.ContainsFunc(h.Ending, func(r Revocation) bool { return r.matches(e.Handle, e.Also) }) {
-			return false, ErrUnfinished
+	i := -1
+	for j, old := range h.Entries {
+		if old.sameAs(e) {
+			i = j
 		}
-		e.Keys = []string{from, key}
-	default:
+	}
+	switch {
+	case i >= 0 && !h.Covered(h.Entries[i]):
 		old := h.Entries[i]
-		switch {
-		case h.Covered(old):
-			return false, ErrRevoked
-		case slices.Contains(old.Keys, key):
+		if slices.Contains(old.Keys, key) {
 			return false, nil
 		}
 		// The session is under from or a key after it: one before is that of a marker.
 		e.Keys = append(slices.Clone(old.Keys[max(0, slices.Index(old.Keys, from)):]), key)
+		if len(e.Keys) > maxKeys {
+			return false, ErrManyKeys
+		}
 		e.Epoch = old.Epoch
 		h.Entries = slices.Clone(h.Entries)
 		h.Entries[i] = e
 		return true, nil
+	case from == "":
+		e.Keys = []string{key}
+	case i >= 0:
+		return false, ErrRevoked
+	case slices.ContainsFunc(h.Ending, func(r Revocation) bool { return r.matches(e.Handle, e.Also) }):
+		return false, ErrUnfinished // it is in a page, and so is its epoch
+	default:
+		e.Keys = []string{from, key}
 	}
 	h.Entries = append(slices.Clip(h.Entries), e)
 	return true, nil
+}
+
+// Keys returns the keys of the session with that handle.
+func (h *Head) Keys(handle string) (keys []string) {
+	for _, e := range h.Entries {
+		if e.Handle == handle {
+			keys = append(keys, e.Keys...)
+		}
+	}
+	return keys
+}
+
+// Drop takes keys, which have no record any more, off the entries that have others.
+func (h *Head) Drop(keys []string) {
+	h.Entries = slices.Clone(h.Entries)
+	for i := range h.Entries {
+		e := &h.Entries[i]
+		left := slices.DeleteFunc(slices.Clone(e.Keys), func(key string) bool { return slices.Contains(keys, key) })
+		if len(left) > 0 {
+			e.Keys = left
+		}
+	}
 }
 
 // Revoke begins r, and returns it with its epoch.
@@ -165,9 +203,14 @@ func (h *Head) Finish(done []Revocation, pages map[string]Ref) {
 }
 
 // Tidy drops what has ended by now, in Unix seconds.
-func (h *Head) Tidy(now int64) {
-	h.Entries = slices.DeleteFunc(slices.Clone(h.Entries), func(e Entry) bool { return e.over(now) })
-	h.Pages = slices.DeleteFunc(slices.Clone(h.Pages), func(p Ref) bool { return p.Until != 0 && p.Until <= now })
+func (h *Head) Tidy(now int64) { h.Entries, h.Pages = tidy(h.Entries, h.Pages, now) }
+
+// Tidy drops what has ended by now, in Unix seconds.
+func (p *Page) Tidy(now int64) { p.Entries, p.Pages = tidy(p.Entries, p.Pages, now) }
+
+func tidy(entries []Entry, pages []Ref, now int64) ([]Entry, []Ref) {
+	return slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return e.over(now) }),
+		slices.DeleteFunc(slices.Clone(pages), func(p Ref) bool { return p.Until != 0 && p.Until <= now })
 }
 
 // Count returns how many sessions are listed, at most.
@@ -223,7 +266,7 @@ func Union(older, newer []Entry) []Entry {
 	if len(older) == 0 {
 		return newer
 	}
-	at := make(map[string]int, len(newer))
+	at := make(map[string]int, len(newer)) // the last entry with that handle
 	newer = slices.Clone(newer)
 	for i, e := range newer {
 		at[e.Handle] = i
@@ -231,18 +274,18 @@ func Union(older, newer []Entry) []Entry {
 	var all []Entry
 	for _, old := range older {
 		i, ok := at[old.Handle]
-		if !ok {
+		if !ok || !newer[i].sameAs(old) {
 			all = append(all, old)
 			continue
 		}
-		e := newer[i]
+		e := &newer[i]
 		keys := slices.Clone(old.Keys[max(0, slices.Index(old.Keys, e.Keys[0])):])
 		for _, key := range e.Keys {
 			if !slices.Contains(keys, key) {
 				keys = append(keys, key)
 			}
 		}
-		newer[i].Keys, newer[i].Epoch = keys, min(old.Epoch, e.Epoch)
+		e.Keys = keys
 	}
 	return append(all, newer...)
 }
@@ -261,10 +304,14 @@ func DecodeHead(text string) (h Head, err error) {
 	return h, err
 }
 
-// DecodePage is the reverse of Encode.
-func DecodePage(text string) (p Page, err error) {
+// DecodePage is the reverse of Encode, for a page of that level. The pages that it
+// refers to have lower levels, so no page leads back to itself.
+func DecodePage(text string, level int) (p Page, err error) {
 	if err = json.Unmarshal([]byte(text), &p); err == nil {
 		err = check(p.Entries, p.Pages)
+	}
+	if err == nil && slices.ContainsFunc(p.Pages, func(sub Ref) bool { return sub.Level >= level }) {
+		err = errors.New("a page refers to one of its own level, or of a higher one")
 	}
 	return p, err
 }
@@ -272,12 +319,12 @@ func DecodePage(text string) (p Page, err error) {
 func check(entries []Entry, pages []Ref) error {
 	for _, e := range entries {
 		if e.Handle == "" || len(e.Keys) == 0 || slices.Contains(e.Keys, "") {
-			return fmt.Errorf("an entry without a handle or a key")
+			return errors.New("an entry has no handle or no key")
 		}
 	}
 	for _, p := range pages {
-		if p.Key == "" || p.Level < 0 || p.Count < 0 {
-			return fmt.Errorf("a page without a key")
+		if p.Key == "" || p.Level < 0 || p.Level > 50 || p.Count < 0 {
+			return errors.New("a reference to a page has no key, or a number that cannot be")
 		}
 	}
 	return nil

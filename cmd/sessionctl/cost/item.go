@@ -16,7 +16,7 @@ const (
 	tokenSize   = 8      // of one write in the version
 	tokens      = 16     // that the version has at most
 	lockValues  = 16 + 8 // who holds the lock, and until when
-	markerData  = 80     // what a rotation leaves: a key and a version, and their names
+	markerData  = 130    // what a login leaves: a key, a version and a sealed token, and their names
 	rowOverhead = 100    // bytes that DynamoDB adds to each item for storage
 	readBlock   = 4 << 10
 	writeBlock  = 1 << 10
