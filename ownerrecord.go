@@ -14,7 +14,6 @@ import (
 type ownerRecord struct {
 	head    index.Head
 	version Version // "" if there is none
-	unsure  bool    // an earlier try of the same change may have been applied
 }
 
 // maxOwnerConflicts is how often a change of the record of an owner tries again.
@@ -122,7 +121,6 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		} else if o, err = m.loadOwner(ctx, key); err != nil {
 			return ownerRecord{}, err
 		}
-		o.unsure = failures > 0
 		if change, err := f(&o); err != nil || !change {
 			return o, err
 		}
@@ -175,7 +173,6 @@ func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 			return
 		}
 		var read []index.Entry
-		var joined []Record
 		if pk.Level == 1 {
 			for _, p := range pk.Pages {
 				page, err := m.loadPage(ctx, p)
@@ -183,7 +180,6 @@ func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 					return
 				}
 				read = index.Union(read, page.Entries)
-				joined = append(joined, rec)
 			}
 		}
 		page := pk.Page(read, time.Now().Unix())
@@ -216,8 +212,10 @@ func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 		if ref.Count == 0 {
 			m.remove(ctx, ref.Key)
 		}
-		for i, rec := range joined {
-			m.retire(ctx, pk.Pages[i].Key, rec)
+		if pk.Level == 1 {
+			for _, p := range pk.Pages {
+				m.remove(ctx, p.Key)
+			}
 		}
 	}
 }
@@ -226,32 +224,15 @@ func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 func (m *core) loadPage(ctx context.Context, p index.Ref) (index.Page, error) {
 	rec, err := m.load(ctx, p.Key)
 	if err != nil {
-		return index.Page{}, Record{}, err
+		return index.Page{}, err
 	}
 	text, err := m.splitIndex(rec)
 	if err != nil {
-		return index.Page{}, Record{}, err
+		return index.Page{}, err
 	}
 	page, err := index.DecodePage(text, p.Level)
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrDecode, err)
 	}
-	return page, rec, err
-}
-
-// pageRest is how long a page stays when no head refers to it any more.
-const pageRest = time.Hour
-
-// retire lets rec, a page that no head refers to, expire after a while: a list that
-// has read an older head may still want it. If that fails, the page stays until
-// its deadline.
-func (m *core) retire(ctx context.Context, key string, rec Record) {
-	until := time.Now().Add(pageRest)
-	if !until.Before(rec.Expires) {
-		return
-	}
-	rec.Expires = until
-	ctx, cancel := afterwards(ctx)
-	defer cancel()
-	_, _ = m.save(ctx, key, rec)
+	return page, err
 }

@@ -80,17 +80,14 @@ func (m *Manager) revoke(ctx context.Context, r index.Revocation, owners []Owner
 		}
 		before := o.head
 		begun := o.head.Revoke(r)
-		covers := slices.ContainsFunc(before.Entries, begun.Covers)
-		idle = len(before.Ending) == 0 && len(before.Pages) == 0 && !covers
-		paged = paged || len(before.Pages) > 0
-		listed = listed || covers || o.unsure && paged
+		idle = len(before.Ending) == 0 && len(before.Pages) == 0 && !slices.ContainsFunc(before.Entries, begun.Covers)
 		if idle {
 			o.head.Ending = nil
 		}
 		return true, nil
 	})
-	if err == nil && !idle {
-		n, err = m.carryOut(ctx, key, head)
+	if err != nil || idle {
+		return 0, err
 	}
 	return m.carryOut(ctx, key, o)
 }
@@ -158,13 +155,13 @@ func (m *core) carryOut(ctx context.Context, key string, o ownerRecord) (n int, 
 		case !taken:
 			w.tidy(ctx)
 		}
-		if n > 0 {
-			m.event(ctx, observe.Event{Kind: observe.EventSessionsRevoked, N: n})
+		if w.n > 0 {
+			m.event(ctx, observe.Event{Kind: observe.EventSessionsRevoked, N: w.n})
 		}
 		if sent && len(w.skipped) > 0 {
 			err = errIndexLost
 		}
-		return n, err
+		return w.n, err
 	}
 	return n, nil
 }
@@ -286,7 +283,7 @@ func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
 	if now.Count == 0 {
 		return now, nil
 	}
-	rec, err = w.m.indexRecord(left, now.Until)
+	rec, err := w.m.indexRecord(left, now.Until)
 	if err == nil {
 		w.made = append(w.made, now.Key)
 		_, err = w.m.save(ctx, now.Key, rec)
@@ -297,53 +294,41 @@ func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
 // entries deletes the sessions of entries that are covered, and returns the
 // others.
 func (w *walk) entries(ctx context.Context, entries []index.Entry) (left []index.Entry, err error) {
-	var covered []index.Entry
+	var keys []string
 	for _, e := range entries {
 		if w.covered(e) {
-			covered = append(covered, e)
+			keys = append(keys, e.Keys...)
+			w.n++
 		} else {
 			left = append(left, e)
 		}
 	}
-	w.n += len(covered)
-	return left, w.m.deleteAll(ctx, covered)
+	return left, w.m.deleteAll(ctx, keys)
 }
 
-// deleteEntry deletes the records of a session, the latest first: as long as it
-// lives, the markers under its old IDs lead to it.
-func (m *core) deleteEntry(ctx context.Context, e index.Entry) error {
-	for _, key := range slices.Backward(e.Keys) {
-		if err := m.delete(ctx, key); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// deleteAll deletes the records of the sessions of entries, several sessions at a
-// time.
-func (m *core) deleteAll(ctx context.Context, entries []index.Entry) error {
+// deleteAll deletes the records at keys, several at a time.
+func (m *core) deleteAll(ctx context.Context, keys []string) error {
 	const atOnce = 8
-	switch len(entries) {
+	switch len(keys) {
 	case 0:
 		return nil
 	case 1:
-		return m.deleteEntry(ctx, entries[0])
+		return m.delete(ctx, keys[0])
 	}
 	var (
 		wg   sync.WaitGroup
 		once sync.Once
 		err  error
-		next = make(chan index.Entry)
+		next = make(chan string)
 	)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for range min(atOnce, len(entries)) {
+	for range min(atOnce, len(keys)) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for e := range next {
-				if derr := m.deleteEntry(ctx, e); derr != nil {
+			for key := range next {
+				if derr := m.delete(ctx, key); derr != nil {
 					once.Do(func() { err = derr; cancel() })
 					return
 				}
@@ -351,9 +336,9 @@ func (m *core) deleteAll(ctx context.Context, entries []index.Entry) error {
 		}()
 	}
 feed:
-	for _, e := range entries {
+	for _, key := range keys {
 		select {
-		case next <- e:
+		case next <- key:
 		case <-ctx.Done():
 			break feed
 		}

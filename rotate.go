@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +27,6 @@ func (s *Session) rotate(ctx context.Context) error {
 	mv := &move{}
 	for try := 0; ; try++ {
 		if err := s.store(ctx, mv, gone == nil); err != nil {
-			if mv.listed && errors.Is(err, ErrNotFound) { // revoked, and the old ID is about to end too
-				err = cmp.Or(s.finish(ctx, mv.values), err)
-			}
 			return s.undo(ctx, mv, err)
 		}
 		if !mv.listed {

@@ -174,11 +174,10 @@ func (r *reading) older(ctx context.Context, pages []index.Ref, f func(index.Ent
 			return false, err
 		}
 	}
-	return true, lost
+	return true, nil
 }
 
-// listed returns the session of e, nil if it is not alive. It follows the session to
-// a new ID that it has got since e was read.
+// listed returns the session of e, nil if it is not alive.
 func (m *core) listed(ctx context.Context, e index.Entry) (*Entry, error) {
 	for _, key := range slices.Backward(e.Keys) {
 		now := time.Now()
@@ -216,41 +215,6 @@ func (m *core) listed(ctx context.Context, e index.Entry) (*Entry, error) {
 		return found, nil
 	}
 	return nil, nil
-}
-
-// listedAt returns the session with that handle at key, nil if it is not there
-// alive, and then the key to which it has moved, "" if it has not.
-func (m *core) listedAt(ctx context.Context, handle, key string) (found *Entry, to string, err error) {
-	now := time.Now()
-	rec, err := m.load(ctx, key)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return nil, "", nil
-	case err != nil:
-		return nil, "", err
-	}
-	c, err := m.split(rec)
-	if moved := asMoved(err); moved != nil {
-		return nil, moved.key, nil
-	}
-	if m.expired(rec, now) {
-		return nil, "", nil
-	}
-	found = &Entry{Handle: handle, Created: rec.Created, LastUsed: rec.Created, Expires: rec.Expires}
-	if err != nil {
-		return found, "", nil //nolint:nilerr // it is alive, and can be revoked
-	}
-	if !now.Before(m.due(rec, c.used, now)) {
-		return nil, "", nil
-	}
-	ls, _, err := m.listingOf(c.values)
-	if err != nil || ls.Handle != handle {
-		return nil, "", nil //nolint:nilerr // another session, of another user
-	}
-	_ = m.decode(c.values[userName], &found.User)
-	found.Note = maps.Clone(ls.Note)
-	found.LastUsed = m.lastUse(rec, c.used)
-	return found, "", nil
 }
 
 // lastUse returns when the session of rec was last used, as far as it is known.

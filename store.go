@@ -95,18 +95,12 @@ func (st *storage) delete(ctx context.Context, key string) error {
 // ended, it takes a second at most. If it fails, the record stays until its
 // deadline.
 func (st *storage) remove(ctx context.Context, key string) {
-	ctx, cancel := afterwards(ctx)
-	defer cancel()
-	_ = st.delete(ctx, key)
-}
-
-// afterwards returns a context for a call that clears up: ctx, or one that ends in a
-// second if ctx has ended.
-func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
-	if ctx.Err() == nil {
-		return ctx, func() {}
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
 	}
-	return context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	_ = st.delete(ctx, key)
 }
 
 func (st *storage) touch(ctx context.Context, key string, expires time.Time) error {

@@ -28,9 +28,6 @@ type Entry struct {
 	Epoch int64 `json:"e,omitempty"`
 	// Also has short digests of the other owners of the session, in order.
 	Also []string `json:"o,omitempty"`
-	// Again says that the session may be listed in a page already, because it was
-	// not known whether it was listed.
-	Again bool `json:"a,omitempty"`
 }
 
 // sameAs reports whether e and other are the same session, of the same owners. A
