@@ -44,8 +44,9 @@ func (st state) ended() state {
 type event struct {
 	Op
 	as    kind
-	owner int // the number of the owner that an event is about
-	lists bool
+	owner int  // the number of the owner that an event is about
+	lists bool // it is in the list
+	joint bool // logins under one old ID, of one user, were joined
 }
 
 type kind int
@@ -85,7 +86,10 @@ func step(st state, e event) []state {
 			next.Stray |= 1 << e.owner
 			return []state{st, next}
 		}
-		if st.Listed == 0 {
+		switch {
+		case listed && e.joint:
+			return only(st, st.Live && st.Token == e.NewToken)
+		case st.Listed == 0:
 			next.Live, next.Token = true, e.NewToken
 		}
 		next.Listed |= 1 << e.owner
@@ -160,6 +164,10 @@ func use(st state, e event) []state {
 	switch {
 	case e.Result == OK && open:
 		return []state{next}
+	case e.Result == OK && e.Kind == SwitchUser && e.joint:
+		return []state{st} // the other one has ended it
+	case e.Result == OK && e.Kind == LoginAgain:
+		return only(st, st.Live && st.Token == e.NewToken) // it has joined another one
 	case e.Result == Unknown && (open || e.Kind == Logout):
 		return []state{st, next}
 	case e.Result == NotFound && e.Kind == SwitchUser && open:
@@ -187,47 +195,63 @@ var model = (&porcupine.NondeterministicModel{
 // and its end. An operation whose outcome is not known may have it later, or
 // never. If it cannot, Judge returns the evidence.
 func Judge(history []Op) (complaints []string) {
+	history = slices.Clone(history)
+	bad := func(format string, args ...any) { complaints = append(complaints, fmt.Sprintf(format, args...)) }
 	handles := map[string]string{} // sessions by handle
-	logins := map[string]Op{}
-	for _, o := range history {
-		if o.Result == Wrong {
-			complaints = append(complaints, o.String())
+	called := func(handle, name string) {
+		if was, ok := handles[handle]; ok && was != name || handle == "" {
+			bad("%s and %s have the handle %q", was, name, handle)
 		}
-		if o.Name == "" {
-			continue
-		}
-		if o.Kind != LoginAgain {
-			logins[o.Name] = o
-		}
-		if o.Result != OK {
-			continue
-		}
-		if name, ok := handles[o.NewHandle]; ok && name != o.Name || o.NewHandle == "" {
-			complaints = append(complaints, fmt.Sprintf("%s and %s have the handle %q", o.Name, name, o.NewHandle))
-		}
-		handles[o.NewHandle] = o.Name
+		handles[handle] = name
 	}
 	for _, o := range history {
 		seen := map[string]bool{}
 		for _, s := range o.Seen {
-			if _, ok := logins[s.Name]; !ok {
-				complaints = append(complaints, fmt.Sprintf("%v: nobody has logged in as %q", o, s.Name))
-			}
 			if seen[s.Name] {
-				complaints = append(complaints, fmt.Sprintf("%v: %s is listed twice", o, s.Name))
+				bad("%v: %s is listed twice", o, s.Name)
 			}
-			if name, ok := handles[s.Handle]; ok && name != s.Name {
-				complaints = append(complaints, fmt.Sprintf("%v: the handle of %s is that of %s", o, s.Name, name))
-			}
-			handles[s.Handle], seen[s.Name] = s.Name, true
+			seen[s.Name] = true
+			called(s.Handle, s.Name)
 		}
 	}
-	for name, login := range logins {
+	names := map[string]string{} // of the sessions of joined logins
+	for i, o := range history {
+		if o.Result != OK || o.Name == "" {
+			continue
+		}
+		name, ok := handles[o.NewHandle]
+		if o.Kind != SwitchUser || !ok || name == o.Name {
+			called(o.NewHandle, o.Name)
+			continue
+		}
+		// It has joined another login, and may have left a record of its own.
+		names[o.Name], history[i].Name = name, name
+		o.Kind, o.Session, o.Result = Login, "", Conflict
+		history = append(history, o)
+	}
+	logins := map[string][]Op{}
+	for i := range history {
+		o := &history[i]
+		o.Session = cmp.Or(names[o.Session], o.Session)
+		if o.Name != "" && o.Kind != LoginAgain {
+			logins[o.Name] = append(logins[o.Name], *o)
+		}
+		if o.Result == Wrong {
+			bad("%v", o)
+		}
+	}
+	for handle, name := range handles {
+		if len(logins[name]) == 0 {
+			bad("nobody has logged in as %q, with the handle %s", name, handle)
+			return complaints
+		}
+	}
+	for name, of := range logins {
 		before := map[string]bool{} // the sessions that this one was
-		for l := login; l.Kind == SwitchUser; l = logins[l.Session] {
+		for l := of[0]; l.Kind == SwitchUser; l = logins[l.Session][0] {
 			before[l.Session] = true
 		}
-		if evidence := judge(login, events(login, before, history, handles)); evidence != "" {
+		if evidence := judge(of[0], events(name, logins, before, history, handles)); evidence != "" {
 			complaints = append(complaints, name+evidence)
 		}
 	}
@@ -259,8 +283,9 @@ func judge(login Op, events []event) (evidence string) {
 	return ""
 }
 
-// events returns what concerns the session of login.
-func events(login Op, before map[string]bool, history []Op, handles map[string]string) (all []event) {
+// events returns what concerns a session. It has several logins if these were joined.
+func events(name string, logins map[string][]Op, before map[string]bool, history []Op, handles map[string]string) (all []event) {
+	login := logins[name][0]
 	has := func(owners []session.Owner) bool {
 		for _, o := range owners {
 			if !slices.Contains(login.Owners, o) {
@@ -270,7 +295,7 @@ func events(login Op, before map[string]bool, history []Op, handles map[string]s
 		return true
 	}
 	for _, o := range history {
-		e := event{Op: o}
+		e := event{Op: o, joint: len(logins[o.Name]) > 1}
 		if o.Name == login.Name && o.Kind != LoginAgain {
 			for i := range login.Owners {
 				e.as, e.owner = isLogin, i
@@ -322,7 +347,7 @@ func events(login Op, before map[string]bool, history []Op, handles map[string]s
 			e.as = isMissed
 		case o.Result == Conflict:
 			continue
-		case o.Result == Unknown && o.Over > 0 && login.Call > o.Over:
+		case o.Result == Unknown && o.Over > 0 && !slices.ContainsFunc(logins[name], func(l Op) bool { return l.Call <= o.Over }):
 			continue // it can only cover who logged in before
 		default:
 			e.as = isRevoked

@@ -51,8 +51,12 @@ func (p *Pool) Learn(o Op) {
 	if p.Tokens == nil {
 		p.Tokens, p.Handles = map[string][]string{}, map[string]string{}
 	}
-	if o.NewToken != "" {
-		name := cmp.Or(o.Name, o.Session)
+	name := cmp.Or(o.Name, o.Session)
+	known := false // if it has joined another login
+	for _, tokens := range p.Tokens {
+		known = known || slices.Contains(tokens, o.NewToken)
+	}
+	if o.NewToken != "" && !known {
 		p.Tokens[name] = append(p.Tokens[name], o.NewToken)
 		p.Handles[name] = o.NewHandle
 	}
