@@ -131,6 +131,16 @@ type Config struct {
 	// The name may have 256 bytes. Default "": the token travels in a cookie.
 	Header string
 
+	// ClearSiteData lists the data that the response to a logout tells the browser
+	// to delete, by the header Clear-Site-Data: a logout is [Session.Destroy] in a
+	// handler, for a request that came with a token. The directives are "cache",
+	// "cookies", "storage", "executionContexts", "clientHints", "prefetchCache"
+	// and "prerenderCache", or "*" alone for all of them. "cookies" also deletes
+	// those of all hosts of the registered domain; it is left out if the same
+	// response has the cookie of a new session. "cache" takes Chromium seconds,
+	// during which the page waits. Browsers obey over HTTPS only. Default none.
+	ClearSiteData []string
+
 	// CommitTimeout bounds the time in which the Handler saves a session, even if
 	// the client has gone away. If nothing changed, moving the deadline or freeing
 	// the lock has a tenth of it. If that fails, the responses of the next 5
@@ -314,6 +324,8 @@ func (c Config) withDefaults() (Config, error) {
 		p.add(probeIndexKeys(c.StoreKey))
 	}
 	c.transportDefaults(&p)
+	c.ClearSiteData = slices.Clone(c.ClearSiteData)
+	checkClearSiteData(c.ClearSiteData, &p)
 	return c, errors.Join(p...)
 }
 

@@ -99,6 +99,17 @@ func TestConfigIsChecked(t *testing.T) {
 		{session.Config{Cookie: session.Cookie{Name: "__http-sid", InsecureHTTP: true}}, "Secure"},
 		{session.Config{Header: strings.Repeat("X", 256)}, ""},
 		{session.Config{Header: strings.Repeat("X", 5000)}, "256"},
+
+		{session.Config{ClearSiteData: []string{}}, ""},
+		{session.Config{ClearSiteData: []string{"cache", "clientHints", "cookies", "executionContexts", "prefetchCache", "prerenderCache", "storage"}}, ""},
+		{session.Config{ClearSiteData: []string{"*"}, Header: "Authorization"}, ""},
+		{session.Config{ClearSiteData: []string{"*", "cache"}}, `"*" and more`},
+		{session.Config{ClearSiteData: []string{"cache", "*"}}, `"*" and more`},
+		{session.Config{ClearSiteData: []string{"cache", "storage", "cache"}}, `"cache" twice`},
+		{session.Config{ClearSiteData: []string{"Cache"}}, `"Cache"`},
+		{session.Config{ClearSiteData: []string{`"cache"`}}, "no browser knows"},
+		{session.Config{ClearSiteData: []string{"cache\r\nX: y"}}, "no browser knows"},
+		{session.Config{ClearSiteData: []string{""}}, "no browser knows"},
 	}
 	for _, tt := range tests {
 		m, err := session.New(&memory.Backend{}, tt.cfg)

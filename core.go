@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session/internal/line"
+	"github.com/seed-a7bee19b/session/internal/watch"
 )
 
 // core is shared by a Manager and the views that [Manager.With] returns.
@@ -14,11 +15,12 @@ type core struct {
 	storage
 	cfg       Config // with every default filled in
 	lifetimes lifetimes
-	waiters   line.Lines[Record] // of requests that want a lock
-	writers   line.Lines[Record] // of requests that save and are in the way of each other
-	owners    line.Lines[Record] // of requests that change the record of an owner
-	locks     atomic.Bool        // there is a Manager with mode Exclusive
-	rests     atomic.Int64       // until when no deadline is moved; Unix nanoseconds
+	waiters   line.Lines[Record]    // of requests that want a lock
+	writers   line.Lines[Record]    // of requests that save and are in the way of each other
+	owners    line.Lines[Record]    // of requests that change the record of an owner
+	watches   watch.Watches[[]byte] // of streams; a look finds the user, encoded
+	locks     atomic.Bool           // there is a Manager with mode Exclusive
+	rests     atomic.Int64          // until when no deadline is moved; Unix nanoseconds
 }
 
 func newCore(backend Backend, cfg Config) *core {

@@ -141,6 +141,7 @@ func (s *Session) goOn(ctx context.Context, rec Record, token, key string, login
 // movedTo records the ID that the session has now.
 func (s *Session) movedTo(token *string, key string, trail []byte, renewed time.Duration) {
 	s.saving.turn = nil // others wait there for the record under the old ID
+	s.m.moved(s.stored.key)
 	s.set(func() {
 		s.stored.token, s.stored.key, s.stored.trail, s.stored.renewed = token, key, trail, renewed
 	})

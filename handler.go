@@ -66,7 +66,7 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		}
 		if x := m.exchange(r.Context()); x != nil { // nested: the inner settings rule
 			defer x.use(x.enter(m, mode))
-			next.ServeHTTP(w, r)
+			m.serve(x, next, w, r)
 			return
 		}
 		v := &visit{}
@@ -74,9 +74,20 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		defer v.exchange.end(r.Context())
 		defer transparent.GiveBack(r, lent)
 		defer v.response.announce() // in the answer to a panic
-		next.ServeHTTP(v.response.Face(), lent)
+		m.serve(&v.exchange, next, v.response.Face(), lent)
 		v.response.finish()
 	})
+}
+
+// serve calls next, unless m demands what the session does not meet.
+func (m *Manager) serve(x *exchange, next http.Handler, w http.ResponseWriter, r *http.Request) {
+	if m.freshWithin > 0 {
+		if err := x.fresh(r.Context(), m); err != nil {
+			m.Error(w, r, err)
+			return
+		}
+	}
+	next.ServeHTTP(w, r)
 }
 
 // visit is one request and its response. It is one allocation.

@@ -35,7 +35,7 @@ type Lifetime struct {
 	Absolute time.Duration
 
 	// Persistent lets the cookie outlive the browser, as [Cookie.Persistent] does
-	// for all sessions.
+	// for all sessions. It cannot undo Cookie.Persistent.
 	Persistent bool
 }
 

@@ -62,6 +62,8 @@ type Manager struct {
 	mode     Mode
 	safeMode Mode // 0: like mode
 	view     bool // made by With
+
+	freshWithin time.Duration // 0: no demand
 }
 
 // New returns a Manager over backend. It checks the whole configuration and
@@ -99,7 +101,11 @@ func (m *core) canLock(modes ...Mode) error {
 }
 
 // Config returns the configuration of m, with every default filled in.
-func (m *Manager) Config() Config { return m.cfg }
+func (m *Manager) Config() Config {
+	cfg := m.cfg
+	cfg.ClearSiteData = slices.Clone(cfg.ClearSiteData)
+	return cfg
+}
 
 // Route has the settings that can differ from route to route.
 type Route struct {
@@ -108,12 +114,28 @@ type Route struct {
 	// SafeMode is as [Config.SafeMode]. Zero inherits if Mode is zero too;
 	// with a Mode, it is the mode of safe methods as well.
 	SafeMode Mode
+
+	// FreshWithin demands that the user authenticated at most so long ago, by a
+	// Login or by [Session.Reauthenticate]: for changing a password, or paying.
+	// The Handler and the HandlerFunc of the view check it before they call yours.
+	// A request that does not meet it, and one without a user, is answered with a
+	// [*NotFreshError] by [Manager.Error], so that [Config.ErrorHandler] can ask
+	// for the password; it writes nothing and takes no lock. If Handlers are
+	// nested, the demand of each counts. At least 1 second; zero inherits.
+	//
+	// A browser that is sent away from a form loses what was filled in. So demand
+	// more of the page with the form than of the request that the form makes. Put
+	// a middleware that answers CORS preflights outside: they carry no token.
+	//
+	// Cost: the Load of [Manager.Get], which is free after that; in mode
+	// [Exclusive], 1 Load more.
+	FreshWithin time.Duration
 }
 
 // With returns a view of m with other settings, which shares everything else.
 // Wrap the route in the view's Handler or HandlerFunc. It may be nested in the
-// Handler of m: the settings of the inner one apply, and both Managers return
-// the same session there.
+// Handler of m: the settings of the inner one apply, but the FreshWithin of each,
+// and both Managers return the same session there.
 func (m *Manager) With(rt Route) (*Manager, error) {
 	v := *m
 	v.view = true
@@ -128,6 +150,12 @@ func (m *Manager) With(rt Route) (*Manager, error) {
 			return nil, err
 		}
 		v.safeMode = rt.SafeMode
+	}
+	if rt.FreshWithin != 0 {
+		if err := checkFreshWithin(rt.FreshWithin); err != nil {
+			return nil, fmt.Errorf("session: %w", err)
+		}
+		v.freshWithin = rt.FreshWithin
 	}
 	if err := m.canLock(v.mode, v.safeMode); err != nil {
 		return nil, err

@@ -64,11 +64,11 @@ func (s *store) trouble(share float64) {
 // is counted once, and each client ends with one session. A store that loses writes,
 // or their answers, breaks no page that only reads.
 func TestRenewalStorm(t *testing.T) {
-	const clients, lanes, minutes = 10, 6, 12
+	const clients, lanes, minutes = 10, 4, 6
 	for _, w := range ways {
-		for _, processes := range []int{1, 3, -3} {
+		for _, processes := range []int{1, -3} {
 			faults := processes < 0
-			processes = max(processes, -processes)
+			processes := max(processes, -processes)
 			t.Run(fmt.Sprintf("%s, %d processes, faults %v", w.name, processes, faults), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var b leasingStore
@@ -95,7 +95,9 @@ func TestRenewalStorm(t *testing.T) {
 							m := managers[0]
 							s := m.Start()
 							check(t, errors.Join(note.Set(s, "x"), s.Login(fmt.Sprint("user", c))))
-							for s.Save(ctx) != nil {
+							err := s.Save(ctx)
+							for err != nil {
+								err = s.Save(ctx)
 							}
 							br := &browser{token: s.Token().Reveal()}
 							var counted, unknown atomic.Int64
@@ -149,7 +151,7 @@ func TestRenewalStorm(t *testing.T) {
 							requests.Wait()
 							got := visit(m, "GET", br.cookie(), read(m))
 							br.received(got)
-							s, err := m.Open(ctx, br.cookie())
+							s, err = m.Open(ctx, br.cookie())
 							if err != nil {
 								t.Errorf("client %d: %v", c, err)
 								return

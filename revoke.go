@@ -318,12 +318,14 @@ func (w *walk) entries(ctx context.Context, entries []index.Entry) (left []index
 }
 
 // deleteEntry deletes the records of a session, the latest first: as long as it
-// lives, the markers under its old IDs lead to it.
+// lives, the markers under its old IDs lead to it. It ends the streams of the
+// session.
 func (m *core) deleteEntry(ctx context.Context, e index.Entry) error {
 	for _, key := range slices.Backward(e.Keys) {
 		if err := m.delete(ctx, key); err != nil {
 			return err
 		}
+		m.ended(key, errRevoked)
 	}
 	return nil
 }

@@ -48,6 +48,7 @@ type Session struct {
 type client interface {
 	late() bool                                          // the response has started, and can carry no token any more
 	gone() error                                         // why the client may have gone, nil if it waits
+	fellows(s *Session) []string                         // the tokens that came with that of s
 	forget(s *Session)                                   // s was destroyed
 	context() (context.Context, context.CancelCauseFunc) // of the request; the function may be nil
 }

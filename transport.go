@@ -40,6 +40,7 @@ const maxTokens = 4
 type carried struct {
 	tokens    []string // different ones that may be ours, at most maxTokens
 	malformed bool     // none of them is
+	several   bool     // there is more than one value
 	values    int      // how many there are, if they are not all alike
 }
 
@@ -72,7 +73,7 @@ func (c *Config) carried(h http.Header, buf []string) carried {
 			add(cookie.Value)
 		}
 	}
-	values.tokens, values.malformed = buf, n > 0 && len(buf) == 0
+	values.tokens, values.malformed, values.several = buf, n > 0 && len(buf) == 0, n > 1
 	if !alike {
 		values.values = n
 	}

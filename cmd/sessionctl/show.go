@@ -25,6 +25,8 @@ const (
 	movedValue     = reservedPrefix + "moved"
 	idleValue      = reservedPrefix + "idle"
 	lifetimeValue  = reservedPrefix + "lifetime"
+	listedValue    = reservedPrefix + "listed"
+	ownerValue     = reservedPrefix + "owner"
 )
 
 type showFlags struct {
@@ -41,7 +43,9 @@ func (a *app) showCommand() *cobra.Command {
 and sizes of its values. Only with --values it prints the user and the values
 themselves, decoded with --codec.
 
-For the old ID of a session that got a new one it prints the new key.
+For the old ID of a session that got a new one it prints the new key. For a record
+of the index of owners it prints how much it holds. With --values it also prints
+under which owners a session is listed there, and what was noted at the login.
 
 KEY is a key that list prints. If Config.StoreKey makes keys that begin with "-",
 put "--" before KEY. With --token-stdin show reads the token from
@@ -94,20 +98,22 @@ func checkKey(key string) error {
 
 // shown is the output of show.
 type shown struct {
-	Key         string       `json:"key"`
-	Kind        string       `json:"kind"` // session, moved or undecodable
-	State       string       `json:"state"`
-	Created     time.Time    `json:"created"`
-	Expires     time.Time    `json:"expires"`
-	IdleSeconds int64        `json:"left_seconds"` // until Expires, 0 once it has passed
-	LockedUntil *time.Time   `json:"locked_until,omitempty"`
-	DataSize    int          `json:"data_bytes"`
-	Writes      int          `json:"writes,omitempty"` // that the version remembers, at most 16
-	LoggedIn    bool         `json:"logged_in"`
-	User        *string      `json:"user,omitempty"`
-	MovedTo     string       `json:"moved_to,omitempty"`
-	Lifetime    *shownLife   `json:"lifetime,omitempty"` // of its own
-	Values      []shownValue `json:"values"`
+	Key         string        `json:"key"`
+	Kind        string        `json:"kind"` // session, moved, index or undecodable
+	State       string        `json:"state"`
+	Created     time.Time     `json:"created"`
+	Expires     time.Time     `json:"expires"`
+	IdleSeconds int64         `json:"left_seconds"` // until Expires, 0 once it has passed
+	LockedUntil *time.Time    `json:"locked_until,omitempty"`
+	DataSize    int           `json:"data_bytes"`
+	Writes      int           `json:"writes,omitempty"` // that the version remembers, at most 16
+	LoggedIn    bool          `json:"logged_in"`
+	User        *string       `json:"user,omitempty"`
+	MovedTo     string        `json:"moved_to,omitempty"`
+	Index       *indexRecord  `json:"index,omitempty"`
+	Listed      *shownListing `json:"listed,omitempty"`
+	Lifetime    *shownLife    `json:"lifetime,omitempty"` // of its own
+	Values      []shownValue  `json:"values"`
 
 	now time.Time
 }
@@ -125,6 +131,24 @@ type shownValue struct {
 	Type  string `json:"type"`
 	Size  int    `json:"bytes"`
 	Value any    `json:"value,omitempty"`
+}
+
+// shownListing says where a session is listed in the index of owners.
+type shownListing struct {
+	Handle string            `json:"handle"`
+	Owners []string          `json:"owners,omitempty"` // KIND=ID, beside the user
+	Note   map[string]string `json:"note,omitempty"`
+}
+
+func newShownListing(ls *listing, values bool) *shownListing {
+	shown := &shownListing{Handle: ls.Handle}
+	if values {
+		for _, o := range ls.Owners {
+			shown.Owners = append(shown.Owners, o.Kind+"="+o.ID)
+		}
+		shown.Note = ls.Note
+	}
+	return shown
 }
 
 func (a *app) show(ctx context.Context, s store, key string, values bool) error {
@@ -164,6 +188,19 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 		v.Writes = len(rec.Version) / 8
 	}
 
+	if holds, is, err := indexOf(string(rec.Data)); is {
+		v.Kind = "index"
+		if err == nil {
+			v.Index = &holds
+		}
+		if perr := a.print(v, v.write); perr != nil || err == nil {
+			return perr
+		}
+		return &exitError{codeFound, &wordsError{
+			what: "The record of the index does not decode.",
+			todo: "The sessions of this owner cannot be found by the index. \"sessionctl revoke --user NAME --scan\" finds them.", err: err,
+		}}
+	}
 	encoded, err := c.Split(rec.Data)
 	if err != nil {
 		v.Kind = "undecodable"
@@ -198,6 +235,11 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 				v.User = &text
 			}
 			continue
+		case listedValue:
+			if ls, err := listingOf(c, encoded); err == nil && ls.Handle != "" {
+				v.Listed = newShownListing(&ls, values)
+			}
+			continue
 		}
 		if strings.HasPrefix(name, reservedPrefix) {
 			continue // of the session package, for its own use
@@ -226,6 +268,9 @@ func (v *shown) write(w *output) {
 		line("What", "a marker: the session here was given a new ID, by a login or a rotation")
 		line("Now at", "%s", printable(v.MovedTo))
 		line("Moved", "%s", at(v.Created))
+	case "index":
+		line("What", "a record of the index of owners, which finds the sessions of one owner")
+		line("Began", "%s", at(v.Created))
 	case "undecodable":
 		line("What", "a record that does not decode")
 		line("Began", "%s", at(v.Created))
@@ -236,7 +281,7 @@ func (v *shown) write(w *output) {
 	switch {
 	case v.State == stateExpired:
 		line("Expired", "%s; nobody can use it any more", at(v.Expires))
-	case v.Kind == "moved":
+	case v.Kind == "moved", v.Kind == "index":
 		line("Ends", "%s", at(v.Expires))
 	default:
 		line("Ends", "%s, unless it is used", at(v.Expires))
@@ -254,6 +299,12 @@ func (v *shown) write(w *output) {
 		}
 	}
 	line("Data", "%s%s", size(int64(v.DataSize)), more)
+	if i := v.Index; i != nil {
+		line("Holds", "%s, and %s with up to %s", plural(i.Entries, "session", "sessions"), plural(i.Pages, "page", "pages"), count(int64(i.InPages)))
+		if i.Revocations > 0 {
+			line("Revokes", "%s not complete; \"sessionctl revoke\" completes it", plural(i.Revocations, "revocation is", "revocations are"))
+		}
+	}
 	if v.Kind != "session" {
 		return
 	}
@@ -267,6 +318,15 @@ func (v *shown) write(w *output) {
 	}
 	if v.Lifetime != nil {
 		line("Lifetime", "%s", v.Lifetime)
+	}
+	if l := v.Listed; l != nil {
+		line("Listed", "in the index of owners, with handle %s", printable(l.Handle))
+		for _, o := range l.Owners {
+			line("Owner", "%s", printable(o))
+		}
+		for _, name := range slices.Sorted(maps.Keys(l.Note)) {
+			line("Note", "%s: %s", printable(name), printable(l.Note[name]))
+		}
 	}
 	if len(v.Values) == 0 {
 		line("Values", "none")
