@@ -101,7 +101,7 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 			more = true
 			return false, nil
 		}
-		found, err := m.listed(ctx, e)
+		found, err := m.listed(ctx, e, nil)
 		switch {
 		case err != nil:
 			return false, err

@@ -89,7 +89,7 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 		if seen[e.Handle] || slices.ContainsFunc(also, func(o string) bool { return !has(o) }) {
 			return true, nil
 		}
-		found, err := m.listed(ctx, e)
+		found, err := m.listed(ctx, e, owners)
 		if err != nil || found == nil {
 			return true, err
 		}
@@ -177,12 +177,12 @@ func (r *reading) older(ctx context.Context, pages []index.Ref, f func(index.Ent
 	return true, nil
 }
 
-// listed returns the session of e, nil if it is not alive. It follows the session to
-// new IDs that it has got since e was read.
-func (m *core) listed(ctx context.Context, e index.Entry) (*Entry, error) {
+// listed returns the session of e, nil if it is not alive or does not have all of
+// owners. It follows the session to new IDs that it has got since e was read.
+func (m *core) listed(ctx context.Context, e index.Entry, owners []Owner) (*Entry, error) {
 	for _, key := range slices.Backward(e.Keys) {
 		for hops := 0; key != "" && hops <= maxHops; hops++ {
-			found, to, err := m.listedAt(ctx, e.Handle, key)
+			found, to, err := m.listedAt(ctx, e.Handle, owners, key)
 			if found != nil || err != nil {
 				return found, err
 			}
@@ -195,10 +195,10 @@ func (m *core) listed(ctx context.Context, e index.Entry) (*Entry, error) {
 	return nil, nil
 }
 
-// listedAt returns the session with that handle that lives at key. If there is
-// none, it returns nil and the key of the record to which a marker at key leads, ""
-// if there is no marker.
-func (m *core) listedAt(ctx context.Context, handle, key string) (found *Entry, to string, err error) {
+// listedAt returns the session with that handle and owners that lives at key. If
+// there is none, it returns nil and the key of the record to which a marker at key
+// leads, "" if there is no marker.
+func (m *core) listedAt(ctx context.Context, handle string, owners []Owner, key string) (found *Entry, to string, err error) {
 	now := time.Now()
 	rec, err := m.load(ctx, key)
 	switch {
@@ -222,11 +222,12 @@ func (m *core) listedAt(ctx context.Context, handle, key string) (found *Entry, 
 	if times.expired(rec, now) || !now.Before(times.due(rec, c.used, now)) {
 		return nil, "", nil
 	}
-	ls, _, err := m.listingOf(c.values)
+	ls, its, err := m.listingOf(c.values)
+	others := func(o Owner) bool { return !slices.Contains(its, o) }
 	switch {
 	case err != nil:
 		return found, "", nil // likewise
-	case ls.Handle != handle:
+	case ls.Handle != handle || slices.ContainsFunc(owners, others):
 		return nil, "", nil
 	}
 	_ = m.decode(c.values[userName], &found.User)
