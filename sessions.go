@@ -93,7 +93,7 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 		if err != nil || found == nil {
 			return true, err
 		}
-		if len(e.Keys) > 1 || r.head.Lists(e.Handle) {
+		if e.Repeats() || r.head.Lists(e.Handle) {
 			seen[e.Handle] = true
 		}
 		found.Current = e.Handle == current && current != ""

@@ -47,6 +47,7 @@ type event struct {
 	owner int  // the number of the owner that an event is about
 	lists bool // it is in the list
 	joint bool // logins under one old ID, of one user, were joined
+	early bool // an earlier try of an operation, which may have been done
 }
 
 type kind int
@@ -73,8 +74,15 @@ func (e event) String() string {
 	return e.Op.String()
 }
 
-// noToken is the token of a session if no client has it.
-const noToken = "nobody's"
+// joins is the kind of a login that has joined another one: the session that it
+// began with was logged in as the same user.
+const joins Kind = "login that joins"
+
+// noToken is the token of a session that has none.
+const noToken = "none"
+
+// lostToken is the token that a session has by e, if no client has received it.
+func lostToken(e event) string { return fmt.Sprintf("lost at %d", e.Call) }
 
 // step returns the states in which e can have left st, or none if e cannot have had
 // its outcome.
@@ -142,6 +150,9 @@ func use(st state, e event) []state {
 	open := st.Live && st.Token == e.Token
 	next := st
 	switch e.Kind {
+	case joins: // the other login has ended this session
+		st.Stray = st.Listed
+		return only(st, !open)
 	case Read:
 		if e.Result == OK {
 			return only(st, open && st.Value == e.Got)
@@ -150,7 +161,7 @@ func use(st state, e event) []state {
 		next.Value = e.Value
 	case Rotate, LoginAgain:
 		if next.Token = e.NewToken; e.Result != OK {
-			next.Token = noToken
+			next.Token = lostToken(e)
 		}
 		if e.Result != OK || e.Tries > 1 {
 			st.Stray, next.Stray = st.Listed, st.Listed
@@ -164,8 +175,6 @@ func use(st state, e event) []state {
 	switch {
 	case e.Result == OK && open:
 		return []state{next}
-	case e.Result == OK && e.Kind == SwitchUser && e.joint:
-		return []state{st} // the other one has ended it
 	case e.Result == OK && e.Kind == LoginAgain:
 		return only(st, st.Live && st.Token == e.NewToken) // it has joined another one
 	case e.Result == Unknown && (open || e.Kind == Logout):
@@ -173,7 +182,7 @@ func use(st state, e event) []state {
 	case e.Result == NotFound && e.Kind == SwitchUser && open:
 		return []state{st, next} // the other user's session was revoked at once
 	case e.Result == NotFound:
-		return only(st, !open)
+		return only(st, !open && !(st.Live && st.Token == lostToken(e)))
 	}
 	return only(st, e.Result == Conflict || e.Result == Unknown)
 }
@@ -220,14 +229,20 @@ func Judge(history []Op) (complaints []string) {
 			continue
 		}
 		name, ok := handles[o.NewHandle]
-		if o.Kind != SwitchUser || !ok || name == o.Name {
+		if o.Kind != SwitchUser && o.Kind != LoginAgain || !ok || name == o.Name {
 			called(o.NewHandle, o.Name)
 			continue
 		}
-		// It has joined another login, and may have left a record of its own.
-		names[o.Name], history[i].Name = name, name
-		o.Kind, o.Session, o.Result = Login, "", Conflict
-		history = append(history, o)
+		// It has joined another login of the user.
+		joined := o
+		joined.Kind, joined.Name, joined.Session = Login, name, ""
+		history[i].Kind, history[i].Name = joins, ""
+		history = append(history, joined)
+		if o.Kind == SwitchUser { // and may have left a record of its own
+			names[o.Name] = name
+			o.Kind, o.Session, o.Result = Login, "", Conflict
+			history = append(history, o)
+		}
 	}
 	logins := map[string][]Op{}
 	for i := range history {
@@ -263,7 +278,7 @@ func judge(login Op, events []event) (evidence string) {
 	var ops []porcupine.Operation
 	for _, e := range events {
 		end := e.Return
-		if e.Result == Unknown {
+		if e.Result == Unknown && !e.early {
 			end = math.MaxInt64
 		}
 		ops = append(ops, porcupine.Operation{ClientId: e.Client, Input: e, Call: e.Call, Return: end})
@@ -302,7 +317,7 @@ func events(name string, logins map[string][]Op, before map[string]bool, history
 				all = append(all, e)
 				if o.Tries > 1 && o.Result == OK {
 					early := e
-					early.Result = Conflict // the tries before
+					early.Result, early.early = Unknown, true
 					all = append(all, early)
 				}
 			}
@@ -310,8 +325,8 @@ func events(name string, logins map[string][]Op, before map[string]bool, history
 		if o.Session == login.Name {
 			e.as = isUse
 			all = append(all, e)
-			if o.Kind == Write && o.Tries > 1 && o.Result == NotFound {
-				e.Result = Unknown // of the tries before
+			if o.Result == NotFound && (o.Kind == Rotate || o.Kind == LoginAgain || o.Kind == Write && o.Tries > 1) {
+				e.Result, e.early = Unknown, true
 				all = append(all, e)
 			}
 			continue
