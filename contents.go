@@ -12,17 +12,18 @@ import (
 )
 
 // Names with this prefix are ours: userName has the user that Login was given,
-// lifetimeName the session's own Lifetime, if it has one, listedName where it is
-// listed, and untilName when it ends at the latest because of that. movedName,
-// versionName and sealedName, in the marker under an old ID, have the key of the
-// new record, the version that it began with, and its token, sealed. ownerName has
-// a record of the index of owners. trailName, with the keys of markers, idleName
-// and renewedName stand beside the values, and a Session never has them among its
-// own.
+// lifetimeName the session's own Lifetime, if it has one, authName the last
+// authentication, listedName where the session is listed, and untilName when it
+// ends at the latest because of that. movedName, versionName and sealedName, in the
+// marker under an old ID, have the key of the new record, the version that it began
+// with, and its token, sealed. ownerName has a record of the index of owners.
+// trailName, with the keys of markers, idleName and renewedName stand beside the
+// values, and a Session never has them among its own.
 const (
 	reserved     = "_session."
 	userName     = reserved + "user"
 	lifetimeName = reserved + "lifetime"
+	authName     = reserved + "auth"
 	movedName    = reserved + "moved"
 	versionName  = reserved + "version"
 	trailName    = reserved + "trail"

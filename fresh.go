@@ -131,10 +131,6 @@ func checkFreshWithin(d time.Duration) error {
 	return nil
 }
 
-// authName has the last authentication: a list of an authTime and of the methods.
-// A Login without methods leaves none.
-const authName = reserved + "auth"
-
 func (s *Session) authentication() (Authentication, error) {
 	s.mu.Lock()
 	user, data := s.changes.Value(userName), s.changes.Value(authName)
@@ -227,7 +223,7 @@ func checkMethods(methods []string) error {
 
 // encodeAuth returns the value of an authentication at a time, zero for that of
 // the Login, in a session that was created at created; nil if there is nothing to
-// store.
+// store. It is a list of the authTime and of the methods.
 func (m *core) encodeAuth(at, created time.Time, methods []string) ([]byte, error) {
 	var when authTime
 	if !at.IsZero() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -72,8 +73,16 @@ func TestDemand(t *testing.T) {
 	demand := func(within time.Duration, mode session.Mode) func(t *testing.T, m *session.Manager) *session.Manager {
 		return func(t *testing.T, m *session.Manager) *session.Manager { return demanding(t, m, within, mode) }
 	}
-	unasked := func(t *testing.T, m *session.Manager, page asked) http.Handler {
-		return demanding(t, m, ten, 0).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = page(w, r, nil) }))
+	// unasked is a route whose handler does not ask for the session.
+	unasked := func(within time.Duration) wrap {
+		return func(t *testing.T, m *session.Manager, page asked) http.Handler {
+			return demanding(t, m, within, 0).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = page(w, r, nil) }))
+		}
+	}
+	quiet := func(t *testing.T, m *session.Manager) *session.Manager {
+		v, err := m.With(session.Route{Mode: session.ReadOnly})
+		check(t, err)
+		return v
 	}
 	noDemand := func(_ *testing.T, m *session.Manager, page asked) http.Handler { return m.HandlerFunc(page) }
 	for _, tt := range []struct {
@@ -91,12 +100,14 @@ func TestDemand(t *testing.T) {
 		{"fresh, the last write wins", route(ten, session.LastWrite), 0, true, []observe.Op{load}},
 		{"fresh, with a lock", route(time.Hour, session.Exclusive), 20 * time.Minute, true, []observe.Op{load, acquire, release}},
 		{"stale, with a lock", route(ten, session.Exclusive), 20 * time.Minute, false, []observe.Op{load}},
-		{"fresh, nobody asks for the session", unasked, 0, true, []observe.Op{load}},
-		{"stale, nobody asks for the session", unasked, 20 * time.Minute, false, []observe.Op{load}},
+		{"fresh, nobody asks for the session", unasked(time.Hour), 20 * time.Minute, true, []observe.Op{load, touch}},
+		{"stale, nobody asks for the session", unasked(ten), 20 * time.Minute, false, []observe.Op{load}},
 
 		{"fresh, in the Handler of the site", in(route(time.Hour, 0), plain), 20 * time.Minute, true, []observe.Op{load, touch}},
 		{"stale, in the Handler of the site", in(route(ten, 0), plain), 20 * time.Minute, false, []observe.Op{load, touch}},
 		{"stale, with a lock, in the Handler of the site", in(route(ten, session.Exclusive), plain), 20 * time.Minute, false, []observe.Op{load, touch}},
+		{"fresh, in a read-only Handler", in(route(time.Hour, session.Merge), quiet), 20 * time.Minute, true, []observe.Op{load}},
+		{"stale, in a read-only Handler", in(route(ten, session.Merge), quiet), 20 * time.Minute, false, []observe.Op{load}},
 		{"fresh, a plain route inside", in(noDemand, demand(ten, 0)), 0, true, []observe.Op{load}},
 		{"stale, a plain route inside", in(noDemand, demand(ten, 0)), 20 * time.Minute, false, []observe.Op{load}},
 		{"stale, a route with a lock inside", in(route(time.Hour, session.Exclusive), demand(ten, 0)), 20 * time.Minute, false, []observe.Op{load}},
@@ -116,8 +127,11 @@ func TestDemand(t *testing.T) {
 			ran := false
 			w := do(tt.route(t, m, func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
 				ran = true
+				if s == nil {
+					return nil
+				}
 				got, err := m.Get(r.Context())
-				if s != nil && s != got {
+				if s != got {
 					t.Errorf("Get returns another session, %v", err)
 				}
 				return err
@@ -330,6 +344,7 @@ func TestFreshnessInTheMiddle(t *testing.T) {
 		t.Errorf("answered %d %v", w.Code, w.Header())
 	}
 	wantNote(t, m, r, w, "")
+	wantErr(t, m.Start().FreshWithin(math.MaxInt64), session.ErrNotFresh)
 	for _, d := range []time.Duration{0, -1, time.Second - 1} {
 		if err := s.FreshWithin(d); err == nil || errors.Is(err, session.ErrNotFresh) {
 			t.Errorf("FreshWithin(%v): %v", d, err)
@@ -395,6 +410,34 @@ func TestNotFreshIsNotLogged(t *testing.T) {
 	}
 	if logged.Len() > 0 {
 		t.Errorf("logged %s", &logged)
+	}
+}
+
+// TestRefusedIsNotRenewed: a refused request does not get a new ID because of the
+// age of the old one, and one that is served does.
+func TestRefusedIsNotRenewed(t *testing.T) {
+	var b store
+	m := newManager(t, &b, session.Config{RenewAfter: time.Minute})
+	for _, refused := range []bool{false, true} {
+		token := loggedIn(t, m, begin(t, m, map[string]any{"note": "x"}))
+		key := session.DefaultStoreKey(token)
+		rec, err := b.Backend.Load(ctx, key)
+		check(t, err)
+		rec.Created = rec.Created.Add(-5 * time.Minute)
+		_, err = b.Backend.Save(ctx, key, rec)
+		check(t, err)
+		within, calls := time.Hour, []string{"Load", "Save", "Save"}
+		if refused {
+			within, calls = 4*time.Minute, []string{"Load"}
+		}
+		b.took()
+		w := visit(m, "GET", token, demanding(t, m, within, 0).HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
+			return nil
+		}).ServeHTTP)
+		b.wantCalls(t, calls...)
+		if renewed := sent(w) != ""; renewed == refused {
+			t.Errorf("refused %v: cookies %v", refused, w.Result().Cookies())
+		}
 	}
 }
 
@@ -465,7 +508,7 @@ func TestReauthenticateAndOthers(t *testing.T) {
 	for _, mode := range []session.Mode{session.Merge, session.LastWrite, session.Exclusive} {
 		t.Run(mode.String(), func(t *testing.T) {
 			var b sessiontest.Store
-			m := newManager(t, &b, session.Config{})
+			m := newManager(t, &b, session.Config{RenewAfter: 8 * time.Hour}) // whose overlap is not for this
 			old := loggedIn(t, m, begin(t, m, map[string]any{"note": "old"}))
 			b.Advance(time.Hour)
 			v, err := m.With(session.Route{Mode: mode})
@@ -574,4 +617,37 @@ func TestUndecodableAuthentication(t *testing.T) {
 		check(t, errors.Join(s.Reauthenticate("pwd"), finish(m, s)))
 		check(t, open(t, m, s.Token().Reveal()).FreshWithin(time.Minute))
 	}
+}
+
+// TestReauthenticateAtTheLogin: it is a part of the Login, whose time counts.
+func TestReauthenticateAtTheLogin(t *testing.T) {
+	var b sessiontest.Store
+	m := newManager(t, &b, session.Config{})
+	token := begin(t, m, map[string]any{"note": "x"})
+	b.Advance(time.Hour)
+	s := open(t, m, token)
+	check(t, errors.Join(s.Login("ann"), s.Reauthenticate("otp"), finish(m, s)))
+	b.Advance(30 * time.Minute)
+	s = open(t, m, s.Token().Reveal())
+	wantErr(t, s.FreshWithin(29*time.Minute), session.ErrNotFresh)
+	check(t, s.FreshWithin(31*time.Minute))
+}
+
+// TestReauthenticateIsListed: the new ID is listed in place of the old one.
+func TestReauthenticateIsListed(t *testing.T) {
+	m := newManager(t, &memory.Backend{}, session.Config{Owners: session.OwnersConfig{Index: true}})
+	s := open(t, m, loggedIn(t, m, begin(t, m, map[string]any{"note": "x"})))
+	handle := s.Handle()
+	check(t, errors.Join(s.Reauthenticate("pwd"), finish(m, s)))
+	var handles []string
+	for e, err := range m.Sessions(ctx, session.User("ann")) {
+		check(t, err)
+		handles = append(handles, e.Handle)
+	}
+	if !slices.Equal(handles, []string{handle}) || s.Handle() != handle {
+		t.Errorf("listed are %q, want %q", handles, handle)
+	}
+	check(t, m.Revoke(ctx, session.User("ann")))
+	_, err := m.Open(ctx, s.Token().Reveal())
+	wantErr(t, err, session.ErrNotFound)
 }

@@ -185,9 +185,16 @@ func TestLoginByAnEarlierVersion(t *testing.T) {
 }
 
 // TestRefusedIsNotUse: a request that does not meet the demand keeps no session
-// alive, however long its answer takes.
+// alive, however long its answer takes, unless a Handler outside uses the session.
 func TestRefusedIsNotUse(t *testing.T) {
-	for _, refused := range []bool{false, true} {
+	for _, tt := range []struct {
+		refused, inside bool
+		calls           []string
+	}{
+		{false, false, []string{"Load", "Touch", "Touch"}},
+		{true, false, []string{"Load"}},
+		{true, true, []string{"Load", "Touch", "Touch"}},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			var b store
 			m := newManager(t, &b, session.Config{IdleTimeout: time.Hour, TouchInterval: time.Minute, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
@@ -197,20 +204,21 @@ func TestRefusedIsNotUse(t *testing.T) {
 			token := loggedIn(t, m, begin(t, m, map[string]any{"note": "x"}))
 			time.Sleep(10 * time.Minute)
 			within := time.Hour
-			if refused {
+			if tt.refused {
 				within = time.Minute
 			}
 			b.took()
-			w := visit(m, "GET", token, demanding(t, m, within, 0).HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, _ *session.Session) error {
-				time.Sleep(50 * time.Minute)
-				return nil
-			}).ServeHTTP)
-			if refused {
-				b.wantCalls(t, "Load")
-			} else {
-				b.wantCalls(t, "Load", "Touch", "Touch")
-			}
-			if (w.Code == http.StatusUnauthorized) != refused {
+			w := visit(m, "GET", token, func(w http.ResponseWriter, r *http.Request) {
+				if tt.inside {
+					check(t, errOf(m.Get(r.Context())))
+				}
+				demanding(t, m, within, 0).HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, _ *session.Session) error {
+					time.Sleep(50 * time.Minute)
+					return nil
+				}).ServeHTTP(w, r)
+			})
+			b.wantCalls(t, tt.calls...)
+			if (w.Code == http.StatusUnauthorized) != tt.refused {
 				t.Errorf("answered %d", w.Code)
 			}
 		})

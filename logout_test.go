@@ -133,7 +133,7 @@ func TestLogoutOfAManagerInside(t *testing.T) {
 	for range 2 {
 		r.AddCookie(&http.Cookie{Name: "inner", Value: begin(t, inside, map[string]any{"note": "x"})})
 	}
-	w := do(outside.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	site := outside.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		b.Fail(observe.OpSave, errStore)
 		w.Header().Set("Clear-Site-Data", `"cache"`) // of the page that will not be sent
 		http.SetCookie(w, &http.Cookie{Name: "page", Value: "x"})
@@ -141,11 +141,16 @@ func TestLogoutOfAManagerInside(t *testing.T) {
 			return errors.Join(note.Set(s, "y"), i.Destroy(r.Context()))
 		}).ServeHTTP(w, r)
 		return nil
+	})
+	w := do(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.SetCookie(w, &http.Cookie{Name: "inner", MaxAge: -1, Path: "/outside"})
+		w.Header().Set("Clear-Site-Data", `"clientHints"`)
+		site.ServeHTTP(w, r)
 	}), r)
 	if w.Code != http.StatusServiceUnavailable {
 		t.Fatalf("answered %d", w.Code)
 	}
-	if got := w.Header()["Clear-Site-Data"]; !slices.Equal(got, []string{`"storage"`}) {
+	if got := w.Header()["Clear-Site-Data"]; !slices.Equal(got, []string{`"clientHints"`, `"storage"`}) {
 		t.Errorf("Clear-Site-Data is %q", got)
 	}
 	for _, c := range w.Result().Cookies() {
@@ -153,7 +158,7 @@ func TestLogoutOfAManagerInside(t *testing.T) {
 			t.Errorf("cookie %v", c)
 		}
 	}
-	if n := len(w.Result().Cookies()); n != 2 { // of the host, and of the Domain
+	if n := len(w.Result().Cookies()); n != 3 { // of the middleware, the Domain and the host
 		t.Errorf("%d cookies: %v", n, w.Result().Cookies())
 	}
 }
@@ -265,6 +270,10 @@ func TestLogoutOfFellowsFails(t *testing.T) {
 						t.Errorf("again %v: cookies %v", again, w.Result().Cookies())
 					}
 					for i := range tokens {
+						_, err := m.Open(ctx, tokens[i])
+						if alive := err == nil; alive != (!again && (i == failing || failing == 0)) {
+							t.Errorf("again %v: session %d: %v", again, i, err)
+						}
 						tokens[i] = begin(t, m, map[string]any{"note": "x"}) // for the next turn
 					}
 				}
@@ -294,6 +303,24 @@ func TestLogoutOfALockedFellow(t *testing.T) {
 	for _, token := range tokens {
 		_, err := m.Open(ctx, token)
 		wantErr(t, err, session.ErrNotFound)
+	}
+}
+
+// TestLogoutOfOneCookie: there is one line, whatever the cookie is.
+func TestLogoutOfOneCookie(t *testing.T) {
+	for want, cookie := range map[string]session.Cookie{
+		"__Host-session=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax":                               {},
+		"sid=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax":                                          {Name: "sid"},
+		"sid=; Path=/app; Domain=example.com; Max-Age=0; HttpOnly; Secure; SameSite=None; Partitioned":     {Name: "sid", Path: "/app", Domain: "example.com", SameSite: http.SameSiteNoneMode, Partitioned: true},
+		"__Secure-session=; Path=/; Domain=shop.example.com; Max-Age=0; HttpOnly; Secure; SameSite=Strict": {Domain: "shop.example.com", SameSite: http.SameSiteStrictMode, Persistent: true},
+	} {
+		m := newManager(t, &memory.Backend{}, session.Config{Cookie: cookie})
+		w := do(m.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+			return s.Destroy(r.Context())
+		}), sessiontest.NewRequest(t, m, "POST", "https://shop.example.com/app", nil, setNote))
+		if got := w.Header()["Set-Cookie"]; !slices.Equal(got, []string{want}) {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -16,22 +17,28 @@ import (
 type process struct {
 	session.Backend
 	mu     sync.Mutex
-	n      int
+	n      int                               // since the hooks were set
+	calls  int                               // in all
 	before func(n int, op, key string) error // an error: the call does not reach the store
 	after  func(n int, op, key string) error // an error: the answer is lost
+	late   []func()                          // calls with errLate, which are still on their way
 }
 
-func (p *process) do(op, key string, call func() error) error {
+func (p *process) do(ctx context.Context, op, key string, call func(ctx context.Context) error) error {
 	p.mu.Lock()
 	p.n++
+	p.calls++
 	n, before, after := p.n, p.before, p.after
 	p.mu.Unlock()
 	if before != nil {
 		if err := before(n, op, key); err != nil {
+			if errors.Is(err, errLate) {
+				p.late = append(p.late, func() { _ = call(context.WithoutCancel(ctx)) })
+			}
 			return err
 		}
 	}
-	err := call()
+	err := call(ctx)
 	if after != nil {
 		if lost := after(n, op, key); lost != nil {
 			return lost
@@ -41,7 +48,7 @@ func (p *process) do(op, key string, call func() error) error {
 }
 
 func (p *process) Load(ctx context.Context, key string) (rec session.Record, err error) {
-	err = p.do("Load", key, func() error { rec, err = p.Backend.Load(ctx, key); return err })
+	err = p.do(ctx, "Load", key, func(ctx context.Context) error { rec, err = p.Backend.Load(ctx, key); return err })
 	return rec, err
 }
 
@@ -50,16 +57,16 @@ func (p *process) Save(ctx context.Context, key string, rec session.Record) (v s
 	if rec.Version != "" && rec.Expired(time.Now()) {
 		op = "End"
 	}
-	err = p.do(op, key, func() error { v, err = p.Backend.Save(ctx, key, rec); return err })
+	err = p.do(ctx, op, key, func(ctx context.Context) error { v, err = p.Backend.Save(ctx, key, rec); return err })
 	return v, err
 }
 
 func (p *process) Touch(ctx context.Context, key string, expires time.Time) error {
-	return p.do("Touch", key, func() error { return p.Backend.Touch(ctx, key, expires) })
+	return p.do(ctx, "Touch", key, func(ctx context.Context) error { return p.Backend.Touch(ctx, key, expires) })
 }
 
 func (p *process) Delete(ctx context.Context, key string) error {
-	return p.do("Delete", key, func() error { return p.Backend.Delete(ctx, key) })
+	return p.do(ctx, "Delete", key, func(ctx context.Context) error { return p.Backend.Delete(ctx, key) })
 }
 
 // hooks sets the hooks, and counts anew.

@@ -17,13 +17,14 @@ var errNoIndex = errors.New("there is no index of owners; set Owners.Index in th
 // whatever other requests do with them, and no request in flight can bring one
 // back. A login that takes place meanwhile is not covered.
 //
-// If Revoke fails, some of the sessions may be alive: call it again. The next
-// login, Revoke or new ID of one of them also finishes what it has begun.
+// If Revoke fails, some of the sessions may be alive, and are listed: call it
+// again. The next Revoke for the owner finishes what it has begun, and so does a
+// session that it covers when it is to get a new ID or its user logs in again.
 //
 // Cost: 1 Load, 2 Saves, and 1 Delete for each session, and 1 more for each that
-// has got a new ID since its login; 1 Load if there is none. With many sessions,
-// also 1 Load and 1 Delete for about each 100 of them. It sends 8 Deletes at a
-// time.
+// has got a new ID since its login; 1 Load, and at most 1 Save, if there is none.
+// With many sessions, also 1 Load and 1 Delete for about each 100 of them. It sends
+// 8 Deletes at a time.
 func (m *Manager) Revoke(ctx context.Context, owners ...Owner) error {
 	_, err := m.revoke(ctx, index.Revocation{}, owners)
 	return wrap("revoke", err)

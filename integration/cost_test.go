@@ -98,6 +98,7 @@ func (s *shopper) pad(user string) string {
 		values["_session.user"] = user
 		if s.listed {
 			values["_session.listed"] = fmt.Sprintf(`{"h":"%022d"}`, 0)
+			values["_session.until"] = time.Now().Unix()
 		}
 	}
 	for n := s.size; ; n-- {

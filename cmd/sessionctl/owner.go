@@ -195,6 +195,9 @@ func (a *app) sessionsOf(ctx context.Context, s store, all owners, h how) ([]own
 	case errors.Is(err, session.ErrDecode):
 		found, r.Indexed = nil, false
 		a.note("The record of the %s in the index of owners does not decode with codec %s, so this reads all of %s.", all, a.codec, s)
+	case err != nil && h.scan && ctx.Err() == nil:
+		what, _ := a.explain(ctx, err)
+		a.note("The index of owners cannot be read: %s", what)
 	case err != nil:
 		return nil, nil, err
 	case !r.Indexed:
@@ -242,7 +245,8 @@ func (a *app) findInIndex(ctx context.Context, s store, all owners, most int, r 
 	now := time.Now()
 	for e, err := range m.Sessions(ctx, all...) {
 		if err != nil {
-			return nil, err
+			r.Indexed = w.found
+			return found, a.withScan(ctx, err)
 		}
 		if found == nil {
 			if rec, _, _ := indexOf(string(w.first.Data)); rec.InPages > 0 {
@@ -262,6 +266,15 @@ func (a *app) findInIndex(ctx context.Context, s store, all owners, most int, r 
 	return found, nil
 }
 
+// withScan says what to do if the index cannot be read, unless there is more to say.
+func (a *app) withScan(ctx context.Context, err error) error {
+	what, todo := a.explain(ctx, err)
+	if todo != "" || ctx.Err() != nil {
+		return err
+	}
+	return &wordsError{what: what, todo: "Run it again, or with --scan, which does not rely on the index.", err: err}
+}
+
 // newIndexManager returns a Manager that lists and revokes sessions. The timeouts
 // of the application are not known here; the deadlines in the store are.
 func newIndexManager(s session.Backend, c session.Codec) (*session.Manager, error) {
@@ -276,35 +289,22 @@ func newIndexManager(s session.Backend, c session.Codec) (*session.Manager, erro
 type watchedStore struct {
 	store
 	mu    sync.Mutex
-	found bool // there is a first
+	asked bool // for the first
+	found bool // there is one
 	first session.Record
 	key   string // of last
 	last  session.Record
-	loads map[string]int
 }
 
-// mostLoads is how often one record is loaded. A page of the index that is part of
-// itself would be loaded for ever.
-const mostLoads = 1000
-
 func (w *watchedStore) Load(ctx context.Context, key string) (session.Record, error) {
-	w.mu.Lock()
-	begins := w.loads == nil
-	if begins {
-		w.loads = map[string]int{}
-	}
-	w.loads[key]++
-	again := w.loads[key] > mostLoads
-	w.mu.Unlock()
-	if again {
-		return session.Record{}, fmt.Errorf("%w: the index of owners has no end", session.ErrDecode)
-	}
 	rec, err := w.store.Load(ctx, key)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	begins := !w.asked
+	w.asked = true
 	if err != nil {
 		return rec, err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	if begins {
 		w.found, w.first = true, rec
 	}

@@ -230,12 +230,17 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 	for _, o := range sessions {
 		r, err := revocation{Key: o.Key, Handle: o.Handle}, error(nil)
 		switch {
-		case !o.indexed:
-			r, err = a.revokeOne(ctx, s, o.Key, f)
-		case indexErr != nil:
-			r.Error = oneLine(indexErr.Error())
-		default:
+		case o.indexed && indexErr == nil:
 			r.Revoked = !f.dryRun
+		case o.Key == "":
+			err = indexErr
+			r.Error = oneLine(err.Error())
+		default:
+			r, err = a.revokeOne(ctx, s, o.Key, f)
+			r.Handle = o.Handle
+			if r.Absent && o.indexed { // the index has ended it, and not all others
+				r.Absent, r.Revoked = false, !f.dryRun
+			}
 		}
 		if err != nil {
 			failure = err
@@ -270,12 +275,14 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 			"--token-stdin works only if the application uses the default Config.StoreKey.", plural(absent, "session was", "sessions were"), s)
 	}
 	left := len(sessions) - len(report.Sessions) + report.Failed
-	if left == 0 && indexErr == nil {
-		return incomplete
-	}
 	what := fmt.Sprintf("%s of %s sessions were not revoked", count(int64(left)), count(int64(len(sessions))))
-	if indexErr != nil {
-		what = fmt.Sprintf("%s of %s sessions may be alive", count(int64(left)), count(int64(len(sessions))))
+	switch {
+	case left == 0 && indexErr == nil:
+		return incomplete
+	case left == 0:
+		what = fmt.Sprintf("What was found is revoked, but other sessions of the %s may be alive", f.of.whose())
+	case indexErr != nil:
+		what += fmt.Sprintf(", and other sessions of the %s may be alive", f.of.whose())
 	}
 	if incomplete != nil {
 		return errors.Join(errors.New(what+"; run it again"), incomplete)
@@ -308,7 +315,7 @@ func (a *app) revokeListed(ctx context.Context, s store, all owners) error {
 	if err != nil {
 		return err
 	}
-	m, err := newIndexManager(&watchedStore{store: s}, c)
+	m, err := newIndexManager(s, c)
 	if err != nil {
 		return err
 	}

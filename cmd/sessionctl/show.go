@@ -110,6 +110,7 @@ type shown struct {
 	LoggedIn    bool          `json:"logged_in"`
 	User        *string       `json:"user,omitempty"`
 	MovedTo     string        `json:"moved_to,omitempty"`
+	Lifetime    *shownLife    `json:"lifetime,omitempty"` // of its own
 	Index       *indexRecord  `json:"index,omitempty"`
 	Listed      *shownListing `json:"listed,omitempty"`
 	Lifetime    *shownLife    `json:"lifetime,omitempty"` // of its own
