@@ -22,6 +22,7 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 	var met ownerRecord   // in which it was to be listed
 	var room *ownerRecord // one that has room, although it lists so many
 	var gone []string     // keys without a record
+	again := false        // it may be listed, and in a page by now
 	for try := 0; ; try++ {
 		o, err := m.changeOwner(ctx, owner, room, func(o *ownerRecord) (bool, error) {
 			met = *o
@@ -32,6 +33,8 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 			if gone != nil {
 				o.head.Drop(gone)
 			}
+			again = again || o.unsure
+			e.Again = again
 			return o.head.List(e, from, key)
 		})
 		switch {
@@ -101,7 +104,7 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 			more = true
 			return false, nil
 		}
-		found, err := m.listed(ctx, e)
+		found, err := m.listed(ctx, e, nil)
 		switch {
 		case err != nil:
 			return false, err

@@ -14,6 +14,7 @@ import (
 type ownerRecord struct {
 	head    index.Head
 	version Version // "" if there is none
+	unsure  bool    // whether an earlier try of the same change was applied
 }
 
 // maxOwnerConflicts is how often a change of the record of an owner tries again.
@@ -121,6 +122,7 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		} else if o, err = m.loadOwner(ctx, key); err != nil {
 			return ownerRecord{}, err
 		}
+		o.unsure = failures > 0
 		if change, err := f(&o); err != nil || !change {
 			return o, err
 		}

@@ -74,23 +74,29 @@ func (m *Manager) revoke(ctx context.Context, r index.Revocation, owners []Owner
 	}
 	// Also if no session seems to be listed: only the Save tells, as a Load may be
 	// stale.
-	idle := false
+	idle, paged, listed := false, false, false
 	o, err := m.changeOwner(ctx, key, &known, func(o *ownerRecord) (bool, error) {
 		if o.version == "" {
 			return false, nil
 		}
 		before := o.head
 		begun := o.head.Revoke(r)
-		idle = len(before.Ending) == 0 && len(before.Pages) == 0 && !slices.ContainsFunc(before.Entries, begun.Covers)
+		covers := slices.ContainsFunc(before.Entries, begun.Covers)
+		idle = len(before.Ending) == 0 && len(before.Pages) == 0 && !covers
+		paged = paged || len(before.Pages) > 0
+		listed = listed || covers || o.unsure && paged
 		if idle {
 			o.head.Ending = nil
 		}
 		return true, nil
 	})
-	if err != nil || idle {
-		return 0, err
+	if err == nil && !idle {
+		n, err = m.carryOut(ctx, key, o)
 	}
-	return m.carryOut(ctx, key, o)
+	if n == 0 && listed {
+		n = 1 // another request has carried out what an earlier try had begun
+	}
+	return n, err
 }
 
 // selection returns the key of the record that lists the sessions of owners, and
@@ -115,8 +121,11 @@ func (m *Manager) selection(owners []Owner) (key string, also []string, err erro
 
 // carryOut deletes the sessions that the revocations in o cover, takes these
 // off, and returns how many sessions there were. If a page is replaced meanwhile,
-// it begins anew.
+// it begins anew. If another request is faster, it may return 1, whatever there was.
 func (m *core) carryOut(ctx context.Context, key string, o ownerRecord) (n int, err error) {
+	if len(o.head.Ending) == 0 {
+		return 0, nil
+	}
 	lost := map[string]bool{}
 	for len(o.head.Ending) > 0 {
 		head := o.head
@@ -162,9 +171,9 @@ func (m *core) carryOut(ctx context.Context, key string, o ownerRecord) (n int, 
 		if sent && len(w.skipped) > 0 {
 			err = errIndexLost
 		}
-		return w.n, err
+		return n, err
 	}
-	return n, nil
+	return max(n, 1), nil
 }
 
 // since returns the head at key as it is now, or was after it was head, which has a
@@ -204,11 +213,12 @@ type replacement struct {
 	done      bool
 }
 
+// head walks the head, the latest entries first, as deleteEntry does.
 func (w *walk) head(ctx context.Context, head index.Head) error {
 	if _, err := w.entries(ctx, head.Entries); err != nil {
 		return err
 	}
-	for _, p := range head.Pages {
+	for _, p := range slices.Backward(head.Pages) {
 		w.made, w.old = nil, nil
 		skipped := len(w.skipped)
 		now, err := w.ref(ctx, p)
@@ -267,7 +277,7 @@ func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
 	if left.Entries, err = w.entries(ctx, page.Entries); err != nil {
 		return p, err
 	}
-	for _, sub := range page.Pages {
+	for _, sub := range slices.Backward(page.Pages) {
 		now, err := w.ref(ctx, sub)
 		if err != nil {
 			return p, err
@@ -276,6 +286,7 @@ func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
 			left.Pages = append(left.Pages, now)
 		}
 	}
+	slices.Reverse(left.Pages)
 	if len(left.Entries) == len(page.Entries) && slices.Equal(left.Pages, page.Pages) {
 		return p, nil
 	}
@@ -295,50 +306,55 @@ func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
 // entries deletes the sessions of entries that are covered, and returns the
 // others.
 func (w *walk) entries(ctx context.Context, entries []index.Entry) (left []index.Entry, err error) {
-	var keys []string
+	var covered []index.Entry
 	for _, e := range entries {
 		if w.covered(e) {
-			keys = append(keys, e.Keys...)
-			w.n++
+			covered = append(covered, e)
 		} else {
 			left = append(left, e)
 		}
 	}
-	return left, w.m.deleteAll(ctx, keys)
+	w.n += len(covered)
+	return left, w.m.deleteAll(ctx, covered)
 }
 
-// deleteSession deletes the session at key, and ends its streams.
-func (m *core) deleteSession(ctx context.Context, key string) error {
-	err := m.delete(ctx, key)
-	if err == nil {
+// deleteEntry deletes the records of a session, the latest first: as long as it
+// lives, the markers under its old IDs lead to it. It ends the streams of the
+// session.
+func (m *core) deleteEntry(ctx context.Context, e index.Entry) error {
+	for _, key := range slices.Backward(e.Keys) {
+		if err := m.delete(ctx, key); err != nil {
+			return err
+		}
 		m.ended(key, errRevoked)
 	}
-	return err
+	return nil
 }
 
-// deleteAll deletes the sessions at keys, several at a time.
-func (m *core) deleteAll(ctx context.Context, keys []string) error {
+// deleteAll deletes the records of the sessions of entries, several sessions at a
+// time.
+func (m *core) deleteAll(ctx context.Context, entries []index.Entry) error {
 	const atOnce = 8
-	switch len(keys) {
+	switch len(entries) {
 	case 0:
 		return nil
 	case 1:
-		return m.deleteSession(ctx, keys[0])
+		return m.deleteEntry(ctx, entries[0])
 	}
 	var (
 		wg   sync.WaitGroup
 		once sync.Once
 		err  error
-		next = make(chan string)
+		next = make(chan index.Entry)
 	)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for range min(atOnce, len(keys)) {
+	for range min(atOnce, len(entries)) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for key := range next {
-				if derr := m.deleteSession(ctx, key); derr != nil {
+			for e := range next {
+				if derr := m.deleteEntry(ctx, e); derr != nil {
 					once.Do(func() { err = derr; cancel() })
 					return
 				}
@@ -346,9 +362,9 @@ func (m *core) deleteAll(ctx context.Context, keys []string) error {
 		}()
 	}
 feed:
-	for _, key := range keys {
+	for _, e := range entries {
 		select {
-		case next <- key:
+		case next <- e:
 		case <-ctx.Done():
 			break feed
 		}

@@ -28,7 +28,12 @@ type Entry struct {
 	Epoch int64 `json:"e,omitempty"`
 	// Also has short digests of the other owners of the session, in order.
 	Also []string `json:"o,omitempty"`
+	// Again says that it was not known whether the session was listed before.
+	Again bool `json:"a,omitempty"`
 }
+
+// Repeats reports whether an older page may have an entry of the same session.
+func (e Entry) Repeats() bool { return e.Again || len(e.Keys) > 1 }
 
 // sameAs reports whether e and other are the same session, of the same owners. A
 // login with other owners makes an entry of its own, because until it has succeeded
@@ -179,13 +184,20 @@ func (h *Head) Covered(e Entry) bool {
 }
 
 // Finish takes off the revocations of done, which have been carried out, with the
-// entries that they cover, and replaces the pages in pages.
+// entries that they cover, and replaces the pages in pages. One that is not in the
+// head takes nothing off: a head that was stored anew, long after the one before
+// had expired, has no such revocation, and its epochs begin at 0 again.
 func (h *Head) Finish(done []Revocation, pages map[string]Ref) {
-	h.Entries = slices.DeleteFunc(slices.Clone(h.Entries), func(e Entry) bool {
-		return slices.ContainsFunc(done, func(r Revocation) bool { return r.Covers(e) })
-	})
+	var begun []Revocation
 	h.Ending = slices.DeleteFunc(slices.Clone(h.Ending), func(r Revocation) bool {
-		return slices.ContainsFunc(done, func(d Revocation) bool { return d.Epoch == r.Epoch })
+		is := slices.ContainsFunc(done, func(d Revocation) bool { return d.Epoch == r.Epoch })
+		if is {
+			begun = append(begun, r)
+		}
+		return is
+	})
+	h.Entries = slices.DeleteFunc(slices.Clone(h.Entries), func(e Entry) bool {
+		return slices.ContainsFunc(begun, func(r Revocation) bool { return r.Covers(e) })
 	})
 	var left []Ref
 	for _, p := range h.Pages {
