@@ -233,18 +233,13 @@ func (l *lookout) gone(asked time.Time) error {
 // deadline.
 func (l *lookout) judge(ctx context.Context, key string, rec Record, asked time.Time, keep bool) (next time.Time, over error) {
 	l.learn(rec, asked)
-	switch {
-	case l.times().over(rec, asked):
+	if !asked.Before(l.due) {
 		return time.Time{}, errExpired
-	case asked.Before(l.due):
-		if keep && !asked.Before(l.touch) {
-			over = l.prolong(ctx, key, rec)
-		}
-		return l.next(keep), over
-	case rec.LockedUntil.After(asked):
-		return time.Time{}, nil // a request is using it
 	}
-	return time.Time{}, errExpired
+	if keep && !asked.Before(l.touch) {
+		over = l.prolong(ctx, key, rec)
+	}
+	return l.next(keep), over
 }
 
 // times returns the timeouts of the session.
