@@ -35,7 +35,7 @@ func (s *Session) rotate(ctx context.Context) error {
 			switch {
 			case err == nil:
 				mv.listed = true
-			case !errors.As(err, &conflict):
+			case errors.Is(err, errNotListed), !errors.As(err, &conflict):
 				return s.undo(ctx, mv, err)
 			default:
 				if over, err := s.overtaken(ctx, mv, err, try); over {
@@ -183,7 +183,7 @@ func (s *Session) settleMove(ctx context.Context) error {
 	case err == nil:
 		s.moved(ctx, mv)
 		return nil
-	case !errors.As(err, &conflict):
+	case errors.Is(err, errNotListed), !errors.As(err, &conflict):
 		return err
 	}
 	if !conflict.Gone {
