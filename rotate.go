@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,12 +30,12 @@ func (s *Session) rotate(ctx context.Context) error {
 		if err := s.store(ctx, mv, gone == nil); err != nil {
 			return s.undo(ctx, mv, err)
 		}
-		if !mv.listed {
+		if until := mv.values[untilName]; !mv.listed || !bytes.Equal(until, mv.until) {
 			err := s.enlist(ctx, mv.values, mv.key)
 			var conflict *ConflictError
 			switch {
 			case err == nil:
-				mv.listed = true
+				mv.listed, mv.until = true, until
 			case errors.Is(err, errNotListed), !errors.As(err, &conflict):
 				return s.undo(ctx, mv, err)
 			default:
@@ -183,7 +184,7 @@ func (s *Session) settleMove(ctx context.Context) error {
 	case err == nil:
 		s.moved(ctx, mv)
 		return nil
-	case errors.Is(err, errNotListed), !errors.As(err, &conflict):
+	case !errors.As(err, &conflict):
 		return err
 	}
 	if !conflict.Gone {
