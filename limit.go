@@ -9,6 +9,10 @@ import (
 	"github.com/seed-a7bee19b/session/internal/index"
 )
 
+// errNotListed says that the index of owners has failed, and not the session: a
+// conflict in such an error is not one of the session.
+var errNotListed = errors.New("the session could not be listed")
+
 // errFull says that an owner has as many sessions as are allowed, if all that are
 // listed are alive.
 var errFull = errors.New("too many sessions are listed")
@@ -37,6 +41,7 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 			e.Again = again
 			return o.head.List(e, from, key)
 		})
+		revoked := errors.Is(err, index.ErrRevoked)
 		switch {
 		case err == nil:
 			if o.head.Crowded() {
@@ -44,23 +49,25 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 			}
 			return nil
 		case errors.Is(err, errFull):
-			if err = check(ctx); err == nil {
-				room, err = m.makeRoom(ctx, owner, met, limit-1)
+			if err := check(ctx); err != nil {
+				return err
+			}
+			if room, err = m.makeRoom(ctx, owner, met, limit-1); errors.Is(err, ErrSessionLimit) {
+				return err
 			}
 		case errors.Is(err, index.ErrManyKeys):
 			gone, err = m.gone(ctx, met.head.Keys(e.Handle))
-		case errors.Is(err, index.ErrUnfinished):
+		case errors.Is(err, index.ErrUnfinished), revoked:
 			_, err = m.carryOut(ctx, owner, met)
-		case errors.Is(err, index.ErrRevoked):
-			if _, err = m.carryOut(ctx, owner, met); err == nil {
-				err = &ConflictError{Gone: true}
-			}
 		}
 		if err == nil && try >= most {
 			err = fmt.Errorf("%w: the sessions of an owner (%d times in a row)", ErrConflict, try+1)
 		}
-		if err != nil {
-			return err
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w: %w", errNotListed, err)
+		case revoked:
+			return &ConflictError{Gone: true}
 		}
 	}
 }

@@ -186,7 +186,8 @@ func (v *village) recordOf(t *testing.T, o session.Owner) (record string) {
 		record = key
 		return errStore
 	}, nil)
-	for range m.Sessions(ctx, o) {
+	for _, err := range m.Sessions(ctx, o) {
+		wantErr(t, err, errStore)
 	}
 	return record
 }

@@ -67,12 +67,17 @@ func (x *exchange) aged(s *Session, changed bool) bool {
 // stays good, and everything else is done as if it had not been tried.
 func (s *Session) renew(ctx context.Context) error {
 	changed := s.changes.Any()
-	err := s.tryRenew(ctx)
+	try, cancel := ctx, func() {}
+	if end, ok := ctx.Deadline(); ok && changed { // leaves time for the changes
+		try, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+	}
+	defer cancel()
+	err := s.tryRenew(try)
 	if err == nil || s.saving.moving != nil || s.renewal != byAge {
 		return err
 	}
 	s.set(func() { s.renewal = sameID })
-	failed := isAny(err, ErrTooLarge, ErrEncode) || uncertain(err) && !errors.Is(err, ErrTooLate)
+	failed := isAny(err, ErrTooLarge, ErrEncode, errNotListed) || uncertain(err) && !errors.Is(err, ErrTooLate)
 	if failed {
 		s.notRenewed(ctx, err)
 	}
@@ -111,7 +116,7 @@ func (s *Session) tryRenew(ctx context.Context) error {
 // notRenewed tells the observer that the session could not get a new ID. Those of the
 // next seconds are not tried if the store is in trouble.
 func (s *Session) notRenewed(ctx context.Context, err error) {
-	if uncertain(err) {
+	if uncertain(err) || errors.Is(err, context.DeadlineExceeded) {
 		s.m.rest()
 	}
 	s.m.event(ctx, observe.Event{Kind: observe.EventRenewFailed, Err: err})

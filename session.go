@@ -104,6 +104,7 @@ type move struct {
 	values     map[string][]byte
 	renewal    renewal
 	listed     bool          // in the records of its owners
+	until      []byte        // among the values when it was listed
 	renewed    time.Duration // as in stored
 	marker     Record        // for the old ID
 	trail      []byte        // with that marker
