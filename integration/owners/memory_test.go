@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -91,89 +90,54 @@ func (n *tally) check(t *testing.T, choose chooser, f func(t *testing.T, w *worl
 	return len(complaints) == 0
 }
 
+func (n *tally) add(m tally) {
+	n.histories, n.ops, n.unknown = n.histories+m.histories, n.ops+m.ops, n.unknown+m.unknown
+}
+
 func (n tally) String() string {
 	return fmt.Sprintf("%d histories, %d operations, %d with an unknown outcome", n.histories, n.ops, n.unknown)
 }
 
+var (
+	schedules = flag.Int("owners.schedules", 15, "how many schedules of each scenario to try systematically, and as many at random")
+	kills     = flag.Int("owners.kills", 0, "how many schedules to draw for each fault at each call, beside those in which one client goes first")
+	histories = flag.Int("owners.histories", 150, "how many histories to draw")
+	seed      = flag.Uint64("owners.seed", 5, "seed of what is drawn")
+)
+
 // TestEverySchedule has two clients work at once in every order of their calls of
 // the store, if these are not too many, and otherwise in some.
 func TestEverySchedule(t *testing.T) {
-	most := 300
-	if os.Getenv(mutantVariable) != "" {
-		most = 50
-	}
+	var all tally
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
 			var n tally
-			_, all := explore(most, func(choose chooser) bool { return n.check(t, choose, sc.setUp) })
-			rng := rand.New(rand.NewPCG(1, 2))
-			for i := 0; i < most && !all && !t.Failed(); i++ {
+			_, every := explore(*schedules, func(choose chooser) bool { return n.check(t, choose, sc.setUp) })
+			rng := rand.New(rand.NewPCG(*seed, 1))
+			for i := 0; i < *schedules && !every && !t.Failed(); i++ {
 				n.check(t, random(rng), sc.setUp)
 			}
-			t.Logf("%v, all: %t", n, all)
+			all.add(n)
 		})
 	}
+	t.Log(all)
 }
 
-var seed = flag.Uint64("owners.seed", 5, "seed of the histories of machines that do what they draw")
-
-var histories = flag.Int("owners.histories", 300, "histories of machines that do what they draw")
-
-// TestAtRandom has some machines do what they draw, with faults that are drawn too.
-func TestAtRandom(t *testing.T) {
-	var n tally
-	for i := range uint64(*histories) {
-		rng := rand.New(rand.NewPCG(*seed, i))
-		n.check(t, random(rng), func(t *testing.T, w *world) {
-			w.pool.Rand = rng
-			w.faults, w.budget = allFaults, rng.IntN(4)
-			if rng.IntN(3) == 0 {
-				w.ages = []time.Duration{[]time.Duration{21 * time.Hour, 25 * time.Hour, 100 * time.Hour}[rng.IntN(3)]}
-			}
-			crowd := 0
-			if rng.IntN(4) == 0 {
-				crowd = 14 // so that there will be pages
-			}
-			w.freely(t, func(do func(func() *Op)) {
-				for i := range crowd {
-					do(login(fmt.Sprint("c", i)))
-				}
-			})
-			mc := w.machine(t)
-			for range 3 {
-				if rng.IntN(3) > 0 {
-					mc = w.machine(t)
-				}
-				ops := 5
-				w.add(mc, func() *Op {
-					if ops == 0 {
-						return nil
-					}
-					ops--
-					o := w.pool.Next()
-					return &o
-				})
-			}
-		})
-		if t.Failed() {
-			t.Fatalf("history %d", i)
-		}
-	}
-	t.Log(n)
-}
-
-// TestKillBetweenAnyTwoWrites stops one client at each of its calls.
-func TestKillBetweenAnyTwoWrites(t *testing.T) {
-	const most = 2
-	var n tally
+// TestFaultAtEachCall has each fault happen to each call of one client: it is killed
+// between any two writes.
+func TestFaultAtEachCall(t *testing.T) {
+	var all tally
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(3, 4))
+			rng := rand.New(rand.NewPCG(*seed, 2))
+			var n tally
+			defer func() { all.add(n) }()
 			for client := range sc.clients {
 				for _, f := range allFaults {
-					for at := 2; ; at++ { // the first is not of the store
-						reached := false
-						for i := range 2 + most {
+					reached := true
+					for at := 2; reached; at++ { // the first is not of the store
+						reached = false
+						for i := range len(sc.clients) + *kills {
 							choose := random(rng)
 							if i < len(sc.clients) {
 								choose = first(i)
@@ -186,13 +150,54 @@ func TestKillBetweenAnyTwoWrites(t *testing.T) {
 								return
 							}
 						}
-						if !reached {
-							break
-						}
 					}
 				}
 			}
 		})
 	}
+	t.Log(all)
+}
+
+// TestAtRandom has some machines do what they draw, with faults that are drawn too.
+func TestAtRandom(t *testing.T) {
+	var n tally
+	for i := range uint64(*histories) {
+		rng := rand.New(rand.NewPCG(*seed, i))
+		n.check(t, random(rng), func(t *testing.T, w *world) { w.draw(t, rng) })
+		if t.Failed() {
+			t.Fatalf("history %d", i)
+		}
+	}
 	t.Log(n)
+}
+
+// draw adds clients that do what they draw.
+func (w *world) draw(t *testing.T, rng *rand.Rand) {
+	w.pool.Rand = rng
+	w.faults, w.budget = allFaults, rng.IntN(4)
+	if rng.IntN(3) == 0 {
+		w.ages = []time.Duration{[]time.Duration{21 * time.Hour, 25 * time.Hour, 100 * time.Hour}[rng.IntN(3)]}
+	}
+	if rng.IntN(4) == 0 {
+		w.freely(t, func(do func(func() *Op)) {
+			for i := range 14 { // so that there will be pages
+				do(login(fmt.Sprint("c", i)))
+			}
+		})
+	}
+	mc := w.machine(t)
+	for range 3 {
+		if rng.IntN(3) > 0 {
+			mc = w.machine(t)
+		}
+		ops := 5
+		w.add(mc, func() *Op {
+			if ops == 0 {
+				return nil
+			}
+			ops--
+			o := w.pool.Next()
+			return &o
+		})
+	}
 }
