@@ -20,6 +20,10 @@ func (m *core) answer(w http.ResponseWriter, r *http.Request, err error) {
 	if isAny(err, ErrLockTimeout, ErrLockLost) {
 		w.Header().Set("Retry-After", strconv.Itoa(int((m.cfg.Lock.TTL+time.Second-1)/time.Second)))
 	}
+	var stale *NotFreshError
+	if m.cfg.Header == "Authorization" && errors.As(err, &stale) {
+		w.Header().Set("WWW-Authenticate", stale.challenge())
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	status := Status(err)
 	if status >= http.StatusInternalServerError && !clientLeft(r, err) {
@@ -48,13 +52,16 @@ func clientLeft(r *http.Request, err error) bool {
 // [ErrNotFound], because the session changed or ended during the request, and for
 // [ErrSessionLimit]; 503 for
 // [ErrStore], [ErrLockTimeout], [ErrLockLost] and a context that has ended,
-// because trying again may help; and 500 for every other error, including those
-// of other packages. If the client has gone away, the status is 503 too, which
-// only the log of a proxy shows.
+// because trying again may help; 401 for [ErrNotFresh], because the user has to
+// authenticate; and 500 for every other error, including those of other packages.
+// If the client has gone away, the status is 503 too, which only the log of a
+// proxy shows.
 func Status(err error) int {
 	switch {
 	case isAny(err, ErrLockLost, ErrLockTimeout): // whatever else the error says
 		return http.StatusServiceUnavailable
+	case errors.Is(err, ErrNotFresh):
+		return http.StatusUnauthorized
 	case isAny(err, ErrConflict, ErrNotFound, ErrSessionLimit):
 		return http.StatusConflict
 	case isAny(err, ErrTooLarge, ErrEncode, ErrDecode, ErrReadOnly, ErrClosed, ErrTooLate):

@@ -16,12 +16,20 @@ func (s *Session) create(ctx context.Context) error {
 	switch {
 	case s.origin != nil && s.origin.barred && s.renewal != newLogin:
 		return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errMoved)
-	case len(values) == 0:
-		return nil
+	case len(values) == 0 || len(values) == 1 && values[lifetimeName] != nil:
+		return nil // a lifetime is not worth a record
 	case s.late():
 		return ErrTooLate
 	}
-	rec, err := s.record(contents{values: values, trail: s.stored.trail}, time.Now())
+	if joined, err := s.join(ctx); joined || err != nil {
+		return err
+	}
+	created := time.Now()
+	values, err := s.m.limited(values, created)
+	if err != nil {
+		return err
+	}
+	rec, err := s.record(contents{values: values, trail: s.stored.trail}, created)
 	if err != nil {
 		return err
 	}
@@ -30,12 +38,12 @@ func (s *Session) create(ctx context.Context) error {
 		return err
 	}
 	rec.Version = v
-	if err := s.enlist(ctx, values, key, rec); err != nil {
+	if err := s.enlist(ctx, values, key); err != nil {
 		s.m.remove(ctx, key)
 		return err
 	}
 	if s.origin != nil && s.changes.Base() != nil {
-		if err := s.inherit(ctx, key, v); err != nil {
+		if err := s.inherit(ctx, token, key, v); err != nil {
 			return err
 		}
 	}
@@ -70,15 +78,16 @@ func (m *core) create(ctx context.Context, rec Record) (token, key string, v Ver
 // replace stores the session under the ID that it has.
 func (s *Session) replace(ctx context.Context) error {
 	values := s.changes.Values()
-	rec, err := s.record(contents{values: values, trail: s.stored.trail}, s.stored.rec.Created)
+	rec, err := s.record(s.contents(values), s.stored.rec.Created)
 	if err != nil {
 		return err
 	}
 	rec.Version = s.stored.rec.Version
-	// A deadline that is later than ours comes from a use since we read it, or
-	// from a clock that is ahead, unless a longer timeout has made it.
+	// A deadline that is later than ours comes from a use since we read it, or from a
+	// clock that is ahead, unless a longer timeout of the Config or of this session has
+	// made it.
 	_, by := s.behind()
-	rec.KeepLater = by >= 0
+	rec.KeepLater = by >= 0 && !s.shortened(values)
 	if rec.Version, err = s.m.save(ctx, s.stored.key, rec); err != nil {
 		return s.refused(ctx, err)
 	}
@@ -92,7 +101,7 @@ func (s *Session) replace(ctx context.Context) error {
 // restamp brings forward a deadline that a longer timeout has made, which a Touch
 // cannot. If another request is at work with the session, it leaves that to it.
 func (s *Session) restamp(ctx context.Context) error {
-	rec, err := s.record(contents{values: s.changes.Base(), trail: s.stored.trail}, s.stored.rec.Created)
+	rec, err := s.record(s.contents(s.changes.Base()), s.stored.rec.Created)
 	if err == nil {
 		rec.Version = s.stored.rec.Version
 		rec.Version, err = s.m.save(ctx, s.stored.key, rec)
@@ -100,14 +109,15 @@ func (s *Session) restamp(ctx context.Context) error {
 	switch {
 	case err == nil:
 		rec.Data = nil
-		s.set(func() { s.stored.rec, s.stored.used, s.stored.fresh = rec, s.m.stamp(), true })
+		s.set(func() { s.stored.rec, s.stored.used, s.stored.fresh = rec, s.times().stamp(), true })
 		s.unlocked(ctx)
+		s.useAnew()
 	case s.hold != nil && errors.Is(err, ErrNotFound):
 		s.unlocked(ctx)
 		return nil
 	case s.hold != nil && errors.Is(err, ErrConflict):
 		return s.hold.lose(err)
-	case isAny(err, ErrConflict, ErrLocked):
+	case isAny(err, ErrConflict, ErrLocked, errOverAtOnce):
 		return nil
 	case !errors.Is(err, ErrTooLarge):
 		s.notMoved(ctx, err)
@@ -115,10 +125,23 @@ func (s *Session) restamp(ctx context.Context) error {
 	return err
 }
 
-// record returns a record of c for a session that is used now.
+// contents returns those of the session under the ID that it has, with values.
+func (s *Session) contents(values map[string][]byte) contents {
+	return contents{values: values, trail: s.stored.trail, renewed: s.stored.renewed}
+}
+
+// record returns a record of c for a session that is used now. It fails with
+// errOverAtOnce if the lifetime among the values has ended such a session already.
 func (s *Session) record(c contents, created time.Time) (Record, error) {
+	own, err := s.m.terms(c.values)
+	if err != nil {
+		return Record{}, err
+	}
 	now := time.Now()
-	rec := Record{Created: created, Expires: s.m.deadline(now, created)}
+	rec := Record{Created: created, Expires: s.m.lifetimes.by(own).deadline(now, created)}
+	if own != (terms{}) && rec.Expired(now) {
+		return Record{}, errOverAtOnce
+	}
 	c.used = rec.Expires.Sub(now)
 	data, err := s.m.join(c)
 	if err != nil {
@@ -135,11 +158,17 @@ func (s *Session) settle(ctx context.Context, kind observe.EventKind, rec Record
 	if rec.KeepLater && s.stored.rec.Expires.After(rec.Expires) {
 		rec.Expires = s.stored.rec.Expires
 	}
+	before := s.times()
+	own, _ := s.m.terms(values) // record has decoded them
 	s.set(func() {
-		s.stored.rec, s.stored.used, s.stored.fresh, s.stored.apart = rec, s.m.stamp(), true, false
+		s.stored.rec, s.stored.own, s.stored.fresh, s.stored.apart = rec, own, true, false
+		s.stored.used = s.times().stamp()
 		s.changes, s.renewal = changes.On(values), sameID
 		s.saving.unknown, s.saving.failed = nil, false
 	})
+	if s.times() != before {
+		s.useAnew()
+	}
 	s.m.event(ctx, observe.Event{Kind: kind, N: size})
 	s.unlocked(ctx)
 }
@@ -161,6 +190,7 @@ func (s *Session) refused(ctx context.Context, err error) error {
 	if !errors.As(err, &conflict) || !conflict.Gone && s.hold == nil {
 		return err
 	}
+	current := conflict.Current
 	conflict.Current = nil // not for the caller of Save
 	switch {
 	case conflict.Gone:
@@ -179,6 +209,10 @@ func (s *Session) refused(ctx context.Context, err error) error {
 	if lost := s.hold.check(); lost != nil {
 		return lost
 	}
+	if current, ok := s.leadsOn(ctx, current); ok { // the lock is that of the old ID
+		s.unlock(ctx)
+		conflict.Current = current
+	}
 	return err // a request without a lock has changed it
 }
 
@@ -196,7 +230,7 @@ func (s *Session) catchUp(ctx context.Context, err error, try int) error {
 	case try >= s.m.cfg.MaxMerges:
 		return fmt.Errorf("%w (%d times in a row)", err, try+1)
 	case try == 0 && current != nil:
-		return s.adopt(*current)
+		return s.adopt(ctx, *current)
 	}
 	// Other requests are busy with this session. Step back, and then load it, as
 	// the record that came with the conflict is old by then.
@@ -220,14 +254,7 @@ func (s *Session) notKnown() error {
 // no live session.
 func (s *Session) reload(ctx context.Context) error {
 	holder := s.hold != nil && s.m.locking != nil
-	asked := time.Now()
-	rec, err := s.m.load(ctx, s.stored.key)
-	for looks := 0; err == nil && s.m.expired(rec, asked); looks++ {
-		if holder {
-			rec.Version = s.stored.rec.Version // the one that counts
-		}
-		rec, asked, err = s.conclude(ctx, rec, asked, looks)
-	}
+	rec, err := s.current(ctx, s.stored.key)
 	if errors.Is(err, ErrNotFound) {
 		s.unlocked(ctx)
 		return &ConflictError{Gone: true}
@@ -238,29 +265,51 @@ func (s *Session) reload(ctx context.Context) error {
 		s.set(func() { s.stored.rec.Expires = rec.Expires })
 		return nil
 	}
-	return s.adopt(rec)
+	return s.adopt(ctx, rec)
 }
 
-// adopt applies the changes to rec.
-func (s *Session) adopt(rec Record) error {
+// current loads the record at key. It fails with ErrNotFound if that is no live
+// session, after it has ended one that has expired.
+func (s *Session) current(ctx context.Context, key string) (Record, error) {
+	asked := time.Now()
+	rec, err := s.m.load(ctx, key)
+	for looks := 0; err == nil && s.m.timeoutsOf(rec).expired(rec, asked); looks++ {
+		if s.hold != nil && s.m.locking != nil {
+			rec.Version = s.stored.rec.Version // the one that counts
+		}
+		rec, asked, err = s.conclude(ctx, key, rec, asked, looks)
+	}
+	return rec, err
+}
+
+// adopt applies the changes to rec, the record under the session's ID; or, if that
+// is a marker that leads on, to the record under the new ID.
+func (s *Session) adopt(ctx context.Context, rec Record) error {
 	if s.saving.unknown != nil && rec.Version != s.stored.rec.Version && s.changes.Depend() {
 		// The record may be the result of an earlier Save of ours.
 		return s.notKnown()
 	}
-	var err error
-	if s.mode.get() == LastWrite {
-		// This session replaces the other as a whole, so its base stays; but it
-		// must not replace a marker.
-		var theirs contents
-		if theirs, err = s.m.split(rec); err == nil {
-			rec.Data = nil
-			s.set(func() { s.stored.rec, s.stored.used, s.stored.apart = rec, theirs.used, true })
-		}
-	} else {
-		err = s.rebase(rec)
+	theirs, err := s.m.split(rec)
+	if to := asMoved(err); to != nil {
+		return s.follow(ctx, to, *s.stored.token)
+	} else if err != nil {
+		return err
 	}
-	if errors.Is(err, errMoved) {
-		return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errMoved)
+	return s.adoptContents(rec, theirs)
+}
+
+// adoptContents is adopt for rec, whose contents are theirs.
+func (s *Session) adoptContents(rec Record, theirs contents) error {
+	// In mode LastWrite this session replaces the other as a whole, so its base
+	// stays, unless it has nothing to replace it by.
+	if s.mode.get() != LastWrite || s.renewal == byAge && !s.changes.Any() {
+		return s.rebaseOn(rec, theirs, changes.Changes.Clone)
 	}
-	return err
+	rec.Data = nil
+	s.set(func() {
+		// The index of owners knows the session no longer than that.
+		s.changes = s.changes.WithBase(untilName, theirs.values[untilName])
+		s.stored.rec, s.stored.used, s.stored.own, s.stored.apart = rec, theirs.used, theirs.own, true
+	})
+	return nil
 }

@@ -33,6 +33,13 @@ type Config struct {
 	// [Never] turns it off. One of the two timeouts must be on.
 	AbsoluteTimeout time.Duration
 
+	// MaxIdleTimeout and MaxAbsoluteTimeout are the longest timeouts that a session
+	// can be given with a [Lifetime] of its own. Lowered ones apply to stored
+	// sessions at once, as IdleTimeout does, so raise them in every process before
+	// one relies on it. Default IdleTimeout and AbsoluteTimeout: a Lifetime can
+	// only be shorter. They must not be shorter than these; [Never] is no limit.
+	MaxIdleTimeout, MaxAbsoluteTimeout time.Duration
+
 	// NotBefore ends everybody's session at once: one that began, or whose user
 	// last logged in, before this time counts as ended. It costs no request; a
 	// session that is found to have ended so costs what an expired one does, see
@@ -45,6 +52,36 @@ type Config struct {
 	// bounds the write cost of reading, and a session may end earlier by this
 	// much. Default IdleTimeout/10; it must be shorter than IdleTimeout.
 	TouchInterval time.Duration
+
+	// RenewAfter gives a session a new ID when it has had one for this long, at
+	// the start of the next response of the Handler that can carry a token. So a
+	// token that has leaked is soon worth nothing, and no user has to log in again:
+	// see RenewOverlap. Requests in mode [ReadOnly] renew nothing, and neither do
+	// those whose client has gone away. If a renewal fails, the old ID stays good,
+	// the page is served all the same, and the Observer gets an event. Clients that
+	// send the token in a Header must take the new one from the response. Default
+	// 0: only Login and Rotate give a session a new ID. At least 1 minute, longer
+	// than RenewOverlap and shorter than AbsoluteTimeout.
+	//
+	// Cost: 2 Saves at each renewal, of which one replaces the Save or Touch of
+	// that response; 1 Delete if the session has left 8 old IDs that are not over
+	// yet. In mode Merge or LastWrite beside routes that lock with a Lock.Locker,
+	// also its Acquire and Release, and 1 Load.
+	RenewAfter time.Duration
+
+	// RenewOverlap is how long after a renewal a request may still come under the
+	// old ID: it goes on with the same session, and its response hands out the new
+	// token, in case the first answer was lost. A request that opened the session
+	// before the renewal can save it however long it takes. After a Login or Rotate
+	// there is no overlap: the old ID is dead at once. But if two requests under
+	// one ID log in the same user within this time, as after a double click, the
+	// second one joins the session of the first. Default 30 seconds; from 1 second
+	// to 10 minutes.
+	//
+	// Cost, for a request under an old ID: 1 Load to open the session; 1 Load when
+	// the response starts, unless it has saved the session, because the token that
+	// it hands out must not displace one of a later Login.
+	RenewOverlap time.Duration
 
 	// Mode says what happens when requests write a session concurrently. Default
 	// [Merge].
@@ -93,6 +130,16 @@ type Config struct {
 	// Authorization. An empty value in a response says that the token is dead.
 	// The name may have 256 bytes. Default "": the token travels in a cookie.
 	Header string
+
+	// ClearSiteData lists the data that the response to a logout tells the browser
+	// to delete, by the header Clear-Site-Data: a logout is [Session.Destroy] in a
+	// handler, for a request that came with a token. The directives are "cache",
+	// "cookies", "storage", "executionContexts", "clientHints", "prefetchCache"
+	// and "prerenderCache", or "*" alone for all of them. "cookies" also deletes
+	// those of all hosts of the registered domain; it is left out if the same
+	// response has the cookie of a new session. "cache" takes Chromium seconds,
+	// during which the page waits. Browsers obey over HTTPS only. Default none.
+	ClearSiteData []string
 
 	// CommitTimeout bounds the time in which the Handler saves a session, even if
 	// the client has gone away. If nothing changed, moving the deadline or freeing
@@ -237,6 +284,7 @@ func (p *problems) bad(format string, args ...any) {
 func (c Config) withDefaults() (Config, error) {
 	var p problems
 	c.timeoutDefaults(&p)
+	c.renewDefaults(&p)
 	if c.Mode == 0 {
 		c.Mode = Merge
 	}
@@ -276,6 +324,8 @@ func (c Config) withDefaults() (Config, error) {
 		p.add(probeIndexKeys(c.StoreKey))
 	}
 	c.transportDefaults(&p)
+	c.ClearSiteData = slices.Clone(c.ClearSiteData)
+	checkClearSiteData(c.ClearSiteData, &p)
 	return c, errors.Join(p...)
 }
 
@@ -311,6 +361,20 @@ func (c *Config) timeoutDefaults(p *problems) {
 		c.TouchInterval = c.IdleTimeout / 10
 	case c.TouchInterval >= c.IdleTimeout:
 		p.bad("TouchInterval is %v; it must be shorter than IdleTimeout, which is %v", c.TouchInterval, c.IdleTimeout)
+	}
+	ceiling := func(name string, most *time.Duration, ordinary time.Duration) {
+		timeout("Max"+name, most, ordinary)
+		switch {
+		case *most != Never && ordinary == Never:
+			p.bad("Max%s is %v, and %s is Never", name, *most, name)
+		case atMost(*most, ordinary) != ordinary:
+			p.bad("Max%s is %v, shorter than %s, which is %v", name, *most, name, ordinary)
+		}
+	}
+	ceiling("IdleTimeout", &c.MaxIdleTimeout, c.IdleTimeout)
+	ceiling("AbsoluteTimeout", &c.MaxAbsoluteTimeout, c.AbsoluteTimeout)
+	if c.MaxIdleTimeout > c.MaxAbsoluteTimeout && c.MaxAbsoluteTimeout != Never {
+		p.bad("MaxIdleTimeout is %v, longer than MaxAbsoluteTimeout, which is %v and would always come first", c.MaxIdleTimeout, c.MaxAbsoluteTimeout)
 	}
 }
 

@@ -41,11 +41,11 @@ func encodedValues(t testing.TB, c Codec, values map[string]any) map[string][]by
 func sameValues(a, b map[string][]byte) bool { return maps.EqualFunc(a, b, bytes.Equal) }
 
 func (c contents) String() string {
-	return fmt.Sprintf("values %q, trail %q, used %v", c.values, c.trail, c.used)
+	return fmt.Sprintf("values %q, trail %q, used %v, renewed %v", c.values, c.trail, c.used, c.renewed)
 }
 
 func sameContents(a, b contents) bool {
-	return sameValues(a.values, b.values) && bytes.Equal(a.trail, b.trail) && a.used == b.used
+	return sameValues(a.values, b.values) && bytes.Equal(a.trail, b.trail) && a.used == b.used && a.renewed == b.renewed
 }
 
 // TestContents: what is joined is what is split.
@@ -195,6 +195,35 @@ func TestIdleStampThatDoesNotDecode(t *testing.T) {
 	}
 }
 
+// TestRenewedThatDoesNotDecode counts as none.
+func TestRenewedThatDoesNotDecode(t *testing.T) {
+	for name, c := range bothCodecs() {
+		m := codecCore(c, 0)
+		for _, tt := range []struct {
+			stored any
+			want   time.Duration
+		}{{2700, 45 * time.Minute}, {1, time.Second}, {0, 0}, {-1, 0}, {math.MaxInt64, 0}, {"45m", 0}, {nil, 0}, {1.5, 0}} {
+			data, err := c.Join(encodedValues(t, c, map[string]any{"note": "x", renewedName: tt.stored}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := m.split(Record{Data: data})
+			if err != nil || !sameContents(out, contents{values: encodedValues(t, c, map[string]any{"note": "x"}), renewed: tt.want}) {
+				t.Errorf("%s: %v: %v, %v", name, tt.stored, out, err)
+			}
+		}
+		for renewed, want := range map[time.Duration]time.Duration{0: 0, -1: 0, time.Second - 1: 0, time.Second: time.Second, 90*time.Minute + 1: 90 * time.Minute} {
+			data, err := m.join(contents{renewed: renewed, used: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out, err := m.split(Record{Data: data}); err != nil || out.renewed != want {
+				t.Errorf("%s: %v: %v, %v", name, renewed, out, err)
+			}
+		}
+	}
+}
+
 // wordless is a codec that cannot encode numbers, or makes nothing of them.
 type wordless struct {
 	Codec
@@ -238,7 +267,7 @@ func TestMarker(t *testing.T) {
 				for _, kept := range []map[string][]byte{kept, {}, nil} {
 					m := codecCore(c, 0)
 					before := maps.Clone(kept)
-					data, err := m.joinMarker(key, v, kept)
+					data, err := m.joinMarker(key, v, "", kept)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -269,11 +298,11 @@ func TestMarker(t *testing.T) {
 func TestMarkerMaxSize(t *testing.T) {
 	for name, c := range bothCodecs() {
 		kept := encodedValues(t, c, map[string]any{"note": "x"})
-		whole, err := codecCore(c, 0).joinMarker("AAAA", "1", kept)
+		whole, err := codecCore(c, 0).joinMarker("AAAA", "1", "", kept)
 		if err != nil {
 			t.Fatal(err)
 		}
-		short, err := codecCore(c, 0).joinMarker("AAAA", "1", nil)
+		short, err := codecCore(c, 0).joinMarker("AAAA", "1", "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -281,7 +310,7 @@ func TestMarkerMaxSize(t *testing.T) {
 			max  int
 			want []byte
 		}{{0, whole}, {len(whole), whole}, {len(whole) - 1, short}, {len(short), short}, {len(short) - 1, short}, {1, short}} {
-			if data, err := codecCore(c, tt.max).joinMarker("AAAA", "1", kept); err != nil || !bytes.Equal(data, tt.want) {
+			if data, err := codecCore(c, tt.max).joinMarker("AAAA", "1", "", kept); err != nil || !bytes.Equal(data, tt.want) {
 				t.Errorf("%s: MaxSize %d: %q, %v", name, tt.max, data, err)
 			}
 		}
@@ -416,12 +445,20 @@ func TestStoredContents(t *testing.T) {
 		m := codecCore(c, 0)
 		values := encodedValues(t, c, map[string]any{"cart": []string{"pen", "ink"}, "visits": 3, userName: "ann"})
 		marks := encodedValues(t, c, map[string]any{"trail": trail})["trail"]
+		with := func(lifetime string) map[string][]byte {
+			all := maps.Clone(values)
+			maps.Copy(all, encodedValues(t, c, map[string]any{lifetimeName: lifetime}))
+			return all
+		}
 		for what, want := range map[string]contents{
 			"empty":                  {},
 			"values":                 {values: values},
 			"values and idle":        {values: values, used: 90 * time.Minute},
 			"values, trail and idle": {values: values, trail: marks, used: 90 * time.Minute},
 			"trail":                  {trail: marks},
+			"long lifetime":          {values: with("2592000 7776000 persistent"), used: 30 * 24 * time.Hour},
+			"short lifetime":         {values: with("0 7200"), used: 2 * time.Hour},
+			"values and renewed":     {values: values, renewed: 45 * time.Minute},
 		} {
 			lines++
 			data := stored[name+", "+what]
@@ -440,18 +477,23 @@ func TestStoredContents(t *testing.T) {
 			"marker":                       {key: key, version: version},
 			"marker of a first login":      {key: key, version: version, kept: encodedValues(t, c, map[string]any{"cart": []string{"pen", "ink"}, "visits": 3})},
 			"marker of an earlier version": {key: key},
+			"marker of a renewal":          {key: key, version: version, sealed: "rMDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1u"},
+			"marker of a login": {
+				key: key, version: version, sealed: "lMDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1u",
+				kept: encodedValues(t, c, map[string]any{"cart": []string{"pen", "ink"}, "visits": 3}),
+			},
 		} {
 			lines++
 			data := stored[name+", "+what]
 			_, err := m.split(Record{Data: data})
 			got := asMoved(err)
-			if got == nil || got.key != want.key || got.version != want.version || !sameValues(got.kept, want.kept) {
+			if got == nil || got.key != want.key || got.version != want.version || got.sealed != want.sealed || !sameValues(got.kept, want.kept) {
 				t.Fatalf("%s, %s: read %+v, %v", name, what, got, err)
 			}
 			if want.version == "" { // nobody writes that any more
 				continue
 			}
-			if now, err := m.joinMarker(want.key, want.version, want.kept); err != nil || !bytes.Equal(now, data) {
+			if now, err := m.joinMarker(want.key, want.version, want.sealed, want.kept); err != nil || !bytes.Equal(now, data) {
 				t.Errorf("%s, %s: is stored now as %q, %v, want %q", name, what, now, err, data)
 			}
 		}
@@ -477,17 +519,28 @@ func FuzzSplit(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		session, err := m.join(contents{values: values, trail: trail, used: time.Minute})
+		session, err := m.join(contents{values: values, trail: trail, used: time.Minute, renewed: time.Hour})
 		if err != nil {
 			f.Fatal(err)
 		}
-		marker, err := m.joinMarker("AAAA", "1", values)
+		own := encodedValues(f, c, map[string]any{"note": "x", lifetimeName: "7200 -1 persistent"})
+		remembered, err := m.join(contents{values: own, used: 2 * time.Hour})
+		if err != nil {
+			f.Fatal(err)
+		}
+		marker, err := m.joinMarker("AAAA", "1", "", values)
+		if err != nil {
+			f.Fatal(err)
+		}
+		sealed, err := m.joinMarker("AAAA", "1", seal(sealLogin, newToken(), "AAAA", newToken()), values)
 		if err != nil {
 			f.Fatal(err)
 		}
 		_, isJSON := c.(codec.JSON)
 		f.Add(isJSON, session)
 		f.Add(isJSON, marker)
+		f.Add(isJSON, remembered)
+		f.Add(isJSON, sealed)
 	}
 	f.Fuzz(func(t *testing.T, isJSON bool, data []byte) {
 		var c Codec = codec.MessagePack{}
@@ -510,7 +563,7 @@ func FuzzSplit(f *testing.F) {
 			}
 			return
 		}
-		for _, name := range []string{movedName, trailName, idleName} {
+		for _, name := range []string{movedName, trailName, idleName, renewedName} {
 			if out.values[name] != nil {
 				t.Fatalf("%s is among the values", name)
 			}
@@ -522,7 +575,7 @@ func FuzzSplit(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%v is not joined: %v", out, err)
 		}
-		if out.used == defaultIdle || out.used == hourIdle {
+		if (out.used == defaultIdle || out.used == hourIdle) && out.own.life == nil {
 			out.used = 0 // as it is left out
 		}
 		if now, err := m.split(Record{Data: again}); err != nil || !sameContents(now, out) {
@@ -535,15 +588,15 @@ func FuzzSplit(f *testing.F) {
 }
 
 func fuzzMarker(t *testing.T, m *core, to *movedError) {
-	if to.kept[movedName] != nil || to.kept[versionName] != nil {
+	if to.kept[movedName] != nil || to.kept[versionName] != nil || to.kept[sealedName] != nil {
 		t.Fatal("what it keeps has where it leads")
 	}
-	again, err := m.joinMarker(to.key, to.version, to.kept)
+	again, err := m.joinMarker(to.key, to.version, to.sealed, to.kept)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = m.split(Record{Data: again})
-	if now := asMoved(err); now == nil || now.key != to.key || now.version != to.version || !sameValues(now.kept, to.kept) {
+	if now := asMoved(err); now == nil || now.key != to.key || now.version != to.version || now.sealed != to.sealed || !sameValues(now.kept, to.kept) {
 		t.Fatalf("%q, %q, %q became %v", to.key, to.version, to.kept, now)
 	}
 }

@@ -17,7 +17,8 @@ type Cookie struct {
 	// bytes, as browsers store no more.
 	//
 	// If a request has several cookies of that name, up to four are tried in their
-	// order, and the first that has a session counts.
+	// order, and the first that has a session counts. [Session.Destroy] ends the
+	// sessions of all of them.
 	Name string
 
 	// Path defaults to "/".
@@ -36,8 +37,8 @@ type Cookie struct {
 
 	// Persistent lets the cookie outlive the browser, until the absolute deadline,
 	// or for 400 days, the most that browsers allow, if there is no
-	// AbsoluteTimeout. The cookie is sent once for each ID, so it does not follow
-	// the idle timeout.
+	// AbsoluteTimeout. The cookie is sent once for each ID, and again if a [Lifetime]
+	// changes that deadline, so it does not follow the idle timeout.
 	Persistent bool
 
 	// InsecureHTTP lets the cookie travel over plain HTTP, where anyone on the
@@ -75,16 +76,12 @@ func (c Cookie) withDefaults() (Cookie, error) {
 	}
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("session: Cookie: "+format, args...)) }
-	// Browsers match the prefixes without regard to case.
-	has := func(prefix string) bool {
-		return len(c.Name) >= len(prefix) && strings.EqualFold(c.Name[:len(prefix)], prefix)
-	}
-	isHost := has(hostPrefix)
+	isHost := c.has(hostPrefix)
 	if isHost && (c.Domain != "" || c.Path != "/") {
 		bad("the name %q needs Path \"/\" and no Domain", c.Name)
 	}
 	if c.InsecureHTTP {
-		if isHost || has(securePrefix) || has(httpPrefix) {
+		if isHost || c.has(securePrefix) || c.has(httpPrefix) {
 			bad("the name %q promises Secure, and InsecureHTTP is set", c.Name)
 		}
 		if c.SameSite == http.SameSiteNoneMode {
@@ -110,6 +107,12 @@ func (c Cookie) withDefaults() (Cookie, error) {
 		bad("%w", err)
 	}
 	return c, errors.Join(errs...)
+}
+
+// has reports whether the name begins with prefix. Browsers match it without
+// regard to case.
+func (c Cookie) has(prefix string) bool {
+	return len(c.Name) >= len(prefix) && strings.EqualFold(c.Name[:len(prefix)], prefix)
 }
 
 func (c Cookie) cookie(token string) *http.Cookie {

@@ -7,27 +7,28 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session/internal/line"
+	"github.com/seed-a7bee19b/session/internal/watch"
 )
 
 // core is shared by a Manager and the views that [Manager.With] returns.
 type core struct {
 	storage
-	timeouts
-	cfg     Config             // with every default filled in
-	waiters line.Lines[Record] // of requests that want a lock
-	writers line.Lines[Record] // of requests that save and are in the way of each other
-	owners  line.Lines[Record] // of requests that change the record of an owner
-	locks   atomic.Bool        // there is a Manager with mode Exclusive
-	rests   atomic.Int64       // until when no deadline is moved; Unix nanoseconds
+	cfg       Config // with every default filled in
+	lifetimes lifetimes
+	waiters   line.Lines[Record]    // of requests that want a lock
+	writers   line.Lines[Record]    // of requests that save and are in the way of each other
+	owners    line.Lines[Record]    // of requests that change the record of an owner
+	watches   watch.Watches[[]byte] // of streams; a look finds the user, encoded
+	locks     atomic.Bool           // there is a Manager with mode Exclusive
+	rests     atomic.Int64          // until when no deadline is moved; Unix nanoseconds
 }
 
 func newCore(backend Backend, cfg Config) *core {
-	m := &core{cfg: cfg}
+	m := &core{cfg: cfg, lifetimes: newLifetimes(cfg)}
 	m.storage = storage{backend: backend, locker: cfg.Lock.Locker, observer: cfg.Observer}
 	if m.locker == nil {
 		m.locking, _ = backend.(LockingBackend)
 	}
-	m.timeouts = timeouts{idle: cfg.IdleTimeout, absolute: cfg.AbsoluteTimeout, touchInterval: cfg.TouchInterval, notBefore: cfg.NotBefore}
 	return m
 }
 

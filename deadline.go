@@ -3,17 +3,24 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/seed-a7bee19b/session/internal/changes"
 	"github.com/seed-a7bee19b/session/observe"
 )
 
+// times returns the timeouts of the session as it is stored.
+func (s *Session) times() timeouts { return s.m.lifetimes.by(s.stored.own) }
+
 // due returns when the session ends by the timeouts as configured now.
-func (s *Session) due(now time.Time) time.Time { return s.m.due(s.stored.rec, s.stored.used, now) }
+func (s *Session) due(now time.Time) time.Time {
+	return s.times().due(s.stored.rec, s.stored.used, now)
+}
 
 // touch moves the deadline to expires.
 func (s *Session) touch(ctx context.Context, expires time.Time) error {
-	err := s.m.touch(ctx, s.stored.key, expires)
+	err := s.touchAll(ctx, expires)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil // ended by another request, and nothing to save
@@ -47,6 +54,14 @@ func (s *Session) beginUse(ctx context.Context) {
 	}
 }
 
+// useAnew lets the use of s in a handler go on with a deadline that may be earlier than
+// the one it began with. Elsewhere a Save ends the use.
+func (s *Session) useAnew() {
+	if s.client != nil {
+		s.beginUse(s.ctx)
+	}
+}
+
 // shortestUse is too short a time to move a deadline. It also ends the tries of a
 // use, each of which has a third of the time of the one before.
 const shortestUse = time.Millisecond
@@ -59,14 +74,14 @@ func (s *Session) timeLeft() (left time.Duration, useful bool) {
 	now := time.Now()
 	due := s.due(now)
 	left = due.Sub(now)
-	return left, left > shortestUse && s.m.deadline(due, s.stored.rec.Created).After(due)
+	return left, left > shortestUse && s.times().deadline(due, s.stored.rec.Created).After(due)
 }
 
 // prolong runs from the timer of a use.
 func (s *Session) prolong() {
 	s.use.during(s.m.moveTimeout(), func(ctx context.Context) (left time.Duration, again bool) {
 		// If it fails, it may succeed the next time.
-		if err := s.exclusively(ctx, time.Time{}, func() error { return s.move(ctx) }); err != nil && ctx.Err() != nil {
+		if err := s.exclusively(ctx, time.Time{}, func() error { return s.move(ctx) }); err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			s.m.rest()
 		}
 		s.set(func() { left, again = s.timeLeft() })
@@ -78,7 +93,7 @@ func (s *Session) prolong() {
 // it has left.
 func (s *Session) move(ctx context.Context) error {
 	now := time.Now()
-	expires, due := s.m.deadline(now, s.stored.rec.Created), s.due(now)
+	expires, due := s.times().deadline(now, s.stored.rec.Created), s.due(now)
 	switch {
 	case s.closed.Load() || !s.isStored() || s.mode.get() == ReadOnly || expires.Sub(due) <= due.Sub(now):
 		return nil
@@ -89,3 +104,95 @@ func (s *Session) move(ctx context.Context) error {
 	}
 	return nil
 }
+
+// SetLifetime gives the session a lifetime of its own, in place of the one that it
+// has; the zero Lifetime is that of the [Config]. Like a value, it is stored at the
+// next save, and if two requests set it at once, the later one wins. Absolute counts
+// from when the session began, or from its last Login. A later Login sets the
+// lifetime anew, and Rotate and Clear keep it. A lifetime alone does not make a new
+// session worth storing: it waits until there is data.
+//
+// The cookie follows: the response sends it again, with the same token, if its end is
+// no longer the one that it had when the request read the session.
+//
+// A shorter Idle counts from the save. But a request that had read the session before
+// that, and changes nothing, may still move the deadline by the longer one. Log in
+// again, or [Session.Rotate], to prevent that.
+//
+// SetLifetime fails as [Session.Set] does; if l is above the ceilings or
+// contradictory, see [Lifetime]; if Absolute has passed already, in which case
+// [Session.Destroy] ends the session; and with [ErrTooLate] if the cookie would have
+// to follow and the response has started. If it fails, nothing has changed.
+//
+// If the session is listed in the index of owners, a longer Absolute also gives it
+// a new ID, as [Session.Rotate] does.
+//
+// Cost: that of a Set. A session with a lifetime of its own has about 60 bytes more
+// in the store.
+func (s *Session) SetLifetime(l Lifetime) error {
+	data, err := s.m.encodeLifetime(l)
+	if err != nil {
+		return wrap("set lifetime", err)
+	}
+	return s.edit("set lifetime", "", func() error {
+		times, now := s.m.lifetimes.of(&l), time.Now()
+		switch {
+		case s.isStored() && s.renewal != newLogin && times.over(s.stored.rec, now):
+			return fmt.Errorf("the session began %v ago, and Absolute is %v", now.Sub(s.stored.rec.Created), times.absolute)
+		case s.late() && s.m.cookieTerm(&l) != s.m.cookieTerm(s.stored.own.life):
+			return ErrTooLate
+		}
+		if s.outlivesListing(times) {
+			if s.late() {
+				return ErrTooLate
+			}
+			s.renewal = max(s.renewal, newID)
+		}
+		s.changes.Put(lifetimeName, changes.Edit{Data: data})
+		return nil
+	})
+}
+
+// outlivesListing reports whether the session would be over later than the index of
+// owners knows. A new ID lists it anew.
+func (s *Session) outlivesListing(t timeouts) bool {
+	until := s.stored.own.until
+	return s.isStored() && !until.IsZero() &&
+		(t.absolute < 0 || s.stored.rec.Created.Add(t.absolute).After(until))
+}
+
+// Lifetime returns the lifetime in effect, with every default filled in: that of the
+// [Config], or the one that [Session.SetLifetime] or [Login] has set, saved or not, cut
+// to the ceilings. Each timeout is positive or [Never]. It fails with [ErrClosed], or
+// with [ErrNotFound] if the session has a new ID.
+func (s *Session) Lifetime() (Lifetime, error) {
+	var text string
+	ok, err := s.get(lifetimeName, &text)
+	var l Lifetime
+	if ok && err == nil {
+		if l, err = parseLifetime(text); err != nil {
+			err = fmt.Errorf("%w: %w", ErrDecode, err)
+		}
+	}
+	if err != nil {
+		return Lifetime{}, wrap("lifetime", err)
+	}
+	times := s.m.lifetimes.of(&l)
+	return Lifetime{times.idle, times.absolute, l.Persistent || s.m.cfg.Cookie.Persistent}, nil
+}
+
+// shortened reports whether the lifetime among values makes the deadline of a use
+// earlier than the stored lifetime does.
+func (s *Session) shortened(values map[string][]byte) bool {
+	own, _ := s.m.terms(values) // record has decoded them
+	is, was := s.m.lifetimes.by(own), s.times()
+	if is == was {
+		return false
+	}
+	now, created := time.Now(), s.stored.rec.Created
+	return is.deadline(now, created).Before(was.deadline(now, created))
+}
+
+// errOverAtOnce says that the lifetime with which a session is to be saved is over, and
+// that the session must end.
+var errOverAtOnce = fmt.Errorf("%w: its lifetime is over", ErrNotFound)

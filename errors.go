@@ -64,6 +64,11 @@ var (
 	// ErrTooLate: a change needs a new token, and the response has started and
 	// cannot carry it. Nothing was changed.
 	ErrTooLate = errors.New("response already started")
+
+	// ErrNotFresh: the user did not authenticate as recently as
+	// [Route.FreshWithin] or [Session.FreshWithin] demands, or not at all. Errors
+	// with this cause are a [*NotFreshError].
+	ErrNotFresh = errors.New("authentication too old")
 )
 
 // isAny reports whether err is one of the sentinels.

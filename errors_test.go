@@ -34,6 +34,7 @@ func wantText(t testing.TB, what string, err error) {
 var ours = []error{
 	session.ErrNotFound, session.ErrConflict, session.ErrTooLarge, session.ErrEncode, session.ErrDecode, session.ErrReadOnly,
 	session.ErrClosed, session.ErrLocked, session.ErrLockTimeout, session.ErrLockLost, session.ErrTooLate,
+	session.ErrNotFresh,
 }
 
 // methods are the methods of a Session and a Key that fail without the store.
@@ -48,6 +49,9 @@ var methods = []struct {
 	{"Session.Clear", true, (*session.Session).Clear},
 	{"Session.Rotate", true, (*session.Session).Rotate},
 	{"Session.Login", true, func(s *session.Session) error { return s.Login("ann") }},
+	{"Session.Reauthenticate", true, func(s *session.Session) error { return s.Reauthenticate("pwd") }},
+	{"Session.Authentication", false, func(s *session.Session) error { return errOf(s.Authentication()) }},
+	{"Session.FreshWithin", false, func(s *session.Session) error { return s.FreshWithin(time.Hour) }},
 	{"Session.User", false, func(s *session.Session) error { return errOf(s.User()) }},
 	{"Key.Get", false, func(s *session.Session) error { return errOf(note.Get(s)) }},
 	{"Key.Lookup", false, func(s *session.Session) error { _, _, err := note.Lookup(s); return err }},
@@ -102,6 +106,7 @@ func TestErrorsOfEachMethod(t *testing.T) {
 		w.WriteHeader(http.StatusOK)
 		want("Rotate after the response has started", s.Rotate(), session.ErrTooLate)
 		want("Login after the response has started", s.Login("ann"), session.ErrTooLate)
+		want("Reauthenticate after the response has started", s.Reauthenticate(), session.ErrTooLate)
 		return nil
 	}), request(token))
 
@@ -277,6 +282,23 @@ func TestErrorsAndTheirCauses(t *testing.T) {
 			check(t, errors.Join(change(s), other.Set("counter", "text"), other.Save(ctx)))
 			return s.Save(ctx)
 		}, []error{session.ErrDecode}, false},
+		{"Reauthenticate of nobody", session.Config{}, func(t *testing.T, _ *sessiontest.Store, m *session.Manager, token string) error {
+			return open(t, m, token).Reauthenticate("pwd")
+		}, nil, false},
+		{"Login by a method without a name", session.Config{}, func(t *testing.T, _ *sessiontest.Store, m *session.Manager, token string) error {
+			return open(t, m, token).LoginWith(session.Login{User: "ann", Methods: []string{""}})
+		}, nil, false},
+		{"FreshWithin of nobody", session.Config{}, func(t *testing.T, _ *sessiontest.Store, m *session.Manager, token string) error {
+			return open(t, m, token).FreshWithin(time.Hour)
+		}, []error{session.ErrNotFresh}, false},
+		{"FreshWithin of a login that was long ago", session.Config{}, func(t *testing.T, b *sessiontest.Store, m *session.Manager, token string) error {
+			token = loggedIn(t, m, token)
+			b.Advance(time.Hour)
+			return open(t, m, token).FreshWithin(time.Minute)
+		}, []error{session.ErrNotFresh}, false},
+		{"FreshWithin no time", session.Config{}, func(t *testing.T, _ *sessiontest.Store, m *session.Manager, token string) error {
+			return open(t, m, token).FreshWithin(0)
+		}, nil, false},
 		{"Set of what has no encoding", session.Config{}, func(t *testing.T, _ *sessiontest.Store, m *session.Manager, token string) error {
 			return open(t, m, token).Set("x", make(chan int))
 		}, []error{session.ErrEncode}, false},
@@ -349,7 +371,7 @@ func TestErrorsOfNewAndWith(t *testing.T) {
 	_, err = session.New(plain{&memory.Backend{}}, session.Config{Mode: session.Exclusive})
 	wantText(t, "New without locks", err)
 	m := newManager(t, plain{&memory.Backend{}}, session.Config{})
-	for _, rt := range []session.Route{{Mode: 9}, {SafeMode: 9}, {Mode: session.Exclusive}} {
+	for _, rt := range []session.Route{{Mode: 9}, {SafeMode: 9}, {Mode: session.Exclusive}, {FreshWithin: -1}} {
 		_, err := m.With(rt)
 		wantText(t, "With", err)
 	}

@@ -72,10 +72,13 @@ type exchange struct {
 	locked  bool          // it has, or was refused and goes on without
 	over    bool          // the Handler has returned
 	first   [1]string     // room for tokens
-	tokens  []string      // those that the client has sent, until it logs out
+	tokens  []string      // those that the client has sent, until it logs out; once s is open, the others that may be alive
 	token   string        // the client's, as far as it is alive
+	unsure  unsure        // the one to hand out in its place
+	term    time.Duration // of the client's cookie, as far as it is alive
+	several bool          // the client has sent more than one
 	dead    bool          // the client's was destroyed
-	cookies []string      // lines of Set-Cookie that Managers inside have sent
+	lines   []string      // of Set-Cookie and Clear-Site-Data that Managers inside have sent
 	failed  error         // of the save, that the error page has been sent for
 }
 
@@ -121,19 +124,29 @@ func (x *exchange) session() (s *Session, quiet bool) {
 
 // get is Manager.Get.
 func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
+	return x.take(ctx, m, false)
+}
+
+// take is get. If it is only to look at the session, it takes no lock, and the
+// session is not used by that.
+func (x *exchange) take(ctx context.Context, m *Manager, look bool) (*Session, error) {
 	if err := x.enterGet(ctx, m); err != nil {
 		return nil, err
 	}
-	lock := x.mode == Exclusive && !x.locked && !x.late()
+	mode := x.mode
+	if look && mode == Exclusive {
+		mode = Merge
+	}
+	lock := mode == Exclusive && !x.locked && !x.late()
 	if x.s != nil && !lock {
 		defer x.mu.Unlock()
-		x.quiet = x.quiet && x.mode == ReadOnly
+		x.quiet = x.quiet && (look || mode == ReadOnly)
 		return x.s, nil
 	}
 	sent := x.readTokens()
 	x.opening = true
-	x.quiet = x.mode == ReadOnly
-	s, tokens, mode := x.s, x.tokens, x.mode
+	x.quiet = look || mode == ReadOnly
+	s, tokens := x.s, x.tokens
 	x.mu.Unlock()
 	defer x.openingDone()
 
@@ -147,13 +160,37 @@ func (x *exchange) get(ctx context.Context, m *Manager) (*Session, error) {
 	alive := "" // of the tokens that the client has sent
 	if s != nil {
 		err = s.upgrade(ctx)
-	} else if s, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens); err == nil && s.stored.token != nil {
-		alive = *s.stored.token
+	} else {
+		s, alive, tokens, err = x.open(ctx, &Manager{core: x.m.core, mode: mode}, tokens)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return x.keep(ctx, s, alive, lock)
+	x.follows(s, alive)
+	return x.keep(ctx, s, alive, tokens, lock)
+}
+
+// fresh returns nil if the session of the request meets the demand of the view m.
+// It takes no lock, and a session that does not meet it is not used by that.
+func (x *exchange) fresh(ctx context.Context, m *Manager) error {
+	s, err := x.take(ctx, m, true)
+	if err != nil {
+		return wrap("get", err)
+	}
+	err = s.freshWithin(m.freshWithin)
+	x.mu.Lock()
+	quiet, mode := x.quiet, x.mode
+	if err == nil {
+		x.quiet = quiet && mode == ReadOnly
+	}
+	x.mu.Unlock()
+	if err != nil && quiet { // nobody else uses it
+		s.use.end()
+	}
+	if err != nil && mode == Exclusive {
+		x.use(m, Merge) // the page that says so needs no lock
+	}
+	return wrap("freshness", err)
 }
 
 // enterGet takes x.mu when no other get is under way.
@@ -190,6 +227,7 @@ func (x *exchange) readTokens() carried {
 	}
 	x.asked = true
 	sent := x.m.cfg.carried(x.request, x.first[:0])
+	x.several = sent.several
 	if x.tokens = sent.tokens; len(x.tokens) > 0 {
 		x.token = x.tokens[0]
 	}
@@ -197,13 +235,13 @@ func (x *exchange) readTokens() carried {
 }
 
 // keep makes s, which was just locked, or opened with the token alive, the session
-// of the exchange.
-func (x *exchange) keep(ctx context.Context, s *Session, alive string, lock bool) (*Session, error) {
+// of the exchange. The other tokens may be alive too.
+func (x *exchange) keep(ctx context.Context, s *Session, alive string, others []string, lock bool) (*Session, error) {
 	x.mu.Lock()
 	over := x.over
-	x.s, x.locked = s, x.locked || lock
+	x.s, x.tokens, x.locked = s, others, x.locked || lock
 	if alive != "" {
-		x.token = alive
+		x.token, x.term = alive, x.m.cookieTerm(s.stored.own.life)
 	}
 	x.mu.Unlock()
 	if over { // the Handler has returned meanwhile, and closed nothing
@@ -223,30 +261,37 @@ func (x *exchange) openingDone() {
 	}
 }
 
-// open returns the session of the first token that has one, or a new session. A
-// dead token must not hide a live one: a browser sends two cookies of one name if
-// their Path or Domain has changed, or if a sibling host has planted one.
-func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (*Session, error) {
-	var moved *movedError
-	for _, token := range tokens {
+// open returns the session of the first token that has one, and that token, or a new
+// session; and the other tokens that may have one. A dead token must not hide a live
+// one: a browser sends two cookies of one name if their Path or Domain has changed,
+// or if a sibling host has planted one.
+func (x *exchange) open(ctx context.Context, m *Manager, tokens []string) (s *Session, alive string, others []string, err error) {
+	var first *movedError
+	var moved []string
+	for i, token := range tokens {
 		s, err := m.open(ctx, token, x)
 		if err == nil {
-			return s, nil
+			others := tokens[i+1:]
+			if moved != nil {
+				others = append(moved, others...)
+			}
+			return s, token, others, nil
 		}
 		to := asMoved(err)
 		switch {
 		case to != nil:
-			moved = cmp.Or(moved, to)
+			first, moved = cmp.Or(first, to), append(moved, token)
 		case errors.Is(err, ErrNotFound),
 			errors.Is(err, ErrDecode) && m.cfg.Undecodable == ReplaceUndecodable:
 		default:
-			return nil, err
+			return nil, "", tokens, err
 		}
 	}
-	if moved != nil {
-		return x.instead(ctx, m, moved)
+	if first != nil {
+		s, err = x.instead(ctx, m, first)
+		return s, "", moved[1:], err
 	}
-	return x.start(m), nil
+	return x.start(m), "", nil, nil
 }
 
 func (x *exchange) start(m *Manager) *Session {
@@ -260,6 +305,17 @@ func (x *exchange) instead(ctx context.Context, m *Manager, to *movedError) (*Se
 	}
 	s := x.start(m)
 	return s, s.instead(ctx, to)
+}
+
+// fellows returns the tokens that the client has sent beside that of s, and whose
+// sessions may be alive.
+func (x *exchange) fellows(s *Session) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.s != s {
+		return nil
+	}
+	return x.tokens
 }
 
 // forget lets go of a session that was destroyed.
@@ -365,7 +421,7 @@ func (x *exchange) commitAs(ctx context.Context, first bool) error {
 		if idle() {
 			return nil
 		}
-		return x.save(detached, s, limit)
+		return x.save(detached, s, p, limit)
 	})
 	start() // also when another goroutine's work took all the time
 	return err
@@ -377,18 +433,31 @@ func (x *exchange) plan(s *Session, quiet bool) plan {
 	sit := s.situation()
 	sit.response, sit.closed, sit.started = true, s.closed.Load(), x.started.Load()
 	sit.failed, sit.quiet = s.saving.failed, quiet
-	if x.m.stale(sit.by) {
+	times := s.times()
+	sit.aged = x.aged(s, sit.changed)
+	if sit.aged || times.stale(sit.by) {
 		sit.resting = x.m.resting(s.due(time.Now()))
 	}
-	return x.m.plan(sit)
+	return times.plan(sit)
 }
 
-// save saves s. It is no error if only the deadline is not moved or the lock not
-// freed.
-func (x *exchange) save(ctx context.Context, s *Session, limit limits) error {
+// save saves s as planned. It is no error if only the deadline is not moved, the lock
+// not freed or the ID not renewed.
+func (x *exchange) save(ctx context.Context, s *Session, p plan, limit limits) error {
 	changed := s.changed()
 	if !changed && s.saving.moving == nil {
 		limit.try = x.m.moveTimeout()
+	}
+	if p.step == doRenew {
+		limit.all = limit.next() // it waits for nobody
+	}
+	if p.renew || p.step == doRenew {
+		s.set(func() { s.renewal = max(s.renewal, byAge) })
+		defer s.set(func() {
+			if s.renewal == byAge {
+				s.renewal = sameID
+			}
+		})
 	}
 	err := s.outcome(s.save(ctx, limit))
 	if errors.Is(err, context.DeadlineExceeded) || !changed && uncertain(err) && !errors.Is(err, ErrLockLost) {
@@ -404,6 +473,9 @@ func (x *exchange) save(ctx context.Context, s *Session, limit limits) error {
 	if changed || errors.Is(err, ErrLockLost) {
 		return err
 	}
+	if p.step == doRenew && err != nil {
+		s.notRenewed(ctx, err)
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		s.abandon() // freeing the lock takes too long; the lease ends it
 	}
@@ -415,27 +487,30 @@ func (x *exchange) save(ctx context.Context, s *Session, limit limits) error {
 // may call it.
 func (x *exchange) announce(h http.Header) {
 	x.mu.Lock()
-	s, asked, was, dead := x.s, x.asked, x.token, x.dead
+	s, asked, was, dead, term, unsure := x.s, x.asked, x.token, x.dead, x.term, x.unsure.token
 	x.mu.Unlock()
 	if !asked {
 		return
 	}
 	cfg := &x.m.cfg
-	var id, created = was, time.Time{}
+	var id, created, now = was, time.Time{}, term
 	if s != nil {
 		s.mu.Lock()
 		if s.isStored() {
-			id, created = *s.stored.token, s.stored.rec.Created
+			id, created, now = *s.stored.token, s.stored.rec.Created, x.m.cookieTerm(s.stored.own.life)
 		}
 		s.mu.Unlock()
 	}
-	handsOut := id != was || id == "" && dead
+	if id == unsure {
+		id, now = was, term
+	}
+	if dead {
+		x.sent(x.sayLoggedOut(h, id != "")...)
+	}
+	handsOut := id != was || id == "" && dead || now != term
 	if handsOut {
-		line := cfg.sendToken(h, id, created)
-		for o := x.outer; o != nil && line != ""; o = o.outer {
-			o.mu.Lock()
-			o.cookies = append(o.cookies, line)
-			o.mu.Unlock()
+		if line := cfg.sendToken(h, id, maxAge(now, created)); line != "" {
+			x.sent(line)
 		}
 	}
 	// One allocation for both headers; appending to one copies it.
@@ -456,6 +531,32 @@ func (x *exchange) announce(h http.Header) {
 				delete(h, name)
 			}
 		}
+	}
+}
+
+// sayLoggedOut puts the lines of a logout into h, and returns them. The line with
+// the token comes after them.
+func (x *exchange) sayLoggedOut(h http.Header, handsOut bool) (lines []string) {
+	cfg := &x.m.cfg
+	if x.several && cfg.Header == "" {
+		lines = cfg.Cookie.fellows(x.lent.Host)
+		for _, line := range lines {
+			h.Add("Set-Cookie", line)
+		}
+	}
+	if line := cfg.clears(h, handsOut); line != "" {
+		h.Add(clearSiteData, line)
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// sent tells the Managers outside which lines of this response are not of the page.
+func (x *exchange) sent(lines ...string) {
+	for o := x.outer; o != nil; o = o.outer {
+		o.mu.Lock()
+		o.lines = append(o.lines, lines...)
+		o.mu.Unlock()
 	}
 }
 

@@ -22,10 +22,10 @@ func (s *Session) lockContext() (context.Context, context.CancelCauseFunc) {
 	return s.ctx, s.cancel
 }
 
-// acquire locks the record and returns it. If the lock could not be acquired in
+// acquire locks the record at key and returns it. If the lock could not be acquired in
 // time, it follows [LockConfig.OnTimeout].
-func (s *Session) acquire(ctx context.Context) (Record, error) {
-	h := &hold{m: s.m, key: s.stored.key}
+func (s *Session) acquire(ctx context.Context, key string) (Record, error) {
+	h := &hold{m: s.m, key: key}
 	h.ctx, h.cancel = s.lockContext()
 	rec, err := h.take(ctx)
 	if errors.Is(err, ErrLockTimeout) && s.m.cfg.Lock.OnTimeout != FailOnTimeout {
@@ -35,7 +35,7 @@ func (s *Session) acquire(ctx context.Context) (Record, error) {
 		}
 		s.mode.set(mode)
 		s.set(func() { s.lockless = err })
-		return s.m.load(ctx, s.stored.key)
+		return s.m.load(ctx, key)
 	}
 	if err != nil {
 		return Record{}, err

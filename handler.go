@@ -24,6 +24,9 @@ import (
 // is saved. Then the session is closed, even for goroutines that next has left
 // behind.
 //
+// With [Config.RenewAfter], a response also gives the session a new ID when the old
+// one is old enough. If that fails, the response is sent as it would have been.
+//
 // Saving goes on when the client goes away. It has [Config.CommitTimeout], and
 // [LockConfig.MaxWait] more to wait for its turn while another request holds the
 // lock or saves the session. The context may have ended although the client
@@ -63,7 +66,7 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		}
 		if x := m.exchange(r.Context()); x != nil { // nested: the inner settings rule
 			defer x.use(x.enter(m, mode))
-			next.ServeHTTP(w, r)
+			m.serve(x, next, w, r)
 			return
 		}
 		v := &visit{}
@@ -71,9 +74,20 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		defer v.exchange.end(r.Context())
 		defer transparent.GiveBack(r, lent)
 		defer v.response.announce() // in the answer to a panic
-		next.ServeHTTP(v.response.Face(), lent)
+		m.serve(&v.exchange, next, v.response.Face(), lent)
 		v.response.finish()
 	})
+}
+
+// serve calls next, unless m demands what the session does not meet.
+func (m *Manager) serve(x *exchange, next http.Handler, w http.ResponseWriter, r *http.Request) {
+	if m.freshWithin > 0 {
+		if err := x.fresh(r.Context(), m); err != nil {
+			m.Error(w, r, err)
+			return
+		}
+	}
+	next.ServeHTTP(w, r)
 }
 
 // visit is one request and its response. It is one allocation.
@@ -132,6 +146,10 @@ func (m *Manager) HandlerFunc(f func(w http.ResponseWriter, r *http.Request, s *
 // the Handler has returned, and if the request did not come through
 // [Manager.Handler].
 //
+// For a while after a renewal, a request under the old ID gets the session under the
+// new one: see [Config.RenewOverlap]. The rest is about IDs that were given up by a
+// Login or Rotate.
+//
 // It fails with [ErrNotFound] if the method is safe, such as GET, and the request
 // came under an ID that its session gave up less than 10 seconds ago. Such a
 // request may have been in flight when the session got its new ID, and the cookie
@@ -148,6 +166,10 @@ func (m *Manager) HandlerFunc(f func(w http.ResponseWriter, r *http.Request, s *
 // session has the values from before that Login, and the client can log in again:
 // at the cost of 2 more Saves, the session that the first Login has made is ended.
 // During the 10 seconds, saving anything else fails with ErrNotFound.
+//
+// Within [Config.RenewOverlap] after a Login, another Login of the same user under
+// the old ID makes no session of its own, but joins the one that is there, at the
+// cost of 1 Load: see [Session.LoginWith].
 func (m *Manager) Get(ctx context.Context) (*Session, error) {
 	x := m.exchange(ctx)
 	if x == nil {

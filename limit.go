@@ -9,20 +9,26 @@ import (
 	"github.com/seed-a7bee19b/session/internal/index"
 )
 
+// errNotListed says that the index of owners has failed, and not the session: a
+// conflict in such an error is not one of the session.
+var errNotListed = errors.New("the session could not be listed")
+
 // errFull says that an owner has as many sessions as are allowed, if all that are
 // listed are alive.
 var errFull = errors.New("too many sessions are listed")
 
 // list lists the session of e under key in the record of an owner. from is the key
 // that it had, "" if it is new there. limit is how many sessions the owner may
-// have, 0 for any number.
-func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key string, limit int) error {
+// have, 0 for any number. Before list ends others for that, or refuses the session,
+// it calls check, which says whether the session can still be stored.
+func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key string, limit int, check func(context.Context) error) error {
 	const most = 20
 	var met ownerRecord   // in which it was to be listed
 	var room *ownerRecord // one that has room, although it lists so many
 	var gone []string     // keys without a record
+	again := false        // it may be listed, and in a page by now
 	for try := 0; ; try++ {
-		now, err := m.changeOwner(ctx, owner, room, func(o *ownerRecord) (bool, error) {
+		o, err := m.changeOwner(ctx, owner, room, func(o *ownerRecord) (bool, error) {
 			met = *o
 			full := limit > 0 && o.head.Count() >= limit && !o.head.Lists(e.Handle)
 			if full && (room == nil || room.version != o.version) {
@@ -31,30 +37,35 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 			if gone != nil {
 				o.head.Drop(gone)
 			}
+			again = again || o.unsure
+			e.Again = again
 			return o.head.List(e, from, key)
 		})
+		revoked := errors.Is(err, index.ErrRevoked)
 		switch {
 		case err == nil:
-			if now.head.Crowded() {
-				m.pack(ctx, owner, now)
+			if o.head.Crowded() {
+				m.pack(ctx, owner, o)
 			}
 			return nil
 		case errors.Is(err, errFull):
-			room, err = m.makeRoom(ctx, owner, met, limit-1)
+			var refused error
+			if room, refused, err = m.makeRoom(ctx, owner, met, limit-1, check); refused != nil {
+				return refused
+			}
 		case errors.Is(err, index.ErrManyKeys):
 			gone, err = m.gone(ctx, met.head.Keys(e.Handle))
-		case errors.Is(err, index.ErrUnfinished):
+		case errors.Is(err, index.ErrUnfinished), revoked:
 			_, err = m.carryOut(ctx, owner, met)
-		case errors.Is(err, index.ErrRevoked):
-			if _, err = m.carryOut(ctx, owner, met); err == nil {
-				err = &ConflictError{Gone: true}
-			}
 		}
 		if err == nil && try >= most {
 			err = fmt.Errorf("%w: the sessions of an owner (%d times in a row)", ErrConflict, try+1)
 		}
-		if err != nil {
-			return err
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w: %w", errNotListed, err)
+		case revoked:
+			return &ConflictError{Gone: true}
 		}
 	}
 }
@@ -74,21 +85,29 @@ func (m *core) gone(ctx context.Context, keys []string) (gone []string, err erro
 }
 
 // makeRoom ends all sessions in o, the record of an owner, but the latest most that
-// are alive, or fails with ErrSessionLimit if there are more and the policy is
-// RefuseLogin. It returns o if there is nothing to end: a session that has moved to
+// are alive. It returns o if there is nothing to end: a session that has moved to
 // a page and got a new ID since is listed twice, so that o lists more than there
-// are.
-func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most int) (room *ownerRecord, err error) {
+// are. refused is the error of check, or ErrSessionLimit if there are more sessions
+// and the policy is RefuseLogin. check is called last: the latest session may be that
+// of a login that this one is to join, and whose marker is stored a moment after it
+// was listed.
+func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most int, check func(context.Context) error) (room *ownerRecord, refused, err error) {
 	if len(o.head.Ending) > 0 { // do not add to what others have begun
 		_, err = m.carryOut(ctx, owner, o)
-		return nil, err
+		return nil, nil, err
 	}
-	alive, more, err := m.alive(ctx, o.head, most)
+	alive, more, full, err := m.alive(ctx, o.head, most)
 	switch {
 	case err != nil:
-		return nil, err
-	case !more:
-		return &o, nil
+		return nil, nil, err
+	case !more && !full:
+		return &o, nil, nil
+	}
+	if refused = check(ctx); refused == nil && full {
+		refused = ErrSessionLimit
+	}
+	if refused != nil {
+		return nil, refused, nil
 	}
 	marked, err := m.changeOwner(ctx, owner, &o, func(now *ownerRecord) (bool, error) {
 		if now.version != o.version || now.version == "" {
@@ -100,37 +119,35 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 	if err == nil {
 		_, err = m.carryOut(ctx, owner, marked)
 	}
-	return nil, err
+	return nil, nil, err
 }
 
-// alive returns the handles of the latest most sessions in head that are alive, and
-// whether there are more, or some that are not. If there are more alive, and the
-// policy is RefuseLogin, it fails with ErrSessionLimit.
-func (m *core) alive(ctx context.Context, head index.Head, most int) (handles []string, more bool, err error) {
+// alive returns the handles of the latest most sessions in head that are alive; more
+// reports whether others are listed, and full whether others are alive and the policy
+// is RefuseLogin.
+func (m *core) alive(ctx context.Context, head index.Head, most int) (handles []string, more, full bool, err error) {
 	refuse := m.cfg.Owners.AtLimit == RefuseLogin
-	if most == 0 && !refuse {
-		return nil, true, nil
-	}
 	r, err := m.read(ctx, head)
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
-	err = r.live(ctx, func(e index.Entry) bool {
+	err = r.live(ctx, nil, func(e index.Entry) bool {
 		return !slices.Contains(handles, e.Handle)
 	}, func(e index.Entry, found *Entry) (bool, error) {
 		switch {
 		case slices.Contains(handles, e.Handle):
-		case len(handles) == most && !refuse:
+		case len(handles) == most && most > 0 && !refuse:
 			more = true
 			return false, nil
 		case found == nil:
 			more = true
 		case len(handles) == most:
-			return false, ErrSessionLimit
+			more, full = true, refuse
+			return false, nil
 		default:
 			handles = append(handles, e.Handle)
 		}
 		return true, nil
 	})
-	return handles, more, err
+	return handles, more, full, err
 }

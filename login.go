@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"errors"
+	"time"
 
 	"github.com/seed-a7bee19b/session/internal/changes"
 )
@@ -12,6 +13,10 @@ import (
 type Login struct {
 	// User is a name or an ID of your choice. It must not be empty.
 	User string
+
+	// Lifetime is the session's from now on, as by [Session.SetLifetime]. Default:
+	// that of the Config, also if the session had another one before.
+	Lifetime Lifetime
 
 	// Owners name more by which the session is listed and can be revoked, such as
 	// the device, the tenant, or the session of an identity provider. At most 8,
@@ -23,6 +28,10 @@ type Login struct {
 	// and the address: at most 1,024 bytes, names included. It needs
 	// [OwnersConfig.Index].
 	Note map[string]string
+
+	// Methods name the ways in which the user has authenticated, for
+	// [Session.Authentication]. The bounds are those of [Session.Reauthenticate].
+	Methods []string
 }
 
 // Login is LoginWith for a user about whom there is nothing more to say.
@@ -32,7 +41,13 @@ func (s *Session) Login(user string) error { return s.LoginWith(Login{User: user
 // absolute timeout. If the session was bound to another user, that user's values
 // are deleted first. If it was bound to no user, its values also stay under the
 // old ID, for a client that never receives the new one: see [Manager.Get]. Errors
-// are those of [Session.Rotate]; an empty User is an error.
+// are those of [Session.Rotate]; an empty User is an error, and so are a method
+// that is not allowed and a Lifetime that [Session.SetLifetime] would refuse.
+//
+// If another request under the same ID has logged in the same user a moment before,
+// as after a double click, the save joins the session of that one. The changes are
+// merged into it, whatever the mode, and both clients get the same token. It is a
+// moment for [Config.RenewOverlap].
 func (s *Session) LoginWith(l Login) error {
 	if l.User == "" {
 		return errors.New("session: login: the user is empty")
@@ -51,7 +66,7 @@ func (s *Session) LoginWith(l Login) error {
 			return err
 		}
 		for name, data := range values {
-			s.changes.Put(name, changes.Edit{Data: data})
+			s.changes.Put(name, changes.Edit{Data: data, Firm: true})
 		}
 		s.renewal = newLogin
 		return nil
@@ -61,11 +76,22 @@ func (s *Session) LoginWith(l Login) error {
 // loginValues returns our own values of the session after l. One that is nil is
 // deleted.
 func (s *Session) loginValues(l Login) (map[string][]byte, error) {
+	if err := checkMethods(l.Methods); err != nil {
+		return nil, err
+	}
 	user, err := s.m.encode(l.User)
 	if err != nil {
 		return nil, err
 	}
-	values := map[string][]byte{userName: user}
+	lifetime, err := s.m.encodeLifetime(l.Lifetime)
+	if err != nil {
+		return nil, err
+	}
+	auth, err := s.m.encodeAuth(time.Time{}, time.Time{}, l.Methods)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string][]byte{userName: user, lifetimeName: lifetime, authName: auth}
 	if !s.m.cfg.Owners.Index {
 		if len(l.Owners) > 0 || len(l.Note) > 0 {
 			return nil, errNoIndex

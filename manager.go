@@ -62,6 +62,8 @@ type Manager struct {
 	mode     Mode
 	safeMode Mode // 0: like mode
 	view     bool // made by With
+
+	freshWithin time.Duration // 0: no demand
 }
 
 // New returns a Manager over backend. It checks the whole configuration and
@@ -99,7 +101,11 @@ func (m *core) canLock(modes ...Mode) error {
 }
 
 // Config returns the configuration of m, with every default filled in.
-func (m *Manager) Config() Config { return m.cfg }
+func (m *Manager) Config() Config {
+	cfg := m.cfg
+	cfg.ClearSiteData = slices.Clone(cfg.ClearSiteData)
+	return cfg
+}
 
 // Route has the settings that can differ from route to route.
 type Route struct {
@@ -108,12 +114,28 @@ type Route struct {
 	// SafeMode is as [Config.SafeMode]. Zero inherits if Mode is zero too;
 	// with a Mode, it is the mode of safe methods as well.
 	SafeMode Mode
+
+	// FreshWithin demands that the user authenticated at most so long ago, by a
+	// Login or by [Session.Reauthenticate]: for changing a password, or paying.
+	// The Handler and the HandlerFunc of the view check it before they call yours.
+	// A request that does not meet it, and one without a user, is answered with a
+	// [*NotFreshError] by [Manager.Error], so that [Config.ErrorHandler] can ask
+	// for the password; it writes nothing and takes no lock. If Handlers are
+	// nested, the demand of each counts. At least 1 second; zero inherits.
+	//
+	// A browser that is sent away from a form loses what was filled in. So demand
+	// more of the page with the form than of the request that the form makes. Put
+	// a middleware that answers CORS preflights outside: they carry no token.
+	//
+	// Cost: the Load of [Manager.Get], which is free after that; in mode
+	// [Exclusive], 1 Load more.
+	FreshWithin time.Duration
 }
 
 // With returns a view of m with other settings, which shares everything else.
 // Wrap the route in the view's Handler or HandlerFunc. It may be nested in the
-// Handler of m: the settings of the inner one apply, and both Managers return
-// the same session there.
+// Handler of m: the settings of the inner one apply, but the FreshWithin of each,
+// and both Managers return the same session there.
 func (m *Manager) With(rt Route) (*Manager, error) {
 	v := *m
 	v.view = true
@@ -128,6 +150,12 @@ func (m *Manager) With(rt Route) (*Manager, error) {
 			return nil, err
 		}
 		v.safeMode = rt.SafeMode
+	}
+	if rt.FreshWithin != 0 {
+		if err := checkFreshWithin(rt.FreshWithin); err != nil {
+			return nil, fmt.Errorf("session: %w", err)
+		}
+		v.freshWithin = rt.FreshWithin
 	}
 	if err := m.canLock(v.mode, v.safeMode); err != nil {
 		return nil, err
@@ -147,7 +175,10 @@ func (m *Manager) Start() *Session {
 // waits. A session that is found past its deadline costs 1 Save, which ends it
 // before the caller is told, and another Load if the deadline passed less than
 // 30 seconds ago, because another request may have moved it in time. In mode
-// [ReadOnly] nothing is written.
+// [ReadOnly] nothing is written. Under an ID that was renewed less than
+// [Config.RenewOverlap] ago, Open opens the session under the new one, which
+// [Session.Token] returns, at the cost of 1 Load more; in mode Exclusive, 1 Acquire
+// and 1 Release.
 //
 // An open session is in use: its deadline is moved before it passes, so that a
 // long request keeps its session. In a handler this lasts until the response
@@ -188,7 +219,7 @@ func (m *Manager) open(ctx context.Context, token string, c client) (_ *Session,
 			s.end()
 		}
 	}()
-	rec, decoded, err := s.read(ctx)
+	rec, decoded, err := s.readOn(ctx)
 	switch to := asMoved(decoded); {
 	case errors.Is(err, errExpired):
 		s.unlocked(ctx) // the lock has gone with the record
@@ -200,7 +231,7 @@ func (m *Manager) open(ctx context.Context, token string, c client) (_ *Session,
 	case err != nil:
 		return nil, err
 	case to != nil:
-		to.from, to.found = s.stored.key, rec.Version
+		to.from, to.found, to.token = s.stored.key, rec.Version, *s.stored.token
 		kind := observe.EventTokenUnknown
 		if to.recent() {
 			kind = observe.EventTokenMoved
@@ -231,17 +262,17 @@ func (m *Manager) newSession(ctx context.Context, c client) *Session {
 func (s *Session) read(ctx context.Context) (rec Record, decoded, err error) {
 	asked := time.Now()
 	if s.mode.get() == Exclusive {
-		rec, err = s.acquire(ctx)
+		rec, err = s.acquire(ctx, s.stored.key)
 	} else {
 		rec, err = s.m.load(ctx, s.stored.key)
 	}
 	for looks := 0; err == nil; looks++ {
-		if !s.m.expired(rec, asked) {
+		if !s.m.lifetimes.most.expired(rec, asked) { // what it has of its own is in the data
 			if decoded = s.rebase(rec); decoded != nil || asked.Before(s.due(asked)) {
 				break
 			}
 		}
-		rec, asked, err = s.conclude(ctx, rec, asked, looks)
+		rec, asked, err = s.conclude(ctx, s.stored.key, rec, asked, looks)
 	}
 	return rec, decoded, err
 }
@@ -259,9 +290,9 @@ func (s *Session) upgrade(ctx context.Context) error {
 				s.unlock(ctx)
 			}
 		}()
-		rec, err := s.acquire(ctx)
+		rec, err := s.acquire(ctx, s.stored.key)
 		if err == nil {
-			err = s.adopt(rec)
+			err = s.adopt(ctx, rec)
 		}
 		adopted = err == nil
 		return err

@@ -13,9 +13,9 @@ import (
 const markerLife = 10 * time.Minute
 
 // marker returns the record to leave under the session's ID. It leads to key, where
-// the session began as version v, and has the values in kept.
-func (s *Session) marker(key string, v Version, kept map[string][]byte) (Record, error) {
-	data, err := s.m.joinMarker(key, v, kept)
+// the session began as version v, and has the sealed token and the values in kept.
+func (s *Session) marker(key string, v Version, sealed sealedToken, kept map[string][]byte) (Record, error) {
+	data, err := s.m.joinMarker(key, v, sealed, kept)
 	if err != nil {
 		return Record{}, err
 	}
@@ -28,7 +28,7 @@ func (s *Session) marker(key string, v Version, kept map[string][]byte) (Record,
 // expired, so that a client that has the old ID can log out.
 func (s *Session) markedUntil() time.Time {
 	now := time.Now()
-	until := s.m.deadline(now, s.stored.rec.Created)
+	until := s.times().deadline(now, s.stored.rec.Created)
 	for _, t := range []time.Time{s.stored.rec.Expires, now.Add(markerLife)} {
 		if until.Before(t) {
 			until = t
@@ -74,9 +74,9 @@ func (s *Session) instead(ctx context.Context, to *movedError) error {
 // version v with the values that a Login had left, and ends the session that the
 // Login has made, whose ID reached no client: a logout must have one session to
 // end. If this answer is lost as well, the marker serves for the next try.
-func (s *Session) inherit(ctx context.Context, key string, v Version) error {
+func (s *Session) inherit(ctx context.Context, token, key string, v Version) error {
 	to := s.origin.movedError
-	marker, err := s.marker(key, v, to.kept)
+	marker, err := s.marker(key, v, seal(sealLogin, token, key, to.token), to.kept)
 	if err == nil {
 		marker.Version = to.found
 		err = s.lead(ctx, to, key, marker)
@@ -130,5 +130,5 @@ func (m *core) unused(ctx context.Context, to *movedError) (bool, error) {
 	if err != nil {
 		return false, unlessGone(err)
 	}
-	return rec.Version == to.version && !m.expired(rec, time.Now()), nil
+	return rec.Version == to.version && !m.timeoutsOf(rec).expired(rec, time.Now()), nil
 }

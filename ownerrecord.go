@@ -14,6 +14,7 @@ import (
 type ownerRecord struct {
 	head    index.Head
 	version Version // "" if there is none
+	unsure  bool    // whether an earlier try of the same change was applied
 }
 
 // maxOwnerConflicts is how often a change of the record of an owner tries again.
@@ -85,8 +86,8 @@ func (m *core) indexRecord(v any, until int64) (Record, error) {
 }
 
 // changeOwner replaces the head of the record at key by what f makes of it, with a
-// conditional Save, and returns the new record. If f returns false, it changes
-// nothing. f is called again after a conflict, and when it is not known whether
+// conditional Save, and returns the record as it is then. If f returns false, it
+// changes nothing. f is called again after a conflict, and when it is not known whether
 // the head was replaced: then it has to find out that its work is done. If that
 // stays unknown, changeOwner fails with ErrStore. known is the record as it was
 // read, if it was.
@@ -124,6 +125,7 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		} else if o, err = m.loadOwner(ctx, key); err != nil {
 			return ownerRecord{}, err
 		}
+		o.unsure = failures > 0
 		if change, err := f(&o); err != nil || !change {
 			return o, err
 		}
@@ -136,13 +138,13 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 		var conflict *ConflictError
 		switch {
 		case err == nil:
-			t.Done = &rec
-			return ownerRecord{head: o.head, version: rec.Version}, nil
+			t.Done, o.version = &rec, rec.Version
+			return o, nil
 		case errors.As(err, &conflict):
 			current := conflict.Current
 			conflict.Current = nil // not for the caller
 			if try >= maxOwnerConflicts {
-				return ownerRecord{}, fmt.Errorf("%w (%d times in a row)", err, try+1)
+				return ownerRecord{}, fmt.Errorf("%w: the record of an owner (%d times in a row)", ErrConflict, try+1)
 			}
 			if current != nil && try == 0 {
 				o, err := m.decodeOwner(*current)
@@ -167,7 +169,7 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 	}
 }
 
-// pack moves entries of the head at key into pages, if it has too many. If that
+// pack moves entries of o, the record at key, into pages, if it has too many. If that
 // fails, the next login tries again.
 func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 	for {

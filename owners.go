@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -8,7 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/seed-a7bee19b/session/internal/index"
@@ -203,19 +206,24 @@ func (s *Session) Handle() string {
 // enlist lists the session, which was just stored under key with values, in the
 // records of its owners. That is when a login takes place: a revocation that
 // comes after it ends the session. The token leaves after that.
-func (s *Session) enlist(ctx context.Context, values map[string][]byte, key string, rec Record) error {
+func (s *Session) enlist(ctx context.Context, values map[string][]byte, key string) error {
 	ls, owners, err := s.m.listingOf(values)
-	if err != nil || ls.Handle == "" {
-		return err
+	if err == nil && ls.Handle == "" {
+		return nil
 	}
-	was, before, err := s.m.listingOf(s.changes.Base())
-	if err != nil {
-		return err
+	was, before, berr := s.m.listingOf(s.changes.Base())
+	own, terr := s.m.terms(values)
+	if err := cmp.Or(err, berr, terr); err != nil {
+		return fmt.Errorf("%w: %w", errNotListed, err)
+	}
+	until := int64(0)
+	if !own.until.IsZero() {
+		until = own.until.Add(2 * skew).Unix() // by the clocks of all machines
 	}
 	again := s.isStored() && was.Handle == ls.Handle
 	same := again && len(before) == len(owners) && !slices.ContainsFunc(owners, func(o Owner) bool { return !slices.Contains(before, o) })
 	for i, o := range owners {
-		e := index.Entry{Handle: ls.Handle, Until: s.m.endsBy(rec)}
+		e := index.Entry{Handle: ls.Handle, Until: until}
 		for j, also := range owners {
 			if j != i {
 				e.Also = append(e.Also, also.short())
@@ -229,18 +237,54 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 		case i == 0 && !again:
 			limit = s.m.cfg.Owners.MaxSessions
 		}
-		if err := s.m.list(ctx, s.m.ownerKey(o), e, from, key, limit); err != nil {
+		if err := s.m.list(ctx, s.m.ownerKey(o), e, from, key, limit, s.unchanged); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// endsBy returns when the session of rec has ended by the clocks of all machines, in
-// Unix seconds; 0 if it need not end.
-func (m *core) endsBy(rec Record) int64 {
-	if m.absolute < 0 {
-		return 0
+// unchanged returns a conflict if another request has stored the session since it
+// was read, such as a login that this one is to join.
+func (s *Session) unchanged(ctx context.Context) error {
+	if !s.isStored() || s.hold != nil {
+		return nil
 	}
-	return rec.Created.Add(m.absolute+2*skew).Unix() + 1
+	rec, err := s.m.load(ctx, s.stored.key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return &ConflictError{Gone: true}
+	case err == nil && rec.Version != s.stored.rec.Version:
+		return &ConflictError{Current: &rec}
+	}
+	return err
+}
+
+// limited returns the values of a session that began at created with the time at
+// which it is over at the latest, if it is listed. The index knows it no longer.
+func (m *core) limited(values map[string][]byte, created time.Time) (map[string][]byte, error) {
+	if values[listedName] == nil {
+		return values, nil
+	}
+	own, err := m.terms(values)
+	if err != nil {
+		return nil, err
+	}
+	values = maps.Clone(values)
+	delete(values, untilName)
+	if absolute := m.lifetimes.of(own.life).absolute; absolute > 0 {
+		values[untilName], err = m.encode(created.Add(absolute).Unix() + 1)
+	}
+	return values, err
+}
+
+// sameOwners reports whether the sessions with the values a and b are listed under
+// the same owners.
+func (m *core) sameOwners(a, b map[string][]byte) (bool, error) {
+	_, of, err := m.listingOf(a)
+	_, other, oerr := m.listingOf(b)
+	lacks := func(all []Owner) func(Owner) bool {
+		return func(o Owner) bool { return !slices.Contains(all, o) }
+	}
+	return !slices.ContainsFunc(of, lacks(other)) && !slices.ContainsFunc(other, lacks(of)), errors.Join(err, oerr)
 }

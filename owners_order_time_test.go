@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -186,7 +187,8 @@ func (v *village) recordOf(t *testing.T, o session.Owner) (record string) {
 		record = key
 		return errStore
 	}, nil)
-	for range m.Sessions(ctx, o) {
+	for _, err := range m.Sessions(ctx, o) {
+		wantErr(t, err, errStore)
 	}
 	return record
 }
@@ -320,8 +322,11 @@ func interleaved(t *testing.T, one, two operation, more, at int) (reached bool) 
 	var s2 *session.Session
 	var err2 error
 	saved1, saved2, clock := map[string][]int{}, map[string][]int{}, 0
+	var mu sync.Mutex
 	note := func(saved map[string][]int) func(int, string, string) error {
 		return func(_ int, op, key string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if clock++; op == "Save" {
 				saved[key] = append(saved[key], clock)
 			}

@@ -13,7 +13,7 @@ import (
 )
 
 // A process is the connection of one process to a store that it shares with
-// others. It counts the calls. Its hooks run one at a time.
+// others. It counts the calls.
 type process struct {
 	session.Backend
 	mu     sync.Mutex
@@ -29,27 +29,23 @@ func (p *process) do(ctx context.Context, op, key string, call func(ctx context.
 	p.mu.Lock()
 	p.n++
 	p.calls++
-	n, before, after, turn := p.n, p.before, p.after, p.turn
+	n, before, after := p.n, p.before, p.after
 	p.mu.Unlock()
-	hook := func(f func(int, string, string) error) error {
-		if f == nil {
-			return nil
+	if before != nil {
+		if err := before(n, op, key); err != nil {
+			if errors.Is(err, errLate) {
+				p.mu.Lock()
+				p.late = append(p.late, func() { _ = call(context.WithoutCancel(ctx)) })
+				p.mu.Unlock()
+			}
+			return err
 		}
-		turn <- struct{}{}
-		defer func() { <-turn }()
-		return f(n, op, key)
-	}
-	if err := hook(before); err != nil {
-		if errors.Is(err, errLate) {
-			p.mu.Lock()
-			p.late = append(p.late, func() { _ = call(context.WithoutCancel(ctx)) })
-			p.mu.Unlock()
-		}
-		return err
 	}
 	err := call(ctx)
-	if lost := hook(after); lost != nil {
-		return lost
+	if after != nil {
+		if lost := after(n, op, key); lost != nil {
+			return lost
+		}
 	}
 	return err
 }
@@ -80,7 +76,7 @@ func (p *process) Delete(ctx context.Context, key string) error {
 func (p *process) hooks(before, after func(n int, op, key string) error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.n, p.before, p.after, p.turn = 0, before, after, make(chan struct{}, 1)
+	p.n, p.before, p.after = 0, before, after
 }
 
 // TestPackingBesideARevocation packs pages into one that refers to them, while a

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/memory"
 	"github.com/seed-a7bee19b/session/sessiontest"
 )
 
@@ -181,4 +185,88 @@ func TestSessionLimit(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDoubleLoginIsListedOnce has two requests log in the same user under one ID at
+// once. They get one session, which is listed once, and a revocation ends it.
+func TestDoubleLoginIsListedOnce(t *testing.T) {
+	for _, opened := range []string{"before the first login", "after it"} {
+		t.Run(opened, func(t *testing.T) {
+			var st sessiontest.Store
+			m := indexed(t, &st, session.OwnersConfig{MaxSessions: 1})
+			token := begin(t, m, map[string]any{"note": "cart"})
+			post := func() (*http.Request, *httptest.ResponseRecorder) { return request(token), httptest.NewRecorder() }
+			logIn := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+				return s.LoginWith(session.Login{User: "ann", Note: map[string]string{"device": "phone"}})
+			}
+			r, second := post()
+			if opened == "after it" {
+				r1, first := post()
+				m.HandlerFunc(logIn).ServeHTTP(first, r1)
+				m.HandlerFunc(logIn).ServeHTTP(second, r)
+				if sent(first) != sent(second) {
+					t.Error("the two have different tokens")
+				}
+			} else {
+				first := httptest.NewRecorder()
+				m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+					r1, _ := post()
+					m.HandlerFunc(logIn).ServeHTTP(first, r1)
+					return logIn(w, r, s)
+				}).ServeHTTP(second, r)
+				if sent(first) != sent(second) {
+					t.Error("the two have different tokens")
+				}
+			}
+			if second.Code != http.StatusOK {
+				t.Errorf("status %d", second.Code)
+			}
+			s := open(t, m, sent(second))
+			if got := handles(t, m, session.User("ann")); len(got) != 1 || got[0] != s.Handle() {
+				t.Errorf("got %v, want %s", got, s.Handle())
+			}
+			check(t, m.Revoke(t.Context(), session.User("ann")))
+			_, err := m.Open(t.Context(), sent(second))
+			wantErr(t, err, session.ErrNotFound)
+		})
+	}
+}
+
+// TestRevokeCost counts the calls that a revocation makes.
+func TestRevokeCost(t *testing.T) {
+	for _, n := range []int{0, 1, 3, 15} {
+		st := &counted{}
+		m := indexed(t, st, session.OwnersConfig{})
+		for range n {
+			login(t, m, session.Login{User: "ann"})
+		}
+		st.loads.Store(0)
+		st.writes.Store(0)
+		check(t, m.Revoke(t.Context(), session.User("ann")))
+		loads, writes := st.loads.Load(), st.writes.Load()
+		if want := int64(n + 2); loads != 1 || n > 0 && writes != want || n == 0 && writes != 0 {
+			t.Errorf("%d sessions: %d Loads, %d writes", n, loads, writes)
+		}
+	}
+}
+
+// counted counts calls.
+type counted struct {
+	memory.Backend
+	loads, writes atomic.Int64
+}
+
+func (c *counted) Load(ctx context.Context, key string) (session.Record, error) {
+	c.loads.Add(1)
+	return c.Backend.Load(ctx, key)
+}
+
+func (c *counted) Save(ctx context.Context, key string, rec session.Record) (session.Version, error) {
+	c.writes.Add(1)
+	return c.Backend.Save(ctx, key, rec)
+}
+
+func (c *counted) Delete(ctx context.Context, key string) error {
+	c.writes.Add(1)
+	return c.Backend.Delete(ctx, key)
 }

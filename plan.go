@@ -9,6 +9,7 @@ const (
 	doNothing step = iota
 	doSettle       // find out how a rotation has ended
 	doWrite        // store the changes
+	doRenew        // store the session under a new ID, because of the age of the old one
 	doRestamp      // bring forward a deadline, which no Touch can
 	doRelease      // free the lock, and move the deadline if there is one to move it to
 	doTouch        // move the deadline
@@ -19,6 +20,7 @@ type plan struct {
 	step    step
 	expires time.Time // the deadline to move to; zero if it is not to be moved
 	spared  bool      // the TouchInterval alone spares it the write of its deadline
+	renew   bool      // the changes are to be stored under a new ID
 }
 
 // A situation has everything that a plan depends on.
@@ -39,6 +41,7 @@ type situation struct {
 	failed   bool // the store did not save it a moment ago
 	quiet    bool // its deadline is not to be moved
 	resting  bool // moving one has failed a moment ago, for this or another session
+	aged     bool // its ID is to be renewed
 }
 
 // plan makes the decision. It is made nowhere else.
@@ -50,15 +53,18 @@ func (t timeouts) plan(s situation) plan {
 	if t.stale(s.by) && (s.by > 0 || !s.apart) { // a Touch brings no deadline forward
 		p.expires = s.expires
 	}
+	renew := s.response && s.aged && !s.moving && !s.started && !s.failed && !s.quiet && !s.resting
 	switch {
 	case s.response && s.changed: // the save settles first
-		return plan{step: doWrite}
+		return plan{step: doWrite, renew: renew}
 	case s.moving && (!s.response || !s.started):
 		return plan{step: doSettle}
 	case s.changed:
 		return plan{step: doWrite}
 	case s.response && s.failed:
 		return plan{}
+	case renew && !s.apart:
+		return plan{step: doRenew}
 	case s.response && !s.held && (s.quiet || s.resting):
 		p.expires = time.Time{}
 	}
@@ -94,5 +100,5 @@ func (s *Session) behind() (time.Time, time.Duration) {
 	if !s.isStored() || s.mode.get() == ReadOnly {
 		return time.Time{}, 0
 	}
-	return s.m.behind(s.stored.rec, s.stored.used, time.Now())
+	return s.times().behind(s.stored.rec, s.stored.used, time.Now())
 }

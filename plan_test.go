@@ -23,6 +23,7 @@ func (s *situation) flags() map[string]*bool {
 	return map[string]*bool{
 		"moving": &s.moving, "changed": &s.changed, "held": &s.held, "apart": &s.apart, "fresh": &s.fresh,
 		"response": &s.response, "closed": &s.closed, "started": &s.started, "failed": &s.failed, "quiet": &s.quiet, "resting": &s.resting,
+		"aged": &s.aged,
 	}
 }
 
@@ -53,7 +54,7 @@ func TestPlanRules(t *testing.T) {
 	for _, times := range []timeouts{planTimes, {idle: Never, absolute: time.Hour}} {
 		later := func(s situation) bool { return s.by > 0 && s.by >= times.touchInterval } // there is a later deadline, and it is time
 		sooner := func(s situation) bool { return s.by < 0 && !s.apart }                   // there is an earlier one
-		frees := func(p plan) bool { return slices.Contains([]step{doWrite, doRestamp, doRelease}, p.step) }
+		frees := func(p plan) bool { return slices.Contains([]step{doWrite, doRenew, doRestamp, doRelease}, p.step) }
 		asSave := func(s situation) plan { s.response = false; return times.plan(s) }
 
 		rules := map[string]func(s situation, p plan) bool{
@@ -111,7 +112,7 @@ func TestPlanRules(t *testing.T) {
 			},
 			"so does a response that waits for it": func(s situation, p plan) bool {
 				waits := s.response && !s.closed && !s.failed && (s.held || !s.quiet && !s.resting) && (!s.moving || s.started)
-				return implies(waits && !s.changed && (later(s) || sooner(s)), !p.expires.IsZero())
+				return implies(waits && !s.changed && (later(s) || sooner(s)) && p.step != doRenew, !p.expires.IsZero())
 			},
 			"a deadline is brought forward by a restamp, and by nothing else": func(s situation, p plan) bool {
 				return implies(p.step == doRestamp, s.by < 0) && implies(!p.expires.IsZero() && sooner(s), p.step == doRestamp)
@@ -120,7 +121,7 @@ func TestPlanRules(t *testing.T) {
 				return implies(p.step == doRestamp, !s.apart)
 			},
 			"a touch is spared exactly when the interval alone does, and nobody was told": func(s situation, p plan) bool {
-				other := s.changed || s.held || s.moving && (!s.response || !s.started)
+				other := s.changed || s.held || s.moving && (!s.response || !s.started) || p.step == doRenew
 				left := s.response && (s.closed || s.failed || s.quiet)
 				return p.spared == (!other && !left && !s.fresh && s.by > 0 && s.by < times.touchInterval)
 			},
@@ -139,7 +140,18 @@ func TestPlanRules(t *testing.T) {
 			},
 			"the Save that a response asks for does what the response wants": func(s situation, p plan) bool {
 				save := asSave(s)
-				return implies(s.response && p.step != doNothing, save.step == p.step || save.step == doSettle && s.moving)
+				return implies(s.response && p.step != doNothing && p.step != doRenew, save.step == p.step || save.step == doSettle && s.moving)
+			},
+			"an ID is renewed by a response that can send the token and waits for it": func(s situation, p plan) bool {
+				can := s.response && s.aged && !s.closed && !s.started && !s.moving && !s.failed && !s.quiet && !s.resting
+				return (p.renew || p.step == doRenew) == (can && (s.changed || !s.apart))
+			},
+			"it is renewed with the changes, or alone if there are none": func(s situation, p plan) bool {
+				return implies(p.renew, p.step == doWrite) && implies(p.step == doRenew, !s.changed && p == plan{step: doRenew})
+			},
+			"the age of an ID is nothing to a Save": func(s situation, p plan) bool {
+				s.aged = false
+				return s.response || times.plan(s) == p
 			},
 		}
 		n := 0
@@ -155,7 +167,7 @@ func TestPlanRules(t *testing.T) {
 				return
 			}
 		}
-		if n != 8<<11 {
+		if n != 8<<12 {
 			t.Errorf("%d situations", n)
 		}
 	}
@@ -168,6 +180,7 @@ var (
 	}
 	stepWords = map[step]string{
 		doNothing: "nothing", doSettle: "settle", doWrite: "write", doRestamp: "restamp", doRelease: "release", doTouch: "touch",
+		doRenew: "renew",
 	}
 )
 
@@ -191,6 +204,9 @@ func outcome(p plan) string {
 	}
 	if p.spared {
 		words += ", spared"
+	}
+	if p.renew {
+		words += ", new ID"
 	}
 	return words
 }

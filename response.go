@@ -27,6 +27,7 @@ func (w *responseWriter) Start() error {
 	}
 	transparent.CloseIfTooLarge(w.ResponseWriter, w.r)
 	err := w.x.commit(w.r.Context())
+	w.x.confirm(w.r.Context())
 	h := w.Header()
 	if err == nil {
 		w.x.announce(h)
@@ -97,12 +98,15 @@ func (w *responseWriter) Hijack() (undo func(), err error) {
 // were set outside.
 func (x *exchange) clean(h, outer http.Header) {
 	x.mu.Lock()
-	cookies := x.cookies
+	lines := x.lines
 	x.mu.Unlock()
-	kept := slices.Clone(outer["Set-Cookie"])
-	for _, line := range h["Set-Cookie"] {
-		if slices.Contains(cookies, line) { // the token of a Manager inside, which has saved
-			kept = append(kept, line)
+	kept := map[string][]string{}
+	for _, name := range []string{"Set-Cookie", clearSiteData} {
+		kept[name] = slices.Clone(outer[name])
+		for _, line := range h[name] {
+			if slices.Contains(lines, line) { // of a Manager inside, which has saved or logged out
+				kept[name] = append(kept[name], line)
+			}
 		}
 	}
 	for name := range h {
@@ -115,7 +119,9 @@ func (x *exchange) clean(h, outer http.Header) {
 			h[name] = values
 		}
 	}
-	if len(kept) > 0 {
-		h["Set-Cookie"] = kept
+	for name, values := range kept {
+		if len(values) > 0 {
+			h[name] = values
+		}
 	}
 }

@@ -15,7 +15,9 @@ var errNoIndex = errors.New("there is no index of owners; set Owners.Index in th
 // Revoke ends every session that has all of the owners, and was listed by the time
 // Revoke was called. When it has returned without an error, none of them is alive,
 // whatever other requests do with them, and no request in flight can bring one
-// back. A login that takes place meanwhile is not covered.
+// back. A login that takes place meanwhile is not covered. In a handler, the session
+// of the request is one of them if it has the owners: saving changes of it then
+// fails with [ErrNotFound]. To keep it, use [Manager.RevokeOthers].
 //
 // If Revoke fails, some of the sessions may be alive, and are listed: call it
 // again. The next Revoke for the owner finishes what it has begun, and so does a
@@ -74,23 +76,29 @@ func (m *Manager) revoke(ctx context.Context, r index.Revocation, owners []Owner
 	}
 	// Also if no session seems to be listed: only the Save tells, as a Load may be
 	// stale.
-	idle := false
-	marked, err := m.changeOwner(ctx, key, &known, func(o *ownerRecord) (bool, error) {
+	idle, paged, listed := false, false, false
+	o, err := m.changeOwner(ctx, key, &known, func(o *ownerRecord) (bool, error) {
 		if o.version == "" {
 			return false, nil
 		}
 		before := o.head
 		begun := o.head.Revoke(r)
-		idle = len(before.Ending) == 0 && len(before.Pages) == 0 && !slices.ContainsFunc(before.Entries, begun.Covers)
+		covers := slices.ContainsFunc(before.Entries, begun.Covers)
+		idle = len(before.Ending) == 0 && len(before.Pages) == 0 && !covers
+		paged = paged || len(before.Pages) > 0
+		listed = listed || covers || o.unsure && paged
 		if idle {
 			o.head.Ending = nil
 		}
 		return true, nil
 	})
-	if err != nil || idle {
-		return 0, err
+	if err == nil && !idle {
+		n, err = m.carryOut(ctx, key, o)
 	}
-	return m.carryOut(ctx, key, marked)
+	if n == 0 && listed {
+		n = 1 // another request has carried out what an earlier try had begun
+	}
+	return n, err
 }
 
 // selection returns the key of the record that lists the sessions of owners, and
@@ -113,10 +121,13 @@ func (m *Manager) selection(owners []Owner) (key string, also []string, err erro
 	return m.ownerKey(owners[0]), also, nil
 }
 
-// carryOut deletes the sessions that the revocations in o, the record at key, cover,
-// takes these off, and returns how many sessions there were. If a page is replaced
-// meanwhile, it begins anew.
+// carryOut deletes the sessions that the revocations in o cover, takes these
+// off, and returns how many sessions there were. If a page is replaced meanwhile,
+// it begins anew. If another request is faster, it may return 1, whatever there was.
 func (m *core) carryOut(ctx context.Context, key string, o ownerRecord) (n int, err error) {
+	if len(o.head.Ending) == 0 {
+		return 0, nil
+	}
 	lost := map[string]bool{}
 	for len(o.head.Ending) > 0 {
 		head := o.head
@@ -162,12 +173,12 @@ func (m *core) carryOut(ctx context.Context, key string, o ownerRecord) (n int, 
 		if sent && len(w.skipped) > 0 {
 			err = errIndexLost
 		}
-		return w.n, err
+		return n, err
 	}
-	return n, nil
+	return max(n, 1), nil
 }
 
-// since returns the record at key as it is now, or was after it had head, which has a
+// since returns the head at key as it is now, or was after it was head, which has a
 // revocation: a Load may be stale.
 func (m *core) since(ctx context.Context, key string, head index.Head) (ownerRecord, error) {
 	for try := range 20 {
@@ -204,11 +215,12 @@ type replacement struct {
 	done      bool
 }
 
+// head walks the head, the latest entries first, as deleteEntry does.
 func (w *walk) head(ctx context.Context, head index.Head) error {
 	if _, err := w.entries(ctx, head.Entries); err != nil {
 		return err
 	}
-	for _, p := range head.Pages {
+	for _, p := range slices.Backward(head.Pages) {
 		w.made, w.old = nil, nil
 		skipped := len(w.skipped)
 		now, err := w.ref(ctx, p)
@@ -267,7 +279,7 @@ func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
 	if left.Entries, err = w.entries(ctx, page.Entries); err != nil {
 		return p, err
 	}
-	for _, sub := range page.Pages {
+	for _, sub := range slices.Backward(page.Pages) {
 		now, err := w.ref(ctx, sub)
 		if err != nil {
 			return p, err
@@ -276,6 +288,7 @@ func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
 			left.Pages = append(left.Pages, now)
 		}
 	}
+	slices.Reverse(left.Pages)
 	if len(left.Entries) == len(page.Entries) && slices.Equal(left.Pages, page.Pages) {
 		return p, nil
 	}
@@ -295,21 +308,35 @@ func (w *walk) ref(ctx context.Context, p index.Ref) (index.Ref, error) {
 // entries deletes the sessions of entries that are covered, and returns the
 // others.
 func (w *walk) entries(ctx context.Context, entries []index.Entry) (left []index.Entry, err error) {
-	var keys []string
+	var covered []index.Entry
 	for _, e := range entries {
 		if w.covered(e) {
-			keys = append(keys, e.Keys...)
-			w.n++
+			covered = append(covered, e)
 		} else {
 			left = append(left, e)
 		}
 	}
-	return left, w.m.deleteAll(ctx, keys)
+	w.n += len(covered)
+	return left, w.m.deleteAll(ctx, covered)
 }
 
-// deleteAll deletes the records at keys, several at a time.
-func (m *core) deleteAll(ctx context.Context, keys []string) error {
-	return atOnce(ctx, len(keys), func(ctx context.Context, i int) error { return m.delete(ctx, keys[i]) })
+// deleteEntry deletes the records of a session, the latest first: as long as it
+// lives, the markers under its old IDs lead to it. It ends the streams of the
+// session.
+func (m *core) deleteEntry(ctx context.Context, e index.Entry) error {
+	for _, key := range slices.Backward(e.Keys) {
+		if err := m.delete(ctx, key); err != nil {
+			return err
+		}
+		m.ended(key, errRevoked)
+	}
+	return nil
+}
+
+// deleteAll deletes the records of the sessions of entries, several sessions at a
+// time.
+func (m *core) deleteAll(ctx context.Context, entries []index.Entry) error {
+	return atOnce(ctx, len(entries), func(ctx context.Context, i int) error { return m.deleteEntry(ctx, entries[i]) })
 }
 
 const mostAtOnce = 8

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,11 +30,20 @@ func (s *Session) rotate(ctx context.Context) error {
 		if err := s.store(ctx, mv, gone == nil); err != nil {
 			return s.undo(ctx, mv, err)
 		}
-		if !mv.listed {
-			if err := s.enlist(ctx, mv.values, mv.key, mv.rec); err != nil {
+		if until := mv.values[untilName]; !mv.listed || !bytes.Equal(until, mv.until) {
+			err := s.enlist(ctx, mv.values, mv.key)
+			var conflict *ConflictError
+			switch {
+			case err == nil:
+				mv.listed, mv.until = true, until
+			case errors.Is(err, errNotListed), !errors.As(err, &conflict):
 				return s.undo(ctx, mv, err)
+			default:
+				if over, err := s.overtaken(ctx, mv, err, try); over {
+					return err
+				}
+				continue
 			}
-			mv.listed = true
 		}
 		if gone != nil {
 			s.unlock(ctx)
@@ -62,12 +72,33 @@ func (s *Session) rotate(ctx context.Context) error {
 			case serr != nil || s.renewal != sameID:
 				return err
 			}
-			return nil
+			return s.rest(ctx)
 		}
-		if err = s.catchUp(ctx, err, try); err != nil {
-			return s.undo(ctx, mv, err)
+		if over, err := s.overtaken(ctx, mv, err, try); over {
+			return err
 		}
 	}
+}
+
+// overtaken applies the changes to what another request has stored, if that is why
+// err kept the rotation from going on. over says that there is nothing left to try.
+func (s *Session) overtaken(ctx context.Context, mv *move, err error, try int) (over bool, _ error) {
+	if err = s.catchUp(ctx, err, try); err != nil {
+		return true, s.undo(ctx, mv, err)
+	}
+	if s.renewal == sameID { // s goes on under a new ID that another request has made
+		_ = s.undo(ctx, mv, nil)
+		return true, s.rest(ctx)
+	}
+	return false, nil
+}
+
+// rest stores the changes that are left when the session has its new ID.
+func (s *Session) rest(ctx context.Context) error {
+	if !s.changed() {
+		return nil
+	}
+	return s.replace(ctx)
 }
 
 // store stores the session as it is now under the new ID, and prepares the
@@ -77,16 +108,21 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 	if s.renewal == newLogin {
 		created = time.Now()
 	}
-	values := s.changes.Values()
+	values, err := s.m.limited(s.changes.Values(), created)
+	if err != nil {
+		return err
+	}
 	mv.trail = s.stored.trail
 	// A session has one first login, whose marker needs no place in the trail.
 	if marked && (mv.trail != nil || !s.firstLogin()) {
-		var err error
 		if mv.trail, mv.oldest, err = s.m.extendTrail(s.stored.trail, s.stored.key, s.markedUntil()); err != nil {
 			return err
 		}
 	}
-	rec, err := s.record(contents{values: values, trail: mv.trail}, created)
+	if mv.renewed, err = s.renewedNow(); err != nil {
+		return err
+	}
+	rec, err := s.record(contents{values: values, trail: mv.trail, renewed: mv.renewed}, created)
 	if err != nil {
 		return err
 	}
@@ -100,7 +136,7 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 	if err != nil {
 		return fmt.Errorf("under a new ID: %w", err)
 	}
-	mv.rec, mv.values, mv.login = rec, values, s.renewal == newLogin
+	mv.rec, mv.values, mv.renewal = rec, values, s.renewal
 	return nil
 }
 
@@ -119,7 +155,7 @@ func (s *Session) leave(ctx context.Context, mv *move) (err error) {
 	if s.firstLogin() {
 		kept = s.changes.Base()
 	}
-	if mv.marker, err = s.marker(mv.key, mv.rec.Version, kept); err != nil {
+	if mv.marker, err = s.marker(mv.key, mv.rec.Version, s.sealed(mv), kept); err != nil {
 		return err
 	}
 	_, err = s.m.save(ctx, s.stored.key, mv.marker)
@@ -161,7 +197,11 @@ func (s *Session) settleMove(ctx context.Context) error {
 		case rec.Version == s.stored.rec.Version:
 			return fmt.Errorf("%w: it returned a state that it has said is over", ErrStore)
 		}
-		conflict.Gone = to != nil
+		if to != nil {
+			s.saving.moving = nil
+			_ = s.undo(ctx, mv, nil)
+			return s.adopt(ctx, rec) // goes on where it leads, or fails
+		}
 	}
 	s.saving.moving = nil
 	_ = s.undo(ctx, mv, nil)
@@ -191,11 +231,11 @@ func (s *Session) movedBefore(ctx context.Context, mv *move) error {
 // known stay pending.
 func (s *Session) moved(ctx context.Context, mv *move) {
 	later, again := s.changes.Since(mv.values), sameID
-	if s.renewal == newLogin && (!mv.login || isLogin(later)) {
-		again = newLogin
+	if s.renewal > mv.renewal || s.renewal == newLogin && isLogin(later) {
+		again = s.renewal
 	}
 	s.saving.moving = nil
-	s.set(func() { s.stored.token, s.stored.key, s.stored.trail = &mv.token, mv.key, mv.trail })
+	s.movedTo(&mv.token, mv.key, mv.trail, mv.renewed)
 	s.settle(ctx, observe.EventSessionRotated, mv.rec, mv.values)
 	s.set(func() { s.changes, s.renewal = later, again })
 	if mv.oldest != "" {

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -156,7 +157,7 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 		}
 		switch {
 		case stored != nil && s.saving.moving == nil:
-			err = s.adopt(*stored)
+			err = s.adopt(ctx, *stored)
 		case errors.Is(err, ErrLocked):
 			err = s.untilFree(ctx, w, err)
 		case t.Waited: // the record that came with a conflict is old by now
@@ -165,6 +166,10 @@ func (s *Session) saveInTurn(ctx context.Context, limit limits, err error) error
 			err = within(ctx, limit.next(), func(ctx context.Context) error { return s.catchUp(ctx, err, conflicts-1) })
 		}
 		stored, t.Waited = nil, false
+		if s.stored.key != w.key { // it goes on under a new ID, with others
+			w.leave()
+			w = s.m.newWait(s.stored.key)
+		}
 		if err != nil || !s.changed() {
 			return err // or others have stored the same
 		}
@@ -193,7 +198,7 @@ func (s *Session) untilFree(ctx context.Context, w *wait, locked error) error {
 	case s.saving.moving != nil: // the record may be our own marker
 		return nil
 	}
-	return s.adopt(rec)
+	return s.adopt(ctx, rec)
 }
 
 // commit is save without waiting: it fails with ErrLocked.
@@ -208,12 +213,12 @@ func (s *Session) commit(ctx context.Context) error {
 		h.write(true)
 		defer h.write(false)
 	}
-	p := s.m.plan(s.situation())
+	p := s.times().plan(s.situation())
 	if p.step == doSettle {
 		if err := s.settleMove(ctx); err != nil {
 			return err
 		}
-		p = s.m.plan(s.situation())
+		p = s.times().plan(s.situation())
 	}
 	switch p.step {
 	case doWrite:
@@ -244,20 +249,35 @@ func (s *Session) commit(ctx context.Context) error {
 func (s *Session) saveChanges(ctx context.Context) error {
 	if !s.isStored() {
 		err := s.create(ctx)
-		if err == nil && s.client != nil {
-			s.beginUse(s.ctx)
+		if err == nil {
+			s.useAnew()
 		}
 		return err
 	}
-	if s.m.expired(s.stored.rec, time.Now()) {
+	if s.times().expired(s.stored.rec, time.Now()) {
 		// The deadline that we know has passed. Another request may have
 		// moved it; if not, nothing may be written.
 		if err := s.reload(ctx); err != nil {
 			return err
 		}
 	}
-	if s.renewal != sameID {
-		return s.rotate(ctx)
+	for try := 0; ; try++ {
+		store := s.rotate
+		switch s.renewal {
+		case sameID:
+			store = s.replace
+		case byAge:
+			store = s.renew
+		}
+		err := store(ctx)
+		if !errors.Is(err, errOverAtOnce) {
+			return err
+		}
+		if err := s.m.end(ctx, s.stored.key, s.stored.rec.Version); unlessGone(err) == nil {
+			s.unlocked(ctx)
+			return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errOverAtOnce)
+		} else if err = s.catchUp(ctx, err, try); err != nil { // so that nothing else is saved later
+			return err
+		}
 	}
-	return s.replace(ctx)
 }

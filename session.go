@@ -31,11 +31,11 @@ type Session struct {
 
 	mu      sync.Mutex
 	work    work
+	renewal renewal         // of the ID
 	over    chan struct{}   // closed when the work is; made by a caller that waits for it
 	then    func()          // what is to be done when the work is over, if anything
 	stored  stored          // what the store has
 	changes changes.Changes // of the values
-	renewal renewal         // of the ID
 	saving  saving
 	origin  *origin // of a session in place of one that has moved, else nil
 
@@ -48,6 +48,7 @@ type Session struct {
 type client interface {
 	late() bool                                          // the response has started, and can carry no token any more
 	gone() error                                         // why the client may have gone, nil if it waits
+	fellows(s *Session) []string                         // the tokens that came with that of s
 	forget(s *Session)                                   // s was destroyed
 	context() (context.Context, context.CancelCauseFunc) // of the request; the function may be nil
 }
@@ -70,8 +71,11 @@ type stored struct {
 	rec   Record        // without Data
 	used  time.Duration // how long before rec.Expires it was used; 0 if that is not stored
 	trail []byte        // the markers under the IDs that it had, encoded
+	own   terms         // that it has of its own
 	apart bool          // the values are not those of rec: mode LastWrite, overtaken
 	fresh bool          // the deadline was written, or the observer was told that it need not be
+
+	renewed time.Duration // how long after rec.Created it got its ID; 0 if that is not stored
 }
 
 // renewal tells what the next save does to the ID.
@@ -79,6 +83,7 @@ type renewal int8
 
 const (
 	sameID   renewal = iota
+	byAge            // Config.RenewAfter: a new ID, unless that fails
 	newID            // Rotate
 	newLogin         // Login: a new ID, and the absolute timeout starts anew
 )
@@ -97,12 +102,14 @@ type move struct {
 	token, key string
 	rec        Record // as stored under key; no Version: it never was
 	values     map[string][]byte
-	login      bool
-	listed     bool   // in the records of its owners
-	marker     Record // for the old ID
-	trail      []byte // with that marker
-	oldest     string // the key of a marker that is to be deleted, "" if there is none
-	err        error  // why it is not known whether the marker was stored
+	renewal    renewal
+	listed     bool          // in the records of its owners
+	until      []byte        // among the values when it was listed
+	renewed    time.Duration // as in stored
+	marker     Record        // for the old ID
+	trail      []byte        // with that marker
+	oldest     string        // the key of a marker that is to be deleted, "" if there is none
+	err        error         // why it is not known whether the marker was stored
 }
 
 // origin is the session that this one replaces: the request came under an ID that
@@ -236,13 +243,7 @@ func (s *Session) Delete(name string) error {
 // this session is saved. The session and its user stay; see [Session.Destroy].
 func (s *Session) Clear() error {
 	return s.edit("clear", "", func() error {
-		values := s.changes.Values()
-		s.changes.Clear()
-		for name, data := range values {
-			if strings.HasPrefix(name, reserved) {
-				s.changes.Put(name, changes.Edit{Data: data})
-			}
-		}
+		s.changes.ClearExcept(func(name string) bool { return strings.HasPrefix(name, reserved) })
 		return nil
 	})
 }
@@ -451,9 +452,15 @@ func (s *Session) rebase(rec Record) error {
 	if err != nil {
 		return err
 	}
+	return s.rebaseOn(rec, c, changes.Changes.Clone)
+}
+
+// rebaseOn is rebase on c, the contents of rec. It applies what mine makes of the
+// changes.
+func (s *Session) rebaseOn(rec Record, c contents, mine func(changes.Changes) changes.Changes) error {
 	rec.Data = nil
 	for range 10 {
-		done, err := s.replay(rec, c)
+		done, err := s.replay(rec, c, mine)
 		if done || err != nil {
 			return err
 		}
@@ -464,21 +471,22 @@ func (s *Session) rebase(rec Record) error {
 // replay applies the pending changes to c. The functions of Updates run without
 // the lock, and edits may be made meanwhile, even by these functions. If one was
 // made, replay changes nothing and returns false.
-func (s *Session) replay(rec Record, c contents) (done bool, err error) {
+func (s *Session) replay(rec Record, c contents, mine func(changes.Changes) changes.Changes) (done bool, err error) {
 	s.mu.Lock()
-	mine, was := s.changes.Clone(), s.work
+	edits, was := mine(s.changes), s.work
 	s.work = replaying
 	s.mu.Unlock()
 	defer s.set(func() { s.work = was })
 
-	replayed, err := mine.Replay(c.values)
+	replayed, err := edits.Replay(c.values)
 	if err != nil {
 		return false, err
 	}
 	s.set(func() {
-		if done = s.changes.SameEdits(mine); done {
+		if done = s.changes.SameEdits(edits); done {
 			s.changes = replayed
-			s.stored.rec, s.stored.trail, s.stored.used, s.stored.apart = rec, c.trail, c.used, false
+			s.stored.rec, s.stored.trail, s.stored.used, s.stored.own, s.stored.apart = rec, c.trail, c.used, c.own, false
+			s.stored.renewed = c.renewed
 		}
 	})
 	return done, nil

@@ -85,14 +85,14 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 	// A session that got a new ID or logged in since it was moved to a page is in the
 	// head too.
 	seen := map[string]bool{}
-	err = r.live(ctx, func(e index.Entry) bool {
+	err = r.live(ctx, owners, func(e index.Entry) bool {
 		has := func(o string) bool { return slices.Contains(e.Also, o) }
 		return !seen[e.Handle] && !slices.ContainsFunc(also, func(o string) bool { return !has(o) })
 	}, func(e index.Entry, found *Entry) (bool, error) {
 		if found == nil || seen[e.Handle] {
 			return true, nil
 		}
-		if len(e.Keys) > 1 || r.head.Lists(e.Handle) {
+		if e.Repeats() || r.head.Lists(e.Handle) {
 			seen[e.Handle] = true
 		}
 		found.Current = e.Handle == current && current != ""
@@ -139,14 +139,14 @@ func (r *reading) page(ctx context.Context, p index.Ref) (index.Page, error) {
 }
 
 // live calls f for the entries that are wanted, the latest first, until it returns
-// false. found is the session, nil if it is not alive. It looks at several sessions
-// at a time.
-func (r *reading) live(ctx context.Context, wanted func(index.Entry) bool, f func(e index.Entry, found *Entry) (bool, error)) error {
+// false. found is the session, nil if it is not alive or does not have all of owners.
+// It looks at several sessions at a time.
+func (r *reading) live(ctx context.Context, owners []Owner, wanted func(index.Entry) bool, f func(e index.Entry, found *Entry) (bool, error)) error {
 	var batch []index.Entry
 	look := func() (more bool, err error) {
 		found := make([]*Entry, len(batch))
 		err = atOnce(ctx, len(batch), func(ctx context.Context, i int) (err error) {
-			found[i], err = r.m.listed(ctx, batch[i])
+			found[i], err = r.m.listed(ctx, batch[i], owners)
 			return err
 		})
 		more = err == nil
@@ -212,52 +212,72 @@ func (r *reading) older(ctx context.Context, pages []index.Ref, f func(index.Ent
 	return true, nil
 }
 
-// listed returns the session of e, nil if it is not alive.
-func (m *core) listed(ctx context.Context, e index.Entry) (*Entry, error) {
+// listed returns the session of e, nil if it is not alive or does not have all of
+// owners. It follows the session to new IDs that it has got since e was read.
+func (m *core) listed(ctx context.Context, e index.Entry, owners []Owner) (*Entry, error) {
 	for _, key := range slices.Backward(e.Keys) {
-		now := time.Now()
-		rec, err := m.load(ctx, key)
-		switch {
-		case errors.Is(err, ErrNotFound):
-			continue
-		case err != nil:
-			return nil, err
-		case m.expired(rec, now):
-			continue
+		for hops := 0; key != "" && hops <= maxHops; hops++ {
+			found, to, err := m.listedAt(ctx, e.Handle, owners, key)
+			if found != nil || err != nil {
+				return found, err
+			}
+			key = to
+			if slices.Contains(e.Keys, to) {
+				break
+			}
 		}
-		found := &Entry{Handle: e.Handle, Created: rec.Created, LastUsed: rec.Created, Expires: rec.Expires}
-		c, err := m.split(rec)
-		switch {
-		case errors.Is(err, errMoved):
-			continue
-		case err != nil:
-			return found, nil // it is alive, and can be revoked
-		}
-		if !now.Before(m.due(rec, c.used, now)) {
-			continue
-		}
-		ls, _, err := m.listingOf(c.values)
-		switch {
-		case err != nil:
-			return found, nil // likewise
-		case ls.Handle != e.Handle:
-			continue
-		}
-		_ = m.decode(c.values[userName], &found.User)
-		found.Note = maps.Clone(ls.Note)
-		found.LastUsed = m.lastUse(rec, c.used)
-		return found, nil
 	}
 	return nil, nil
 }
 
+// listedAt returns the session with that handle and owners that lives at key. If
+// there is none, it returns nil and the key of the record to which a marker at key
+// leads, "" if there is no marker.
+func (m *core) listedAt(ctx context.Context, handle string, owners []Owner, key string) (found *Entry, to string, err error) {
+	now := time.Now()
+	rec, err := m.load(ctx, key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, "", nil
+	case err != nil:
+		return nil, "", err
+	}
+	c, err := m.split(rec)
+	if moved := asMoved(err); moved != nil {
+		return nil, moved.key, nil //nolint:nilerr // the marker leads there
+	}
+	if m.lifetimes.most.expired(rec, now) {
+		return nil, "", nil
+	}
+	found = &Entry{Handle: handle, Created: rec.Created, LastUsed: rec.Created, Expires: rec.Expires}
+	if err != nil {
+		return found, "", nil //nolint:nilerr // it is alive, and can be revoked
+	}
+	times := m.lifetimes.by(c.own)
+	if times.expired(rec, now) || !now.Before(times.due(rec, c.used, now)) {
+		return nil, "", nil
+	}
+	ls, its, err := m.listingOf(c.values)
+	others := func(o Owner) bool { return !slices.Contains(its, o) }
+	switch {
+	case err != nil:
+		return found, "", nil //nolint:nilerr // likewise
+	case ls.Handle != handle || slices.ContainsFunc(owners, others):
+		return nil, "", nil
+	}
+	_ = m.decode(c.values[userName], &found.User)
+	found.Note = maps.Clone(ls.Note)
+	found.LastUsed = times.lastUse(rec, c.used)
+	return found, "", nil
+}
+
 // lastUse returns when the session of rec was last used, as far as it is known.
-func (m *core) lastUse(rec Record, used time.Duration) time.Time {
+func (t timeouts) lastUse(rec Record, used time.Duration) time.Time {
 	if used == 0 {
-		used = m.idle
+		used = t.idle
 	}
 	at := rec.Expires.Add(-used)
-	if m.idle < 0 || at.Before(rec.Created) {
+	if t.idle < 0 || at.Before(rec.Created) {
 		at = rec.Created
 	}
 	if now := time.Now(); at.After(now) {

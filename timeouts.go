@@ -7,6 +7,7 @@ type timeouts struct {
 	idle, absolute time.Duration // negative: off
 	touchInterval  time.Duration
 	notBefore      time.Time // earlier sessions are over
+	until          time.Time // when a session that is listed is over; zero: never
 }
 
 // expired applies the absolute timeout as configured now, which may be
@@ -18,11 +19,26 @@ func (t timeouts) expired(rec Record, now time.Time) bool {
 // over reports whether the session has reached its absolute deadline, or began
 // before the time before which all count as ended.
 func (t timeouts) over(rec Record, now time.Time) bool {
-	return rec.Created.Before(t.notBefore) || t.absolute > 0 && !now.Before(rec.Created.Add(t.absolute))
+	return rec.Created.Before(t.notBefore) || t.absolute > 0 && !now.Before(rec.Created.Add(t.absolute)) ||
+		!t.until.IsZero() && !now.Before(t.until)
 }
 
 // deadline is the Expires of a session that is used at now.
 func (t timeouts) deadline(now, created time.Time) time.Time {
+	return t.atLatest(t.uncapped(now, created))
+}
+
+// atLatest returns due, or the time at which a listed session is over if that is
+// earlier. The absolute timeout may be longer now than when the session was listed;
+// the index forgets the session after that time, so it must not outlive it.
+func (t timeouts) atLatest(due time.Time) time.Time {
+	if t.until.IsZero() {
+		return due
+	}
+	return earlier(due, t.until)
+}
+
+func (t timeouts) uncapped(now, created time.Time) time.Time {
 	idle, absolute := now.Add(t.idle), created.Add(t.absolute)
 	switch {
 	case t.idle < 0:
@@ -55,7 +71,7 @@ func (t timeouts) due(rec Record, used time.Duration, now time.Time) time.Time {
 	if t.absolute > 0 {
 		due = earlier(due, rec.Created.Add(t.absolute))
 	}
-	return due
+	return t.atLatest(due)
 }
 
 // behind returns the deadline that a use at now gives the session of rec, and by

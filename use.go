@@ -18,12 +18,19 @@ type use struct {
 	over  bool
 }
 
-// begin starts the use, once: prolong is called when two thirds of left have
-// passed. If bound is set, it ends with ctx.
+// begin starts the use: prolong is called when two thirds of left have passed. If
+// bound is set, it ends with ctx. For a use that has begun already, only left is
+// new.
 func (u *use) begin(ctx context.Context, left time.Duration, bound bool, prolong func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.over || u.timer != nil {
+	switch {
+	case u.over:
+		return
+	case u.timer != nil:
+		if u.stop == nil { // else during does it
+			u.timer.Reset(left * 2 / 3)
+		}
 		return
 	}
 	u.ctx = ctx

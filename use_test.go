@@ -407,3 +407,30 @@ func TestNoRestForOthersFaults(t *testing.T) {
 		b.wantCalls(t, "Load", "Touch")
 	})
 }
+
+// TestNoRestForAUseThatEnds checks that a Touch which the start of the response has
+// stopped does not count as a failure of the store: the response moves the deadline.
+func TestNoRestForAUseThatEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		m := newManager(t, &b, session.Config{IdleTimeout: time.Minute})
+		token := begin(t, m, map[string]any{"note": "x"})
+		hangs := true
+		b.before = func(ctx context.Context, op string) error {
+			if op == "Touch" && hangs {
+				hangs = false
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		serve(t, m, token, func(http.ResponseWriter, *http.Request, *session.Session) {
+			time.Sleep(40*time.Second + time.Millisecond)
+		})
+		synctest.Wait()
+		b.healthy()
+		if s := open(t, m, token); time.Until(s.Expires()) != time.Minute {
+			t.Errorf("it expires in %v", time.Until(s.Expires()))
+		}
+	})
+}

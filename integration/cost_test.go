@@ -46,6 +46,7 @@ type shopping struct {
 	mode, safeMode session.Mode
 	eventually     bool
 	gone           bool // some requests come with dead tokens
+	listed         bool // there is an index of owners
 	// random is the number of requests in random order, in place of the script,
 	// with sessions of one size.
 	random, size int
@@ -82,10 +83,11 @@ func (c *callCounter) Event(context.Context, observe.Event) {}
 
 // shopper is one session of the script.
 type shopper struct {
-	t     *testing.T
-	size  int
-	token string
-	kinds map[string]int
+	t      *testing.T
+	size   int
+	token  string
+	kinds  map[string]int
+	listed bool
 }
 
 // pad fills the session up to its size.
@@ -94,6 +96,10 @@ func (s *shopper) pad(user string) string {
 	values := map[string]any{shoppingCount.Name: 1000}
 	if user != "" {
 		values["_session.user"] = user
+		if s.listed {
+			values["_session.listed"] = fmt.Sprintf(`{"h":"%022d"}`, 0)
+			values["_session.until"] = time.Now().Unix()
+		}
 	}
 	for n := s.size; ; n-- {
 		values[shoppingPad.Name] = strings.Repeat("x", n)
@@ -153,7 +159,9 @@ func buy(s *session.Session) error {
 func (w shopping) run(t *testing.T, b session.Backend, calls *callCounter) map[string]int {
 	t.Helper()
 	kinds := map[string]int{}
-	config := session.Config{Mode: w.mode, IdleTimeout: time.Hour, TouchInterval: 30 * time.Minute, Observer: calls}
+	config := session.Config{
+		Mode: w.mode, IdleTimeout: time.Hour, TouchInterval: 30 * time.Minute, Observer: calls, Owners: session.OwnersConfig{Index: w.listed},
+	}
 	plain, err := session.New(b, config)
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +186,7 @@ func (w shopping) run(t *testing.T, b session.Backend, calls *callCounter) map[s
 	}
 	for _, size := range shoppingSizes {
 		for parity := range 2 {
-			s := &shopper{t: t, size: size, kinds: kinds}
+			s := &shopper{t: t, size: size, kinds: kinds, listed: w.listed}
 			s.begin(plain)
 			for life := range 2 {
 				if life > 0 {
@@ -285,6 +293,9 @@ func (w shopping) flags(kinds map[string]int) []string {
 	if w.eventually {
 		flags = append(flags, "--eventually-consistent")
 	}
+	if w.listed {
+		flags = append(flags, "--owners", "1")
+	}
 	return flags
 }
 
@@ -298,6 +309,7 @@ func TestCostAgrees(t *testing.T) {
 		shopping
 	}{
 		{"Merge", shopping{mode: session.Merge, safeMode: session.Merge, gone: true}},
+		{"Merge, with an index of owners", shopping{mode: session.Merge, safeMode: session.Merge, gone: true, listed: true}},
 		{"LastWrite, SafeMode ReadOnly, eventually consistent", shopping{mode: session.LastWrite, safeMode: session.ReadOnly, eventually: true, gone: true}},
 		{"Exclusive", shopping{mode: session.Exclusive, safeMode: session.Exclusive}},
 		{"Exclusive, SafeMode Merge", shopping{mode: session.Exclusive, safeMode: session.Merge}},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os/exec"
 	"strings"
 	"sync"
@@ -24,7 +25,7 @@ type operator struct {
 
 func (o *operator) flags(args ...string) []string {
 	if o.at.Store == dynamoStore.name {
-		return on(o.at.Room, args...)
+		return append(args, "--endpoint", o.at.URL, "--table", o.at.Room)
 	}
 	return append(args, "--redis", "redis://"+o.at.URL, "--prefix", o.at.Room)
 }
@@ -193,6 +194,151 @@ func TestSessionctlSessions(t *testing.T) {
 			t.Errorf("%d records are left, want 3", n)
 		}
 		for _, token := range tokens {
+			if strings.Contains(o.said.String(), token) {
+				t.Error("a token was printed")
+			}
+		}
+	})
+}
+
+// TestSessionctlOwners has an operator find and end the sessions of owners by the
+// index, and those of everyone, on each store.
+func TestSessionctlOwners(t *testing.T) {
+	t.Parallel()
+	ctl := buildSessionctl(t)
+	eachStore(t, func(t *testing.T, a address) {
+		plain, m := a.manager(t, session.Config{}), a.manager(t, session.Config{Owners: session.OwnersConfig{Index: true}})
+		at, l := a.through(t)
+		o := &operator{sessionctl: ctl, at: at}
+		login := func(m *session.Manager, login session.Login) string {
+			t.Helper()
+			s := m.Start()
+			if err := errors.Join(s.LoginWith(login), s.Save(t.Context()), s.Close(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			return s.Token().Reveal()
+		}
+		alive := func(tokens ...string) (n int) {
+			t.Helper()
+			for _, token := range tokens {
+				if s, err := m.Open(t.Context(), token); err == nil {
+					n++
+					_ = s.Close(t.Context())
+				} else if !errors.Is(err, session.ErrNotFound) {
+					t.Fatal(err)
+				}
+			}
+			return n
+		}
+
+		const many = 20 // so that there is a page
+		var bobs, all []string
+		for range many {
+			bobs = append(bobs, login(m, session.Login{User: "bob", Owners: []session.Owner{{Kind: "tenant", ID: "acme"}}}))
+		}
+		before, ann := login(plain, session.Login{User: "ann"}), login(m, session.Login{User: "ann", Note: map[string]string{"device": "a phone"}})
+		rotated := mustOpen(t, m, login(m, session.Login{User: "ann"}))
+		if err := errors.Join(rotated.Rotate(), rotated.Save(t.Context()), rotated.Close(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		all = append(append(all, bobs...), before, ann, rotated.Token().Reveal())
+
+		var stats struct{ Total, Live, Moved, Index int }
+		o.must(t, &stats, "", "stats", "--json")
+		if stats.Live != many+3 || stats.Moved != 1 || stats.Index < 4 || stats.Total != stats.Live+stats.Moved+stats.Index {
+			t.Errorf("got %+v", stats)
+		}
+		o.must(t, nil, "", "doctor", "--reads=1")
+
+		type found struct {
+			Key, Handle string
+			Note        map[string]string
+		}
+		list := func(args ...string) (all []found) {
+			t.Helper()
+			d := json.NewDecoder(strings.NewReader(o.must(t, nil, "", append([]string{"list", "--json", "--limit=0"}, args...)...)))
+			for d.More() {
+				var f found
+				if err := d.Decode(&f); err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, f)
+			}
+			return all
+		}
+		index := list("--index")
+		if len(index) != stats.Index {
+			t.Errorf("%d records of the index are listed, want %d", len(index), stats.Index)
+		}
+		for _, f := range index {
+			if _, said, code := o.do(t, "", "revoke", f.Key); code != 1 || !strings.Contains(said, "record of the index of owners, and no session") {
+				t.Errorf("got %d, %s", code, said)
+			}
+		}
+		if anns := list("--user=ann", "--notes"); len(anns) != 2 || anns[1].Note["device"] != "a phone" || anns[0].Handle != rotated.Handle() {
+			t.Errorf("got %+v", anns)
+		}
+		if n := len(list("--user=ann", "--scan")); n != 3 {
+			t.Errorf("%d are found by a scan, want 3", n)
+		}
+		if n := len(list("--owner=tenant=acme", "--user=bob")); n != many {
+			t.Errorf("%d are listed, want %d", n, many)
+		}
+
+		l.Reset()
+		var report struct{ Revoked int }
+		o.must(t, &report, "", "revoke", "--user=bob", "--yes", "--json")
+		if n := alive(bobs...); report.Revoked != many || n != 0 {
+			t.Errorf("%d are revoked, and %d alive", report.Revoked, n)
+		}
+		if got := l.Counts(); a.Store == dynamoStore.name {
+			t.Logf("%d sessions took %+v", many, got)
+			if got["Scan"].Requests != 0 || got["GetItem"].Requests > many+6 || got["UpdateItem"].Requests != 2 || got["DeleteItem"].Requests != many+1 {
+				t.Errorf("%d sessions took %+v", many, got)
+			}
+		}
+		_, said, code := o.do(t, "", "revoke", "--user=ann", "--yes")
+		if code != 0 || !strings.Contains(said, "Not searched: sessions whose user logged in before") || alive(all...) != 1 || alive(before) != 1 {
+			t.Errorf("got %d, %s", code, said)
+		}
+		if _, said, code := o.do(t, "", "revoke", "--user=ann", "--scan"); code != 0 || alive(before) != 0 {
+			t.Errorf("got %d, %s", code, said)
+		}
+		if _, said, code := o.do(t, "", "revoke", "--user=eve"); code != 0 || !strings.Contains(said, "has no record of the user") {
+			t.Errorf("got %d, %s", code, said)
+		}
+
+		all = nil
+		for i := range 10 {
+			all = append(all, login(m, session.Login{User: fmt.Sprint("user", i%3)}), login(plain, session.Login{User: "ann"}))
+		}
+		if _, _, code := o.do(t, "", "revoke", "--everyone"); code != 2 || alive(all...) != len(all) {
+			t.Errorf("all were revoked without a question: exit code %d", code)
+		}
+		var everyone struct {
+			Complete                bool
+			Revoked, Markers, Index int
+		}
+		o.must(t, &everyone, "", "revoke", "--everyone", "--dry-run", "--json")
+		if everyone.Revoked != len(all) || alive(all...) != len(all) {
+			t.Errorf("dry run: got %+v", everyone)
+		}
+		o.must(t, &everyone, "", "revoke", "--everyone", "--yes", "--json")
+		if !everyone.Complete || everyone.Revoked != len(all) || everyone.Index < 3 || alive(all...) != 0 {
+			t.Errorf("got %+v, %d are alive", everyone, alive(all...))
+		}
+		if n := len(list("--live")); n != 0 {
+			t.Errorf("%d are left", n)
+		}
+		// The index goes on as ever.
+		token := login(m, session.Login{User: "bob"})
+		if n := len(list("--user=bob")); n != 1 {
+			t.Errorf("%d are listed", n)
+		}
+		if err := m.Revoke(t.Context(), session.User("bob")); err != nil || alive(token) != 0 {
+			t.Errorf("got %v", err)
+		}
+		for _, token := range append(append(all, bobs...), token) {
 			if strings.Contains(o.said.String(), token) {
 				t.Error("a token was printed")
 			}

@@ -101,6 +101,9 @@ const (
 	EventLockLost                              // a lease ran out, or was taken over, while its lock was held
 	EventTokenDuplicate                        // a request carried N tokens, not all equal: left over, or planted by a sibling host
 	EventSessionsRevoked                       // a revocation, or a limit, has ended the sessions of an owner; N is how many were listed
+	EventTokenRenewed                          // a request goes on with a session whose ID was renewed since the client got it
+	EventRenewFailed                           // a session could not get a new ID when it was time; the request went on
+	EventLoginJoined                           // a login joined the session that another request had just made for the same user
 )
 
 // MarshalText returns the String, for logs.
@@ -109,7 +112,7 @@ func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 func (k EventKind) String() string {
 	names := [...]string{"", "TokenMalformed", "TokenUnknown", "TokenMoved", "SessionExpired", "Undecodable", "SessionCreated",
 		"SessionSaved", "SessionRotated", "SessionDestroyed", "Merged", "TouchSkipped", "TouchFailed", "CommitFailed", "LateFailed",
-		"LockAcquired", "LockFailed", "LockLost", "TokenDuplicate", "SessionsRevoked"}
+		"LockAcquired", "LockFailed", "LockLost", "TokenDuplicate", "SessionsRevoked", "TokenRenewed", "RenewFailed", "LoginJoined"}
 	if k > 0 && int(k) < len(names) {
 		return names[k]
 	}

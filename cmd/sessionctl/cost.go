@@ -27,6 +27,7 @@ type costFlags struct {
 	waits, looks         float64
 	writes               int
 	rows                 string
+	owners               int
 	eventually           bool
 	provisioned          bool
 	peak                 float64
@@ -161,6 +162,7 @@ cost nothing.
 	fl.DurationVar(&f.gap, "gap", cost.DefaultGap, "average `time` between two requests of a session in use")
 	numberVar(fl, &f.touchShare, "touch-share", -1, "`share` of the reads that touch (default: from --gap and --touch-interval)")
 	fl.Lookup("touch-share").DefValue = "0" // which is not shown
+	fl.IntVar(&f.owners, "owners", 0, "number of owners that a login lists its session under, if Config.Owners.Index is set")
 	fl.BoolVar(&f.eventually, "eventually-consistent", false, "dynamodb.Config.EventuallyConsistentReads")
 	numberVar(fl, &f.conflicts, "conflicts", 0, "`share` of the writes without a lock that meet another one")
 	numberVar(fl, &f.waits, "lock-waits", 0, "`share` of the locked requests that find the lock taken")
@@ -246,7 +248,7 @@ func (f *costFlags) workload(g *globals) (w cost.Workload, s cost.Settings, err 
 	}
 	s = cost.Settings{
 		IdleTimeout: f.idle, AbsoluteTimeout: f.absolute, TouchInterval: f.touchInterval,
-		EventuallyConsistentReads: f.eventually, Provisioned: f.provisioned, Peak: f.peak, SweepEvery: f.sweepEvery,
+		Owners: f.owners, EventuallyConsistentReads: f.eventually, Provisioned: f.provisioned, Peak: f.peak, SweepEvery: f.sweepEvery,
 		Item: itemNames(g),
 	}
 	if s.Mode, err = parseMode("mode", f.mode); err != nil {

@@ -36,7 +36,7 @@ func TestCost(t *testing.T) {
 		{"--idle-timeout", "1h"}, {"--idle-timeout", "never"}, {"--touch-interval", "1m"}, {"--gap", "10m"}, {"--touch-share", "1"},
 		{"--eventually-consistent"}, {"--conflicts", "0.5"}, {"--mode", "exclusive", "--lock-waits", "0.5"},
 		{"--rows", "10M"}, {"--provisioned"}, {"--provisioned", "--peak", "100"}, {"--sweep-every", "1h"},
-		{"--absolute-timeout", "1h"},
+		{"--absolute-timeout", "1h"}, {"--owners", "1"},
 	} {
 		if got := costOf(t, append([]string{"--requests", "1M"}, args...)...); got.Estimate.Money == base.Estimate.Money {
 			t.Errorf("%v changes nothing", args)

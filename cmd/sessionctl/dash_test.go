@@ -18,6 +18,8 @@ func TestKeysThatBeginWithADash(t *testing.T) {
 		"revoke " + a + " k " + b + " --yes":       "revoke k --yes -- " + a + " " + b,
 		"revoke " + a + " -y -- " + b:              "revoke -y -- " + a + " " + b,
 		"revoke --user " + a:                       "revoke --user " + a,
+		"revoke --owner " + a + " --scan":          "revoke --owner " + a + " --scan",
+		"revoke --everyone " + a:                   "revoke --everyone -- " + a,
 		"revoke --user=x " + a:                     "revoke --user=x -- " + a,
 		"revoke --table " + a + " " + b + " -y":    "revoke --table " + a + " -y -- " + b,
 		"show " + a[:31]:                           "show " + a[:31],

@@ -247,9 +247,9 @@ func percentiles(took []time.Duration) *latency {
 // sample looks at some of what is stored.
 func (d *doctor) sample(ctx context.Context, s store) {
 	const most = 50
-	var looked, foreign, expired, moved int
+	var looked, foreign, expired, moved, index int
 	now := time.Now()
-	report, err := admin.List(ctx, s, admin.ListOptions{Limit: most, DataWith: movedValue}, func(e admin.Entry) error {
+	report, err := admin.List(ctx, s, admin.ListOptions{Limit: most, DataWith: dataOfKind}, func(e admin.Entry) error {
 		looked++
 		switch {
 		case e.Foreign:
@@ -258,13 +258,20 @@ func (d *doctor) sample(ctx context.Context, s store) {
 			expired++
 		case isMoved(&e):
 			moved++
+		case isIndex(&e):
+			index++
 		}
 		return nil
 	})
 	d.result.ReadUnits += report.ReadUnits
 	ended := fmt.Sprintf("%d have expired", expired)
-	if moved > 0 {
-		ended += fmt.Sprintf(", and %d are left under the old IDs of sessions", moved)
+	switch left := fmt.Sprintf("%d are left under the old IDs of sessions", moved); {
+	case moved > 0 && index > 0:
+		ended += fmt.Sprintf(", %s, and %d are of the index of owners", left, index)
+	case moved > 0:
+		ended += ", and " + left
+	case index > 0:
+		ended += fmt.Sprintf(", and %d are of the index of owners", index)
 	}
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):

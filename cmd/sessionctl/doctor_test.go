@@ -18,7 +18,8 @@ func TestDoctor(t *testing.T) {
 		want map[string]status // those that are not ok
 	}{
 		{"good", goodTable(), nil, codeDone, nil},
-		{"operator without writes", with(map[string]answer{"UpdateItem": denied}), nil, codeDone, map[string]status{"permission": isWarn}},
+		{"operator without writes", with(map[string]answer{"UpdateItem": denied}), nil, codeFound, map[string]status{"permission": isFail}},
+		{"set-up without writes", with(map[string]answer{"UpdateItem": denied}), []string{"--role", "set-up"}, codeDone, map[string]status{"permission": isWarn}},
 		{"application without writes", with(map[string]answer{"UpdateItem": denied}), []string{"--role", "application"}, codeFound, map[string]status{"permission": isFail}},
 		{"application", with(map[string]answer{"DescribeTable": denied, "Scan": denied}), []string{"--role", "application"}, codeDone, map[string]status{"permission": isWarn}},
 		{"wrong key", with(map[string]answer{"DescribeTable": wrongKey()}), nil, codeFound, map[string]status{"table": isFail}},

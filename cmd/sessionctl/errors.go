@@ -74,6 +74,7 @@ func (a *app) explain(ctx context.Context, err error) (what, todo string) {
 	}
 	for _, explain := range []func(error) (what, todo string){
 		func(err error) (string, string) { return explainEnd(ctx, err) },
+		explainIndex,
 		a.explainSetup,
 		a.explainTable,
 		a.explainDynamoDB,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -146,6 +147,9 @@ func FuzzRow(f *testing.F) {
 	f.Add(item("gaFhAQ==", "9223372036854775807", `,"lock":{"B":"MTIzNDU2Nzg5MDEyMzQ1Ng=="},"lock_until":{"N":"253402300799999"}`))
 	f.Add(item("ga5fc2Vzc2lvbi5tb3ZlZKFr", "253402300799", ""))
 	f.Add(item("", "-62135596800", ""))
+	// A record of the index, and one with a page that is itself.
+	f.Add(item(base64.StdEncoding.EncodeToString([]byte("\x81\xae_session.owner\xb9"+`{"s":[{"h":"a","k":["k"]}]}`)), "99999999999", ""))
+	f.Add(item(base64.StdEncoding.EncodeToString([]byte("\x81\xae_session.owner\xb7"+`{"p":[{"k":"k","n":1}]}`)), "99999999999", ""))
 	f.Add([]byte(`{"id":{"S":"\u001b[2J"},"data":{"L":[{"M":{"x":{"BOOL":true}}}]},"expires":{"N":"1e400"}}`))
 	var row []byte
 	does := goodTable()
@@ -162,6 +166,7 @@ func FuzzRow(f *testing.F) {
 		row = data
 		for _, args := range []string{
 			"list", "list --json --sort=size", "stats", "stats --json", "show k --values", "show k --values --json", "revoke --user=ann --dry-run --json",
+			"list --user=ann --notes --json", "revoke k --dry-run --json", "revoke --everyone --dry-run --json --undecodable",
 		} {
 			// What is no answer is asked for again and again.
 			got := sessionctl(t.Context(), append(strings.Fields(args), "--timeout=200ms", "--endpoint", server.URL)...)
@@ -180,7 +185,7 @@ func FuzzRow(f *testing.F) {
 // its text is harmless.
 func FuzzData(f *testing.F) {
 	for _, c := range []session.Codec{codec.MessagePack{}, codec.JSON{}} {
-		for _, name := range []string{movedValue, "n"} {
+		for _, name := range []string{movedValue, ownerValue, "n"} {
 			value, err := c.Marshal("new")
 			if err != nil {
 				f.Fatal(err)
@@ -197,6 +202,9 @@ func FuzzData(f *testing.F) {
 		key, moved, err := movedTo(data)
 		if (key != "") != (moved && err == nil) || err != nil && !moved {
 			t.Fatalf("got %q, %v, %v", key, moved, err)
+		}
+		if rec, is, err := indexOf(string(data)); err != nil && !is || rec.InPages < 0 || is && !decodes(data) {
+			t.Fatalf("got %+v, %v, %v", rec, is, err)
 		}
 		text := escape(string(data))
 		if err := seen(text); err != nil || strings.ContainsAny(text, "\n\t") || escape(text) != text {

@@ -18,6 +18,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/codec"
 )
 
@@ -97,13 +98,19 @@ func walk(t *testing.T, args map[string][]string, ctl func(stdin string, args ..
 // everyCommand has arguments for each, several with "|" between them.
 func everyCommand(prices, resume string) map[string][]string {
 	return map[string][]string{
-		"list":         {"", "--sort=key", "--key-prefix=HOSTILE", "--sort=HOSTILE"},
-		"show":         {"HOSTILE", "HOSTILE|--values", "moved|--values", "bad", "plain|--values", "--token-stdin", "foreign"},
-		"revoke":       {"HOSTILE|--dry-run", "-|--dry-run", "moved|--dry-run", "bad|--yes", "--user=HOSTILE", "--user=HOSTILE|--yes", "--token-stdin", "a|HOSTILE|--yes"},
+		"list": {
+			"", "--sort=key", "--key-prefix=HOSTILE", "--sort=HOSTILE", "--index", "--user=HOSTILE", "--user=ann|--notes", "--user=ann|--scan|--notes",
+			"--owner=HOSTILE=HOSTILE", "--owner=HOSTILE",
+		},
+		"show": {"HOSTILE", "HOSTILE|--values", "moved|--values", "bad", "plain|--values", "--token-stdin", "foreign", "index|--values", "listed|--values", "index-bad"},
+		"revoke": {
+			"HOSTILE|--dry-run", "-|--dry-run", "moved|--dry-run", "bad|--yes", "--user=HOSTILE", "--user=HOSTILE|--yes", "--token-stdin", "a|HOSTILE|--yes",
+			"index", "index-bad|--dry-run", "--user=ann|--dry-run", "--user=ann|--yes", "--user=ann|--owner=HOSTILE=x|--scan|--yes", "--everyone|--yes", "--everyone|--dry-run|--undecodable",
+		},
 		"stats":        {"", "--sample=2", "--prices=" + prices, "--table-class=HOSTILE"},
 		"doctor":       {"--reads=1", "--role=HOSTILE"},
 		"sweep":        {"", "--dry-run", "--resume=" + resume, "--resume=HOSTILE/x", "--max-errors=1"},
-		"bench":        {"--duration=50ms|--sessions=2|--concurrency=1|--mix=read=1|--yes", "--mix=HOSTILE=1", "--prices=" + prices},
+		"bench":        {"--duration=50ms|--sessions=2|--concurrency=1|--mix=read=1|--yes", "--mix=HOSTILE=1", "--duration=50ms|--sessions=2|--prices=" + prices},
 		"cost":         {"--prices=" + prices + "|--table-class=HOSTILE", "--prices=" + prices, "--mix=HOSTILE", "--requests=HOSTILE", "--prices=HOSTILE"},
 		"iam":          {"application", "HOSTILE", "operator|--account=HOSTILE", "operator|--region=HOSTILE"},
 		"table create": {"", "--tag=HOSTILE=HOSTILE"},
@@ -126,10 +133,41 @@ func hostileTable(t *testing.T) *fakeTable {
 	f.put("plain", rich, time.Hour, time.Hour, 0)
 	f.put("moved", encoded(t, c, map[string]any{movedValue: h}), time.Hour, time.Hour, 0)
 	f.put("bad", []byte(hostile), time.Hour, time.Hour, 0)
+	for key, values := range hostileIndex(t, h) {
+		f.put(key, encoded(t, c, values), time.Hour, time.Hour, 0)
+	}
 	f.put(h+"gone", rich, time.Hour, -48*time.Hour, 0)
 	f.rows["foreign"+h] = object{"id": object{"S": "foreign" + h}, h: object{"S": h}, "data": object{"S": h}}
 	f.rows["foreign"] = object{"id": object{"S": "foreign"}, "data": object{"N": "1"}, "expires": object{"S": h}}
 	return f
+}
+
+// hostileIndex has the sessions of ann, and records of the index that nobody but
+// an enemy has written.
+func hostileIndex(t *testing.T, h string) map[string]map[string]any {
+	t.Helper()
+	text := func(v any) string {
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	session1 := map[string]any{userValue: "ann", listedValue: text(listing{
+		Handle: h, Owners: []session.Owner{{Kind: h, ID: h}}, Note: map[string]string{h: h, "address": h},
+	})}
+	session2 := map[string]any{userValue: "ann", listedValue: text(listing{Handle: h + "2", Note: map[string]string{h: h}})}
+	head := map[string]any{
+		"e": 2, "p": []any{object{"k": h, "n": 1}},
+		"s": []any{object{"h": h, "k": []string{"listed"}, "e": 2}, object{"h": h + "2", "k": []string{h, h + "listed"}, "e": 2, "o": []string{h}}},
+	}
+	broken := text(head)
+	delete(head, "p")
+	ann := newIndexedShop(t, codec.MessagePack{}).ownerKey(t, session.User("ann"))
+	return map[string]map[string]any{
+		"listed": session1, h + "listed": session2,
+		"index": {ownerValue: broken}, ann: {ownerValue: text(head), h: h}, "index-bad": {ownerValue: h},
+	}
 }
 
 // TestHostileRows has every command print what others have stored.
@@ -168,6 +206,9 @@ func TestHostileRows(t *testing.T) {
 		}
 		return f.ctl(t.Context(), stdin, args...)
 	})
+	if got := hostileTable(t).ctl(t.Context(), "", "list", "--user=ann", "--notes"); !strings.Contains(got.stdout, "address: ") || !strings.Contains(got.stderr, "2 sessions of the user in the index") {
+		t.Errorf("got %+v", got)
+	}
 }
 
 // TestHostileServer has every command print what a server says.
@@ -201,7 +242,7 @@ func TestHostileServer(t *testing.T) {
 				args[name] = nil // that ask nobody
 			}
 			maps.Copy(args, map[string][]string{
-				"list": {""}, "show": {"k"}, "revoke": {"k", "--user=u"}, "stats": {""}, "doctor": {"--reads=1"}, "sweep": {"", "--dry-run"},
+				"list": {""}, "show": {"k"}, "revoke": {"k", "--user=u", "--everyone|--yes"}, "stats": {""}, "doctor": {"--reads=1"}, "sweep": {"", "--dry-run"},
 				"table create": {""}, "table check": {""}, "table delete": {"--yes=sessions"},
 			})
 			for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
@@ -245,11 +286,14 @@ func TestHostileRedis(t *testing.T) {
 		code := run(t.Context(), words, strings.NewReader(stdin), &stdout, &stderr)
 		return outcome{code, stdout.String(), stderr.String()}
 	})
-	got := sessionctl(t.Context(), "list", "--redis", url)
-	if lines := strings.Count(got.stdout, "\n"); lines != 7 {
+	if got := sessionctl(t.Context(), "list", "--user=ann", "--notes", "--redis", url); !strings.Contains(got.stdout, "address: ") || !strings.Contains(got.stderr, "2 sessions of the user in the index") {
 		t.Errorf("got %+v", got)
 	}
-	if got := sessionctl(t.Context(), "stats", "--json", "--redis", url); !strings.Contains(got.stdout, `"moved": 1`) {
+	got := sessionctl(t.Context(), "list", "--redis", url)
+	if lines := strings.Count(got.stdout, "\n"); lines != 12 {
+		t.Errorf("got %+v", got)
+	}
+	if got := sessionctl(t.Context(), "stats", "--json", "--redis", url); !strings.Contains(got.stdout, `"moved": 1`) || !strings.Contains(got.stdout, `"index": 3`) {
 		t.Errorf("got %s", got.stdout)
 	}
 }
@@ -270,6 +314,9 @@ func fill(t *testing.T, client *goredis.Client) {
 	record("plain", rich)
 	record("bad", []byte(hostile))
 	record("moved", encoded(t, c, map[string]any{movedValue: hostile}))
+	for key, values := range hostileIndex(t, strings.ToValidUTF8(hostile, "")) {
+		record(key, encoded(t, c, values))
+	}
 	for _, key := range []string{"foreign", "foreign" + hostile} {
 		if err := client.HSet(t.Context(), "session:"+key, hostile, hostile).Err(); err != nil {
 			t.Fatal(err)

@@ -39,7 +39,7 @@ func roles() []role {
 		},
 		{
 			"operator", "runs list, show, stats, revoke, table check and doctor",
-			[]string{"DescribeTable", "DescribeTimeToLive", "GetItem", "Scan", "DeleteItem"},
+			[]string{"DescribeTable", "DescribeTimeToLive", "GetItem", "Scan", "UpdateItem", "DeleteItem"},
 			"+eval +evalsha +time +exists +hmget +hset +pexpireat +del +scan +hexists +hstrlen +dbsize +ping +info",
 		},
 	}

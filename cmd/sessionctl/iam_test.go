@@ -24,7 +24,7 @@ func TestIAM(t *testing.T) {
 		},
 		{
 			[]string{"operator"}, "arn:aws:dynamodb:*:*:table/sessions",
-			[]string{"dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:GetItem", "dynamodb:Scan", "dynamodb:DeleteItem"},
+			[]string{"dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:GetItem", "dynamodb:Scan", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
 		},
 	}
 	for _, tt := range tests {

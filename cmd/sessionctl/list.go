@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,11 +16,15 @@ import (
 )
 
 type listFlags struct {
-	limit                                 int
-	expired, live, locked, foreign, moved bool
-	sort                                  string
-	keyPrefix                             string
-	readUnits                             float64
+	ownerFlags
+	limit                                        int
+	expired, live, locked, foreign, moved, index bool
+	sort                                         string
+	keyPrefix                                    string
+	notes                                        bool
+	readUnits                                    float64
+
+	of owners // that ownerFlags name
 }
 
 func (a *app) listCommand() *cobra.Command {
@@ -32,15 +37,36 @@ show and revoke take a key. A key is not a token: nobody can log in with it.
 
 list reads the table from its beginning, at a unit for each 8 KB, and stops at the
 limit. Records come in no order. With --sort it has to read all of them. With
-several of --live, --expired, --locked, --moved and --foreign it lists the
-records that match any of them. A session that gets a new ID, for example by a
+several of --live, --expired, --locked, --moved, --index and --foreign it lists
+the records that match any of them. A session that gets a new ID, for example by a
 login, leaves a record under the old one. This record is "moved", and not a
-session.`,
+session. A record of the index of owners is "index", and not a session. From Redis
+list transfers the data of the sessions of users, to tell the kinds.
+
+With --user it lists the live sessions of a user, and with --owner those of
+another owner that a login has given; with several owners, those that have all of
+them. If the application has an index of owners, list finds them there, the
+latest login first, at 1 read unit and 1 for each session, and says what it did
+not search. Without a record of the owner in the index, and with --scan, it reads
+the whole table and each live session. See "sessionctl help revoke".`,
 		Example: `  sessionctl list --limit 20
   sessionctl list --locked --json
-  sessionctl list --sort size --limit 10`,
+  sessionctl list --sort size --limit 10
+  sessionctl list --user ann --notes`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if f.of, err = f.parse(cmd); err != nil {
+				return err
+			}
+			for _, name := range []string{"live", "expired", "locked", "moved", "index", "foreign", "sort", "key-prefix"} {
+				if f.of != nil && cmd.Flags().Changed(name) {
+					return usageError("--%s does not go with --user and --owner", name)
+				}
+			}
+			if f.of == nil && f.notes {
+				return usageError("--notes is for --user and --owner")
+			}
 			s, err := a.open(cmd.Context())
 			if err != nil {
 				return err
@@ -56,9 +82,12 @@ session.`,
 	fl.BoolVar(&f.expired, "expired", false, "expired sessions")
 	fl.BoolVar(&f.locked, "locked", false, "locked sessions")
 	fl.BoolVar(&f.moved, "moved", false, "records under the old IDs of sessions that got new ones")
+	fl.BoolVar(&f.index, "index", false, "records of the index of owners")
 	fl.BoolVar(&f.foreign, "foreign", false, "records that package session did not write")
 	fl.StringVar(&f.sort, "sort", "", "order by key, created, expires or size, the largest first; reads all records")
 	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
+	f.add(fl, "live sessions")
+	fl.BoolVar(&f.notes, "notes", false, "with --user and --owner: also print what the application noted at the login")
 	numberVar(fl, &f.readUnits, "read-units", 0, "use at most this number of read units a second (default: no limit)")
 	_ = c.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(sortOrders, cobra.ShellCompDirectiveNoFileComp))
 	return c
@@ -73,8 +102,10 @@ const (
 	stateLocked  = "locked"
 	stateForeign = "foreign"
 	stateMoved   = "moved"
+	stateIndex   = "index"
 )
 
+// stateOf takes a list that has asked for the data with dataOfKind.
 func stateOf(e *admin.Entry, now time.Time) string {
 	switch {
 	case e.Foreign:
@@ -83,6 +114,8 @@ func stateOf(e *admin.Entry, now time.Time) string {
 		return stateExpired
 	case isMoved(e):
 		return stateMoved
+	case isIndex(e):
+		return stateIndex
 	case e.LockedUntil.After(now):
 		return stateLocked
 	}
@@ -90,7 +123,9 @@ func stateOf(e *admin.Entry, now time.Time) string {
 }
 
 // all reports whether every state is to be listed.
-func (f *listFlags) all() bool { return !f.live && !f.expired && !f.locked && !f.foreign && !f.moved }
+func (f *listFlags) all() bool {
+	return !f.live && !f.expired && !f.locked && !f.foreign && !f.moved && !f.index
+}
 
 // wants reports whether an entry in this state is to be listed.
 func (f *listFlags) wants(state string) bool {
@@ -104,13 +139,15 @@ func (f *listFlags) wants(state string) bool {
 		return f.expired
 	case stateMoved:
 		return f.moved
+	case stateIndex:
+		return f.index
 	case stateLocked:
 		return f.locked || f.live
 	}
 	return f.live
 }
 
-// listed is an entry as list and revoke print it.
+// listed is an entry as list prints it.
 type listed struct {
 	Key         string     `json:"key"`
 	State       string     `json:"state"`
@@ -121,9 +158,9 @@ type listed struct {
 	DataSize    int        `json:"data_bytes"`
 }
 
-func newListed(e *admin.Entry, now time.Time) listed {
+func newListed(e *admin.Entry, state string) listed {
 	return listed{
-		Key: e.Key, State: stateOf(e, now), Size: e.Size, DataSize: e.DataSize,
+		Key: e.Key, State: state, Size: e.Size, DataSize: e.DataSize,
 		Created: known(e.Created), Expires: known(e.Expires), LockedUntil: known(e.LockedUntil),
 	}
 }
@@ -146,7 +183,10 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	if f.sort != "" && !slices.Contains(sortOrders, f.sort) {
 		return usageError("--sort is %q; it can be %s", f.sort, strings.Join(sortOrders, ", "))
 	}
-	opts := admin.ListOptions{KeyPrefix: f.keyPrefix, DataWith: movedValue, ReadUnits: f.readUnits}
+	if f.of != nil {
+		return a.listOwned(ctx, s, f)
+	}
+	opts := admin.ListOptions{KeyPrefix: f.keyPrefix, DataWith: dataOfKind, ReadUnits: f.readUnits}
 	if f.sort == "" && f.all() {
 		opts.Limit = f.limit
 	}
@@ -155,15 +195,14 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	}
 	now := time.Now()
 	shown := 0
-	show := func(e *admin.Entry) error {
+	show := func(e *admin.Entry, state string) error {
 		shown++
 		if a.json {
-			return a.line(newListed(e, now))
+			return a.line(newListed(e, state))
 		}
 		if shown == 1 {
 			a.stdout.printf("%-32s  %-9s  %-14s  %-14s  %s\n", "KEY", "SIZE", "BEGAN", "ENDS", "STATE")
 		}
-		state := stateOf(e, now)
 		if state == stateLocked {
 			state += " for " + span(e.LockedUntil.Sub(now))
 		}
@@ -171,19 +210,21 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 		return a.stdout.err
 	}
 
-	var kept []admin.Entry
+	var kept []sorted
 	report, err := admin.List(ctx, s, opts, func(e admin.Entry) error {
-		if !f.wants(stateOf(&e, now)) {
+		state := stateOf(&e, now)
+		if !f.wants(state) {
 			return nil
 		}
 		if f.sort != "" {
-			kept = append(kept, e)
+			e.Data = "" // which may be much
+			kept = append(kept, sorted{e, state})
 			if f.limit > 0 && len(kept) > 1000 && len(kept)/2 > f.limit {
 				kept = f.first(kept)
 			}
 			return nil
 		}
-		if err := show(&e); err != nil {
+		if err := show(&e, state); err != nil {
 			return err
 		}
 		if shown == f.limit {
@@ -197,7 +238,7 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	}
 	kept = f.first(kept)
 	for i := range kept {
-		if err := show(&kept[i]); err != nil {
+		if err := show(&kept[i].Entry, kept[i].state); err != nil {
 			return err
 		}
 	}
@@ -212,6 +253,57 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	return nil
 }
 
+// listOwned lists the sessions of an owner.
+func (a *app) listOwned(ctx context.Context, s store, f *listFlags) error {
+	sessions, searched, err := a.sessionsOf(ctx, s, f.of, how{scan: f.scan, readUnits: f.readUnits, most: f.limit})
+	if err != nil {
+		return err
+	}
+	enough := f.limit > 0 && len(sessions) >= f.limit
+	if enough {
+		sessions = sessions[:f.limit]
+	}
+	now := time.Now()
+	for i := range sessions {
+		o := &sessions[i]
+		if !f.notes {
+			o.Note = nil
+		}
+		if a.json {
+			if err := a.line(o); err != nil {
+				return err
+			}
+			continue
+		}
+		if i == 0 {
+			a.stdout.printf("%-32s  %-14s  %-14s  %-14s  %s\n", "KEY", "BEGAN", "LAST USED", "ENDS", "STATE")
+		}
+		state, used := o.State, time.Time{}
+		if state == stateLocked {
+			state += " for " + span(o.LockedUntil.Sub(now))
+		}
+		if o.LastUsed != nil {
+			used = *o.LastUsed
+		}
+		a.stdout.printf("%-32s  %-14s  %-14s  %-14s  %s\n", o.name(), relative(o.Created, now), relative(used, now), relative(o.Expires, now), state)
+		for _, name := range slices.Sorted(maps.Keys(o.Note)) {
+			a.stdout.printf("  %s: %s\n", printable(name), printable(o.Note[name]))
+		}
+	}
+	if searched.Unfinished > 0 {
+		a.note("A revocation of the %s is not complete: sessions that it covers are not listed. \"sessionctl revoke\" completes it.", f.of)
+	}
+	if enough {
+		a.note("These are the first %s. --limit 0 lists all.", count(int64(len(sessions))))
+		return nil
+	}
+	incomplete := searched.missed(a.codec, f.of.whose())
+	if len(sessions) == 0 && incomplete == nil {
+		a.nobody(f.of, searched)
+	}
+	return incomplete
+}
+
 func unitsUsed(units float64) string {
 	if units == 0 {
 		return ""
@@ -219,9 +311,15 @@ func unitsUsed(units float64) string {
 	return ", " + amount(units) + " read units used"
 }
 
+// sorted is an entry that waits for the others.
+type sorted struct {
+	admin.Entry
+	state string
+}
+
 // first sorts, and keeps as many as the limit allows.
-func (f *listFlags) first(all []admin.Entry) []admin.Entry {
-	slices.SortStableFunc(all, func(x, y admin.Entry) int {
+func (f *listFlags) first(all []sorted) []sorted {
+	slices.SortStableFunc(all, func(x, y sorted) int {
 		switch f.sort {
 		case "created":
 			return x.Created.Compare(y.Created)

@@ -26,7 +26,7 @@ type fakeTable struct {
 	*fakeDynamoDB
 	mu      sync.Mutex
 	rows    map[string]object
-	refuse  map[string]bool // keys whose deletion fails
+	refuse  map[string]bool // keys that cannot be written
 	scanned int             // items read by Scan
 }
 
@@ -37,6 +37,20 @@ func newFakeTable(t *testing.T) *fakeTable {
 	does["UpdateItem"] = f.update
 	f.fakeDynamoDB = newFakeDynamoDB(t, does)
 	return f
+}
+
+// deny makes the row with a key one that cannot be written, or can again.
+func (f *fakeTable) deny(key string, denied bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse[key] = denied
+}
+
+// count is the number of rows.
+func (f *fakeTable) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.rows)
 }
 
 func keyOf(v any) string {
@@ -98,6 +112,7 @@ func (f *fakeTable) get(body map[string]any) (int, any) {
 	return http.StatusOK, object{}
 }
 
+// remove looks at the version if the condition names one.
 func (f *fakeTable) remove(body map[string]any) (int, any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -105,18 +120,39 @@ func (f *fakeTable) remove(body map[string]any) (int, any) {
 	if f.refuse[key] {
 		return refuses(400, "AccessDeniedException", "no")(body)
 	}
+	values, _ := body["ExpressionAttributeValues"].(object)
+	if old := values[":old"]; old != nil && fmt.Sprint(old) != fmt.Sprint(f.rows[key]["version"]) {
+		return refuses(400, "ConditionalCheckFailedException", "The conditional request failed")(body)
+	}
 	delete(f.rows, key)
 	return http.StatusOK, object{}
 }
 
-// update ends a row, and refuses everything else.
+// update ends, replaces or creates a row, as Save does, and refuses everything
+// else.
 func (f *fakeTable) update(body map[string]any) (int, any) {
 	values, _ := body["ExpressionAttributeValues"].(object)
-	expires, _ := values[":e"].(object)
-	if n, err := strconv.ParseInt(fmt.Sprint(expires["N"]), 10, 64); err != nil || n > time.Now().Unix() {
+	text := func(v any, of string) string {
+		o, _ := v.(object)
+		s, _ := o[of].(string)
+		return s
+	}
+	n, err := strconv.ParseInt(text(values[":e"], "N"), 10, 64)
+	if err == nil && n <= time.Now().Unix() {
+		return f.remove(body)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := keyOf(body["Key"])
+	row, old := f.rows[key], text(values[":old"], "B")
+	if f.refuse[key] {
+		return refuses(400, "AccessDeniedException", "no")(body)
+	}
+	if err != nil || values[":d"] == nil || text(row["version"], "B") != old {
 		return refuses(400, "ConditionalCheckFailedException", "The conditional request failed")(body)
 	}
-	return f.remove(body)
+	f.rows[key] = object{"id": object{"S": key}, "data": values[":d"], "expires": values[":e"], "created": values[":c"], "version": values[":v"]}
+	return http.StatusOK, object{}
 }
 
 // put adds a row. A negative left is for one that has expired.

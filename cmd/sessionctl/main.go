@@ -8,7 +8,7 @@
 //	1  failed
 //	2  wrong usage
 //	3  found a problem: table check, doctor, show
-//	4  stopped before the end, and can be resumed: sweep
+//	4  stopped before the end, and can be resumed: sweep, revoke --everyone
 //
 // Results go to standard output, everything else to standard error.
 // "sessionctl help" describes the commands.
@@ -81,7 +81,7 @@ Exit codes:
   1  failed
   2  wrong usage
   3  found a problem: table check, doctor, show
-  4  stopped before the end, and can be resumed: sweep
+  4  stopped before the end, and can be resumed: sweep, revoke --everyone
 
 Results go to standard output, everything else to standard error. With --json
 the output is one JSON document, for list one object per line. No command prints

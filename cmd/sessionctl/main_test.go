@@ -193,6 +193,8 @@ func TestCompletion(t *testing.T) {
 		"table check --j":  "--json",
 		"completion ":      "zsh",
 		"iam application ": ":4",
+		"revoke --every":   "--everyone",
+		"list --us":        "--user",
 	} {
 		words := strings.Split("__complete "+args, " ")
 		if got := sessionctl(t.Context(), words...); !strings.Contains(got.stdout, want) {

@@ -50,6 +50,8 @@ func isMoved(e *admin.Entry) bool {
 // of more.
 const maxHops = 32
 
+var errManyMoves = fmt.Errorf("the session got a new ID more than %d times", maxHops)
+
 // follow loads the record at key. If a session has left it under its old ID,
 // follow loads the session instead. It returns the key of the session, and the
 // keys that led there.
@@ -65,7 +67,7 @@ func follow(ctx context.Context, s store, key string) (at string, trail []string
 		trail = append(trail, key)
 		key = to
 	}
-	return key, trail, session.Record{}, fmt.Errorf("the session got a new ID more than %d times", maxHops)
+	return key, trail, session.Record{}, errManyMoves
 }
 
 const (
@@ -74,39 +76,70 @@ const (
 )
 
 // end ends the session at key, under the key at that it has by now. absent is set
-// if there was none. It ends the record on condition that it has not changed: a
-// Delete could remove the only trace of a session that moved a moment ago.
+// if there was none.
 func end(ctx context.Context, s store, key string) (at string, absent bool, err error) {
+	e := ending{refuse: func(rec session.Record) error { return notIndex(rec.Data) }}
+	err = e.end(ctx, s, key)
+	switch {
+	case e.foreign: // it was asked for
+		return e.at, false, s.Delete(ctx, e.at)
+	case err != nil:
+		return e.at, false, err
+	case !e.absent: // Redis keeps what has ended for a minute
+		e.trail = append([]string{e.at}, e.trail...)
+	}
+	return e.at, e.absent && !e.tried, forget(ctx, s, e.trail)
+}
+
+// ending is the end of a session.
+type ending struct {
+	refuse func(rec session.Record) error // that keeps a record from being ended
+
+	at      string   // the key of the session
+	trail   []string // the keys that led there
+	absent  bool     // there is no session there
+	tried   bool     // but there was one
+	foreign bool     // what is there is not of the session package
+	barred  bool     // it was locked, or changed all the time, and is there still
+}
+
+// end ends the record of the session on condition that it has not changed: a
+// Delete could remove the only trace of a session that moved a moment ago.
+func (e *ending) end(ctx context.Context, s store, key string) error {
 	begun := time.Now()
 	for try := 0; ; {
-		at, trail, rec, err := follow(ctx, s, key)
+		var (
+			rec session.Record
+			err error
+		)
+		e.at, e.trail, rec, err = follow(ctx, s, key)
 		switch {
 		case errors.Is(err, session.ErrNotFound):
-			return at, try == 0, forget(ctx, s, trail)
-		case errors.Is(err, session.ErrDecode): // it is not of the session package, and was asked for
-			return at, false, s.Delete(ctx, at)
+			e.absent, e.tried = true, try > 0
+			return nil
 		case err != nil:
-			return at, false, err
+			e.foreign = errors.Is(err, session.ErrDecode)
+			return err
+		}
+		if err := e.refuse(rec); err != nil {
+			return err
 		}
 		past := time.Unix(0, 0)
-		_, err = s.Save(ctx, at, session.Record{Created: past, Expires: past, Version: rec.Version})
+		_, err = s.Save(ctx, e.at, session.Record{Created: past, Expires: past, Version: rec.Version})
 		var conflict *session.ConflictError
 		switch {
 		case errors.Is(err, session.ErrLocked) && time.Since(begun) < lockWait:
 			if err := pause(ctx, 50*time.Millisecond); err != nil {
-				return at, false, err
+				return err
 			}
 			continue
 		case errors.As(err, &conflict) && try < maxEnds:
 			try++
 			continue
 		case errors.Is(err, session.ErrLocked), errors.As(err, &conflict):
-			err = nil // nobody can keep it alive for ever
+			e.barred, err = true, nil // nobody can keep it alive for ever
 		}
-		if err == nil { // Redis keeps what has ended for a minute
-			err = forget(ctx, s, append([]string{at}, trail...))
-		}
-		return at, false, err
+		return err
 	}
 }
 

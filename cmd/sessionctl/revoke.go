@@ -2,34 +2,36 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/seed-a7bee19b/session"
-	"github.com/seed-a7bee19b/session/admin"
 )
 
 type revokeFlags struct {
-	tokenStdin bool
-	user       string
-	readUnits  float64
-	dryRun     bool
-	yes        bool
+	ownerFlags
+	tokenStdin  bool
+	everyone    bool
+	undecodable bool
+	readUnits   float64
+	writeUnits  float64
+	dryRun      bool
+	yes         bool
+
+	of owners // that ownerFlags name
 }
 
 func (a *app) revokeCommand() *cobra.Command {
 	var f revokeFlags
 	c := &cobra.Command{
-		Use:   "revoke KEY... | - | --token-stdin | --user NAME",
+		Use:   "revoke KEY... | - | --token-stdin | --user NAME | --owner KIND=ID | --everyone",
 		Short: "End sessions for good",
 		Long: `revoke deletes sessions, as a logout does. No request in flight can bring them
 back. A session that does not exist is not an error, but revoke says so.
@@ -39,27 +41,50 @@ keys that begin with "-", put "--" before them. With "-" revoke reads keys
 from standard input, one a line. With --token-stdin it reads a token from there.
 With --user it ends all sessions that Login has bound to a user.
 
---user reads the whole table and then each live session. That costs a read unit
-for each 8 KB of the table, and one more for each session. For a large table,
-keep a list of a user's keys in the application instead. --user may miss a
-session that begins meanwhile, so first stop the user from logging in.
+If the application has an index of owners, that is Owners.Index in its Config,
+--user finds the sessions there. It ends all that were listed when it began, and
+says what it did not search. That costs 3 reads, 2 writes, and a read and a delete
+for each session. --owner names another owner that a login has given. With several
+owners, revoke ends the sessions that have all of them.
 
---user cannot look into some records: sessions that do not decode, because of
+Without a record of the owner in the index, and with --scan, revoke reads the
+whole table and then each live session. That costs a read unit for each 8 KB of
+the table, and one more for each session. It may miss a session that begins
+meanwhile, so first stop the user from logging in. sessionctl derives the key of
+the record as session.DefaultStoreKey does. If the application has another
+Config.StoreKey, sessionctl finds no record, and so reads the table.
+
+A scan cannot look into some records: sessions that do not decode, because of
 another codec or encryption, and records that package session did not write.
 They may be the user's. revoke counts them, revokes what it found, and exits with
 1.
 
-For the KEY or token of a session that got a new ID, for example by a login,
-revoke ends the session under the new one. It costs 1 read unit for each 4 KB,
-and 1 write unit for each KB and one more. It exits with 1 if anything failed;
-then run it again.`,
+--everyone ends every session in the store. It costs a read unit for each 8 KB of
+the table, and for each record 1 read unit for each 4 KB and 1 write unit for each
+KB. It leaves records that package session did not write, and those of the index,
+which expire. It also leaves sessions that do not decode, and then exits with 1.
+With --undecodable it ends them too, and the records of an index that is encrypted
+as they are. If it is stopped, it exits with 4, and the same command ends the rest.
+It may miss sessions that begin meanwhile or began a moment before, and encrypted
+ones that get a new ID meanwhile. To end everybody's session at once, at no
+request, set NotBefore in the Config of the application.
+
+revoke refuses the KEY of a record of the index. For the KEY or token of a session
+that got a new ID, for example by a login, revoke ends the session under the new
+one. It costs 1 read unit for each 4 KB, and 1 write unit for each KB and one more.
+It exits with 1 if anything failed; then run it again.`,
 		Example: `  sessionctl revoke kGx4w9sXl8bKzQZ1aJ0m3Yt6uRfEoNvC
   sessionctl revoke --user ann --dry-run
-  sessionctl list --json --limit 0 --key-prefix test- | jq -r .key | sessionctl revoke - --yes`,
+  sessionctl revoke --user ann --owner tenant=acme --yes
+  sessionctl revoke --everyone --read-units 100 --write-units 200
+  sessionctl list --live --json --limit 0 --key-prefix test- | jq -r .key | sessionctl revoke - --yes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			given, err := a.keysToRevoke(cmd, args, &f)
 			if err != nil {
 				return err
+			}
+			if f.everyone {
+				return a.everyone(cmd.Context(), &f)
 			}
 			s, err := a.open(cmd.Context())
 			if err != nil {
@@ -73,38 +98,46 @@ then run it again.`,
 	fl := c.Flags()
 	fl.SortFlags = false
 	fl.BoolVar(&f.tokenStdin, "token-stdin", false, "end the session of the token on standard input")
-	fl.StringVar(&f.user, "user", "", "end all sessions of the user with this `name`, as given to Login")
-	numberVar(fl, &f.readUnits, "read-units", 0, "with --user: use at most this number of read units a second")
+	f.add(fl, "end all sessions")
+	fl.BoolVar(&f.everyone, "everyone", false, "end every session in the store")
+	fl.BoolVar(&f.undecodable, "undecodable", false, "with --everyone: also end sessions that do not decode, such as encrypted ones")
+	numberVar(fl, &f.readUnits, "read-units", 0, "of a scan: use at most this number of read units a second")
+	numberVar(fl, &f.writeUnits, "write-units", 0, "with --everyone: use at most this number of write units a second")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "report what would be revoked, and do nothing")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask before revoking more than one session")
 	return c
 }
 
-// keysToRevoke are those that were given; none with --user.
+// keysToRevoke are those that were given; none with --user and --everyone.
 func (a *app) keysToRevoke(cmd *cobra.Command, args []string, f *revokeFlags) ([]string, error) {
-	byUser, stdin := cmd.Flags().Changed("user"), slices.Contains(args, "-")
+	byOwner, stdin := cmd.Flags().Changed("user") || cmd.Flags().Changed("owner"), slices.Contains(args, "-")
 	ways := 0
-	for _, way := range []bool{len(args) > 0, f.tokenStdin, byUser} {
+	for _, way := range []bool{len(args) > 0, f.tokenStdin, byOwner, f.everyone} {
 		if way {
 			ways++
 		}
 	}
 	switch {
 	case ways != 1:
-		return nil, usageError("which sessions? Give one of KEY..., \"-\", --token-stdin and --user")
+		return nil, usageError("which sessions? Give KEY..., \"-\", --token-stdin, --user, --owner or --everyone")
 	case stdin && len(args) > 1:
 		return nil, usageError("\"-\" stands for the keys on standard input; give no other KEY with it")
+	case !f.everyone && (f.undecodable || f.writeUnits != 0):
+		return nil, usageError("--undecodable and --write-units are for --everyone")
 	case a.checkReadUnits(f.readUnits) != nil:
 		return nil, a.checkReadUnits(f.readUnits)
-	case byUser && f.user == "":
-		return nil, usageError("--user needs a name: a session without a login has no user")
-	case byUser:
-		return nil, nil
+	}
+	var err error
+	if f.of, err = f.parse(cmd); err != nil || f.of != nil {
+		return nil, err
+	}
+	switch {
+	case f.everyone:
+		return nil, a.checkEveryone(f)
 	case f.tokenStdin:
 		key, err := tokenKey(a.input(cmd.Context()))
 		return []string{key}, err
 	case stdin:
-		var err error
 		if args, err = readKeys(a.input(cmd.Context())); err != nil {
 			return nil, err
 		}
@@ -140,9 +173,10 @@ func readKeys(r io.Reader) ([]string, error) {
 	return keys, nil
 }
 
-// revocation is the outcome for a key.
+// revocation is the outcome for a session.
 type revocation struct {
 	Key     string `json:"key"`
+	Handle  string `json:"handle,omitempty"` // of a session that the index lists
 	Revoked bool   `json:"revoked"`
 	Absent  bool   `json:"absent,omitempty"`   // there was none; only with KEYs and a token
 	MovedTo string `json:"moved_to,omitempty"` // the key that the session had by then
@@ -154,68 +188,69 @@ type revokeReport struct {
 	Sessions []revocation `json:"sessions"`
 	Revoked  int          `json:"revoked"`
 	Failed   int          `json:"failed"`
-	Search   *search      `json:"search,omitempty"` // with --user
-}
-
-// search counts the records that --user looked at.
-type search struct {
-	Complete    bool  `json:"complete"` // nothing of the user can have been missed
-	Scanned     int64 `json:"scanned"`
-	Searched    int   `json:"searched"`    // sessions that were looked into
-	Expired     int   `json:"expired"`     // records that need not be
-	Undecodable int   `json:"undecodable"` // records that cannot be, with this codec
-	Foreign     int   `json:"foreign"`     // records that cannot be, as package session did not write them
-}
-
-// missed says what of a user may have been left out, nil if nothing.
-func (r *search) missed(codec string) error {
-	var what []string
-	if r.Undecodable > 0 {
-		what = append(what, fmt.Sprintf("%s sessions do not decode with codec %s", count(int64(r.Undecodable)), codec))
-	}
-	if r.Foreign > 0 {
-		what = append(what, fmt.Sprintf("package session did not write %s records", count(int64(r.Foreign))))
-	}
-	if r.Complete = len(what) == 0; r.Complete {
-		return nil
-	}
-	todo := "Name another codec with --codec. An application that encrypts its sessions has to end them itself."
-	if r.Undecodable == 0 {
-		todo = "If the application uses other attribute names, pass them: \"sessionctl help\" has the flags. Other writers have to end their own sessions."
-	}
-	return &wordsError{what: strings.Join(what, ", and ") + ": they could not be searched, and may belong to the user.", todo: todo}
+	Search   *search      `json:"search,omitempty"` // with --user and --owner
 }
 
 func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags) error {
 	var (
+		sessions   []owned
 		searched   *search
 		incomplete error
 	)
-	if f.user != "" {
-		found, r, err := a.sessionsOf(ctx, s, f)
-		if err != nil {
+	for _, key := range keys {
+		sessions = append(sessions, owned{Key: key})
+	}
+	if f.of != nil {
+		var err error
+		if sessions, searched, err = a.sessionsOf(ctx, s, f.of, how{scan: f.scan, readUnits: f.readUnits}); err != nil {
 			return err
 		}
-		keys, searched, incomplete = found, r, r.missed(a.codec)
-		if len(keys) == 0 && incomplete == nil {
-			a.note("No live session is bound to a user %q. Upper and lower case matter.", f.user)
+		incomplete = searched.missed(a.codec, f.of.whose())
+		if len(sessions) == 0 && incomplete == nil {
+			a.nobody(f.of, searched)
 		}
 	}
-	if len(keys) > 1 && !f.dryRun && !f.yes {
-		if err := a.confirm(ctx, fmt.Sprintf("Revoke %s sessions in %s?", count(int64(len(keys))), s)); err != nil {
+	if len(sessions) > 1 && !f.dryRun && !f.yes {
+		if err := a.confirm(ctx, fmt.Sprintf("Revoke %s sessions in %s?", count(int64(len(sessions))), s)); err != nil {
 			return err
 		}
+	}
+	var indexErr error
+	if searched != nil && searched.Indexed && !f.dryRun { // it may have to complete a revocation, too
+		indexErr = a.revokeListed(ctx, s, f.of)
 	}
 	report := revokeReport{DryRun: f.dryRun, Sessions: []revocation{}, Search: searched}
-	var (
-		failure     error
-		failureTodo string
-		absent      int
-	)
-	for _, key := range keys {
-		r, err := a.revokeOne(ctx, s, key, f)
+	failure, failureTodo := indexErr, ""
+	if indexErr != nil {
+		var what string
+		what, failureTodo = a.explain(ctx, indexErr)
+		a.note("The revocation by the index is not complete: %s", what)
+	}
+	absent := 0
+	for _, o := range sessions {
+		r, err := revocation{Key: o.Key, Handle: o.Handle}, error(nil)
+		switch {
+		case o.indexed && indexErr == nil:
+			r.Revoked = !f.dryRun
+		case o.Key == "":
+			err = indexErr
+			r.Error = oneLine(err.Error())
+		default:
+			r, err = a.revokeOne(ctx, s, o.Key, f)
+			r.Handle = o.Handle
+			if r.Absent && o.indexed { // the index has ended it, and not all others
+				r.Absent, r.Revoked = false, !f.dryRun
+			}
+		}
 		if err != nil {
 			failure = err
+			what, todo := a.explain(ctx, err)
+			failureTodo = cmp.Or(todo, failureTodo)
+			if !a.json {
+				a.note("not revoked: %s: %s", r.name(), what)
+			}
+		}
+		if r.Error != "" {
 			report.Failed++
 		}
 		if r.Absent {
@@ -225,10 +260,8 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 			report.Revoked++
 		}
 		report.Sessions = append(report.Sessions, r)
-		if !a.json {
-			if todo := a.tellRevoked(ctx, &r, err, f.dryRun); todo != "" {
-				failureTodo = todo
-			}
+		if !a.json && r.Error == "" {
+			a.tellRevoked(&r, f.dryRun)
 		}
 		if ctx.Err() != nil {
 			break
@@ -241,18 +274,52 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		a.note("%s not there. If you expected a session: is it in %s, and is the KEY one that \"list\" prints, not a token? "+
 			"--token-stdin works only if the application uses the default Config.StoreKey.", plural(absent, "session was", "sessions were"), s)
 	}
-	if left := len(keys) - len(report.Sessions) + report.Failed; left > 0 {
-		what := fmt.Sprintf("%s of %s sessions were not revoked", count(int64(left)), count(int64(len(keys))))
-		if incomplete != nil {
-			return errors.Join(errors.New(what+"; run it again"), incomplete)
-		}
-		again := "Run it again."
-		if failureTodo != "" {
-			again = failureTodo + " Then run it again."
-		}
-		return &wordsError{what: what + ".", todo: again, err: errors.Join(failure, context.Cause(ctx))}
+	left := len(sessions) - len(report.Sessions) + report.Failed
+	what := fmt.Sprintf("%s of %s sessions were not revoked", count(int64(left)), count(int64(len(sessions))))
+	switch {
+	case left == 0 && indexErr == nil:
+		return incomplete
+	case left == 0:
+		what = fmt.Sprintf("What was found is revoked, but other sessions of the %s may be alive", f.of.whose())
+	case indexErr != nil:
+		what += fmt.Sprintf(", and other sessions of the %s may be alive", f.of.whose())
 	}
-	return incomplete
+	if incomplete != nil {
+		return errors.Join(errors.New(what+"; run it again"), incomplete)
+	}
+	again := "Run it again."
+	switch {
+	case errors.Is(failure, errIndex):
+		again = failureTodo
+	case failureTodo != "":
+		again = failureTodo + " Then run it again."
+	}
+	return &wordsError{what: what + ".", todo: again, err: errors.Join(failure, context.Cause(ctx))}
+}
+
+// nobody says that there is nothing to end or to list.
+func (a *app) nobody(all owners, r *search) {
+	switch {
+	case r.NotSearched != "":
+		a.note("The index lists no live session of the %s.", all)
+	case len(all) == 1 && all.whose() == "user":
+		a.note("No live session is bound to a %s. Upper and lower case matter.", all)
+	default:
+		a.note("There is no live session of the %s. Upper and lower case matter.", all)
+	}
+}
+
+// revokeListed ends what the index lists, at one point in time.
+func (a *app) revokeListed(ctx context.Context, s store, all owners) error {
+	c, err := a.sessionCodec()
+	if err != nil {
+		return err
+	}
+	m, err := newIndexManager(s, c)
+	if err != nil {
+		return err
+	}
+	return m.Revoke(ctx, all...)
 }
 
 func (a *app) revokeOne(ctx context.Context, s store, key string, f *revokeFlags) (revocation, error) {
@@ -260,7 +327,10 @@ func (a *app) revokeOne(ctx context.Context, s store, key string, f *revokeFlags
 	var at string
 	var err error
 	if f.dryRun {
-		at, _, _, err = follow(ctx, s, key)
+		var rec session.Record
+		if at, _, rec, err = follow(ctx, s, key); err == nil {
+			err = notIndex(rec.Data)
+		}
 		if r.Absent = errors.Is(err, session.ErrNotFound); r.Absent || errors.Is(err, session.ErrDecode) {
 			err = nil
 		}
@@ -277,130 +347,23 @@ func (a *app) revokeOne(ctx context.Context, s store, key string, f *revokeFlags
 	return r, err
 }
 
-// tellRevoked says what became of a key. If it failed, it returns what to do.
-func (a *app) tellRevoked(ctx context.Context, r *revocation, err error, dryRun bool) (todo string) {
-	key := printable(r.Key)
+// name is what the session is called in a sentence.
+func (r *revocation) name() string {
+	name := (&owned{Key: r.Key, Handle: r.Handle}).name()
 	if r.MovedTo != "" {
-		key += ", now " + printable(r.MovedTo)
+		name += ", now " + printable(r.MovedTo)
 	}
+	return name
+}
+
+// tellRevoked says what became of a session, unless that failed.
+func (a *app) tellRevoked(r *revocation, dryRun bool) {
 	switch {
-	case err != nil:
-		var what string
-		what, todo = a.explain(ctx, err)
-		a.note("not revoked: %s: %s", key, what)
 	case r.Absent:
-		a.stdout.printf("no session %s\n", key)
+		a.stdout.printf("no session %s\n", r.name())
 	case dryRun:
-		a.stdout.printf("would revoke %s\n", key)
+		a.stdout.printf("would revoke %s\n", r.name())
 	default:
-		a.stdout.printf("revoked %s\n", key)
+		a.stdout.printf("revoked %s\n", r.name())
 	}
-	return todo
-}
-
-// readers is the number of sessions read at once.
-const readers = 16
-
-// sessionsOf finds the live sessions of a user, and counts what it searched.
-func (a *app) sessionsOf(ctx context.Context, s store, f *revokeFlags) ([]string, *search, error) {
-	c, err := a.sessionCodec()
-	if err != nil {
-		return nil, nil, err
-	}
-	a.warnOfScan(ctx, s)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-
-	var (
-		wg    sync.WaitGroup
-		mu    sync.Mutex // guards what follows
-		found = map[string]bool{}
-		r     = &search{}
-	)
-	keys := make(chan string)
-	for range readers {
-		wg.Go(func() {
-			for key := range keys {
-				at, is, err := isUsers(ctx, s, c, key, f.user)
-				mu.Lock()
-				switch {
-				case errors.Is(err, session.ErrDecode):
-					r.Undecodable++
-				case err != nil:
-					cancel(err)
-				default:
-					r.Searched++
-					if is {
-						found[at] = true
-					}
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	now := time.Now()
-	report, err := admin.List(ctx, s, admin.ListOptions{ReadUnits: f.readUnits}, func(e admin.Entry) error {
-		// The clock of an operator's machine may be fast, and what List says
-		// old: one too many does no harm, one too few does.
-		expired := now.Sub(e.Expires) > clockTrust
-		mu.Lock()
-		switch {
-		case e.Foreign && (e.Expires.IsZero() || !expired):
-			r.Foreign++
-		case expired:
-			r.Expired++
-		}
-		mu.Unlock()
-		if e.Foreign || expired {
-			return nil
-		}
-		select {
-		case keys <- e.Key:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	})
-	close(keys)
-	wg.Wait()
-	if cause := context.Cause(ctx); cause != nil {
-		return nil, nil, cause
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	r.Scanned = report.Scanned
-	a.note("%s sessions of the user among %s records%s.", count(int64(len(found))), count(report.Scanned), unitsUsed(report.ReadUnits))
-	return slices.Sorted(maps.Keys(found)), r, nil
-}
-
-// clockTrust is the time after its deadline when a session counts as dead.
-const clockTrust = time.Hour
-
-// isUsers reports whether the session with key is bound to user. One that got a
-// new ID since the scan came by may be under a key that the scan has passed: at
-// is the key that it has now.
-func isUsers(ctx context.Context, s store, c session.Codec, key, user string) (at string, is bool, err error) {
-	at, _, rec, err := follow(ctx, s, key)
-	switch {
-	case errors.Is(err, session.ErrNotFound):
-		return at, false, nil
-	case errors.Is(err, errWhereMoved):
-		return at, false, fmt.Errorf("%w: %w", session.ErrDecode, err)
-	case err != nil:
-		return at, false, err
-	}
-	values, err := c.Split(rec.Data)
-	if err != nil {
-		return at, false, fmt.Errorf("%w: %w", session.ErrDecode, err)
-	}
-	data, ok := values[userValue]
-	if !ok {
-		return at, false, nil
-	}
-	var name string
-	if err := c.Unmarshal(data, &name); err != nil {
-		return at, false, fmt.Errorf("%w: %w", session.ErrDecode, err)
-	}
-	return at, name == user, nil
 }

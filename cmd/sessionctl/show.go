@@ -24,6 +24,9 @@ const (
 	userValue      = reservedPrefix + "user"
 	movedValue     = reservedPrefix + "moved"
 	idleValue      = reservedPrefix + "idle"
+	lifetimeValue  = reservedPrefix + "lifetime"
+	listedValue    = reservedPrefix + "listed"
+	ownerValue     = reservedPrefix + "owner"
 )
 
 type showFlags struct {
@@ -40,7 +43,9 @@ func (a *app) showCommand() *cobra.Command {
 and sizes of its values. Only with --values it prints the user and the values
 themselves, decoded with --codec.
 
-For the old ID of a session that got a new one it prints the new key.
+For the old ID of a session that got a new one it prints the new key. For a record
+of the index of owners it prints how much it holds. With --values it also prints
+under which owners a session is listed there, and what was noted at the login.
 
 KEY is a key that list prints. If Config.StoreKey makes keys that begin with "-",
 put "--" before KEY. With --token-stdin show reads the token from
@@ -93,21 +98,32 @@ func checkKey(key string) error {
 
 // shown is the output of show.
 type shown struct {
-	Key         string       `json:"key"`
-	Kind        string       `json:"kind"` // session, moved or undecodable
-	State       string       `json:"state"`
-	Created     time.Time    `json:"created"`
-	Expires     time.Time    `json:"expires"`
-	IdleSeconds int64        `json:"left_seconds"` // until Expires, 0 once it has passed
-	LockedUntil *time.Time   `json:"locked_until,omitempty"`
-	DataSize    int          `json:"data_bytes"`
-	Writes      int          `json:"writes,omitempty"` // that the version remembers, at most 16
-	LoggedIn    bool         `json:"logged_in"`
-	User        *string      `json:"user,omitempty"`
-	MovedTo     string       `json:"moved_to,omitempty"`
-	Values      []shownValue `json:"values"`
+	Key         string        `json:"key"`
+	Kind        string        `json:"kind"` // session, moved, index or undecodable
+	State       string        `json:"state"`
+	Created     time.Time     `json:"created"`
+	Expires     time.Time     `json:"expires"`
+	IdleSeconds int64         `json:"left_seconds"` // until Expires, 0 once it has passed
+	LockedUntil *time.Time    `json:"locked_until,omitempty"`
+	DataSize    int           `json:"data_bytes"`
+	Writes      int           `json:"writes,omitempty"` // that the version remembers, at most 16
+	LoggedIn    bool          `json:"logged_in"`
+	User        *string       `json:"user,omitempty"`
+	MovedTo     string        `json:"moved_to,omitempty"`
+	Lifetime    *shownLife    `json:"lifetime,omitempty"` // of its own
+	Index       *indexRecord  `json:"index,omitempty"`
+	Listed      *shownListing `json:"listed,omitempty"`
+	Values      []shownValue  `json:"values"`
 
 	now time.Time
+}
+
+// shownLife is a session.Lifetime: seconds, 0 for those of the Config, -1 for never.
+type shownLife struct {
+	Idle       int64 `json:"idle_seconds"`
+	Absolute   int64 `json:"absolute_seconds"`
+	Persistent bool  `json:"persistent_cookie"`
+	Unreadable bool  `json:"unreadable,omitempty"` // it does not decode
 }
 
 type shownValue struct {
@@ -115,6 +131,24 @@ type shownValue struct {
 	Type  string `json:"type"`
 	Size  int    `json:"bytes"`
 	Value any    `json:"value,omitempty"`
+}
+
+// shownListing says where a session is listed in the index of owners.
+type shownListing struct {
+	Handle string            `json:"handle"`
+	Owners []string          `json:"owners,omitempty"` // KIND=ID, beside the user
+	Note   map[string]string `json:"note,omitempty"`
+}
+
+func newShownListing(ls *listing, values bool) *shownListing {
+	shown := &shownListing{Handle: ls.Handle}
+	if values {
+		for _, o := range ls.Owners {
+			shown.Owners = append(shown.Owners, o.Kind+"="+o.ID)
+		}
+		shown.Note = ls.Note
+	}
+	return shown
 }
 
 func (a *app) show(ctx context.Context, s store, key string, values bool) error {
@@ -154,6 +188,19 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 		v.Writes = len(rec.Version) / 8
 	}
 
+	if holds, is, err := indexOf(string(rec.Data)); is {
+		v.Kind = "index"
+		if err == nil {
+			v.Index = &holds
+		}
+		if perr := a.print(v, v.write); perr != nil || err == nil {
+			return perr
+		}
+		return &exitError{codeFound, &wordsError{
+			what: "The record of the index does not decode.",
+			todo: "The sessions of this owner cannot be found by the index. \"sessionctl revoke --user NAME --scan\" finds them.", err: err,
+		}}
+	}
 	encoded, err := c.Split(rec.Data)
 	if err != nil {
 		v.Kind = "undecodable"
@@ -179,10 +226,18 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 				v.MovedTo = text
 			}
 			continue
+		case lifetimeValue:
+			v.Lifetime = parseLife(text)
+			continue
 		case userValue:
 			v.LoggedIn = true
 			if isText && values {
 				v.User = &text
+			}
+			continue
+		case listedValue:
+			if ls, err := listingOf(c, encoded); err == nil && ls.Handle != "" {
+				v.Listed = newShownListing(&ls, values)
 			}
 			continue
 		}
@@ -213,6 +268,9 @@ func (v *shown) write(w *output) {
 		line("What", "a marker: the session here was given a new ID, by a login or a rotation")
 		line("Now at", "%s", printable(v.MovedTo))
 		line("Moved", "%s", at(v.Created))
+	case "index":
+		line("What", "a record of the index of owners, which finds the sessions of one owner")
+		line("Began", "%s", at(v.Created))
 	case "undecodable":
 		line("What", "a record that does not decode")
 		line("Began", "%s", at(v.Created))
@@ -223,7 +281,7 @@ func (v *shown) write(w *output) {
 	switch {
 	case v.State == stateExpired:
 		line("Expired", "%s; nobody can use it any more", at(v.Expires))
-	case v.Kind == "moved":
+	case v.Kind == "moved", v.Kind == "index":
 		line("Ends", "%s", at(v.Expires))
 	default:
 		line("Ends", "%s, unless it is used", at(v.Expires))
@@ -241,6 +299,12 @@ func (v *shown) write(w *output) {
 		}
 	}
 	line("Data", "%s%s", size(int64(v.DataSize)), more)
+	if i := v.Index; i != nil {
+		line("Holds", "%s, and %s with up to %s", plural(i.Entries, "session", "sessions"), plural(i.Pages, "page", "pages"), count(int64(i.InPages)))
+		if i.Revocations > 0 {
+			line("Revokes", "%s not complete; \"sessionctl revoke\" completes it", plural(i.Revocations, "revocation is", "revocations are"))
+		}
+	}
 	if v.Kind != "session" {
 		return
 	}
@@ -251,6 +315,18 @@ func (v *shown) write(w *output) {
 		line("User", "logged in; --values says who")
 	default:
 		line("User", "none")
+	}
+	if v.Lifetime != nil {
+		line("Lifetime", "%s", v.Lifetime)
+	}
+	if l := v.Listed; l != nil {
+		line("Listed", "in the index of owners, with handle %s", printable(l.Handle))
+		for _, o := range l.Owners {
+			line("Owner", "%s", printable(o))
+		}
+		for _, name := range slices.Sorted(maps.Keys(l.Note)) {
+			line("Note", "%s: %s", printable(name), printable(l.Note[name]))
+		}
 	}
 	if len(v.Values) == 0 {
 		line("Values", "none")
@@ -269,6 +345,39 @@ func (v *shown) write(w *output) {
 		t.AppendRow(row)
 	}
 	w.printf("\n%s\n", t.Render())
+}
+
+// parseLife reads a lifetime as it is stored.
+func parseLife(text string) *shownLife {
+	var l shownLife
+	times, persistent := strings.CutSuffix(text, " persistent")
+	l.Persistent = persistent
+	if _, err := fmt.Sscanf(times+"\n", "%d %d\n", &l.Idle, &l.Absolute); err != nil {
+		return &shownLife{Unreadable: true}
+	}
+	return &l
+}
+
+func (l *shownLife) String() string {
+	if l.Unreadable {
+		return "does not decode, so the application cannot read the session"
+	}
+	timeout := func(seconds int64) string {
+		switch {
+		case seconds == 0:
+			return "as configured"
+		case seconds < 0:
+			return "never"
+		case seconds > math.MaxInt64/int64(time.Second):
+			return fmt.Sprintf("%d s", seconds)
+		}
+		return coarse(time.Duration(seconds) * time.Second)
+	}
+	cookie := "as configured"
+	if l.Persistent {
+		cookie = "persistent"
+	}
+	return fmt.Sprintf("of its own: idle %s, absolute %s, cookie %s", timeout(l.Idle), timeout(l.Absolute), cookie)
 }
 
 // typeName names the type of v for a reader.

@@ -55,6 +55,11 @@ func TestShow(t *testing.T) {
 	f.put("junk", []byte("\xc1"), time.Hour, time.Hour, 0)
 	f.put("json", encoded(t, codec.JSON{}, map[string]any{"a": "b\x1b[2J\u009b"}), time.Hour, time.Hour, 0)
 
+	f.put("remembered", encoded(t, codec.MessagePack{}, map[string]any{userValue: "ann", idleValue: 2592000, lifetimeValue: "2592000 7776000 persistent"}), time.Hour, time.Hour, 0)
+	f.put("shared", encoded(t, codec.MessagePack{}, map[string]any{lifetimeValue: "300 0"}), time.Hour, time.Hour, 0)
+	f.put("endless", encoded(t, codec.MessagePack{}, map[string]any{lifetimeValue: "86400 -1"}), time.Hour, time.Hour, 0)
+	f.put("later", encoded(t, codec.MessagePack{}, map[string]any{lifetimeValue: "2 3 persistent and more\x1b[2J"}), time.Hour, time.Hour, 0)
+
 	tests := []struct {
 		args   string
 		code   int
@@ -67,6 +72,11 @@ func TestShow(t *testing.T) {
 		{"ann-2", codeDone, []string{"Locked    until", "unless it is renewed"}, []string{"xxx"}, ""},
 		{"guest", codeDone, []string{"User      none", "integer"}, nil, ""},
 		{"bob-1", codeDone, []string{"Values    none"}, []string{"Locked"}, ""},
+		{"remembered", codeDone, []string{"Lifetime  of its own: idle 30 days, absolute 90 days, cookie persistent", "Values    none"}, []string{"2592000 7776000"}, ""},
+		{"shared", codeDone, []string{"Lifetime  of its own: idle 5 min, absolute as configured, cookie as configured"}, nil, ""},
+		{"endless", codeDone, []string{"Lifetime  of its own: idle 24.0 h, absolute never, cookie as configured"}, nil, ""},
+		{"later", codeDone, []string{"Lifetime  does not decode"}, []string{"and more", "\x1b"}, ""},
+		{"guest", codeDone, []string{"User      none"}, []string{"Lifetime"}, ""},
 		{"moved", codeDone, []string{"a marker: the session here was given a new ID", "Now at    ann-1"}, []string{"unless it is used", "Values"}, ""},
 		{"old-ann", codeDone, []string{"Expired", "nobody can use it any more"}, nil, ""},
 		{"rich", codeDone, []string{"text ", "bytes", "bool", "integer", "number", "null", "time", "list of 2", "map of 1"}, []string{secret, "zoe"}, ""},

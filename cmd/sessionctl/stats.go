@@ -31,7 +31,9 @@ func (a *app) statsCommand() *cobra.Command {
 		Short: "Count sessions, and show their sizes and ages",
 		Long: `stats reads the whole table once, at a read unit for each 8 KB, and counts
 sessions by state, size and age. For DynamoDB it also computes the cost of their
-storage in a month, and of a sweep.
+storage in a month, and of a sweep. Records under the old IDs of sessions, and
+those of the index of owners, are counted apart. From Redis it transfers the data
+of the sessions of users, to tell them from these.
 
 On a very large table, stop with --sample after a number of records. Keys are
 digests, and a table is in the order of their hashes, so the first records are as
@@ -114,6 +116,7 @@ type statsReport struct {
 	Live         int64   `json:"live"`  // the locked ones included
 	Locked       int64   `json:"locked"`
 	Moved        int64   `json:"moved"` // what is left under old IDs
+	Index        int64   `json:"index"` // records of the index of owners
 	Expired      int64   `json:"expired"`
 	Foreign      int64   `json:"foreign"`
 	ExpiredShare float64 `json:"expired_share"`
@@ -161,7 +164,7 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 		}
 	}
 	opts, err := admin.ListOptions{
-		KeyPrefix: f.keyPrefix, DataWith: movedValue, ReadUnits: f.readUnits, Segments: segments, Workers: segments, Limit: f.sample,
+		KeyPrefix: f.keyPrefix, DataWith: dataOfKind, ReadUnits: f.readUnits, Segments: segments, Workers: segments, Limit: f.sample,
 	}.Complete()
 	if err != nil {
 		return &exitError{code: codeUsage, err: err}
@@ -195,6 +198,8 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 			}
 		case stateMoved:
 			r.Moved++
+		case stateIndex:
+			r.Index++
 		case stateLocked:
 			r.Locked++
 			fallthrough
@@ -281,6 +286,9 @@ func (r *statsReport) write(w *output) {
 	t.AppendRow(table.Row{"Expired", count(r.Expired), share(r.Expired)})
 	if r.Moved > 0 {
 		t.AppendRow(table.Row{"Moved", count(r.Moved), share(r.Moved), "left under the old IDs of sessions"})
+	}
+	if r.Index > 0 {
+		t.AppendRow(table.Row{"Index", count(r.Index), share(r.Index), "of the owners of sessions"})
 	}
 	if r.Foreign > 0 {
 		t.AppendRow(table.Row{"Foreign", count(r.Foreign), share(r.Foreign)})

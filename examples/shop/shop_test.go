@@ -98,7 +98,7 @@ func forEachStore(t *testing.T, f func(t *testing.T, s *store)) {
 func open(t *testing.T, backend session.Backend) (string, *logs) {
 	t.Helper()
 	var log logs
-	h, err := newShop(backend, "memory", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	h, err := newShop(backend, "memory", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), t.Context().Done())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,6 +237,8 @@ func TestPages(t *testing.T) {
 			calls   int64
 		}{
 			{newVisitor(t, shop), "/style.css", 200, "/style.css", "--ground", "max-age=600", 0},
+			{newVisitor(t, shop), "/live.js", 200, "/live.js", "EventSource", "max-age=600", 0},
+			{newVisitor(t, shop), "/events?user=Ada", 200, "/events", "event: ended", "no-store", 0},
 			{newVisitor(t, shop), "/login", 200, "/login", "Your name", "no-store", 0},
 			{newVisitor(t, shop), "/", 200, "/login", "Your name", "no-store", 0},
 			{newVisitor(t, shop), "/cart", 200, "/login", "Your name", "no-store", 0},

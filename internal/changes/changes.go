@@ -16,6 +16,9 @@ type Edit struct {
 	// Redo computes Data again from the value that a faster writer has stored,
 	// nil if there is none. It is nil if Data holds whatever others have stored.
 	Redo func(theirs []byte) ([]byte, error)
+	// Firm keeps the edit even while it changes nothing: it overrides what others
+	// store meanwhile.
+	Firm bool
 }
 
 // Changes are the base, the encoded values that were read, and the edits of a
@@ -23,9 +26,10 @@ type Edit struct {
 type Changes struct {
 	base    map[string][]byte
 	edits   map[string]Edit
-	cleared bool // the edits apply to no values, not to base
-	doubted bool // the stored values may not be the base
-	count   int  // of calls that have changed it
+	cleared bool                   // the edits apply to no values, not to base
+	doubted bool                   // the stored values may not be the base
+	spared  func(name string) bool // the values of base that are not cleared; nil: none
+	count   int                    // of calls that have changed it
 }
 
 // On returns no changes on the values of base, which the caller must not change
@@ -50,23 +54,26 @@ func (c Changes) Value(name string) []byte {
 	if e, ok := c.edits[name]; ok {
 		return e.Data
 	}
-	if c.cleared {
+	if !c.stands(name) {
 		return nil
 	}
 	return c.base[name]
 }
+
+// stands reports whether a stored value called name is not cleared.
+func (c Changes) stands(name string) bool { return !c.cleared || c.spared != nil && c.spared(name) }
 
 // Values returns all values with the edits. The caller must not change them.
 func (c Changes) Values() map[string][]byte {
 	if len(c.edits) == 0 && !c.cleared {
 		return c.base
 	}
-	var all map[string][]byte
-	if !c.cleared {
-		all = maps.Clone(c.base)
-	}
+	all := maps.Clone(c.base)
 	if all == nil {
 		all = make(map[string][]byte, len(c.edits))
+	}
+	if c.cleared {
+		maps.DeleteFunc(all, func(name string, _ []byte) bool { return !c.stands(name) })
 	}
 	for name, e := range c.edits {
 		if e.Data != nil {
@@ -88,8 +95,12 @@ func (c Changes) Any() bool {
 	if c.doubted {
 		return c.cleared || len(c.edits) > 0
 	}
-	if c.cleared && len(c.base) > 0 {
-		return true
+	if c.cleared {
+		for name := range c.base {
+			if !c.stands(name) {
+				return true
+			}
+		}
 	}
 	for name, e := range c.edits {
 		if !bytes.Equal(e.Data, c.base[name]) {
@@ -110,10 +121,10 @@ func (c Changes) Depend() bool {
 }
 
 // Put makes e the edit of the value called name. One that changes nothing,
-// whatever others store, is none.
+// whatever others store, is none, unless it is firm.
 func (c *Changes) Put(name string, e Edit) {
 	c.count++
-	if e.Redo == nil && !c.cleared && !c.doubted && bytes.Equal(e.Data, c.base[name]) {
+	if e.Redo == nil && !e.Firm && !c.doubted && c.stands(name) && bytes.Equal(e.Data, c.base[name]) {
 		delete(c.edits, name)
 		return
 	}
@@ -126,18 +137,62 @@ func (c *Changes) Put(name string, e Edit) {
 // Clear deletes every value, those too that others store meanwhile.
 func (c *Changes) Clear() {
 	c.count++
-	c.edits, c.cleared = nil, true
+	c.edits, c.cleared, c.spared = nil, true, nil
+}
+
+// ClearExcept is Clear for all values but those whose names keep is true of. What an
+// earlier Clear has deleted stays deleted.
+func (c *Changes) ClearExcept(keep func(name string) bool) {
+	c.count++
+	maps.DeleteFunc(c.edits, func(name string, _ Edit) bool { return !keep(name) })
+	switch before := c.spared; {
+	case !c.cleared:
+		c.spared = keep
+	case before != nil:
+		c.spared = func(name string) bool { return before(name) && keep(name) }
+	}
+	c.cleared = true
 }
 
 // Discard drops the edits.
 func (c *Changes) Discard() {
 	c.count++
-	c.edits, c.cleared = nil, false
+	c.edits, c.cleared, c.spared = nil, false, nil
 }
 
 // Clone returns a copy that Put does not change.
 func (c Changes) Clone() Changes {
 	c.edits = maps.Clone(c.edits)
+	return c
+}
+
+// Uncleared returns a copy whose edits apply to the base again.
+func (c Changes) Uncleared() Changes {
+	c = c.Clone()
+	c.cleared, c.spared = false, nil
+	return c
+}
+
+// Without returns a copy without the edit of the value called name.
+func (c Changes) Without(name string) Changes {
+	c = c.Clone()
+	delete(c.edits, name)
+	return c
+}
+
+// WithBase returns a copy with data as the value called name of the base, nil for
+// none. The edits stay.
+func (c Changes) WithBase(name string, data []byte) Changes {
+	if bytes.Equal(c.base[name], data) {
+		return c
+	}
+	base := make(map[string][]byte, len(c.base)+1)
+	maps.Copy(base, c.base)
+	base[name] = data
+	if data == nil {
+		delete(base, name)
+	}
+	c.base = base
 	return c
 }
 
@@ -147,7 +202,7 @@ func (c Changes) Replay(base map[string][]byte) (Changes, error) {
 	edits := maps.Clone(c.edits)
 	for name, e := range edits {
 		theirs := base[name]
-		if c.cleared {
+		if !c.stands(name) {
 			theirs = nil
 		}
 		switch {
@@ -157,11 +212,11 @@ func (c Changes) Replay(base map[string][]byte) (Changes, error) {
 				return c, fmt.Errorf("value %q: %w", name, err)
 			}
 			edits[name] = e
-		case !c.cleared && bytes.Equal(e.Data, theirs):
+		case !e.Firm && c.stands(name) && bytes.Equal(e.Data, theirs):
 			delete(edits, name)
 		}
 	}
-	return Changes{base: base, edits: edits, cleared: c.cleared, count: c.count}, nil
+	return Changes{base: base, edits: edits, cleared: c.cleared, spared: c.spared, count: c.count}, nil
 }
 
 // SameEdits reports whether c has not been changed since it was cloned as other.
@@ -178,7 +233,7 @@ func (c Changes) Since(saved map[string][]byte) Changes {
 	}
 	if c.cleared {
 		for name := range saved {
-			if _, ok := c.edits[name]; !ok {
+			if _, ok := c.edits[name]; !ok && !c.stands(name) {
 				later.Put(name, Edit{})
 			}
 		}

@@ -80,6 +80,20 @@ func take(name string) func(*changes.Changes) {
 	}
 }
 
+// firm sets a value, or deletes it, whatever is there.
+func firm(name, text string) func(*changes.Changes) {
+	e := changes.Edit{Firm: true}
+	if text != "" {
+		e.Data = []byte(text)
+	}
+	return func(c *changes.Changes) { c.Put(name, e) }
+}
+
+// clearBut clears all values but one.
+func clearBut(name string) func(*changes.Changes) {
+	return func(c *changes.Changes) { c.ClearExcept(func(n string) bool { return n == name }) }
+}
+
 func clearAll(c *changes.Changes)   { c.Clear() }
 func discardAll(c *changes.Changes) { c.Discard() }
 
@@ -132,6 +146,28 @@ func TestEdits(t *testing.T) {
 		{name: "take", base: values{"a": "1"}, do: do{take("a")}, want: values{}, edits: "a", any: true, depend: true},
 		{name: "take what is not there", do: do{take("a")}, want: values{}, edits: "a", depend: true},
 		{name: "clear and update", base: values{"a": "1"}, do: do{clearAll, add("a", "x")}, want: values{"a": "x"}, edits: "a", any: true, depend: true, cleared: true},
+
+		{name: "clear but one", base: values{"a": "1", "b": "1"}, do: do{clearBut("a")}, want: values{"a": "1"}, any: true, cleared: true},
+		{name: "clear but all there is", base: values{"a": "1"}, do: do{clearBut("a")}, want: values{"a": "1"}, cleared: true},
+		{name: "clear nothing but one", do: do{clearBut("a")}, want: values{}, cleared: true},
+		{name: "clear but one that was edited", base: values{"a": "1"}, do: do{set("a", "2"), set("b", "2"), clearBut("a")}, want: values{"a": "2"}, edits: "a", any: true, cleared: true},
+		{name: "clear but one that was deleted", base: values{"a": "1", "b": "1"}, do: do{del("a"), clearBut("a")}, want: values{}, edits: "a", any: true, cleared: true},
+		{name: "clear but one, and set it", base: values{"a": "1"}, do: do{clearBut("a"), set("a", "2")}, want: values{"a": "2"}, edits: "a", any: true, cleared: true},
+		{name: "clear but one, and set it as it is", base: values{"a": "1"}, do: do{clearBut("a"), set("a", "1")}, want: values{"a": "1"}, cleared: true},
+		{name: "clear but one, and update it", base: values{"a": "1", "b": "1"}, do: do{clearBut("a"), add("a", "x"), add("b", "x")}, want: values{"a": "1x", "b": "x"}, edits: "ab", any: true, depend: true, cleared: true},
+		{name: "clear, and clear but one", base: values{"a": "1"}, do: do{clearAll, clearBut("a")}, want: values{}, any: true, cleared: true},
+		{name: "clear, set, and clear but one", base: values{"a": "1"}, do: do{clearAll, set("a", "2"), set("b", "2"), clearBut("a")}, want: values{"a": "2"}, edits: "a", any: true, cleared: true},
+		{name: "clear but one, and clear", base: values{"a": "1"}, do: do{clearBut("a"), clearAll}, want: values{}, any: true, cleared: true},
+		{name: "clear but one, twice", base: values{"a": "1", "b": "1"}, do: do{clearBut("a"), clearBut("a")}, want: values{"a": "1"}, any: true, cleared: true},
+		{name: "clear but one, and but another", base: values{"a": "1", "b": "1"}, do: do{clearBut("a"), clearBut("b")}, want: values{}, any: true, cleared: true},
+		{name: "clear but one, and discard", base: values{"a": "1", "b": "1"}, do: do{clearBut("a"), discardAll}, want: values{"a": "1", "b": "1"}},
+		{name: "clear but one, discard and clear", base: values{"a": "1"}, do: do{clearBut("a"), discardAll, clearAll}, want: values{}, any: true, cleared: true},
+
+		{name: "firm", base: values{"a": "1"}, do: do{firm("a", "2")}, want: values{"a": "2"}, edits: "a", any: true},
+		{name: "firm, as it is", base: values{"a": "1"}, do: do{firm("a", "1")}, want: values{"a": "1"}, edits: "a"},
+		{name: "firm deletion of nothing", base: values{"a": "1"}, do: do{firm("b", "")}, want: values{"a": "1"}, edits: "b"},
+		{name: "firm, and set back", base: values{"a": "1"}, do: do{firm("a", "2"), set("a", "1")}, want: values{"a": "1"}},
+		{name: "firm, and discard", base: values{"a": "1"}, do: do{firm("a", "1"), discardAll}, want: values{"a": "1"}},
 
 		{name: "discard", base: values{"a": "1"}, do: do{set("a", "2"), set("b", "2"), discardAll}, want: values{"a": "1"}},
 		{name: "discard a clear", base: values{"a": "1"}, do: do{clearAll, set("b", "2"), discardAll}, want: values{"a": "1"}},
@@ -229,6 +265,18 @@ func TestReplay(t *testing.T) {
 		{name: "clear what they cleared", base: values{"a": "1"}, do: do{clearAll}, theirs: values{}, want: values{}},
 		{name: "clear and set", base: values{"a": "1"}, do: do{clearAll, set("b", "2")}, theirs: values{"a": "3", "b": "2"}, want: values{"b": "2"}, any: true},
 		{name: "clear and update", base: values{"a": "1"}, do: do{clearAll, add("a", "x")}, theirs: values{"a": "3"}, want: values{"a": "x"}, any: true},
+		{name: "clear but one", base: values{"a": "1", "b": "1"}, do: do{clearBut("a")}, theirs: values{"a": "3", "b": "3", "c": "3"}, want: values{"a": "3"}, any: true},
+		{name: "clear but one that they added", base: values{"b": "1"}, do: do{clearBut("a")}, theirs: values{"a": "3", "b": "1"}, want: values{"a": "3"}, any: true},
+		{name: "clear but one that they deleted", base: values{"a": "1", "b": "1"}, do: do{clearBut("a")}, theirs: values{"b": "1"}, want: values{}, any: true},
+		{name: "clear but all they have", base: values{"a": "1", "b": "1"}, do: do{clearBut("a")}, theirs: values{"a": "3"}, want: values{"a": "3"}},
+		{name: "clear but one, and set it", base: values{"a": "1"}, do: do{clearBut("a"), set("a", "2")}, theirs: values{"a": "3"}, want: values{"a": "2"}, any: true},
+		{name: "clear but one, and set it as they did", base: values{"a": "1"}, do: do{clearBut("a"), set("a", "2")}, theirs: values{"a": "2"}, want: values{"a": "2"}},
+		{name: "clear but one, and update it", base: values{"a": "1"}, do: do{clearBut("a"), add("a", "x")}, theirs: values{"a": "3"}, want: values{"a": "3x"}, any: true},
+		{name: "clear, and clear but one", base: values{"a": "1"}, do: do{clearAll, clearBut("a")}, theirs: values{"a": "3"}, want: values{}, any: true},
+		{name: "firm", base: values{"a": "1"}, do: do{firm("a", "2")}, theirs: values{"a": "3"}, want: values{"a": "2"}, any: true},
+		{name: "firm, as it was", base: values{"a": "1"}, do: do{firm("a", "1")}, theirs: values{"a": "3"}, want: values{"a": "1"}, any: true},
+		{name: "firm, as they have it", base: values{"a": "1"}, do: do{firm("a", "2")}, theirs: values{"a": "2"}, want: values{"a": "2"}},
+		{name: "firm deletion of what they added", do: do{firm("a", "")}, theirs: values{"a": "3", "b": "3"}, want: values{"b": "3"}, any: true},
 		{name: "discard", base: values{"a": "1"}, do: do{clearAll, set("b", "2"), discardAll}, theirs: values{"a": "3"}, want: values{"a": "3"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -312,6 +360,19 @@ func TestReplayAgain(t *testing.T) {
 	}
 }
 
+// TestReplayFirmly: a firm edit that met its own value still overrides the next.
+func TestReplayFirmly(t *testing.T) {
+	c := changes.On(values{"a": "1"}.encoded())
+	firm("a", "2")(&c)
+	firm("b", "")(&c)
+	for _, theirs := range []values{{"a": "2"}, {"a": "3", "b": "3"}, {}, {"a": "2", "b": "2"}} {
+		var err error
+		if c, err = c.Replay(theirs.encoded()); err != nil || !maps.Equal(decoded(c.Values()), values{"a": "2"}) || c.Depend() {
+			t.Errorf("on %v: %v, %v, depend %v", theirs, decoded(c.Values()), err, c.Depend())
+		}
+	}
+}
+
 // TestSince: what is left to do when a save has stored the values as they were.
 func TestSince(t *testing.T) {
 	type do = []func(*changes.Changes)
@@ -330,6 +391,9 @@ func TestSince(t *testing.T) {
 		{name: "update what was saved", base: values{"a": "1"}, before: do{add("a", "x")}, after: do{add("a", "y")}, want: values{"a": "1xy"}, pending: "a"},
 		{name: "clear", base: values{"a": "1"}, before: do{set("b", "2")}, after: do{clearAll}, want: values{}, pending: "ab"},
 		{name: "clear and set", base: values{"a": "1"}, before: do{set("b", "2")}, after: do{clearAll, set("b", "2")}, want: values{"b": "2"}, pending: "a"},
+		{name: "clear but one", base: values{"a": "1", "b": "1"}, before: do{set("c", "2")}, after: do{clearBut("a")}, want: values{"a": "1"}, pending: "bc"},
+		{name: "cleared but one before", base: values{"a": "1", "b": "1"}, before: do{clearBut("a"), set("c", "2")}, after: do{set("b", "2")}, want: values{"a": "1", "b": "2", "c": "2"}, pending: "b"},
+		{name: "firm", base: values{"a": "1"}, before: do{firm("a", "1")}, after: do{set("b", "2")}, want: values{"a": "1", "b": "2"}, pending: "b"},
 		{name: "cleared before", base: values{"a": "1"}, before: do{clearAll, set("b", "2")}, after: do{set("c", "2")}, want: values{"b": "2", "c": "2"}, pending: "c"},
 		{name: "discard", base: values{"a": "1"}, before: do{set("a", "2")}, after: do{discardAll}, want: values{"a": "2"}}, // it is stored
 		{name: "discard a clear", base: values{"a": "1"}, before: do{set("a", "2")}, after: do{clearAll, discardAll}, want: values{"a": "2"}},

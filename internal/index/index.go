@@ -28,7 +28,12 @@ type Entry struct {
 	Epoch int64 `json:"e,omitempty"`
 	// Also has short digests of the other owners of the session, in order.
 	Also []string `json:"o,omitempty"`
+	// Again says that it was not known whether the session was listed before.
+	Again bool `json:"a,omitempty"`
 }
+
+// Repeats reports whether an older page may have an entry of the same session.
+func (e Entry) Repeats() bool { return e.Again || len(e.Keys) > 1 }
 
 // sameAs reports whether e and other are the same session, of the same owners. A
 // login with other owners makes an entry of its own, because until it has succeeded
@@ -105,8 +110,8 @@ const maxKeys = 8 // of an entry in a head
 
 // List adds a session, or gives one that is listed another key. from is the key
 // that it had, "" after a login with which it is listed anew: then it also stays
-// listed as it was. List reports whether the head has changed: it has not if the
-// session has the key already.
+// listed as it was. An earlier Until does not replace a later one, as the session may
+// not get the key in the end. List reports whether the head has changed.
 func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
 	e.Epoch = h.Epoch
 	i := -1
@@ -118,15 +123,18 @@ func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
 	switch {
 	case i >= 0 && !h.Covered(h.Entries[i]):
 		old := h.Entries[i]
-		if slices.Contains(old.Keys, key) {
-			return false, nil
+		if e.Epoch, e.Until = old.Epoch, later(old.Until, e.Until); slices.Contains(old.Keys, key) {
+			if e.Until == old.Until {
+				return false, nil
+			}
+			e.Keys = old.Keys
+		} else {
+			// The session is under from or a key after it: one before is that of a marker.
+			e.Keys = append(slices.Clone(old.Keys[max(0, slices.Index(old.Keys, from)):]), key)
+			if len(e.Keys) > maxKeys {
+				return false, ErrManyKeys
+			}
 		}
-		// The session is under from or a key after it: one before is that of a marker.
-		e.Keys = append(slices.Clone(old.Keys[max(0, slices.Index(old.Keys, from)):]), key)
-		if len(e.Keys) > maxKeys {
-			return false, ErrManyKeys
-		}
-		e.Epoch = old.Epoch
 		h.Entries = slices.Clone(h.Entries)
 		h.Entries[i] = e
 		return true, nil
@@ -179,13 +187,20 @@ func (h *Head) Covered(e Entry) bool {
 }
 
 // Finish takes off the revocations of done, which have been carried out, with the
-// entries that they cover, and replaces the pages in pages.
+// entries that they cover, and replaces the pages in pages. One that is not in the
+// head takes nothing off: a head that was stored anew, long after the one before
+// had expired, has no such revocation, and its epochs begin at 0 again.
 func (h *Head) Finish(done []Revocation, pages map[string]Ref) {
-	h.Entries = slices.DeleteFunc(slices.Clone(h.Entries), func(e Entry) bool {
-		return slices.ContainsFunc(done, func(r Revocation) bool { return r.Covers(e) })
-	})
+	var begun []Revocation
 	h.Ending = slices.DeleteFunc(slices.Clone(h.Ending), func(r Revocation) bool {
-		return slices.ContainsFunc(done, func(d Revocation) bool { return d.Epoch == r.Epoch })
+		is := slices.ContainsFunc(done, func(d Revocation) bool { return d.Epoch == r.Epoch })
+		if is {
+			begun = append(begun, r)
+		}
+		return is
+	})
+	h.Entries = slices.DeleteFunc(slices.Clone(h.Entries), func(e Entry) bool {
+		return slices.ContainsFunc(begun, func(r Revocation) bool { return r.Covers(e) })
 	})
 	var left []Ref
 	for _, p := range h.Pages {
@@ -258,7 +273,7 @@ func later(a, b int64) int64 {
 }
 
 // Union returns the entries of older and newer in their order. A session that is
-// in both has the keys of both.
+// in both has the keys of both, and the later Until.
 func Union(older, newer []Entry) []Entry {
 	if len(older) == 0 {
 		return newer
@@ -282,7 +297,7 @@ func Union(older, newer []Entry) []Entry {
 				keys = append(keys, key)
 			}
 		}
-		e.Keys = keys
+		e.Keys, e.Until = keys, later(old.Until, e.Until)
 	}
 	return append(all, newer...)
 }

@@ -88,6 +88,14 @@
 //	session.token.duplicates  {request}, counter
 //	    Requests with several tokens that are not all equal: left over, or
 //	    planted by a sibling host.
+//	session.renewal.follows  {request}, counter
+//	    Requests that went on under a new ID after a renewal.
+//	session.renewal.failures  {session}, counter
+//	    Sessions that could not get a new ID when it was time; the pages were
+//	    served.
+//	session.login.joins  {request}, counter
+//	    Logins that joined the session of another login of the same user, as
+//	    after a double click.
 //	session.active  {session}, gauge
 //	    Sessions in the store; only with [Config.Active].
 //

@@ -235,6 +235,9 @@ func (o *Observer) instrument(m metric.Meter, active func(context.Context) (int6
 		observe.EventLockLost:         simple("session.lock.losses", "{lock}", "Locks that were lost while they were held."),
 		observe.EventTokenDuplicate:   simple("session.token.duplicates", "{request}", "Requests with several tokens that are not all equal."),
 		observe.EventSessionsRevoked:  simple("session.revocations", "{revocation}", "Revocations of the sessions of an owner."),
+		observe.EventTokenRenewed:     simple("session.renewal.follows", "{request}", "Requests that went on under a new ID after a renewal."),
+		observe.EventRenewFailed:      simple("session.renewal.failures", "{session}", "Sessions that could not get a new ID when it was time."),
+		observe.EventLoginJoined:      simple("session.login.joins", "{request}", "Logins that joined the session of another login of the same user."),
 	}
 	for outcome := range o.waits {
 		o.waits[outcome] = o.record(outcomes[outcome])

@@ -250,6 +250,9 @@ func TestEvents(t *testing.T) {
 		{observe.Event{Kind: observe.EventLockLost, Err: errStore}, map[string]string{"session.lock.losses{}": "1"}},
 		{observe.Event{Kind: observe.EventTokenDuplicate, N: 2}, map[string]string{"session.token.duplicates{}": "1"}},
 		{observe.Event{Kind: observe.EventSessionsRevoked, N: 2}, map[string]string{"session.revocations{}": "1"}},
+		{observe.Event{Kind: observe.EventTokenRenewed}, map[string]string{"session.renewal.follows{}": "1"}},
+		{observe.Event{Kind: observe.EventRenewFailed, Err: errStore}, map[string]string{"session.renewal.failures{}": "1"}},
+		{observe.Event{Kind: observe.EventLoginJoined}, map[string]string{"session.login.joins{}": "1"}},
 		{observe.Event{Kind: 99, N: 3}, map[string]string{}}, // of a later version
 	}
 	seen := map[observe.EventKind]bool{}

@@ -160,6 +160,9 @@ var eventTexts = [...]struct{ text, n string }{
 	observe.EventLockLost:         {"session: lost its lock", ""},
 	observe.EventTokenDuplicate:   {"session: a request has several tokens", "tokens"},
 	observe.EventSessionsRevoked:  {"session: revoked", "sessions"},
+	observe.EventTokenRenewed:     {"session: a request goes on under a renewed ID", ""},
+	observe.EventRenewFailed:      {"session: ID could not be renewed", ""},
+	observe.EventLoginJoined:      {"session: a login joined the session of another one", ""},
 }
 
 func known(k observe.EventKind) bool { return k > 0 && int(k) < len(eventTexts) }
@@ -193,7 +196,7 @@ func (o *Observer) level(e observe.Event) slog.Level {
 	switch e.Kind {
 	case observe.EventTokenMalformed, observe.EventTokenDuplicate:
 		return slog.LevelInfo
-	case observe.EventTouchFailed:
+	case observe.EventTouchFailed, observe.EventRenewFailed:
 		return slog.LevelWarn
 	case observe.EventUndecodable, observe.EventLockLost:
 		return slog.LevelError

@@ -132,6 +132,9 @@ func TestEventsAreLogged(t *testing.T) {
 		{observe.Event{Kind: observe.EventLockFailed, Err: errStore}, "WARN"},
 		{observe.Event{Kind: observe.EventLockFailed, Err: session.ErrNotFound}, "DEBUG"},
 		{observe.Event{Kind: observe.EventLockLost, Err: session.ErrLockLost}, "ERROR"},
+		{observe.Event{Kind: observe.EventTokenRenewed}, "DEBUG"},
+		{observe.Event{Kind: observe.EventRenewFailed, Err: errStore}, "WARN"},
+		{observe.Event{Kind: observe.EventLoginJoined}, "DEBUG"},
 		{observe.Event{Kind: 99, N: 3}, "DEBUG"}, // of a later version
 	}
 	seen := map[observe.EventKind]bool{}

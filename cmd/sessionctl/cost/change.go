@@ -94,6 +94,11 @@ func Changes(w Workload, s Settings, price Price) ([]Change, error) {
 	if now.Touches > 0 {
 		try("no touches: SafeMode ReadOnly, or no IdleTimeout", func(w *Workload, _ *Settings) { w.Touches = new(float64) })
 	}
+	if s.Owners == 0 && w.Mix.Login > 0 {
+		settings("Owners.Index, a session listed under its user", func(s *Settings) { s.Owners = 1 })
+	} else if s.Owners > 0 {
+		settings("no Owners.Index", func(s *Settings) { s.Owners = 0 })
+	}
 	scale("sessions half as large", 0.5)
 	scale("sessions twice as large", 2)
 	scale("codec JSON: 1.3 times as large, typically", JSONSize)

@@ -114,6 +114,11 @@ type Settings struct {
 	AbsoluteTimeout time.Duration // as in session.Config
 	TouchInterval   time.Duration // as in session.Config
 
+	// Owners is the number of owners that a login lists its session under, the
+	// user included. Default 0: Owners.Index of session.Config is not set. It is
+	// taken that an owner has few sessions: what more than 16 cost is left out.
+	Owners int
+
 	EventuallyConsistentReads bool // as in dynamodb.Config
 	Item                      Item
 
@@ -268,6 +273,9 @@ func complete(w Workload, s Settings) (Workload, Settings, error) {
 	if !(s.Peak >= 1 && s.Peak <= mostPeak) {
 		bad("Peak is %v; it must be at least 1, and at most %g", s.Peak, mostPeak)
 	}
+	if s.Owners < 0 || s.Owners > mostOwners {
+		bad("Owners is %d; it must be between 0 and %d", s.Owners, mostOwners)
+	}
 	if s.SweepEvery < 0 {
 		bad("SweepEvery is %v; it must not be negative", s.SweepEvery)
 	}
@@ -291,6 +299,7 @@ const (
 	mostLooks   = 1e6
 	mostPeak    = 1e6
 	mostName    = 64 << 10 // of DynamoDB
+	mostOwners  = 9        // the user, and those of a Login
 )
 
 func isWeight(v float64) bool { return v == 0 || v >= leastWeight && v <= mostWeight }
@@ -490,6 +499,9 @@ func (m *model) requests() {
 		m.add(save, n, 0, m.average(atEnd, func(writes int) float64 {
 			return WriteUnits(max(m.s.Item.Size(data, writes, exclusive), m.s.Item.Size(markerData, writes+1, false)))
 		}))
+		index, owners := m.s.Item.Size(indexData, tokens, false), n*float64(m.s.Owners)
+		m.add(load, owners, m.readUnits(index), 0)
+		m.add(save, owners, 0, WriteUnits(index))
 	})
 	m.each(mix.Logout, func(n float64, data int) {
 		m.begin(n, atEnd, data, exclusive)
@@ -538,6 +550,7 @@ func (m *model) rows() {
 	// Each Login turns one row into a marker, and begins another.
 	idle := max(0, mix.New-mix.Logout) * perWeight
 	logout, marker := mix.Logout*perWeight, mix.Login*perWeight
+	index := marker * float64(m.s.Owners)
 
 	var size, weight float64
 	for _, c := range m.w.Sizes {
@@ -573,15 +586,23 @@ func (m *model) rows() {
 	}
 	markers := at(marker, markerLife, delay)
 	sessions := at(idle, used, life, delay) + at(logout, used) + at(marker, used)
+	// A record of the index stays for a day after the last of its sessions. It is
+	// taken that each has one.
+	longest := life
+	if m.s.AbsoluteTimeout > 0 {
+		longest = m.s.AbsoluteTimeout
+	}
+	heads := at(index, longest, indexMargin, delay)
 	if m.w.Rows > 0 {
-		all := markers + sessions
+		all := markers + sessions + heads
 		if all == 0 {
 			sessions, all = 1, 1
 		}
-		markers, sessions = markers*m.w.Rows/all, sessions*m.w.Rows/all
+		markers, sessions, heads = markers*m.w.Rows/all, sessions*m.w.Rows/all, heads*m.w.Rows/all
 	}
-	m.e.Rows = markers + sessions
-	bytes := markers*markerSize + sessions*size
+	m.e.Rows = markers + sessions + heads
+	headSize := item.Size(indexData, 1, false)
+	bytes := markers*markerSize + sessions*size + heads*float64(headSize)
 	if m.e.Rows > 0 {
 		m.e.RowBytes = bytes / m.e.Rows
 	}
@@ -597,6 +618,7 @@ func (m *model) rows() {
 			m.add(sweep, n, 0, m.units(atEnd, data, false, WriteUnits))
 		})
 		m.add(sweep, marker, 0, WriteUnits(int(markerSize)))
+		m.add(sweep, index, 0, WriteUnits(headSize))
 	}
 }
 

@@ -91,6 +91,9 @@ func TestCompute(t *testing.T) {
 		{"wait for a lock", cost.Workload{Mix: cost.Mix{LockedWrite: 1}, Waits: 1, Looks: 3}, cost.Settings{}, sums{get: 3, update: 3, read: 3, write: 3}},
 		{"log in", cost.Workload{Mix: cost.Mix{Login: 1}}, cost.Settings{}, sums{get: 1, update: 2, read: 1, write: 2}},
 		{"log in, mode Exclusive", cost.Workload{Mix: cost.Mix{Login: 1}}, exclusive, sums{update: 3, write: 3}},
+		{"log in, listed", cost.Workload{Mix: cost.Mix{Login: 1}}, cost.Settings{Owners: 1}, sums{get: 2, update: 3, read: 2, write: 3}},
+		{"log in, listed twice", cost.Workload{Mix: cost.Mix{Login: 1}}, cost.Settings{Owners: 2}, sums{get: 3, update: 4, read: 3, write: 4}},
+		{"log out, listed", cost.Workload{Mix: cost.Mix{Logout: 1}}, cost.Settings{Owners: 1}, sums{get: 1, remove: 1, read: 1, write: 1}},
 		{"log out", cost.Workload{Mix: cost.Mix{Logout: 1}}, cost.Settings{}, sums{get: 1, remove: 1, read: 1, write: 1}},
 		{"gone", cost.Workload{Mix: cost.Mix{Gone: 1}}, cost.Settings{}, sums{get: 1, read: 1}},
 		{"gone, eventually consistent", cost.Workload{Mix: cost.Mix{Gone: 1}}, cost.Settings{EventuallyConsistentReads: true}, sums{get: 2, read: 1.5}},
@@ -263,6 +266,8 @@ func TestRefused(t *testing.T) {
 		{"TouchInterval", cost.Workload{}, cost.Settings{TouchInterval: 3 * time.Hour}},
 		{"Peak", cost.Workload{}, cost.Settings{Peak: 0.5}},
 		{"SweepEvery", cost.Workload{}, cost.Settings{SweepEvery: -1}},
+		{"Owners", cost.Workload{}, cost.Settings{Owners: -1}},
+		{"Owners", cost.Workload{}, cost.Settings{Owners: 10}},
 		{"negative size", cost.Workload{}, cost.Settings{Item: cost.Item{Key: -1}}},
 	}
 	for _, tt := range tests {

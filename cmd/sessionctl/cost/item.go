@@ -1,6 +1,9 @@
 package cost
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // The sizes of backend/dynamodb's item, in bytes, as DynamoDB counts them.
 const (
@@ -16,13 +19,17 @@ const (
 	tokenSize   = 8      // of one write in the version
 	tokens      = 16     // that the version has at most
 	lockValues  = 16 + 8 // who holds the lock, and until when
-	markerData  = 80     // what a rotation leaves: a key and a version, and their names
+	markerData  = 130    // what a login leaves: a key, a version and a sealed token, and their names
+	indexData   = 350    // a record of the index of owners with three sessions
 	rowOverhead = 100    // bytes that DynamoDB adds to each item for storage
 	readBlock   = 4 << 10
 	writeBlock  = 1 << 10
 	scanPage    = 1 << 20
 	gigabyte    = 1 << 30
 )
+
+// indexMargin is how long a record of the index stays after its last session.
+const indexMargin = 24 * time.Hour
 
 // Item has the sizes of the parts of a stored session, without its data.
 type Item struct {
