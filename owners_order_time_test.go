@@ -19,38 +19,75 @@ import (
 // A village is a store with the sessions of ann, and processes that work on it. A
 // client has each of the tokens.
 type village struct {
-	b     memory.Backend
-	m     *session.Manager // of a process that nothing happens to
-	cfg   session.Config
-	first *session.Session // of ann, on the laptop
-	other *session.Session // of ann, on the phone
-	bob   *session.Session // on the laptop
-	cart  string           // the token of a visitor
-	more  []*session.Session
-	retry func() // makes a process well again, for it to try to save once more; may be nil
+	b      *memory.Backend
+	m      *session.Manager // of a process that nothing happens to
+	cfg    session.Config
+	first  *session.Session          // of ann, on the laptop
+	other  *session.Session          // of ann, on the phone
+	bob    *session.Session          // on the laptop
+	cart   string                    // the token of a visitor
+	more   []*session.Session        // some of the others of ann
+	retry  func()                    // makes a process well again, for it to try to save once more; may be nil
+	stored map[string]session.Record // in the beginning
 }
 
-func newVillage(t *testing.T, mode session.Mode, more int) *village {
-	v := &village{cfg: session.Config{
-		Owners: session.OwnersConfig{Index: true}, StoreKey: keyed, Mode: mode,
-	}}
-	if mode == session.Exclusive {
-		v.cfg.Lock.Locker = &lock.Local{}
-	}
-	v.m = newManager(t, &v.b, v.cfg)
-	v.cart = begin(t, v.m, map[string]any{"note": "cart"})
-	v.first = login(t, v.m, session.Login{User: "ann", Owners: []session.Owner{laptop}})
-	v.other = login(t, v.m, session.Login{User: "ann", Owners: []session.Owner{phone}})
-	v.bob = login(t, v.m, session.Login{User: "bob", Owners: []session.Owner{laptop}})
-	for range more {
-		v.more = append(v.more, login(t, v.m, session.Login{User: "ann"}))
-	}
+// newVillage returns one in which ann has so many more sessions.
+func newVillage(t *testing.T, mode session.Mode, more int) (v *village) {
+	synctest.Test(t, func(t *testing.T) {
+		v = &village{b: new(memory.Backend), stored: map[string]session.Record{}, cfg: session.Config{
+			Owners: session.OwnersConfig{Index: true}, StoreKey: keyed, Mode: mode,
+		}}
+		p := &process{Backend: v.b}
+		p.hooks(nil, func(_ int, _, key string) error {
+			v.stored[key] = session.Record{}
+			return nil
+		})
+		cfg := v.cfg
+		cfg.Mode = 0
+		m := newManager(t, p, cfg)
+		v.cart = begin(t, m, map[string]any{"note": "cart"})
+		v.first = login(t, m, session.Login{User: "ann", Owners: []session.Owner{laptop}})
+		v.other = login(t, m, session.Login{User: "ann", Owners: []session.Owner{phone}})
+		v.bob = login(t, m, session.Login{User: "bob", Owners: []session.Owner{laptop}})
+		for i := range more {
+			s := login(t, m, session.Login{User: "ann"})
+			if i%14 == 0 {
+				v.more = append(v.more, s)
+			}
+		}
+		for key := range v.stored {
+			rec, err := v.b.Load(ctx, key)
+			if errors.Is(err, session.ErrNotFound) {
+				delete(v.stored, key)
+				continue
+			}
+			check(t, err)
+			v.stored[key] = rec
+		}
+	})
 	return v
+}
+
+// again returns a village like v in the beginning.
+func (v *village) again(t *testing.T) *village {
+	now := *v
+	now.b = new(memory.Backend)
+	for key, rec := range v.stored {
+		rec.Version = ""
+		if _, err := now.b.Save(ctx, key, rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if now.cfg.Mode == session.Exclusive {
+		now.cfg.Lock.Locker = &lock.Local{}
+	}
+	now.m = newManager(t, now.b, now.cfg)
+	return &now
 }
 
 // process returns a process of its own and its Manager.
 func (v *village) process(t *testing.T, limit int) (*process, *session.Manager) {
-	p := &process{Backend: &v.b}
+	p := &process{Backend: v.b}
 	cfg := v.cfg
 	cfg.Owners.MaxSessions = limit
 	return p, newManager(t, p, cfg)
@@ -291,16 +328,17 @@ func (v *village) allHaveEnded(t *testing.T, made ...*session.Session) {
 // TestTwoOperations does each operation with every other one in between, before
 // each of its calls of the store.
 func TestTwoOperations(t *testing.T) {
-	sizes := []int{0, 13, 20}
+	sizes := []int{0, 29} // the next login fills the head, and the first sessions are in a page
 	if testing.Short() {
 		sizes = sizes[:1]
 	}
 	for _, more := range sizes {
+		v := newVillage(t, session.Merge, more)
 		for _, one := range operations() {
 			for _, two := range operations() {
 				t.Run(fmt.Sprintf("%s, %s, %d", one.name, two.name, more), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						for at := 1; interleaved(t, one, two, more, at); at++ {
+						for at := 1; interleaved(t, v.again(t), one, two, more, at); at++ {
 							if t.Failed() {
 								t.Fatalf("before call %d", at)
 							}
@@ -314,8 +352,7 @@ func TestTwoOperations(t *testing.T) {
 
 // interleaved does two before the call of one with that number. It reports whether
 // there was one.
-func interleaved(t *testing.T, one, two operation, more, at int) (reached bool) {
-	v := newVillage(t, session.Merge, more)
+func interleaved(t *testing.T, v *village, one, two operation, more, at int) (reached bool) {
 	limit := map[bool]int{true: 2 + more}
 	p1, m1 := v.process(t, limit[one.limit])
 	p2, m2 := v.process(t, limit[two.limit])

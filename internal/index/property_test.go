@@ -398,7 +398,7 @@ func (w *world) check() {
 // TestLivesAreListed makes and ends sessions at random, and leaves steps of
 // requests for later.
 func TestLivesAreListed(t *testing.T) {
-	seeds := 60
+	seeds := 40
 	if testing.Short() {
 		seeds = 10
 	}
@@ -424,7 +424,7 @@ func TestLivesAreListed(t *testing.T) {
 					w.pending = slices.Delete(w.pending, i, i+1)
 					f()
 				}
-				if step%10 == 0 {
+				if step%20 == 0 {
 					w.check()
 				}
 			}
@@ -458,8 +458,8 @@ func TestLivesAreListed(t *testing.T) {
 
 // TestSizes: a head stays short, however many sessions there are.
 func TestSizes(t *testing.T) {
-	const n = 100_000
-	for _, also := range [][]string{nil, strings.Fields("AAAAAAAA BBBBBBBB CCCCCCCC DDDDDDDD EEEEEEEE FFFFFFFF GGGGGGGG HHHHHHHH")} {
+	eight := strings.Fields("AAAAAAAA BBBBBBBB CCCCCCCC DDDDDDDD EEEEEEEE FFFFFFFF GGGGGGGG HHHHHHHH")
+	for n, also := range map[int][]string{100_000: nil, 10_000: eight} {
 		var h Head
 		pages := map[string]Page{}
 		count := func(size int) string { return fmt.Sprintf("%0*d", size, h.Count()) }
