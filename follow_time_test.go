@@ -170,6 +170,14 @@ func TestLockAfterARenewal(t *testing.T) {
 						t.Errorf("token %q, want %q", sent(r), fresh)
 					}
 					wantValue(t, m, fresh, "counter", 3)
+					// What is left under the old ID is not locked.
+					start := time.Now()
+					page(t, visit(m, "GET", token, locking.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
+						return nil
+					}).ServeHTTP), "")
+					if waited := time.Since(start); waited != 0 {
+						t.Errorf("a request under the old ID waited for %v", waited)
+					}
 				})
 			})
 		}

@@ -66,18 +66,13 @@ func (x *exchange) aged(s *Session, changed bool) bool {
 // renew gives the session a new ID because of its age. If that fails, the old ID
 // stays good, and everything else is done as if it had not been tried.
 func (s *Session) renew(ctx context.Context) error {
-	changed := s.changes.Any()
 	err := s.tryRenew(ctx)
 	if err == nil || s.saving.moving != nil || s.renewal != byAge {
 		return err
 	}
 	s.set(func() { s.renewal = sameID })
-	failed := isAny(err, ErrTooLarge, ErrEncode) || uncertain(err) && !errors.Is(err, ErrTooLate)
-	if failed {
+	if isAny(err, ErrTooLarge, ErrEncode) || uncertain(err) && !errors.Is(err, ErrTooLate) {
 		s.notRenewed(ctx, err)
-	}
-	if changed && !failed && !errors.Is(err, ErrTooLate) {
-		return err // ended, refused, or to wait for its turn
 	}
 	return s.commit(ctx)
 }
