@@ -164,15 +164,15 @@ func (x *exchange) confirm(ctx context.Context) {
 		return
 	}
 	s.mu.Lock()
-	key, moved, saved := s.stored.key, *s.stored.token != unsure.token, s.stored.rec.Version != unsure.version
+	stored, same := s.stored, s.isStored() && *s.stored.token == unsure.token
 	s.mu.Unlock()
-	if moved {
+	if !same {
 		return
 	}
-	if !saved {
+	if stored.rec.Version == unsure.version {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.moveTimeout())
 		defer cancel()
-		if _, to, err := x.m.find(ctx, key, nil); to != nil || err != nil {
+		if _, to, err := x.m.find(ctx, stored.key, nil); to != nil || err != nil {
 			return // the client can come under the old ID again
 		}
 	}
