@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/seed-a7bee19b/session"
@@ -22,7 +23,6 @@ type village struct {
 	bob   *session.Session // on the laptop
 	cart  string           // the token of a visitor
 	more  []*session.Session
-	mode  session.Mode
 }
 
 func newVillage(t *testing.T, mode session.Mode, more int) *village {
@@ -171,7 +171,8 @@ func (v *village) recordOf(t *testing.T, o session.Owner) (record string) {
 		record = key
 		return errStore
 	}, nil)
-	for range m.Sessions(ctx, o) {
+	for _, err := range m.Sessions(ctx, o) {
+		wantErr(t, err, session.ErrStore)
 	}
 	return record
 }
@@ -306,8 +307,11 @@ func interleaved(t *testing.T, one, two operation, more, at int) (reached bool) 
 	var s2 *session.Session
 	var err2 error
 	saved1, saved2, clock := map[string][]int{}, map[string][]int{}, 0
+	var mu sync.Mutex // a revocation has calls at once
 	note := func(saved map[string][]int) func(int, string, string) error {
 		return func(_ int, op, key string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if clock++; op == "Save" {
 				saved[key] = append(saved[key], clock)
 			}
