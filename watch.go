@@ -185,7 +185,11 @@ func (l *lookout) next(keep bool) time.Time {
 func (l *lookout) look(ctx context.Context, key string, keep bool) (out watch.Outcome[[]byte]) {
 	asked := time.Now()
 	rec, err := l.m.load(ctx, key)
-	if err == nil && rec.Version != l.version {
+	switch {
+	case err != nil:
+	case rec.Expired(asked): // it may have no data any more
+		err = ErrNotFound
+	case rec.Version != l.version:
 		err = l.read(rec)
 	}
 	switch to := asMoved(err); {
