@@ -74,7 +74,7 @@ type exchange struct {
 	first   [1]string     // room for tokens
 	tokens  []string      // those that the client has sent, until it logs out
 	token   string        // the client's, as far as it is alive
-	unsure  unsure        // the one to hand out in its place
+	unsure  *unsure       // the one to hand out in its place, if that is not sure
 	dead    bool          // the client's was destroyed
 	cookies []string      // lines of Set-Cookie that Managers inside have sent
 	failed  error         // of the save, that the error page has been sent for
@@ -433,7 +433,7 @@ func (x *exchange) save(ctx context.Context, s *Session, p plan, limit limits) e
 // may call it.
 func (x *exchange) announce(h http.Header) {
 	x.mu.Lock()
-	s, asked, was, dead, unsure := x.s, x.asked, x.token, x.dead, x.unsure.token
+	s, asked, was, dead, unsure := x.s, x.asked, x.token, x.dead, x.unsure
 	x.mu.Unlock()
 	if !asked {
 		return
@@ -447,7 +447,7 @@ func (x *exchange) announce(h http.Header) {
 		}
 		s.mu.Unlock()
 	}
-	if id == unsure {
+	if unsure != nil && id == unsure.token {
 		id = was
 	}
 	handsOut := id != was || id == "" && dead
