@@ -387,3 +387,102 @@ func TestClientLeavesDuringRenewal(t *testing.T) {
 		}
 	}
 }
+
+// TestRotationOvertakenByARenewal: it is not known whether a rotation was stored, and
+// another request renews the ID before that is found out. Then it has failed, and is
+// done under the new ID.
+func TestRotationOvertakenByARenewal(t *testing.T) {
+	for name, do := range map[string]func(s *session.Session) error{
+		"rotate": func(s *session.Session) error { return s.Rotate() },
+		"login":  func(s *session.Session) error { return s.Login("ann") },
+	} {
+		for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
+			t.Run(fmt.Sprintf("%s, %v", name, mode), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var b leasingStore
+					m := ways[0].manager(t, &b, session.Config{})
+					view, err := m.With(session.Route{Mode: mode})
+					check(t, err)
+					token := begin(t, m, map[string]any{"note": "x"})
+					s := open(t, view, token)
+					check(t, errors.Join(errOf(counter.Update(s, inc)), do(s)))
+					saves := 0
+					b.before = func(_ context.Context, op string) error {
+						if op == "Save" {
+							if saves++; saves > 1 {
+								return errStore // the marker does not reach the store
+							}
+						}
+						return nil
+					}
+					wantErr(t, s.Save(ctx), errStore)
+					b.healthy()
+					time.Sleep(renewAfter)
+					fresh := sent(visit(m, "POST", token, write(m)))
+					if fresh == "" {
+						t.Fatal("not renewed")
+					}
+					check(t, s.Save(ctx))
+					got := s.Token().Reveal()
+					if got == fresh || got == token {
+						t.Error("it has no new ID")
+					}
+					want := 2
+					if mode == session.LastWrite {
+						want = 1
+					}
+					wantValue(t, m, got, "counter", want)
+					wantValue(t, m, got, "note", "x")
+					if _, err := m.Open(ctx, fresh); !errors.Is(err, session.ErrNotFound) {
+						t.Errorf("the ID before opens: %v", err)
+					}
+					if n := sessions(t, &b); n != 1 {
+						t.Errorf("%d sessions", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestLoginAfterAnUnknownRotation gets an ID of its own, and a new beginning.
+func TestLoginAfterAnUnknownRotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		m := newManager(t, &b, session.Config{})
+		s := open(t, m, begin(t, m, map[string]any{"note": "x"}))
+		check(t, s.Rotate())
+		b.losingAndDown(2)
+		wantErr(t, s.Save(ctx), errStore)
+		b.healthy()
+		time.Sleep(time.Minute)
+		check(t, s.Login("ann"))
+		b.took()
+		check(t, s.Save(ctx))
+		b.wantCalls(t, "Save", "Load", "Save", "Save") // to settle it, and to log in
+		if !s.Created().Equal(time.Now()) {
+			t.Errorf("it began %v ago", time.Since(s.Created()))
+		}
+		wantValue(t, m, s.Token().Reveal(), "note", "x")
+	})
+}
+
+// TestRenewalInModeLastWrite has nothing of its own to store, and replaces nothing.
+func TestRenewalInModeLastWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b leasingStore
+		m := ways[1].manager(t, &b, session.Config{})
+		other := newManager(t, &b, session.Config{IdleTimeout: 24 * time.Hour})
+		token := begin(t, m, map[string]any{"note": "x"})
+		time.Sleep(renewAfter)
+		w := visit(m, "GET", token, m.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
+			wrote(t, other, token)
+			return nil
+		}).ServeHTTP)
+		if page(t, w, ""); sent(w) == "" {
+			t.Fatal("not renewed")
+		}
+		wantValue(t, m, sent(w), "counter", 1)
+		wantValue(t, m, sent(w), "note", "x")
+	})
+}

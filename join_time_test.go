@@ -392,3 +392,24 @@ func TestJoinMeetsAFault(t *testing.T) {
 		}
 	}
 }
+
+// TestLoginJoinsALaterOne: a login after the overlap gets a session of its own. The
+// next one joins that.
+func TestLoginJoinsALaterOne(t *testing.T) {
+	eachWay(t, func(t *testing.T, _ way, b *leasingStore, m *session.Manager) {
+		token := begin(t, m, map[string]any{"note": "cart"})
+		var got []string
+		for _, after := range []time.Duration{0, 40 * time.Second, 20 * time.Second, 20 * time.Second} {
+			time.Sleep(after)
+			w := visit(m, "POST", token, loginAs(m, "ann", false))
+			page(t, w, "welcome")
+			got = append(got, sent(w))
+		}
+		if got[0] == got[1] || got[1] == "" || got[2] != got[1] {
+			t.Errorf("the tokens are %q", got)
+		}
+		if n := sessions(t, b); n > 2 {
+			t.Errorf("%d sessions", n)
+		}
+	})
+}

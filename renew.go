@@ -157,7 +157,7 @@ func (x *exchange) follows(s *Session, alive string) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.unsure = unsure{*s.stored.token, s.stored.rec.Version}
+	x.unsure = &unsure{*s.stored.token, s.stored.rec.Version}
 }
 
 // confirm finds out, as the response starts, whether the session is still under the
@@ -166,7 +166,7 @@ func (x *exchange) confirm(ctx context.Context) {
 	x.mu.Lock()
 	s, unsure := x.s, x.unsure
 	x.mu.Unlock()
-	if s == nil || unsure.token == "" {
+	if s == nil || unsure == nil {
 		return
 	}
 	s.mu.Lock()
@@ -183,6 +183,6 @@ func (x *exchange) confirm(ctx context.Context) {
 		}
 	}
 	x.mu.Lock()
-	x.unsure.token = ""
+	x.unsure = nil
 	x.mu.Unlock()
 }
