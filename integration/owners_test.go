@@ -14,7 +14,7 @@ import (
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
-var withOwners = session.Config{Owners: session.OwnersConfig{Index: true}}
+var withOwners = session.Config{Owners: session.OwnersConfig{Index: true}, ErrorHandler: owners.HandleError}
 
 // owners is the job of a process that does what it is told.
 func (w *worker) owners() error {
