@@ -331,6 +331,11 @@ func events(name string, logins map[string][]Op, before map[string]bool, history
 		if o.Session == login.Name {
 			e.as = isUse
 			all = append(all, e)
+			same := func(other Op) bool { return other.NewToken == o.NewToken && other.Call != o.Call }
+			if o.Result == OK && o.Kind == LoginAgain && slices.ContainsFunc(history, same) {
+				e.Result = Conflict // it may have joined the other login when it was listed already
+				all = append(all, e)
+			}
 			if o.Result == NotFound && (o.Kind == Rotate || o.Kind == LoginAgain || o.Kind == Write && o.Tries > 1) {
 				e.Result, e.early = Unknown, true
 				all = append(all, e)
