@@ -307,6 +307,8 @@ func (s *Session) adoptContents(rec Record, theirs contents) error {
 	}
 	rec.Data = nil
 	s.set(func() {
+		// The index of owners knows the session no longer than that.
+		s.changes = s.changes.WithBase(untilName, theirs.values[untilName])
 		s.stored.rec, s.stored.used, s.stored.own, s.stored.apart = rec, theirs.used, theirs.own, true
 	})
 	return nil

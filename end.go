@@ -15,6 +15,8 @@ import (
 // [Manager.Get] returns a new session. If Destroy fails, the session may still be
 // there: tell the user, or call Destroy again.
 //
+// Streams end with it: see [Session.Watch].
+//
 // It ends the session even if other requests have changed it since s was opened
 // or have given it a new ID. It does not end other sessions of the same user. If
 // another request holds the lock, Destroy waits for at most

@@ -27,6 +27,8 @@ func TestTokenThatIsNotHandedOut(t *testing.T) {
 		calls []string // when the response starts
 		sent  bool
 		code  int
+
+		cleared, again bool // the cookie is; Get is called again
 	}{
 		{name: "nothing happens", sent: true, calls: []string{"Load"}},
 		{name: "a value is stored", sent: true, calls: []string{"Load"}, do: func(t *testing.T, _ *leasingStore, m *session.Manager, _ *session.Session, token string) {
@@ -52,6 +54,12 @@ func TestTokenThatIsNotHandedOut(t *testing.T) {
 		{name: "a logout", calls: []string{"Load"}, do: func(t *testing.T, _ *leasingStore, m *session.Manager, _ *session.Session, token string) {
 			check(t, open(t, m, token).Destroy(ctx))
 		}},
+		{name: "this request logs out", cleared: true, do: func(t *testing.T, _ *leasingStore, _ *session.Manager, s *session.Session, _ string) {
+			check(t, s.Destroy(ctx))
+		}},
+		{name: "this request logs out, and gets a new session", cleared: true, again: true, do: func(t *testing.T, _ *leasingStore, _ *session.Manager, s *session.Session, _ string) {
+			check(t, s.Destroy(ctx))
+		}},
 		{name: "the store fails", calls: []string{"Load"}, do: func(_ *testing.T, b *leasingStore, _ *session.Manager, _ *session.Session, _ string) {
 			b.failing("Load", errStore)
 		}},
@@ -73,8 +81,17 @@ func TestTokenThatIsNotHandedOut(t *testing.T) {
 					if tt.do != nil {
 						tt.do(t, &b, m, s, token)
 					}
+					if tt.again {
+						s, err = m.Get(r.Context())
+						if check(t, err); !s.IsNew() {
+							t.Error("the session is not new")
+						}
+					}
 					b.took()
 				})
+				if got := len(w.Result().Cookies()) == 1 && w.Result().Cookies()[0].MaxAge < 0; got != tt.cleared {
+					t.Errorf("cookies %v", w.Result().Cookies())
+				}
 				if tt.code == 0 {
 					tt.code = http.StatusOK
 				}
@@ -170,6 +187,14 @@ func TestLockAfterARenewal(t *testing.T) {
 						t.Errorf("token %q, want %q", sent(r), fresh)
 					}
 					wantValue(t, m, fresh, "counter", 3)
+					// What is left under the old ID is not locked.
+					start := time.Now()
+					page(t, visit(m, "GET", token, locking.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
+						return nil
+					}).ServeHTTP), "")
+					if waited := time.Since(start); waited != 0 {
+						t.Errorf("a request under the old ID waited for %v", waited)
+					}
 				})
 			})
 		}

@@ -299,6 +299,7 @@ func TestLoginJoinsAsAMerge(t *testing.T) {
 		{name: "an update that has room", do: add(6), note: "cart", other: true, counter: 6},
 		{name: "an update that is refused", do: add(5), note: "cart", other: true, counter: 5, refused: true},
 		{name: "clear", do: func(s *session.Session) error { return s.Clear() }},
+		{name: "clear, in a session of the user", before: "ann", do: func(s *session.Session) error { return s.Clear() }},
 		{name: "another user's session", before: "bob", do: func(*session.Session) error { return nil }, other: true, counter: 5},
 		{name: "another user's session, and update", before: "bob", do: func(s *session.Session) error { return errOf(counter.Update(s, inc)) }, other: true, counter: 6},
 		{name: "another user's session, and set", before: "bob", do: func(s *session.Session) error { return note.Set(s, "set") }, note: "set", other: true, counter: 5},

@@ -9,14 +9,18 @@ import (
 	"github.com/seed-a7bee19b/session/internal/index"
 )
 
+// errNotListed says that the index of owners has failed, and not the session: a
+// conflict in such an error is not one of the session.
+var errNotListed = errors.New("the session could not be listed")
+
 // errFull says that an owner has as many sessions as are allowed, if all that are
 // listed are alive.
 var errFull = errors.New("too many sessions are listed")
 
 // list lists the session of e under key in the record of an owner. from is the key
 // that it had, "" if it is new there. limit is how many sessions the owner may
-// have, 0 for any number. Before list ends others for that, it calls check, which
-// says whether the session can still be stored.
+// have, 0 for any number. Before list ends others for that, or refuses the session,
+// it calls check, which says whether the session can still be stored.
 func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key string, limit int, check func(context.Context) error) error {
 	const most = 20
 	var met ownerRecord   // in which it was to be listed
@@ -37,6 +41,7 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 			e.Again = again
 			return o.head.List(e, from, key)
 		})
+		revoked := errors.Is(err, index.ErrRevoked)
 		switch {
 		case err == nil:
 			if o.head.Crowded() {
@@ -44,23 +49,23 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 			}
 			return nil
 		case errors.Is(err, errFull):
-			if err = check(ctx); err == nil {
-				room, err = m.makeRoom(ctx, owner, met, limit-1)
+			var refused error
+			if room, refused, err = m.makeRoom(ctx, owner, met, limit-1, check); refused != nil {
+				return refused
 			}
 		case errors.Is(err, index.ErrManyKeys):
 			gone, err = m.gone(ctx, met.head.Keys(e.Handle))
-		case errors.Is(err, index.ErrUnfinished):
+		case errors.Is(err, index.ErrUnfinished), revoked:
 			_, err = m.carryOut(ctx, owner, met)
-		case errors.Is(err, index.ErrRevoked):
-			if _, err = m.carryOut(ctx, owner, met); err == nil {
-				err = &ConflictError{Gone: true}
-			}
 		}
 		if err == nil && try >= most {
 			err = fmt.Errorf("%w: the sessions of an owner (%d times in a row)", ErrConflict, try+1)
 		}
-		if err != nil {
-			return err
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w: %w", errNotListed, err)
+		case revoked:
+			return &ConflictError{Gone: true}
 		}
 	}
 }
@@ -80,27 +85,29 @@ func (m *core) gone(ctx context.Context, keys []string) (gone []string, err erro
 }
 
 // makeRoom ends all sessions in o, the record of an owner, but the latest most that
-// are alive, or fails with ErrSessionLimit if there are more and the policy is
-// RefuseLogin. It returns o if there is nothing to end: a session that has moved to
+// are alive. It returns o if there is nothing to end: a session that has moved to
 // a page and got a new ID since is listed twice, so that o lists more than there
-// are.
-func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most int) (room *ownerRecord, err error) {
+// are. refused is the error of check, or ErrSessionLimit if there are more sessions
+// and the policy is RefuseLogin. check is called last: the latest session may be that
+// of a login that this one is to join, and whose marker is stored a moment after it
+// was listed.
+func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most int, check func(context.Context) error) (room *ownerRecord, refused, err error) {
 	if len(o.head.Ending) > 0 { // do not add to what others have begun
 		_, err = m.carryOut(ctx, owner, o)
-		return nil, err
+		return nil, nil, err
 	}
 	refuse := m.cfg.Owners.AtLimit == RefuseLogin
 	var alive []string
-	more := false // of them are listed
+	more, full := false, false // of them are listed, or alive
 	r, err := m.read(ctx, o.head)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	err = r.each(ctx, func(e index.Entry) (bool, error) {
 		if slices.Contains(alive, e.Handle) {
 			return true, nil
 		}
-		if len(alive) == most && !refuse {
+		if len(alive) == most && !refuse && most > 0 {
 			more = true
 			return false, nil
 		}
@@ -110,18 +117,28 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 			return false, err
 		case found == nil:
 			more = true
+		case len(alive) == most && !refuse:
+			more = true
+			return false, nil
 		case len(alive) == most:
-			return false, ErrSessionLimit
+			full = true
+			return false, nil
 		default:
 			alive = append(alive, e.Handle)
 		}
 		return true, nil
 	})
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !more && !full:
+		return &o, nil, nil
 	}
-	if !more {
-		return &o, nil
+	if refused = check(ctx); refused == nil && full {
+		refused = ErrSessionLimit
+	}
+	if refused != nil {
+		return nil, refused, nil
 	}
 	marked, err := m.changeOwner(ctx, owner, &o, func(now *ownerRecord) (bool, error) {
 		if now.version != o.version || now.version == "" {
@@ -133,5 +150,5 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 	if err == nil {
 		_, err = m.carryOut(ctx, owner, marked)
 	}
-	return nil, err
+	return nil, nil, err
 }

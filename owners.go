@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -207,16 +208,13 @@ func (s *Session) Handle() string {
 // comes after it ends the session. The token leaves after that.
 func (s *Session) enlist(ctx context.Context, values map[string][]byte, key string) error {
 	ls, owners, err := s.m.listingOf(values)
-	if err != nil || ls.Handle == "" {
-		return err
+	if err == nil && ls.Handle == "" {
+		return nil
 	}
-	was, before, err := s.m.listingOf(s.changes.Base())
-	if err != nil {
-		return err
-	}
-	own, err := s.m.terms(values)
-	if err != nil {
-		return err
+	was, before, berr := s.m.listingOf(s.changes.Base())
+	own, terr := s.m.terms(values)
+	if err := cmp.Or(err, berr, terr); err != nil {
+		return fmt.Errorf("%w: %w", errNotListed, err)
 	}
 	until := int64(0)
 	if !own.until.IsZero() {

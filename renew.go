@@ -67,17 +67,18 @@ func (x *exchange) aged(s *Session, changed bool) bool {
 // stays good, and everything else is done as if it had not been tried.
 func (s *Session) renew(ctx context.Context) error {
 	changed := s.changes.Any()
-	err := s.tryRenew(ctx)
+	try, cancel := ctx, func() {}
+	if end, ok := ctx.Deadline(); ok && changed { // leaves time for the changes
+		try, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+	}
+	defer cancel()
+	err := s.tryRenew(try)
 	if err == nil || s.saving.moving != nil || s.renewal != byAge {
 		return err
 	}
 	s.set(func() { s.renewal = sameID })
-	failed := isAny(err, ErrTooLarge, ErrEncode) || uncertain(err) && !errors.Is(err, ErrTooLate)
-	if failed {
+	if isAny(err, ErrTooLarge, ErrEncode, errNotListed) || uncertain(err) && !errors.Is(err, ErrTooLate) {
 		s.notRenewed(ctx, err)
-	}
-	if changed && !failed && !errors.Is(err, ErrTooLate) {
-		return err // ended, refused, or to wait for its turn
 	}
 	return s.commit(ctx)
 }
@@ -111,7 +112,7 @@ func (s *Session) tryRenew(ctx context.Context) error {
 // notRenewed tells the observer that the session could not get a new ID. Those of the
 // next seconds are not tried if the store is in trouble.
 func (s *Session) notRenewed(ctx context.Context, err error) {
-	if uncertain(err) {
+	if uncertain(err) || errors.Is(err, context.DeadlineExceeded) {
 		s.m.rest()
 	}
 	s.m.event(ctx, observe.Event{Kind: observe.EventRenewFailed, Err: err})
@@ -169,15 +170,15 @@ func (x *exchange) confirm(ctx context.Context) {
 		return
 	}
 	s.mu.Lock()
-	key, moved, saved := s.stored.key, *s.stored.token != unsure.token, s.stored.rec.Version != unsure.version
+	stored, same := s.stored, s.isStored() && *s.stored.token == unsure.token
 	s.mu.Unlock()
-	if moved {
+	if !same {
 		return
 	}
-	if !saved {
+	if stored.rec.Version == unsure.version {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.moveTimeout())
 		defer cancel()
-		if _, to, err := x.m.find(ctx, key, nil); to != nil || err != nil {
+		if _, to, err := x.m.find(ctx, stored.key, nil); to != nil || err != nil {
 			return // the client can come under the old ID again
 		}
 	}

@@ -15,7 +15,9 @@ var errNoIndex = errors.New("there is no index of owners; set Owners.Index in th
 // Revoke ends every session that has all of the owners, and was listed by the time
 // Revoke was called. When it has returned without an error, none of them is alive,
 // whatever other requests do with them, and no request in flight can bring one
-// back. A login that takes place meanwhile is not covered.
+// back. A login that takes place meanwhile is not covered. In a handler, the session
+// of the request is one of them if it has the owners: saving changes of it then
+// fails with [ErrNotFound]. To keep it, use [Manager.RevokeOthers].
 //
 // If Revoke fails, some of the sessions may be alive, and are listed: call it
 // again. The next Revoke for the owner finishes what it has begun, and so does a

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,13 +30,13 @@ func (s *Session) rotate(ctx context.Context) error {
 		if err := s.store(ctx, mv, gone == nil); err != nil {
 			return s.undo(ctx, mv, err)
 		}
-		if !mv.listed {
+		if until := mv.values[untilName]; !mv.listed || !bytes.Equal(until, mv.until) {
 			err := s.enlist(ctx, mv.values, mv.key)
 			var conflict *ConflictError
 			switch {
 			case err == nil:
-				mv.listed = true
-			case !errors.As(err, &conflict):
+				mv.listed, mv.until = true, until
+			case errors.Is(err, errNotListed), !errors.As(err, &conflict):
 				return s.undo(ctx, mv, err)
 			default:
 				if over, err := s.overtaken(ctx, mv, err, try); over {

@@ -104,6 +104,7 @@ type move struct {
 	values     map[string][]byte
 	renewal    renewal
 	listed     bool          // in the records of its owners
+	until      []byte        // among the values when it was listed
 	renewed    time.Duration // as in stored
 	marker     Record        // for the old ID
 	trail      []byte        // with that marker
@@ -134,7 +135,8 @@ func (s *Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.Strin
 func (s *Session) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Token returns the session's token. It is the zero Token until the session is
-// first saved; Rotate and Login change it at the next save.
+// first saved; Rotate and Login change it at the next save, and
+// [Config.RenewAfter] when a response starts.
 func (s *Session) Token() Token {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -209,14 +209,14 @@ func (m *core) listedAt(ctx context.Context, handle string, owners []Owner, key 
 	}
 	c, err := m.split(rec)
 	if moved := asMoved(err); moved != nil {
-		return nil, moved.key, nil
+		return nil, moved.key, nil //nolint:nilerr // the marker leads there
 	}
 	if m.lifetimes.most.expired(rec, now) {
 		return nil, "", nil
 	}
 	found = &Entry{Handle: handle, Created: rec.Created, LastUsed: rec.Created, Expires: rec.Expires}
 	if err != nil {
-		return found, "", nil // it is alive, and can be revoked
+		return found, "", nil //nolint:nilerr // it is alive, and can be revoked
 	}
 	times := m.lifetimes.by(c.own)
 	if times.expired(rec, now) || !now.Before(times.due(rec, c.used, now)) {
@@ -226,7 +226,7 @@ func (m *core) listedAt(ctx context.Context, handle string, owners []Owner, key 
 	others := func(o Owner) bool { return !slices.Contains(its, o) }
 	switch {
 	case err != nil:
-		return found, "", nil // likewise
+		return found, "", nil //nolint:nilerr // likewise
 	case ls.Handle != handle || slices.ContainsFunc(owners, others):
 		return nil, "", nil
 	}

@@ -185,7 +185,11 @@ func (l *lookout) next(keep bool) time.Time {
 func (l *lookout) look(ctx context.Context, key string, keep bool) (out watch.Outcome[[]byte]) {
 	asked := time.Now()
 	rec, err := l.m.load(ctx, key)
-	if err == nil && rec.Version != l.version {
+	switch {
+	case err != nil:
+	case rec.Expired(asked): // it may have no data any more
+		err = ErrNotFound
+	case rec.Version != l.version:
 		err = l.read(rec)
 	}
 	switch to := asMoved(err); {
@@ -233,18 +237,13 @@ func (l *lookout) gone(asked time.Time) error {
 // deadline.
 func (l *lookout) judge(ctx context.Context, key string, rec Record, asked time.Time, keep bool) (next time.Time, over error) {
 	l.learn(rec, asked)
-	switch {
-	case l.times().over(rec, asked):
+	if !asked.Before(l.due) {
 		return time.Time{}, errExpired
-	case asked.Before(l.due):
-		if keep && !asked.Before(l.touch) {
-			over = l.prolong(ctx, key, rec)
-		}
-		return l.next(keep), over
-	case rec.LockedUntil.After(asked):
-		return time.Time{}, nil // a request is using it
 	}
-	return time.Time{}, errExpired
+	if keep && !asked.Before(l.touch) {
+		over = l.prolong(ctx, key, rec)
+	}
+	return l.next(keep), over
 }
 
 // times returns the timeouts of the session.

@@ -73,7 +73,7 @@ func (x *streams) events(w http.ResponseWriter, r *http.Request, s *session.Sess
 	for n := 0; ; n++ {
 		fmt.Fprintf(w, "data: %d\n\n", n)
 		if err := http.NewResponseController(w).Flush(); err != nil {
-			return nil //nolint:nilerr // the client has left
+			return nil // the client has left
 		}
 		select {
 		case <-tick.C:
@@ -175,7 +175,10 @@ func TestWatchHijacked(t *testing.T) {
 	defer func() { _ = conn.Close() }()
 	fmt.Fprintf(conn, "GET /socket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: test\r\nCookie: session=%s\r\n\r\n", x.token)
 	lines := bufio.NewScanner(conn)
-	for lines.Scan() && lines.Text() != "hello" {
+	for lines.Scan() {
+		if lines.Text() == "hello" {
+			break
+		}
 	}
 	x.wantLogout(t, 1)
 	if !lines.Scan() || lines.Text() != "bye" {

@@ -113,7 +113,6 @@ type shown struct {
 	Lifetime    *shownLife    `json:"lifetime,omitempty"` // of its own
 	Index       *indexRecord  `json:"index,omitempty"`
 	Listed      *shownListing `json:"listed,omitempty"`
-	Lifetime    *shownLife    `json:"lifetime,omitempty"` // of its own
 	Values      []shownValue  `json:"values"`
 
 	now time.Time

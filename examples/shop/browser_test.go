@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,6 +91,16 @@ func (b tab) another() tab {
 	ctx, cancel := chromedp.NewContext(b.ctx)
 	b.t.Cleanup(cancel)
 	return tab{b.t, ctx}
+}
+
+// cookie returns the one cookie that the browser has.
+func (b tab) cookie() string {
+	b.t.Helper()
+	jar, err := chromedp.CallBrowser(b.ctx, storage.GetCookies, storage.GetCookiesParams{})
+	if err != nil || len(jar.Cookies) != 1 {
+		b.t.Fatalf("the browser does not have one cookie: %v", err)
+	}
+	return jar.Cookies[0].Value
 }
 
 // A step is an action of a visitor in a tab.
@@ -249,6 +260,64 @@ func TestYourSessions(t *testing.T) {
 	})
 }
 
+// ended waits until the page shows that its session has ended.
+func ended() step { return act(chromedp.WaitVisible(chromedp.CSS("main .ended"))) }
+
+// TestStreams has pages open in two browsers, of which one logs out, ends the other's
+// session, or logs in as somebody else. The pages of the second are those of another
+// process.
+func TestStreams(t *testing.T) {
+	forEachStore(t, func(t *testing.T, s *store) {
+		here, _ := open(t, s)
+		there, _ := open(t, s)
+		member := "Ada " + rand.Text()[:8] // who has no sessions from other tests
+		one, two := newBrowser(t), newBrowser(t)
+
+		// Both have the same cookie.
+		one.see(visit(here), logIn(member, demoPassword))
+		share := func() {
+			t.Helper()
+			c := network.SetCookieParams{Name: "session", Value: one.cookie(), URL: there}
+			if _, err := chromedp.Call(two.ctx, network.SetCookie, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		share()
+		beside := one.another()
+		for b, shop := range map[tab]string{two: there, beside: here} {
+			if path, text := b.see(visit(shop + "/cart")); path != "/cart" || !strings.Contains(text, member) {
+				t.Fatalf("with the cookie: %s\n%s", path, text)
+			}
+		}
+		one.see(visit(here), click(".top form button"))
+		for _, b := range []tab{two, beside} {
+			if _, text := b.see(ended()); strings.Contains(text, member) || strings.Contains(text, "cart") || !strings.Contains(text, "Your session has ended") {
+				t.Errorf("after a logout in the other browser:\n%s", text)
+			}
+			if path, _ := b.see(click("main .ended a")); path != "/login" {
+				t.Errorf("the link leads to %s", path)
+			}
+		}
+
+		// Each has a session of its own.
+		one.see(logIn(member, demoPassword))
+		two.see(logIn(member, demoPassword))
+		one.see(visit(here+"/account"), click(".sessions > form button"))
+		two.see(ended())
+		if path, text := one.see(); path != "/account" || !strings.Contains(text, member) {
+			t.Errorf("the browser itself shows %s\n%s", path, text)
+		}
+
+		// Another member logs in with the same browser.
+		beside.see(visit(here))
+		share()
+		two.see(visit(there))
+		newVisitor(t, here).with(one.cookie()).login("Bob")
+		beside.see(ended())
+		two.see(ended())
+	})
+}
+
 // TestLook checks that every page fits on a phone, that every field has a label,
 // and that text is readable, in light and dark mode. It writes screenshots to the
 // folder SHOP_SCREENSHOTS, if that is set.
@@ -309,6 +378,10 @@ func TestLook(t *testing.T) {
 	look("cart")
 	b.see(visit(shop + "/account"))
 	look("account")
+	newVisitor(t, shop).with(b.cookie()).do("POST", "/logout", url.Values{})
+	b.see(ended())
+	look("ended")
+	b.see(visit(shop+"/login"), logIn("Ada", demoPassword))
 	s.down.Store(true)
 	b.see(visit(shop + "/cart"))
 	look("down")

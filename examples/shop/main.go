@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 
 	log := slog.New(slog.NewTextHandler(out, nil))
-	handler, err := newShop(backend, where, log)
+	handler, err := newShop(backend, where, log, ctx.Done())
 	if err != nil {
 		return err
 	}

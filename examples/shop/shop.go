@@ -29,7 +29,7 @@ const demoPassword = "tea"
 // storeTimeout bounds the time that a visitor waits for the store.
 const storeTimeout = 5 * time.Second
 
-//go:embed templates style.css
+//go:embed templates style.css live.js
 var files embed.FS
 
 type shop struct {
@@ -37,11 +37,13 @@ type shop struct {
 	pages    map[string]*template.Template
 	store    string // where sessions are kept, in words
 	log      *slog.Logger
+	closing  <-chan struct{} // closed when the streams are to end
 }
 
-// newShop returns the whole application over backend.
-func newShop(backend session.Backend, store string, log *slog.Logger) (http.Handler, error) {
-	sh := &shop{store: store, log: log, pages: make(map[string]*template.Template)}
+// newShop returns the whole application over backend. Its streams end when closing
+// is closed, because a server waits for them.
+func newShop(backend session.Backend, store string, log *slog.Logger, closing <-chan struct{}) (http.Handler, error) {
+	sh := &shop{store: store, log: log, closing: closing, pages: make(map[string]*template.Template)}
 	for _, name := range []string{"catalogue", "cart", "account", "login", "error"} {
 		t, err := template.ParseFS(files, "templates/layout.html", "templates/"+name+".html")
 		if err != nil {
@@ -62,8 +64,15 @@ func newShop(backend session.Backend, store string, log *slog.Logger) (http.Hand
 		return nil, err
 	}
 
+	readOnly, err := sh.sessions.With(session.Route{Mode: session.ReadOnly})
+	if err != nil {
+		return nil, err
+	}
+
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /style.css", stylesheet) // never gets its session, so it costs no store call
+	mux.HandleFunc("GET /style.css", file) // never gets its session, so it costs no store call
+	mux.HandleFunc("GET /live.js", file)
+	mux.Handle("GET "+eventsPath, readOnly.HandlerFunc(sh.events))
 	mux.Handle("GET /login", sh.sessions.HandlerFunc(sh.loginPage))
 	mux.Handle("POST /login", sh.sessions.HandlerFunc(sh.login))
 	mux.Handle("POST /logout", sh.sessions.HandlerFunc(sh.logout))
@@ -85,12 +94,16 @@ func newShop(backend session.Backend, store string, log *slog.Logger) (http.Hand
 func (sh *shop) outer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
-		defer cancel()
+		ctx := r.Context()
+		if r.URL.Path != eventsPath {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, storeTimeout)
+			defer cancel()
+		}
 		ctx, spent := withCost(ctx)
 		r.Body = http.MaxBytesReader(w, r.Body, 16<<10)
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("X-Content-Type-Options", "nosniff")
 		next.ServeHTTP(w, r.WithContext(ctx))
@@ -354,7 +367,8 @@ func (sh *shop) errorPage(w http.ResponseWriter, r *http.Request, status int) {
 	sh.write(w, r, "error", page{Title: title, Status: status, Data: text})
 }
 
-func stylesheet(w http.ResponseWriter, r *http.Request) {
+// file answers with the file that the path names.
+func file(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "max-age=600")
-	http.ServeFileFS(w, r, files, "style.css")
+	http.ServeFileFS(w, r, files, r.URL.Path[1:])
 }

@@ -182,7 +182,7 @@ func use(st state, e event) []state {
 	case e.Result == NotFound && e.Kind == SwitchUser && open:
 		return []state{st, next} // the other user's session was revoked at once
 	case e.Result == NotFound:
-		return only(st, !open && !(st.Live && st.Token == lostToken(e)))
+		return only(st, !open && (!st.Live || st.Token != lostToken(e)))
 	}
 	return only(st, e.Result == Conflict || e.Result == Unknown)
 }

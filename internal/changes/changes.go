@@ -180,6 +180,22 @@ func (c Changes) Without(name string) Changes {
 	return c
 }
 
+// WithBase returns a copy with data as the value called name of the base, nil for
+// none. The edits stay.
+func (c Changes) WithBase(name string, data []byte) Changes {
+	if bytes.Equal(c.base[name], data) {
+		return c
+	}
+	base := make(map[string][]byte, len(c.base)+1)
+	maps.Copy(base, c.base)
+	base[name] = data
+	if data == nil {
+		delete(base, name)
+	}
+	c.base = base
+	return c
+}
+
 // Replay returns the edits applied to base, those that depend on a value
 // computed anew.
 func (c Changes) Replay(base map[string][]byte) (Changes, error) {

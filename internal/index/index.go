@@ -110,8 +110,8 @@ const maxKeys = 8 // of an entry in a head
 
 // List adds a session, or gives one that is listed another key. from is the key
 // that it had, "" after a login with which it is listed anew: then it also stays
-// listed as it was. List reports whether the head has changed: it has not if the
-// session has the key already.
+// listed as it was. An earlier Until does not replace a later one, as the session may
+// not get the key in the end. List reports whether the head has changed.
 func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
 	e.Epoch = h.Epoch
 	i := -1
@@ -123,15 +123,18 @@ func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
 	switch {
 	case i >= 0 && !h.Covered(h.Entries[i]):
 		old := h.Entries[i]
-		if slices.Contains(old.Keys, key) {
-			return false, nil
+		if e.Epoch, e.Until = old.Epoch, later(old.Until, e.Until); slices.Contains(old.Keys, key) {
+			if e.Until == old.Until {
+				return false, nil
+			}
+			e.Keys = old.Keys
+		} else {
+			// The session is under from or a key after it: one before is that of a marker.
+			e.Keys = append(slices.Clone(old.Keys[max(0, slices.Index(old.Keys, from)):]), key)
+			if len(e.Keys) > maxKeys {
+				return false, ErrManyKeys
+			}
 		}
-		// The session is under from or a key after it: one before is that of a marker.
-		e.Keys = append(slices.Clone(old.Keys[max(0, slices.Index(old.Keys, from)):]), key)
-		if len(e.Keys) > maxKeys {
-			return false, ErrManyKeys
-		}
-		e.Epoch = old.Epoch
 		h.Entries = slices.Clone(h.Entries)
 		h.Entries[i] = e
 		return true, nil
@@ -270,7 +273,7 @@ func later(a, b int64) int64 {
 }
 
 // Union returns the entries of older and newer in their order. A session that is
-// in both has the keys of both.
+// in both has the keys of both, and the later Until.
 func Union(older, newer []Entry) []Entry {
 	if len(older) == 0 {
 		return newer
@@ -294,7 +297,7 @@ func Union(older, newer []Entry) []Entry {
 				keys = append(keys, key)
 			}
 		}
-		e.Keys = keys
+		e.Keys, e.Until = keys, later(old.Until, e.Until)
 	}
 	return append(all, newer...)
 }

@@ -263,7 +263,7 @@ func (ws *Watches[T]) settle(x *watch[T], asked time.Time, out Outcome[T]) {
 	}
 	now, next := time.Now(), out.Next
 	for w := range x.watchers {
-		why, by := w.judge(x.seen, asked, now, out)
+		by, why := w.judge(x.seen, asked, now, out)
 		if why != nil {
 			ended[w] = why
 			delete(x.watchers, w)
@@ -284,24 +284,24 @@ func (ws *Watches[T]) settle(x *watch[T], asked time.Time, out Outcome[T]) {
 }
 
 // judge returns why w ends after a look, or when it wants the next one.
-func (w *watcher[T]) judge(seen, asked, now time.Time, out Outcome[T]) (why error, next time.Time) {
+func (w *watcher[T]) judge(seen, asked, now time.Time, out Outcome[T]) (next time.Time, why error) {
 	next = asked.Add(w.Interval)
 	switch {
 	case w.since.After(asked): // what it has found is older than the watcher
-		return nil, w.first
+		return w.first, nil
 	case out.Over != nil:
-		return out.Over, next
+		return next, out.Over
 	case out.Failed == nil:
-		return w.Check(out.Found), next
+		return next, w.Check(out.Found)
 	}
 	if seen.Before(w.since) {
 		seen = w.since
 	}
 	limit := seen.Add(max(intervals*w.Interval, leastPatience))
 	if !now.Before(limit) {
-		return fmt.Errorf("no look has succeeded for %v: %w", now.Sub(seen).Round(time.Millisecond), out.Failed), next
+		return next, fmt.Errorf("no look has succeeded for %v: %w", now.Sub(seen).Round(time.Millisecond), out.Failed)
 	}
-	return nil, earlier(next, limit)
+	return earlier(next, limit), nil
 }
 
 func earlier(a, b time.Time) time.Time {
