@@ -123,7 +123,7 @@ func newWorld(choose chooser) *world {
 var config = session.Config{
 	IdleTimeout: 20 * time.Hour, AbsoluteTimeout: 24 * time.Hour,
 	StoreKey: func(token string) string { return token },
-	Owners:   session.OwnersConfig{Index: true},
+	Owners:   session.OwnersConfig{Index: true}, ErrorHandler: HandleError,
 }
 
 func (w *world) machine(t testing.TB) *machine {
