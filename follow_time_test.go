@@ -486,3 +486,30 @@ func TestRenewalInModeLastWrite(t *testing.T) {
 		wantValue(t, m, sent(w), "note", "x")
 	})
 }
+
+// TestFollowToALockedSession: a request in flight finds its session under the new ID,
+// locked, and waits until it is free.
+func TestFollowToALockedSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b leasingStore
+		m := ways[0].manager(t, &b, session.Config{})
+		locking, err := m.With(session.Route{Mode: session.Exclusive})
+		check(t, err)
+		token := begin(t, m, map[string]any{"note": "x"})
+		time.Sleep(renewAfter)
+		s := open(t, m, token)
+		check(t, errOf(counter.Update(s, inc)))
+		fresh := sent(visit(m, "POST", token, write(m)))
+		holder := open(t, locking, fresh)
+		check(t, errOf(counter.Update(holder, inc)))
+		go func() {
+			time.Sleep(3 * time.Second)
+			check(t, finish(m, holder))
+		}()
+		check(t, s.Save(ctx))
+		if s.Token().Reveal() != fresh {
+			t.Error("it has another token")
+		}
+		wantValue(t, m, fresh, "counter", 3)
+	})
+}
