@@ -124,7 +124,7 @@ func TestCostOfStreams(t *testing.T) {
 func TestStreamsAndExpiry(t *testing.T) {
 	eachStore(t, func(t *testing.T, a address) {
 		ctx := t.Context()
-		m := a.manager(t, session.Config{IdleTimeout: 2 * time.Second})
+		m := a.manager(t, session.Config{IdleTimeout: 8 * time.Second})
 		var streams [2]context.Context
 		for i := range streams {
 			s := m.Start()
@@ -142,7 +142,7 @@ func TestStreamsAndExpiry(t *testing.T) {
 		if err := context.Cause(streams[1]); !errors.Is(err, session.ErrNotFound) {
 			t.Errorf("the stream ended with %v", err)
 		}
-		time.Sleep(4 * time.Second)
+		time.Sleep(9 * time.Second)
 		if err := context.Cause(streams[0]); err != nil {
 			t.Errorf("the stream that keeps its session has ended: %v", err)
 		}
