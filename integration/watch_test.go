@@ -125,25 +125,25 @@ func TestStreamsAndExpiry(t *testing.T) {
 	eachStore(t, func(t *testing.T, a address) {
 		ctx := t.Context()
 		m := a.manager(t, session.Config{IdleTimeout: 8 * time.Second})
-		var streams [2]context.Context
-		for i := range streams {
+		begin := func(keep bool) context.Context {
 			s := m.Start()
 			if err := errors.Join(note.Set(s, "x"), s.Save(ctx)); err != nil {
 				t.Fatal(err)
 			}
-			stream, stop, err := s.Watch(ctx, session.Watch{KeepAlive: i == 0})
+			stream, stop, err := s.Watch(ctx, session.Watch{KeepAlive: keep})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer stop()
-			streams[i] = stream
+			t.Cleanup(stop)
+			return stream
 		}
-		<-streams[1].Done()
-		if err := context.Cause(streams[1]); !errors.Is(err, session.ErrNotFound) {
+		kept, left := begin(true), begin(false)
+		<-left.Done()
+		if err := context.Cause(left); !errors.Is(err, session.ErrNotFound) {
 			t.Errorf("the stream ended with %v", err)
 		}
 		time.Sleep(9 * time.Second)
-		if err := context.Cause(streams[0]); err != nil {
+		if err := context.Cause(kept); err != nil {
 			t.Errorf("the stream that keeps its session has ended: %v", err)
 		}
 	})
