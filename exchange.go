@@ -74,7 +74,7 @@ type exchange struct {
 	first   [1]string     // room for tokens
 	tokens  []string      // those that the client has sent, until it logs out; once s is open, the others that may be alive
 	token   string        // the client's, as far as it is alive
-	unsure  unsure        // the one to hand out in its place
+	unsure  *unsure       // the one to hand out in its place, if that is not sure
 	term    time.Duration // of the client's cookie, as far as it is alive
 	several bool          // the client has sent more than one
 	dead    bool          // the client's was destroyed
@@ -487,7 +487,7 @@ func (x *exchange) save(ctx context.Context, s *Session, p plan, limit limits) e
 // may call it.
 func (x *exchange) announce(h http.Header) {
 	x.mu.Lock()
-	s, asked, was, dead, term, unsure := x.s, x.asked, x.token, x.dead, x.term, x.unsure.token
+	s, asked, was, dead, term, unsure := x.s, x.asked, x.token, x.dead, x.term, x.unsure
 	x.mu.Unlock()
 	if !asked {
 		return
@@ -501,7 +501,7 @@ func (x *exchange) announce(h http.Header) {
 		}
 		s.mu.Unlock()
 	}
-	if id == unsure {
+	if unsure != nil && id == unsure.token {
 		id, now = was, term
 	}
 	if dead {

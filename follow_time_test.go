@@ -27,6 +27,8 @@ func TestTokenThatIsNotHandedOut(t *testing.T) {
 		calls []string // when the response starts
 		sent  bool
 		code  int
+
+		cleared, again bool // the cookie is; Get is called again
 	}{
 		{name: "nothing happens", sent: true, calls: []string{"Load"}},
 		{name: "a value is stored", sent: true, calls: []string{"Load"}, do: func(t *testing.T, _ *leasingStore, m *session.Manager, _ *session.Session, token string) {
@@ -52,6 +54,12 @@ func TestTokenThatIsNotHandedOut(t *testing.T) {
 		{name: "a logout", calls: []string{"Load"}, do: func(t *testing.T, _ *leasingStore, m *session.Manager, _ *session.Session, token string) {
 			check(t, open(t, m, token).Destroy(ctx))
 		}},
+		{name: "this request logs out", cleared: true, do: func(t *testing.T, _ *leasingStore, _ *session.Manager, s *session.Session, _ string) {
+			check(t, s.Destroy(ctx))
+		}},
+		{name: "this request logs out, and gets a new session", cleared: true, again: true, do: func(t *testing.T, _ *leasingStore, _ *session.Manager, s *session.Session, _ string) {
+			check(t, s.Destroy(ctx))
+		}},
 		{name: "the store fails", calls: []string{"Load"}, do: func(_ *testing.T, b *leasingStore, _ *session.Manager, _ *session.Session, _ string) {
 			b.failing("Load", errStore)
 		}},
@@ -73,8 +81,17 @@ func TestTokenThatIsNotHandedOut(t *testing.T) {
 					if tt.do != nil {
 						tt.do(t, &b, m, s, token)
 					}
+					if tt.again {
+						s, err = m.Get(r.Context())
+						if check(t, err); !s.IsNew() {
+							t.Error("the session is not new")
+						}
+					}
 					b.took()
 				})
+				if got := len(w.Result().Cookies()) == 1 && w.Result().Cookies()[0].MaxAge < 0; got != tt.cleared {
+					t.Errorf("cookies %v", w.Result().Cookies())
+				}
 				if tt.code == 0 {
 					tt.code = http.StatusOK
 				}
@@ -170,6 +187,14 @@ func TestLockAfterARenewal(t *testing.T) {
 						t.Errorf("token %q, want %q", sent(r), fresh)
 					}
 					wantValue(t, m, fresh, "counter", 3)
+					// What is left under the old ID is not locked.
+					start := time.Now()
+					page(t, visit(m, "GET", token, locking.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
+						return nil
+					}).ServeHTTP), "")
+					if waited := time.Since(start); waited != 0 {
+						t.Errorf("a request under the old ID waited for %v", waited)
+					}
 				})
 			})
 		}
@@ -361,4 +386,130 @@ func TestClientLeavesDuringRenewal(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRotationOvertakenByARenewal: it is not known whether a rotation was stored, and
+// another request renews the ID before that is found out. Then it has failed, and is
+// done under the new ID.
+func TestRotationOvertakenByARenewal(t *testing.T) {
+	for name, do := range map[string]func(s *session.Session) error{
+		"rotate": func(s *session.Session) error { return s.Rotate() },
+		"login":  func(s *session.Session) error { return s.Login("ann") },
+	} {
+		for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
+			t.Run(fmt.Sprintf("%s, %v", name, mode), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var b leasingStore
+					m := ways[0].manager(t, &b, session.Config{})
+					view, err := m.With(session.Route{Mode: mode})
+					check(t, err)
+					token := begin(t, m, map[string]any{"note": "x"})
+					s := open(t, view, token)
+					check(t, errors.Join(errOf(counter.Update(s, inc)), do(s)))
+					saves := 0
+					b.before = func(_ context.Context, op string) error {
+						if op == "Save" {
+							if saves++; saves > 1 {
+								return errStore // the marker does not reach the store
+							}
+						}
+						return nil
+					}
+					wantErr(t, s.Save(ctx), errStore)
+					b.healthy()
+					time.Sleep(renewAfter)
+					fresh := sent(visit(m, "POST", token, write(m)))
+					if fresh == "" {
+						t.Fatal("not renewed")
+					}
+					check(t, s.Save(ctx))
+					got := s.Token().Reveal()
+					if got == fresh || got == token {
+						t.Error("it has no new ID")
+					}
+					want := 2
+					if mode == session.LastWrite {
+						want = 1
+					}
+					wantValue(t, m, got, "counter", want)
+					wantValue(t, m, got, "note", "x")
+					if _, err := m.Open(ctx, fresh); !errors.Is(err, session.ErrNotFound) {
+						t.Errorf("the ID before opens: %v", err)
+					}
+					if n := sessions(t, &b); n != 1 {
+						t.Errorf("%d sessions", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestLoginAfterAnUnknownRotation gets an ID of its own, and a new beginning.
+func TestLoginAfterAnUnknownRotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b store
+		m := newManager(t, &b, session.Config{})
+		s := open(t, m, begin(t, m, map[string]any{"note": "x"}))
+		check(t, s.Rotate())
+		b.losingAndDown(2)
+		wantErr(t, s.Save(ctx), errStore)
+		b.healthy()
+		time.Sleep(time.Minute)
+		check(t, s.Login("ann"))
+		b.took()
+		check(t, s.Save(ctx))
+		b.wantCalls(t, "Save", "Load", "Save", "Save") // to settle it, and to log in
+		if !s.Created().Equal(time.Now()) {
+			t.Errorf("it began %v ago", time.Since(s.Created()))
+		}
+		wantValue(t, m, s.Token().Reveal(), "note", "x")
+	})
+}
+
+// TestRenewalInModeLastWrite has nothing of its own to store, and replaces nothing.
+func TestRenewalInModeLastWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b leasingStore
+		m := ways[1].manager(t, &b, session.Config{})
+		other := newManager(t, &b, session.Config{IdleTimeout: 24 * time.Hour})
+		token := begin(t, m, map[string]any{"note": "x"})
+		time.Sleep(renewAfter)
+		w := visit(m, "GET", token, m.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
+			wrote(t, other, token)
+			return nil
+		}).ServeHTTP)
+		if page(t, w, ""); sent(w) == "" {
+			t.Fatal("not renewed")
+		}
+		wantValue(t, m, sent(w), "counter", 1)
+		wantValue(t, m, sent(w), "note", "x")
+	})
+}
+
+// TestFollowToALockedSession: a request in flight finds its session under the new ID,
+// locked, and waits until it is free.
+func TestFollowToALockedSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b leasingStore
+		m := ways[0].manager(t, &b, session.Config{})
+		locking, err := m.With(session.Route{Mode: session.Exclusive})
+		check(t, err)
+		token := begin(t, m, map[string]any{"note": "x"})
+		time.Sleep(renewAfter)
+		s := open(t, m, token)
+		check(t, errOf(counter.Update(s, inc)))
+		fresh := sent(visit(m, "POST", token, write(m)))
+		holder := open(t, locking, fresh)
+		check(t, errOf(counter.Update(holder, inc)))
+		go func() {
+			time.Sleep(3 * time.Second)
+			check(t, finish(m, holder))
+		}()
+		check(t, s.Save(ctx))
+		if s.Token().Reveal() != fresh {
+			t.Error("it has another token")
+		}
+		wantValue(t, m, fresh, "counter", 3)
+	})
 }

@@ -299,6 +299,7 @@ func TestLoginJoinsAsAMerge(t *testing.T) {
 		{name: "an update that has room", do: add(6), note: "cart", other: true, counter: 6},
 		{name: "an update that is refused", do: add(5), note: "cart", other: true, counter: 5, refused: true},
 		{name: "clear", do: func(s *session.Session) error { return s.Clear() }},
+		{name: "clear, in a session of the user", before: "ann", do: func(s *session.Session) error { return s.Clear() }},
 		{name: "another user's session", before: "bob", do: func(*session.Session) error { return nil }, other: true, counter: 5},
 		{name: "another user's session, and update", before: "bob", do: func(s *session.Session) error { return errOf(counter.Update(s, inc)) }, other: true, counter: 6},
 		{name: "another user's session, and set", before: "bob", do: func(s *session.Session) error { return note.Set(s, "set") }, note: "set", other: true, counter: 5},
@@ -390,4 +391,25 @@ func TestJoinMeetsAFault(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestLoginJoinsALaterOne: a login after the overlap gets a session of its own. The
+// next one joins that.
+func TestLoginJoinsALaterOne(t *testing.T) {
+	eachWay(t, func(t *testing.T, _ way, b *leasingStore, m *session.Manager) {
+		token := begin(t, m, map[string]any{"note": "cart"})
+		var got []string
+		for _, after := range []time.Duration{0, 40 * time.Second, 20 * time.Second, 20 * time.Second} {
+			time.Sleep(after)
+			w := visit(m, "POST", token, loginAs(m, "ann", false))
+			page(t, w, "welcome")
+			got = append(got, sent(w))
+		}
+		if got[0] == got[1] || got[1] == "" || got[2] != got[1] {
+			t.Errorf("the tokens are %q", got)
+		}
+		if n := sessions(t, b); n > 2 {
+			t.Errorf("%d sessions", n)
+		}
+	})
 }

@@ -77,12 +77,8 @@ func (s *Session) renew(ctx context.Context) error {
 		return err
 	}
 	s.set(func() { s.renewal = sameID })
-	failed := isAny(err, ErrTooLarge, ErrEncode, errNotListed) || uncertain(err) && !errors.Is(err, ErrTooLate)
-	if failed {
+	if isAny(err, ErrTooLarge, ErrEncode, errNotListed) || uncertain(err) && !errors.Is(err, ErrTooLate) {
 		s.notRenewed(ctx, err)
-	}
-	if changed && !failed && !errors.Is(err, ErrTooLate) {
-		return err // ended, refused, or to wait for its turn
 	}
 	return s.commit(ctx)
 }
@@ -161,7 +157,7 @@ func (x *exchange) follows(s *Session, alive string) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.unsure = unsure{*s.stored.token, s.stored.rec.Version}
+	x.unsure = &unsure{*s.stored.token, s.stored.rec.Version}
 }
 
 // confirm finds out, as the response starts, whether the session is still under the
@@ -170,23 +166,23 @@ func (x *exchange) confirm(ctx context.Context) {
 	x.mu.Lock()
 	s, unsure := x.s, x.unsure
 	x.mu.Unlock()
-	if s == nil || unsure.token == "" {
+	if s == nil || unsure == nil {
 		return
 	}
 	s.mu.Lock()
-	key, moved, saved := s.stored.key, *s.stored.token != unsure.token, s.stored.rec.Version != unsure.version
+	stored, same := s.stored, s.isStored() && *s.stored.token == unsure.token
 	s.mu.Unlock()
-	if moved {
+	if !same {
 		return
 	}
-	if !saved {
+	if stored.rec.Version == unsure.version {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.m.moveTimeout())
 		defer cancel()
-		if _, to, err := x.m.find(ctx, key, nil); to != nil || err != nil {
+		if _, to, err := x.m.find(ctx, stored.key, nil); to != nil || err != nil {
 			return // the client can come under the old ID again
 		}
 	}
 	x.mu.Lock()
-	x.unsure.token = ""
+	x.unsure = nil
 	x.mu.Unlock()
 }

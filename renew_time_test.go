@@ -367,10 +367,12 @@ func TestLockedSessionIsNotRenewed(t *testing.T) {
 					s, err := m.Get(r.Context())
 					check(t, err)
 					start := time.Now()
+					b.took()
 					get := visit(m, "GET", token, read(m))
 					if page(t, get, "x"); sent(get) != "" || time.Since(start) != 0 {
 						t.Errorf("token %q, after %v", sent(get), time.Since(start))
 					}
+					b.wantCalls(t, "Load")
 					check(t, errOf(counter.Update(s, inc)))
 				})
 				if page(t, post, ""); sent(post) == "" {
@@ -381,6 +383,100 @@ func TestLockedSessionIsNotRenewed(t *testing.T) {
 					t.Errorf("%d sessions", n)
 				}
 			})
+		})
+	}
+}
+
+// TestLockerIsFreeAfterARenewal: a request under the old ID that locks need not wait.
+func TestLockerIsFreeAfterARenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b leasingStore
+		m := ways[5].manager(t, &b, session.Config{})
+		token := begin(t, m, map[string]any{"note": "x"})
+		time.Sleep(renewAfter)
+		start := time.Now()
+		fresh := sent(visit(m, "GET", token, read(m)))
+		for _, token := range []string{token, fresh} {
+			page(t, visit(m, "POST", token, write(m)), "x")
+		}
+		if took := time.Since(start); fresh == "" || took != 0 {
+			t.Errorf("token %q, after %v", fresh, took)
+		}
+	})
+}
+
+// TestRenewalWaitsForNobody: a page that only reads is served at once while another
+// request stores the session.
+func TestRenewalWaitsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b leasingStore
+		m := ways[0].manager(t, &b, session.Config{})
+		token := begin(t, m, map[string]any{"note": "x"})
+		time.Sleep(renewAfter)
+		b.before = func(_ context.Context, op string) error {
+			if op == "Save" {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		slow := make(chan *httptest.ResponseRecorder)
+		go func() { slow <- visit(m, "POST", token, write(m)) }()
+		synctest.Wait()
+		start := time.Now()
+		w := visit(m, "GET", token, read(m))
+		if page(t, w, "x"); sent(w) != "" || time.Since(start) != 0 {
+			t.Errorf("token %q, after %v", sent(w), time.Since(start))
+		}
+		if w = <-slow; w.Code != http.StatusOK || sent(w) == "" {
+			t.Errorf("the slow one: status %d, token %q", w.Code, sent(w))
+		}
+	})
+}
+
+// TestRenewalsRest: after one has failed, the pages of the next seconds do not try.
+func TestRenewalsRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b leasingStore
+		m := ways[0].manager(t, &b, session.Config{})
+		token := begin(t, m, map[string]any{"note": "x"})
+		time.Sleep(renewAfter)
+		b.hanging("Save")
+		start := time.Now()
+		page(t, visit(m, "GET", token, read(m)), "x")
+		if took := time.Since(start); took != m.Config().CommitTimeout/10 {
+			t.Errorf("the first page took %v", took)
+		}
+		b.took()
+		page(t, visit(m, "GET", token, read(m)), "x")
+		b.wantCalls(t, "Load")
+		b.healthy()
+		time.Sleep(6 * time.Second)
+		w := visit(m, "GET", token, read(m))
+		if page(t, w, "x"); sent(w) == "" {
+			t.Error("not renewed when the store has recovered")
+		}
+	})
+}
+
+// TestAgeOfAnID counts from when the session got it.
+func TestAgeOfAnID(t *testing.T) {
+	for name, renew := range map[string]func(testing.TB, *session.Manager, string) string{"login": loggedIn, "rotation": rotated} {
+		eachWay(t, func(t *testing.T, _ way, b *leasingStore, m *session.Manager) {
+			token := begin(t, m, map[string]any{"note": "x"})
+			for range 3 {
+				time.Sleep(renewAfter - time.Minute)
+				token = renew(t, m, token)
+				time.Sleep(renewAfter - time.Second)
+				w := visit(m, "GET", token, read(m))
+				if page(t, w, "x"); sent(w) != "" {
+					t.Fatalf("renewed too early after a %s", name)
+				}
+				time.Sleep(time.Second)
+				w = visit(m, "POST", token, write(m))
+				if token = sent(w); token == "" {
+					t.Fatalf("not renewed in time after a %s", name)
+				}
+			}
 		})
 	}
 }
@@ -451,14 +547,22 @@ func TestRequestInFlightDuringRenewal(t *testing.T) {
 	} {
 		for _, mode := range []session.Mode{session.Merge, session.LastWrite} {
 			for _, delay := range []time.Duration{time.Second, 10 * time.Minute} {
-				for _, processes := range []int{1, 2} {
-					t.Run(fmt.Sprintf("%s, %v, %v, %d processes", tt.name, mode, delay, processes), func(t *testing.T) {
+				for _, where := range []string{"in one process", "in two", "with a Locker"} {
+					t.Run(fmt.Sprintf("%s, %v, %v, %s", tt.name, mode, delay, where), func(t *testing.T) {
 						synctest.Test(t, func(t *testing.T) {
 							var b leasingStore
-							m := ways[0].manager(t, &b, session.Config{})
+							way := ways[0]
+							if where == "with a Locker" {
+								way.lock = "Locker"
+							}
+							m := way.manager(t, &b, session.Config{})
 							other := m
-							if processes == 2 {
-								other = ways[0].manager(t, &b, session.Config{})
+							switch where {
+							case "in two":
+								other = way.manager(t, &b, session.Config{})
+							case "with a Locker": // which must not be held by others
+								_, err := m.With(session.Route{Mode: session.Exclusive})
+								check(t, err)
 							}
 							view, err := m.With(session.Route{Mode: mode})
 							check(t, err)

@@ -135,7 +135,8 @@ func (s *Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.Strin
 func (s *Session) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Token returns the session's token. It is the zero Token until the session is
-// first saved; Rotate and Login change it at the next save.
+// first saved; Rotate and Login change it at the next save, and
+// [Config.RenewAfter] when a response starts.
 func (s *Session) Token() Token {
 	s.mu.Lock()
 	defer s.mu.Unlock()

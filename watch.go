@@ -18,8 +18,8 @@ type Watch struct {
 	Interval time.Duration
 
 	// KeepAlive makes the stream a use of the session: its deadline is moved before
-	// it passes, up to the absolute timeout. Without it the session expires while
-	// the stream goes on, unless requests use it. In mode [ReadOnly] it is an error.
+	// it passes, up to the absolute timeout. Without KeepAlive the session expires,
+	// and ends the stream, unless requests use it. In mode [ReadOnly] it is an error.
 	KeepAlive bool
 }
 
@@ -52,11 +52,11 @@ var (
 
 // Watch returns a context for a stream that relies on the session, such as
 // server-sent events, a WebSocket or a long poll. It is ctx, and it is also
-// cancelled when the session ends: at once if the session is destroyed through this
-// Manager, and otherwise within w.Interval and the time of one Load (at most 5
-// seconds) after a logout or revocation in another process, or after the deadline
-// has passed. Then close the stream. [context.Cause] says why it was cancelled; for
-// errors.Is it is
+// cancelled when the session ends: at once if the session is destroyed or revoked
+// through this Manager, and otherwise within w.Interval and the time of one Load (at
+// most 5 seconds) after a logout or revocation in another process, or after the
+// deadline has passed. Then close the stream. [context.Cause] says why it was
+// cancelled; for errors.Is it is
 //
 //   - [ErrNotFound] if the session was logged out, was revoked or has expired, or if
 //     another user has logged in; the text says which, as far as it is known
@@ -185,7 +185,11 @@ func (l *lookout) next(keep bool) time.Time {
 func (l *lookout) look(ctx context.Context, key string, keep bool) (out watch.Outcome[[]byte]) {
 	asked := time.Now()
 	rec, err := l.m.load(ctx, key)
-	if err == nil && rec.Version != l.version {
+	switch {
+	case err != nil:
+	case rec.Expired(asked): // it may have no data any more
+		err = ErrNotFound
+	case rec.Version != l.version:
 		err = l.read(rec)
 	}
 	switch to := asMoved(err); {

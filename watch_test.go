@@ -111,6 +111,33 @@ func TestWatchEndsWithTheSession(t *testing.T) {
 	}
 }
 
+// tombs is a store that keeps records that have ended, without their data.
+type tombs struct{ *store }
+
+func (s tombs) Load(ctx context.Context, key string) (session.Record, error) {
+	rec, err := s.store.Load(ctx, key)
+	if errors.Is(err, session.ErrNotFound) {
+		return session.Record{Created: time.Unix(0, 0), Expires: time.Unix(0, 0), Version: "ended"}, nil
+	}
+	return rec, err
+}
+
+func TestWatchAndRecordsThatHaveEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := tombs{&store{}}
+		here, there := newManager(t, b, session.Config{}), newManager(t, b, session.Config{})
+		token := user(t, here, "ann")
+		stream := watch(t, here, token, session.Watch{})
+		time.Sleep(time.Minute)
+		check(t, open(t, there, token).Destroy(ctx))
+		time.Sleep(5 * time.Second)
+		wantEnded(t, stream, session.ErrNotFound, "logged out or revoked")
+		stream = watch(t, here, user(t, here, "ann"), session.Watch{})
+		<-stream.Done()
+		wantEnded(t, stream, session.ErrNotFound, "it has expired")
+	})
+}
+
 // TestWatchEndsAtOnce ends a session in the same process.
 func TestWatchEndsAtOnce(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, m *session.Manager, token string){

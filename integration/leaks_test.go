@@ -122,6 +122,31 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			h.ServeHTTP(httptest.NewRecorder(), req)
 			return r.Err()
 		}, context.Canceled},
+		{"stream ends with its session", session.LockConfig{}, func(ctx context.Context, m, other *session.Manager, token string, l link) error {
+			stream, stop, err := watch(ctx, m, token, session.Watch{Interval: 100 * time.Millisecond, KeepAlive: true})
+			if err != nil {
+				return err
+			}
+			defer stop()
+			s, err := other.Open(ctx, token)
+			if err != nil {
+				return err
+			}
+			err = s.Destroy(ctx)
+			<-stream.Done()
+			return errors.Join(err, context.Cause(stream))
+		}, session.ErrNotFound},
+		{"stream is left while the store does not answer", session.LockConfig{}, func(ctx context.Context, m, _ *session.Manager, token string, l link) error {
+			stream, stop, err := watch(ctx, m, token, session.Watch{Interval: 100 * time.Millisecond})
+			if err != nil {
+				return err
+			}
+			l.SetRule(func(proxy.Request) proxy.Action { return proxy.Action{Fault: proxy.Hang} })
+			time.Sleep(200 * time.Millisecond)
+			stop()
+			l.SetRule(nil)
+			return stream.Err()
+		}, context.Canceled},
 		{"session is saved", session.LockConfig{}, func(ctx context.Context, m, _ *session.Manager, token string, _ link) error {
 			return lockOnce(ctx, m, token, 0)
 		}, nil},

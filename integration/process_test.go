@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/integration/owners"
 	"github.com/seed-a7bee19b/session/observe"
 )
 
@@ -51,6 +52,7 @@ type event struct {
 	Waits time.Duration `json:",omitempty"`
 	N     []int64       `json:",omitempty"`
 	Ops   []op          `json:",omitempty"`
+	Done  *owners.Op    `json:",omitempty"`
 }
 
 func (e event) is(sentinel string) bool {
@@ -198,6 +200,7 @@ var jobs = map[string]func(*worker) error{
 	"write":   (*worker).write,
 	"history": (*worker).history,
 	"sweep":   (*worker).sweep,
+	"owners":  (*worker).owners,
 }
 
 // work is called by TestMain in a process that has a job.

@@ -13,9 +13,10 @@ import (
 
 // Observer observes a session.Manager: logging, metrics, tracing and cost
 // accounting plug in here. Its methods are called on the request's goroutine, or
-// on that of a timer while a lock is renewed. They must be safe for concurrent
-// use, must not block and must not use the session of the request. They never
-// get a session ID.
+// on that of a timer while a lock is renewed or a stream watches its session; for
+// a stream, the context has nothing of a request. They must be safe for concurrent
+// use, must not block and must not use the session of the request. They never get a
+// session ID.
 type Observer interface {
 	// Call is called before each call of the backend. The context that it
 	// returns is passed to the backend; done, if not nil, is called with the

@@ -27,7 +27,7 @@ func (sh *shop) events(w http.ResponseWriter, r *http.Request, s *session.Sessio
 	}
 	send := func(text string) error { // within a time of its own, not that of the whole answer
 		rc := http.NewResponseController(w)
-		if err := errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Now().Add(beat))); err != nil {
+		if err := rc.SetWriteDeadline(time.Now().Add(beat)); err != nil {
 			return err
 		}
 		if _, err := fmt.Fprint(w, text); err != nil {

@@ -178,6 +178,28 @@ func (v *visitor) do(method, path string, form url.Values) answer {
 
 func (v *visitor) get(path string) answer { v.t.Helper(); return v.do("GET", path, nil) }
 
+// stream begins the stream of a page of a member. The function that it returns waits
+// for the end, and returns what the stream has said.
+func (v *visitor) stream(name string) func() string {
+	v.t.Helper()
+	req, err := http.NewRequestWithContext(v.t.Context(), "GET", v.url+"/events?user="+name, nil)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	res, err := v.client.Do(req)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return func() string {
+		defer func() { _ = res.Body.Close() }()
+		text, err := io.ReadAll(res.Body)
+		if err != nil {
+			v.t.Error(err)
+		}
+		return string(text)
+	}
+}
+
 func (v *visitor) login(name string) answer {
 	v.t.Helper()
 	a := v.do("POST", "/login", url.Values{"name": {name}, "password": {demoPassword}})
@@ -520,13 +542,42 @@ func TestRun(t *testing.T) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	newVisitor(t, shop).login("Ada")
+	v := newVisitor(t, shop)
+	v.login("Ada")
+	stream := v.stream("Ada")
 	if !strings.Contains(out.String(), "make demo ARGS=") {
 		t.Errorf("it does not say how to use DynamoDB: %s", out.String())
 	}
 	stop()
-	if err := <-ended; err != nil {
+	if err := <-ended; err != nil { // it would wait for the stream, and give up
 		t.Errorf("run ended with %v", err)
+	}
+	if text := stream(); strings.Contains(text, "ended") {
+		t.Errorf("the stream says %q, and the session has not ended", text)
+	}
+}
+
+// TestStreamAndTimeouts checks that the timeouts of the server and of the store do
+// not end a stream, and that it is for one member.
+func TestStreamAndTimeouts(t *testing.T) {
+	h, err := newShop(&memory.Backend{}, "memory", slog.New(slog.DiscardHandler), t.Context().Done())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(h)
+	server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+	server.Start()
+	t.Cleanup(server.Close)
+	v := newVisitor(t, server.URL)
+	v.login("Ada")
+	stream := v.stream("Ada")
+	time.Sleep(time.Second)
+	if text := v.stream("Bob")(); text != "event: ended\ndata:\n\n" {
+		t.Errorf("the page of another member is told %q", text)
+	}
+	v.do("POST", "/logout", url.Values{})
+	if text := stream(); text != ": still here\n\nevent: ended\ndata:\n\n" {
+		t.Errorf("the stream says %q", text)
 	}
 }
 

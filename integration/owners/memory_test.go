@@ -178,13 +178,12 @@ func (w *world) draw(t *testing.T, rng *rand.Rand) {
 	if rng.IntN(3) == 0 {
 		w.ages = []time.Duration{[]time.Duration{21 * time.Hour, 25 * time.Hour, 100 * time.Hour}[rng.IntN(3)]}
 	}
-	if rng.IntN(4) == 0 {
-		w.freely(t, func(do func(func() *Op)) {
-			for i := range 14 { // so that there will be pages
-				do(login(fmt.Sprint("c", i)))
-			}
-		})
-	}
+	w.freely(t, func(do func(func() *Op)) {
+		do(one(Op{Kind: Visit}))
+		for i := range 14 * (rng.IntN(4) / 3) { // so that there will be pages
+			do(login(fmt.Sprint("c", i)))
+		}
+	})
 	mc := w.machine(t)
 	for range 3 {
 		if rng.IntN(3) > 0 {

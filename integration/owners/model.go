@@ -59,7 +59,7 @@ const (
 	isRevoked             // if it is listed
 	isMissed              // by a RevokeOne that has not found it
 	isOver                // by time
-	mayEnd                // by a logout from the session that it was before a SwitchUser
+	mayEnd                // by a logout or login with a token that the client had before
 )
 
 func (e event) String() string {
@@ -229,18 +229,18 @@ func Judge(history []Op) (complaints []string) {
 			continue
 		}
 		name, ok := handles[o.NewHandle]
-		if o.Kind != SwitchUser && o.Kind != LoginAgain || !ok || name == o.Name {
+		if o.Kind != SwitchUser && o.Kind != LoginAgain && o.Visitor == "" || !ok || name == o.Name {
 			called(o.NewHandle, o.Name)
 			continue
 		}
 		// It has joined another login of the user.
 		joined := o
-		joined.Kind, joined.Name, joined.Session = Login, name, ""
+		joined.Kind, joined.Name, joined.Session, joined.Visitor = Login, name, "", ""
 		history[i].Kind, history[i].Name = joins, ""
 		history = append(history, joined)
-		if o.Kind == SwitchUser { // and may have left a record of its own
+		if o.Kind != LoginAgain { // and may have left a record of its own
 			names[o.Name] = name
-			o.Kind, o.Session, o.Result = Login, "", Conflict
+			o.Kind, o.Session, o.Visitor, o.Result = Login, "", "", Conflict
 			history = append(history, o)
 		}
 	}
@@ -262,8 +262,14 @@ func Judge(history []Op) (complaints []string) {
 		}
 	}
 	for name, of := range logins {
-		before := map[string]bool{} // the sessions that this one was
-		for l := of[0]; l.Kind == SwitchUser; l = logins[l.Session][0] {
+		before := map[string]bool{} // the sessions that this one was, and the tokens of the visitor
+		for l := of[0]; ; l = logins[l.Session][0] {
+			if l.Visitor != "" {
+				before[l.Visitor] = true
+			}
+			if l.Kind != SwitchUser {
+				break
+			}
 			before[l.Session] = true
 		}
 		if evidence := judge(of[0], events(name, logins, before, history, handles)); evidence != "" {
@@ -325,13 +331,18 @@ func events(name string, logins map[string][]Op, before map[string]bool, history
 		if o.Session == login.Name {
 			e.as = isUse
 			all = append(all, e)
+			same := func(other Op) bool { return other.NewToken == o.NewToken && other.Call != o.Call }
+			if o.Result == OK && o.Kind == LoginAgain && slices.ContainsFunc(history, same) {
+				e.Result = Conflict // it may have joined the other login when it was listed already
+				all = append(all, e)
+			}
 			if o.Result == NotFound && (o.Kind == Rotate || o.Kind == LoginAgain || o.Kind == Write && o.Tries > 1) {
 				e.Result, e.early = Unknown, true
 				all = append(all, e)
 			}
 			continue
 		}
-		if o.Kind == Logout && before[o.Session] && (o.Result == OK || o.Result == Unknown) {
+		if (o.Kind == Logout && before[o.Session] || before[o.Visitor] && o.Name != name) && (o.Result == OK || o.Result == Unknown) {
 			e.as = mayEnd
 			all = append(all, e)
 		}

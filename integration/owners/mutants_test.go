@@ -155,6 +155,9 @@ func TestMutants(t *testing.T) {
 			out, failed := runTests(t, program, mutantVariable+"="+name, pagesVariable+"="+pages)
 			switch {
 			case failed != rejected || failed && !rejection.MatchString(out):
+				if at := rejection.FindStringIndex(out); at != nil {
+					out = out[max(0, at[0]-100):]
+				}
 				t.Errorf("failed: %t\n%s", failed, out[:min(len(out), 10_000)])
 			case rejected:
 				t.Logf("rejected by %s", rejecter.FindStringSubmatch(out)[1])

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"time"
 
@@ -25,6 +27,7 @@ type Op struct {
 	// its outcome is not; otherwise 0.
 	Over int64
 
+	Visitor string          // the token of a client without a user, who logs in or out over HTTP
 	Session string          // that the client uses: the name that its login gave it
 	Token   string          // by which the client uses it
 	Name    string          // of the session that logs in
@@ -51,6 +54,7 @@ type Kind string
 
 // The kinds. Those from Login to SwitchUser log in the session called Name.
 const (
+	Visit        Kind = "visit"            // begins a session without a user
 	Login        Kind = "login"            // of a client without a session
 	LoginVisitor Kind = "login of visitor" // of a client that has a session without a user
 	LoginAgain   Kind = "login again"      // of the user that the session has; its Name stays
@@ -87,8 +91,8 @@ func (o Op) String() string {
 		}
 	}
 	word(" of ", o.Session)
-	if o.Token != "" {
-		b.WriteString(" by " + short(o.Token))
+	if token := o.Token + o.Visitor; token != "" {
+		b.WriteString(" by " + short(token))
 	}
 	word(" named ", o.Name)
 	if o.Handle != "" {
@@ -127,7 +131,7 @@ func (o *Op) Do(ctx context.Context, m *session.Manager) {
 	case err == nil:
 		o.Result = OK
 		return
-	case errors.Is(err, session.ErrStore), ctx.Err() != nil:
+	case errors.Is(err, session.ErrStore), errors.Is(err, context.DeadlineExceeded), ctx.Err() != nil:
 		o.Result = Unknown
 	case errors.Is(err, session.ErrNotFound):
 		o.Result = NotFound
@@ -151,7 +155,12 @@ func (o *Op) do(ctx context.Context, m *session.Manager) error {
 		return m.RevokeOne(ctx, o.Handle, o.Owners[0])
 	case Login:
 		return o.save(ctx, m.Start(), o.login)
+	case Visit:
+		return o.save(ctx, m.Start(), func(s *session.Session) error { return value.Set(s, "") })
 	case LoginVisitor:
+		if o.Visitor != "" {
+			return o.request(ctx, m, func(_ *http.Request, s *session.Session) error { return o.login(s) })
+		}
 		visitor := m.Start()
 		if err := errors.Join(value.Set(visitor, ""), visitor.Save(ctx)); err != nil {
 			return err
@@ -159,6 +168,9 @@ func (o *Op) do(ctx context.Context, m *session.Manager) error {
 		return o.save(ctx, visitor, o.login)
 	case Age:
 		return errors.New("nobody can do that")
+	}
+	if o.Visitor != "" {
+		return o.request(ctx, m, func(r *http.Request, s *session.Session) error { return s.Destroy(r.Context()) })
 	}
 	s, err := m.Open(ctx, o.Token)
 	if err != nil {
@@ -197,6 +209,43 @@ func (o *Op) save(ctx context.Context, s *session.Session, change func(*session.
 		o.NewToken, o.NewHandle = s.Token().Reveal(), s.Handle()
 	}
 	return nil
+}
+
+// failure has the error of a request.
+type failure struct{ err error }
+
+type failureKey struct{}
+
+// HandleError is the ErrorHandler of the Managers.
+func HandleError(w http.ResponseWriter, r *http.Request, err error) {
+	if f, ok := r.Context().Value(failureKey{}).(*failure); ok {
+		f.err = err
+	}
+	w.WriteHeader(session.Status(err))
+}
+
+// request has a Handler serve a request of the visitor.
+func (o *Op) request(ctx context.Context, m *session.Manager, f func(*http.Request, *session.Session) error) error {
+	var failed failure
+	r := httptest.NewRequestWithContext(context.WithValue(ctx, failureKey{}, &failed), http.MethodPost, "/", nil)
+	cookie := m.Config().Cookie.Name
+	r.AddCookie(&http.Cookie{Name: cookie, Value: o.Visitor})
+	w := httptest.NewRecorder()
+	var used *session.Session
+	m.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+		used = s
+		return f(r, s)
+	}).ServeHTTP(w, r)
+	if failed.err != nil || o.Kind == Logout {
+		return failed.err
+	}
+	for _, c := range w.Result().Cookies() {
+		if c.Name == cookie && c.Value != "" {
+			o.NewToken, o.NewHandle = c.Value, used.Handle()
+			return nil
+		}
+	}
+	return errors.New("the response has no token")
 }
 
 // retry calls f again while the outcome is not known.

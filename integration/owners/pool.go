@@ -17,6 +17,7 @@ type Pool struct {
 	Prefix  string              // of the names of sessions and owners
 	Tokens  map[string][]string // of each session, the latest last
 	Handles map[string]string
+	Visits  []string // tokens
 	logins  map[string]Op
 	n       int
 }
@@ -50,6 +51,12 @@ func (p *Pool) Began(o Op) {
 func (p *Pool) Learn(o Op) {
 	if p.Tokens == nil {
 		p.Tokens, p.Handles = map[string][]string{}, map[string]string{}
+	}
+	if o.Kind == Visit {
+		if o.NewToken != "" {
+			p.Visits = append(p.Visits, o.NewToken)
+		}
+		return
 	}
 	name := cmp.Or(o.Name, o.Session)
 	known := false // if it has joined another login
@@ -119,14 +126,21 @@ func (p *Pool) Next() Op {
 		if p.one(3) {
 			o.Owners = p.Users()[1:]
 		}
-		if p.one(4) {
+		if p.one(3) {
 			o.Kind = LoginVisitor
+			if len(p.Visits) > 0 && !p.one(3) {
+				o.Visitor = pick(p, p.Visits)
+			}
 		}
 		if !p.one(3) {
 			o.Owners = append(slices.Clone(o.Owners), pick(p, p.Devices()))
 		}
 	case x < 65 && len(p.Tokens) > 0:
 		o = p.use()
+	case x < 67 && len(p.Visits) > 0:
+		o = Op{Kind: Logout, Visitor: pick(p, p.Visits)}
+	case x < 70:
+		o = Op{Kind: Visit}
 	case x < 82:
 		o = Op{Kind: List, Owners: p.whose()}
 	case x < 90 || len(p.Handles) == 0:

@@ -283,7 +283,7 @@ func (ws *Watches[T]) settle(x *watch[T], asked time.Time, out Outcome[T]) {
 	x.schedule(next)
 }
 
-// judge returns why w ends after a look, or when it wants the next one.
+// judge returns when w wants the next look after one, or why it ends.
 func (w *watcher[T]) judge(seen, asked, now time.Time, out Outcome[T]) (next time.Time, why error) {
 	next = asked.Add(w.Interval)
 	switch {
@@ -299,9 +299,9 @@ func (w *watcher[T]) judge(seen, asked, now time.Time, out Outcome[T]) (next tim
 	}
 	limit := seen.Add(max(intervals*w.Interval, leastPatience))
 	if !now.Before(limit) {
-		return next, fmt.Errorf("no look has succeeded for %v: %w", now.Sub(seen).Round(time.Millisecond), out.Failed)
+		why = fmt.Errorf("no look has succeeded for %v: %w", now.Sub(seen).Round(time.Millisecond), out.Failed)
 	}
-	return earlier(next, limit), nil
+	return earlier(next, limit), why
 }
 
 func earlier(a, b time.Time) time.Time {
