@@ -293,7 +293,8 @@ func TestListIsStopped(t *testing.T) {
 		for _, stop := range []int{1, n / 2, n} {
 			b.took()
 			seen := 0
-			for range m.Sessions(ctx, session.User("ann")) {
+			for _, err := range m.Sessions(ctx, session.User("ann")) {
+				check(t, err)
 				if seen++; seen >= stop {
 					break
 				}

@@ -17,7 +17,6 @@ import (
 type process struct {
 	session.Backend
 	mu     sync.Mutex
-	turn   chan struct{}                     // full while a hook runs: a mutex does not let the time of a synctest go on
 	n      int                               // since the hooks were set
 	calls  int                               // in all
 	before func(n int, op, key string) error // an error: the call does not reach the store
