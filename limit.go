@@ -124,30 +124,54 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 
 // alive returns the handles of the latest most sessions in head that are alive; more
 // reports whether others are listed, and full whether others are alive and the policy
-// is RefuseLogin.
+// is RefuseLogin. It looks at several sessions at a time.
 func (m *core) alive(ctx context.Context, head index.Head, most int) (handles []string, more, full bool, err error) {
 	refuse := m.cfg.Owners.AtLimit == RefuseLogin
 	r, err := m.read(ctx, head)
 	if err != nil {
 		return nil, false, false, err
 	}
-	err = r.live(ctx, nil, func(e index.Entry) bool {
-		return !slices.Contains(handles, e.Handle)
-	}, func(e index.Entry, found *Entry) (bool, error) {
+	count := func(e index.Entry, found *Entry) (goOn bool) {
 		switch {
 		case slices.Contains(handles, e.Handle):
 		case len(handles) == most && most > 0 && !refuse:
 			more = true
-			return false, nil
+			return false
 		case found == nil:
 			more = true
 		case len(handles) == most:
 			more, full = true, refuse
-			return false, nil
+			return false
 		default:
 			handles = append(handles, e.Handle)
 		}
-		return true, nil
+		return true
+	}
+	var batch []index.Entry
+	goOn := true
+	look := func() (bool, error) {
+		found := make([]*Entry, len(batch))
+		err := atOnce(ctx, len(batch), func(ctx context.Context, i int) (err error) {
+			found[i], err = m.listed(ctx, batch[i], nil)
+			return err
+		})
+		for i := 0; i < len(batch) && goOn && err == nil; i++ {
+			goOn = count(batch[i], found[i])
+		}
+		batch = batch[:0]
+		return goOn, err
+	}
+	err = r.each(ctx, func(e index.Entry) (bool, error) {
+		if slices.Contains(handles, e.Handle) {
+			return true, nil
+		}
+		if batch = append(batch, e); len(batch) < min(mostAtOnce, max(most, 1)) {
+			return true, nil
+		}
+		return look()
 	})
+	if err == nil && goOn {
+		_, err = look()
+	}
 	return handles, more, full, err
 }

@@ -103,7 +103,7 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 			known = nil // it is old by now
 		}
 		if lk := &m.cfg.Lock; t.StandBack {
-			known, t.Done = nil, nil
+			t.Done = nil
 			if err := sleep(ctx, lk.MaxRetry+lk.MinRetry); err != nil {
 				return ownerRecord{}, err
 			}

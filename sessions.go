@@ -40,8 +40,7 @@ type Entry struct {
 //
 // Cost: 1 Load, and 1 for each session, of those too that have logged out or
 // expired since the last login of the owner; with many sessions, 1 more for about
-// each 100 of them. It sends 8 Loads at a time, and keeps a few hundred sessions in
-// memory.
+// each 100 of them. It keeps a few hundred of them in memory at a time.
 func (m *Manager) Sessions(ctx context.Context, owners ...Owner) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		more := true
@@ -85,12 +84,14 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 	// A session that got a new ID or logged in since it was moved to a page is in the
 	// head too.
 	seen := map[string]bool{}
-	err = r.live(ctx, owners, func(e index.Entry) bool {
+	err = r.each(ctx, func(e index.Entry) (bool, error) {
 		has := func(o string) bool { return slices.Contains(e.Also, o) }
-		return !seen[e.Handle] && !slices.ContainsFunc(also, func(o string) bool { return !has(o) })
-	}, func(e index.Entry, found *Entry) (bool, error) {
-		if found == nil || seen[e.Handle] {
+		if seen[e.Handle] || slices.ContainsFunc(also, func(o string) bool { return !has(o) }) {
 			return true, nil
+		}
+		found, err := m.listed(ctx, e, owners)
+		if err != nil || found == nil {
+			return true, err
 		}
 		if e.Repeats() || r.head.Lists(e.Handle) {
 			seen[e.Handle] = true
@@ -136,42 +137,6 @@ func (r *reading) page(ctx context.Context, p index.Ref) (index.Page, error) {
 	}
 	page.Tidy(time.Now().Unix())
 	return page, err
-}
-
-// live calls f for the entries that are wanted, the latest first, until it returns
-// false. found is the session, nil if it is not alive or does not have all of owners.
-// It looks at several sessions at a time.
-func (r *reading) live(ctx context.Context, owners []Owner, wanted func(index.Entry) bool, f func(e index.Entry, found *Entry) (bool, error)) error {
-	var batch []index.Entry
-	look := func() (more bool, err error) {
-		found := make([]*Entry, len(batch))
-		err = atOnce(ctx, len(batch), func(ctx context.Context, i int) (err error) {
-			found[i], err = r.m.listed(ctx, batch[i], owners)
-			return err
-		})
-		more = err == nil
-		for i := 0; i < len(batch) && more && err == nil; i++ {
-			more, err = f(batch[i], found[i])
-		}
-		batch = batch[:0]
-		return more, err
-	}
-	stopped := false
-	err := r.each(ctx, func(e index.Entry) (more bool, err error) {
-		if !wanted(e) {
-			return true, nil
-		}
-		if batch = append(batch, e); len(batch) < mostAtOnce {
-			return true, nil
-		}
-		more, err = look()
-		stopped = !more
-		return more, err
-	})
-	if err == nil && !stopped {
-		_, err = look()
-	}
-	return err
 }
 
 // each calls f for the entries, the latest first, until it returns false.
