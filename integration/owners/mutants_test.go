@@ -126,8 +126,8 @@ func runTests(t *testing.T, program string, env ...string) (out string, failed b
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program,
 		"-test.run=^(TestFaultAtEachCall|TestEverySchedule|TestAtRandom)$", "-test.failfast", "-test.v",
-		fmt.Sprint("-owners.histories=", max(*histories, 1000)), fmt.Sprint("-owners.seed=", *seed),
-		fmt.Sprint("-owners.schedules=", max(*schedules, 50)), fmt.Sprint("-owners.kills=", max(*kills, 1)))
+		fmt.Sprint("-owners.histories=", max(*histories, 600)), fmt.Sprint("-owners.seed=", *seed),
+		fmt.Sprint("-owners.schedules=", max(*schedules, 30)), fmt.Sprint("-owners.kills=", max(*kills, 1)))
 	cmd.Env = append(os.Environ(), env...)
 	text, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
