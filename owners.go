@@ -17,8 +17,8 @@ import (
 	"github.com/seed-a7bee19b/session/internal/index"
 )
 
-// An Owner names something that sessions belong to: a user, or what the
-// application names at login, such as a device or a tenant.
+// An Owner names something that sessions belong to: a user, or something else that
+// the application names at login, such as a device or a tenant.
 type Owner struct {
 	Kind string // "user", or a name of your choice
 	ID   string
@@ -58,9 +58,12 @@ type OwnersConfig struct {
 type LimitPolicy int
 
 const (
-	// EndOldest ends the sessions that logged in first.
+	// EndOldest ends the sessions that logged in first. With more than 16, one that
+	// got a new ID since may count as later.
 	EndOldest LimitPolicy = iota
-	// RefuseLogin makes saving the login fail with [ErrSessionLimit].
+	// RefuseLogin makes saving the login fail with [ErrSessionLimit]. A session
+	// counts until it ends, also if its browser is gone: give the user a way to end
+	// one without a session.
 	RefuseLogin
 )
 

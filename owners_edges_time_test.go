@@ -513,7 +513,7 @@ func TestDiscardedLogin(t *testing.T) {
 // TestCostOfTheIndex counts the requests.
 func TestCostOfTheIndex(t *testing.T) {
 	var b store
-	m := indexed(t, &b, session.OwnersConfig{MaxSessions: 100})
+	m := indexed(t, &b, session.OwnersConfig{MaxSessions: 1000})
 	s := m.Start()
 	check(t, s.Login("ann"))
 	check(t, s.Save(ctx))
@@ -539,6 +539,20 @@ func TestCostOfTheIndex(t *testing.T) {
 	}
 	check(t, m.Revoke(ctx, session.User("bob")))
 	b.wantCalls(t, "Load", "Save")
+	for i := range 128 {
+		b.took()
+		login(t, m, session.Login{User: "eve"})
+		loads, saves, deletes := 1, 2, 0
+		switch {
+		case i == 127:
+			loads, saves, deletes = 9, 6, 8
+		case i%16 == 15:
+			saves = 4
+		}
+		if calls := b.took(); count(calls, "Load") != loads || count(calls, "Save") != saves || count(calls, "Delete") != deletes {
+			t.Errorf("login %d: %v", i+1, calls)
+		}
+	}
 }
 
 // TestRevocationsAreObserved: an Observer is told of each.
