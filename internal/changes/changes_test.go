@@ -471,3 +471,23 @@ func TestClone(t *testing.T) {
 		t.Error("an edit of the replay is one of the original")
 	}
 }
+
+// TestUncleared: the edits that were made after a Clear, without it.
+func TestUncleared(t *testing.T) {
+	c := changes.On(values{"a": "1", "b": "1"}.encoded())
+	c.Clear()
+	set("a", "2")(&c)
+	add("c", "x")(&c)
+	un := c.Uncleared()
+	set("d", "1")(&un)
+	if !c.Cleared() || c.Value("d") != nil || un.Cleared() {
+		t.Errorf("cleared %v and %v; the copy's edit is the original's: %q", c.Cleared(), un.Cleared(), c.Value("d"))
+	}
+	replayed, err := c.Uncleared().Replay(values{"a": "3", "c": "3", "e": "3"}.encoded())
+	if got, want := decoded(replayed.Values()), (values{"a": "2", "c": "3x", "e": "3"}); err != nil || !maps.Equal(got, want) {
+		t.Errorf("replayed as %v, %v, want %v", got, err, want)
+	}
+	if !c.SameEdits(c.Uncleared()) {
+		t.Error("it counts as changed")
+	}
+}
