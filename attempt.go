@@ -59,7 +59,9 @@ func (m *core) create(ctx context.Context, rec Record) (token, key string, v Ver
 	const most = 5
 	var abandoned []string
 	for {
-		token = newToken()
+		if token, err = m.cfg.Tokens.draw(); err != nil {
+			break
+		}
 		key = m.cfg.StoreKey(token)
 		v, err = m.save(ctx, key, rec)
 		if !uncertain(err) || len(abandoned) == most-1 || backoff(ctx, len(abandoned)) != nil {

@@ -109,6 +109,10 @@ type Config struct {
 	// Default [FailUndecodable].
 	Undecodable UndecodablePolicy
 
+	// Tokens configures the form of tokens, for sites that share a cookie with
+	// another library. Default: 192 random bits as 32 characters of base64url.
+	Tokens Tokens
+
 	// StoreKey derives the key of a record from the token. The default,
 	// [DefaultStoreKey], is 24 bytes of the token's SHA-256 in base64url, so that
 	// a key that leaks from the store cannot be used as a cookie. A StoreKey must
@@ -233,8 +237,8 @@ const (
 	ReplaceUndecodable
 )
 
-func probeStoreKey(f func(string) string) error {
-	a, z := newToken(), newToken()
+// probeStoreKey tries f with two tokens, and with a text as long as the longest.
+func probeStoreKey(f func(string) string, a, z string, longest int) error {
 	switch key := f(a); {
 	case key == "" || len(key) > 512:
 		return fmt.Errorf("session: StoreKey makes a key of %d bytes; it must have 1 to 512", len(key))
@@ -242,6 +246,9 @@ func probeStoreKey(f func(string) string) error {
 		return errors.New("session: StoreKey gives two tokens the same key")
 	case key != f(a):
 		return errors.New("session: StoreKey gives one token two keys")
+	}
+	if n := len(f(strings.Repeat("A", longest))); longest > tokenChars && n > 512 {
+		return fmt.Errorf("session: StoreKey makes a key of %d bytes from a token of Tokens.MaxLength; it must have 512 at most", n)
 	}
 	return nil
 }
@@ -304,10 +311,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Undecodable != FailUndecodable && c.Undecodable != ReplaceUndecodable {
 		p.bad("unknown UndecodablePolicy %d", int(c.Undecodable))
 	}
+	drawn := c.tokenDefaults(&p)
 	if c.StoreKey == nil {
 		c.StoreKey = DefaultStoreKey
 	} else {
-		p.add(probeStoreKey(c.StoreKey))
+		p.add(probeStoreKey(c.StoreKey, drawn[0], drawn[len(drawn)-1], c.Tokens.MaxLength))
 	}
 	if c.CommitTimeout < 0 {
 		p.bad("CommitTimeout is %v; it must not be negative", c.CommitTimeout)
@@ -323,7 +331,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Owners.Index && c.StoreKey != nil {
 		p.add(probeIndexKeys(c.StoreKey))
 	}
-	c.transportDefaults(&p)
+	c.transportDefaults(&p, len(slices.MaxFunc(drawn, func(a, z string) int { return len(a) - len(z) })))
 	c.ClearSiteData = slices.Clone(c.ClearSiteData)
 	checkClearSiteData(c.ClearSiteData, &p)
 	return c, errors.Join(p...)
@@ -378,11 +386,24 @@ func (c *Config) timeoutDefaults(p *problems) {
 	}
 }
 
-func (c *Config) transportDefaults(p *problems) {
+// tokenDefaults returns some tokens.
+func (c *Config) tokenDefaults(p *problems) (drawn []string) {
+	ordinary := c.Tokens.New == nil && c.Tokens.Valid == nil && c.Tokens.MinLength == 0 && c.Tokens.MaxLength == 0
+	if c.Tokens = c.Tokens.withDefaults(); ordinary {
+		return []string{newToken(), newToken()}
+	}
+	return c.Tokens.check(p)
+}
+
+// transportDefaults takes the length of a token.
+func (c *Config) transportDefaults(p *problems, length int) {
 	if c.Header == "" {
 		var err error
 		c.Cookie, err = c.Cookie.withDefaults()
 		p.add(err)
+		if n := len(c.Cookie.Name) + length; n > maxPair {
+			p.bad("Cookie: the name has %d bytes, %d with a token; browsers store %d", len(c.Cookie.Name), n, maxPair)
+		}
 		return
 	}
 	if c.Cookie != (Cookie{}) {

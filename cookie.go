@@ -97,9 +97,6 @@ func (c Cookie) withDefaults() (Cookie, error) {
 	if !strings.HasPrefix(c.Path, "/") {
 		bad("Path %q does not begin with \"/\"", c.Path)
 	}
-	if n := len(c.Name) + tokenChars; n > maxPair {
-		bad("the name has %d bytes, %d with a token; browsers store %d", len(c.Name), n, maxPair)
-	}
 	if n := max(len(c.Path), len(c.Domain)); n > maxAttribute {
 		bad("Path or Domain has %d bytes; browsers ignore one of more than %d", n, maxAttribute)
 	}

@@ -24,6 +24,7 @@ type core struct {
 }
 
 func newCore(backend Backend, cfg Config) *core {
+	cfg.Tokens = cfg.Tokens.withDefaults()
 	m := &core{cfg: cfg, lifetimes: newLifetimes(cfg)}
 	m.storage = storage{backend: backend, locker: cfg.Lock.Locker, observer: cfg.Observer}
 	if m.locker == nil {

@@ -206,7 +206,7 @@ func (m *Manager) Open(ctx context.Context, token string) (*Session, error) {
 
 // open is Open for a client, which may be nil.
 func (m *Manager) open(ctx context.Context, token string, c client) (_ *Session, err error) {
-	if !validToken(token) {
+	if !m.cfg.Tokens.valid(token) {
 		m.event(ctx, observe.Event{Kind: observe.EventTokenMalformed})
 		return nil, ErrNotFound
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/base64"
 	"strings"
 	"testing"
 
@@ -141,5 +142,67 @@ func TestSealedTokenIsText(t *testing.T) {
 	}
 	if data, err := (codec.JSON{}).Marshal(string(sealed)); err != nil || len(data) != len(sealed)+2 {
 		t.Errorf("encoded as %q, %v", data, err)
+	}
+}
+
+// TestSealedForeignToken: a token of another form is sealed as ours are.
+func TestSealedForeignToken(t *testing.T) {
+	m := newCore(nil, Config{StoreKey: DefaultStoreKey, Tokens: Tokens{MinLength: 16, MaxLength: 4096, Valid: func(string) bool { return true }}})
+	long := strings.Repeat("~0123456789abcdef", 240)
+	for _, token := range []string{long[:16], long[:24], long[:31], long[:32], long[:33], long[:64], long[:65], long} {
+		for _, old := range []string{newToken(), long[:20], long} {
+			key := DefaultStoreKey(token)
+			for _, kind := range []byte{sealRenewal, sealLogin} {
+				sealed := seal(kind, token, key, old)
+				if got, ok := m.unseal(sealed, key, old); got != token || !ok || sealed.kind() != kind || strings.Contains(string(sealed), token[:16]) {
+					t.Errorf("%d bytes, %c: unsealed as %q, %v", len(token), kind, got, ok)
+				}
+				for what, try := range map[string]struct {
+					sealed   sealedToken
+					key, old string
+				}{
+					"another old token":         {sealed, key, newToken()},
+					"the key of another record": {sealed, DefaultStoreKey(old + "x"), old},
+					"another kind":              {sealedToken(sealRenewal+sealLogin-kind) + sealed[1:], key, old},
+					"one that is cut":           {sealed[:len(sealed)-2], key, old},
+					"one that is too long":      {sealed + "AA", key, old},
+					"one without its mark":      {sealedToken(kind) + sealed[2:], key, old},
+					"a mark alone":              {sealed[:2], key, old},
+					"the token itself":          {sealedToken(kind) + ":" + sealedToken(token), key, old},
+				} {
+					if got, ok := m.unseal(try.sealed, try.key, try.old); ok {
+						t.Errorf("%d bytes, %c, %s: it gives %q", len(token), kind, what, got)
+					}
+				}
+			}
+		}
+	}
+	blocks := otherPad(sealLogin, "key", "old", 128)
+	if seen := string(blocks); strings.Contains(seen[32:], seen[:32]) {
+		t.Error("two parts of the pad are alike")
+	}
+	// There is one way to seal a token.
+	token, old := newToken(), newToken()
+	key := DefaultStoreKey(token)
+	other := sealedToken(sealLogin) + sealOther + sealedToken(base64.RawURLEncoding.EncodeToString(xor([]byte(token), otherPad(sealLogin, key, old, len(token)))))
+	if _, ok := m.unseal(other, key, old); ok {
+		t.Error("a token of the default form is unsealed from another form")
+	}
+}
+
+// TestStoredSealOfAForeignToken: it is unsealed by every later version.
+func TestStoredSealOfAForeignToken(t *testing.T) {
+	m := newCore(nil, Config{StoreKey: DefaultStoreKey, Tokens: Tokens{MinLength: 26, MaxLength: 43}})
+	const old, token, key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX", "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG", "g0tuZ6q412zO9IRkeAUs8HN6MQeXPsGc"
+	for kind, want := range map[byte]sealedToken{
+		sealRenewal: "r:H6HdVjhdJDaGzuTwDHzBjhryGFk87TfhhIJFeA5kyTKoggAKf9ZZcaJmWw",
+		sealLogin:   "l:pZobwImwGUcH3qIroOYeIoc_-QHov4hXemFxOgbteyKhEgSfKrWt7_H_Zw",
+	} {
+		if got := seal(kind, token, key, old); got != want {
+			t.Errorf("sealed as %q, want %q", got, want)
+		}
+		if got, ok := m.unseal(want, key, old); got != token || !ok {
+			t.Errorf("unsealed as %q, %v", got, ok)
+		}
 	}
 }

@@ -41,7 +41,7 @@ func (t Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.String()
 // LogValue hides the secret.
 func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
-// A token is 192 random bits: 32 characters of base64url, without padding or
+// A token of the default form is 192 random bits: 32 characters of base64url, without padding or
 // unused bits, so that there is one spelling only.
 const (
 	tokenBytes = 24
@@ -54,18 +54,9 @@ func newToken() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
+// validToken reports whether s has the form that newToken gives.
 func validToken(s string) bool {
-	if len(s) != tokenChars {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return true
+	return len(s) == tokenChars && isBase64URL(s)
 }
 
 // DefaultStoreKey is the default of [Config.StoreKey], for those that put

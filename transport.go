@@ -57,7 +57,7 @@ func (c *Config) carried(h http.Header, buf []string) carried {
 			first = v
 		}
 		alike = alike && v == first
-		if validToken(v) && len(buf) < maxTokens && !slices.Contains(buf, v) {
+		if len(buf) < maxTokens && !slices.Contains(buf, v) && c.Tokens.valid(v) {
 			buf = append(buf, v)
 		}
 	}
