@@ -213,7 +213,7 @@ func (s *Store) save(ctx context.Context, ss *sessions.Session, st *state) error
 		err = s.kv.Save(ctx, &st.seen, token, data, expires)
 	default:
 		token = newToken()
-		err = s.kv.Move(ctx, &st.seen, st.token, token, data, expires)
+		err = s.kv.Renew(ctx, &st.seen, st.token, token, data, expires)
 	}
 	if err != nil {
 		return err

@@ -88,8 +88,8 @@ func (s *Store) Load(ctx context.Context, seen *Seen, token string) (data []byte
 
 // Save stores data under token on condition of what seen knows: it replaces what
 // was read, and creates where nothing was. Where the values are those that were
-// read it only moves the deadline, so that requests that change nothing do not
-// conflict; that the session is gone is then no error.
+// read it only moves the deadline. Then it is no error that the session has changed
+// since or is gone: the outcome is that of a Save just before.
 func (s *Store) Save(ctx context.Context, seen *Seen, token string, data []byte, expires time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
@@ -98,15 +98,26 @@ func (s *Store) Save(ctx context.Context, seen *Seen, token string, data []byte,
 	switch {
 	case rec.ended:
 		return s.wrap("save", &session.ConflictError{Gone: true})
-	case known && !expires.Before(rec.Expires) && s.same(rec.Data, data):
-		if err := s.backend.Touch(ctx, key, expires); err != nil && !errors.Is(err, session.ErrNotFound) {
-			return s.wrap("touch", err)
+	case known && s.same(rec.Data, data):
+		err := s.moveDeadline(ctx, seen, key, rec, expires)
+		if errors.Is(err, session.ErrConflict) || errors.Is(err, session.ErrNotFound) {
+			return nil
 		}
-		return nil
+		return err
 	case !known:
 		rec.Created = time.Now()
 	}
 	rec.Data, rec.Expires = bytes.Clone(data), expires
+	return s.save(ctx, seen, key, rec)
+}
+
+// moveDeadline moves it forward by a Touch, and back by a Save. A Backend may have
+// rounded the one that was read up by a second.
+func (s *Store) moveDeadline(ctx context.Context, seen *Seen, key string, rec state, expires time.Time) error {
+	if rec.Expires.Sub(expires) <= time.Second {
+		return s.wrap("touch", s.backend.Touch(ctx, key, expires))
+	}
+	rec.Expires = expires
 	return s.save(ctx, seen, key, rec)
 }
 
@@ -154,9 +165,9 @@ func (s *Store) Delete(ctx context.Context, seen *Seen, token string) error {
 	return nil
 }
 
-// Move creates data under a new token, and ends the record under old on condition
+// Renew creates data under a new token, and ends the record under old on condition
 // of what seen knows. If that fails the new one is taken back.
-func (s *Store) Move(ctx context.Context, seen *Seen, old, token string, data []byte, expires time.Time) error {
+func (s *Store) Renew(ctx context.Context, seen *Seen, old, token string, data []byte, expires time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	rec := state{Record: session.Record{Data: bytes.Clone(data), Created: time.Now(), Expires: expires, Continues: true}}
