@@ -2,7 +2,6 @@ package adapters
 
 import (
 	"context"
-	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +26,6 @@ func TestMain(m *testing.M) {
 	fiberlog.SetOutput(io.Discard)
 	gin.SetMode(gin.ReleaseMode)
 	gin.DefaultWriter, gin.DefaultErrorWriter = io.Discard, io.Discard
-	gob.Register(map[string]string{})
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "adapters:", err)

@@ -236,9 +236,11 @@ func startSCS(t testing.TB, b session.Backend, idle time.Duration) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := scs.New()
-	m.Store, m.IdleTimeout = store, idle
-	m.ErrorFunc = func(w http.ResponseWriter, _ *http.Request, err error) { fail(w, err) }
+	m := &scs.SessionManager{ // as scs.New, which starts a goroutine for its own store
+		Store: store, Codec: scs.GobCodec{}, IdleTimeout: idle, Lifetime: 24 * time.Hour,
+		Cookie:    scs.SessionCookie{Name: "session", Path: "/", HttpOnly: true, Persist: true},
+		ErrorFunc: func(w http.ResponseWriter, _ *http.Request, err error) { fail(w, err) },
+	}
 	var s *site
 	h := store.Handler(m.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
