@@ -19,11 +19,19 @@
 // wins. For the other, saving fails with [session.ErrConflict], and the
 // ErrorHandler of the middleware answers; its default is a page with status 500. A
 // session that has ended meanwhile is [session.ErrNotFound] too, and a store that
-// fails is [session.ErrStore]. [session.Status] has the status for each.
+// fails is [session.ErrStore]. [session.Status] has the status for each. By then the
+// middleware has put the token into the response, where it could displace that of a
+// login; so take it out:
+//
+//	ErrorHandler: func(c fiber.Ctx, err error) {
+//		c.Response().Header.DelCookie("session_id")
+//		_ = c.Status(session.Status(err)).SendString("Please try again.")
+//	},
 //
 // The middleware saves after each request. If nothing has changed, only the
-// deadline moves, by a Touch, and there is no conflict. If the store fails while
-// reading, the middleware panics: put fiber's recover middleware around it.
+// deadline moves, by a Touch, and there is no conflict; that fails too if the session
+// has ended meanwhile. If the store fails while reading, the middleware panics: put
+// fiber's recover middleware around it.
 //
 // # What is lost
 //

@@ -28,7 +28,8 @@
 //		return
 //	}
 //
-// A Save that changes nothing does not conflict: it moves the deadline, by a Touch.
+// A Save that changes nothing does not conflict: it moves the deadline, by a Touch. It
+// fails if the session has ended meanwhile.
 //
 // Get returns a new, empty session together with an error if the store fails, or
 // if what is stored does not decode. Programs that ignore that error are common,

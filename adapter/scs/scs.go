@@ -36,7 +36,9 @@
 // can move to [session.Manager], which merges.
 //
 // A request that has changed nothing does not conflict. With an IdleTimeout, scs
-// commits after each request; then only the deadline moves, by a Touch.
+// commits after each request; then only the deadline moves, by a Touch. If the
+// session has ended meanwhile, that fails too: scs would send its token again, and
+// displace the cookie of a login.
 //
 // # Cost
 //

@@ -68,10 +68,10 @@ func TestSlow(t *testing.T) {
 		quick, slow  string
 		status       int    // of the slow request
 		a, b         string // values under the old cookie afterwards
-		renews, idle bool
+		renews       bool
 	}{
 		{name: "logout, then a change", quick: "end", slow: "set:b=1 save", status: 409, a: "-", b: "-"},
-		{name: "logout, then nothing", quick: "end", slow: "save", status: 200, a: "-", b: "-"},
+		{name: "logout, then nothing", quick: "end", slow: "save", status: 409, a: "-", b: "-"},
 		{name: "logout, then a change after Clear", quick: "end", slow: "clear set:b=1 save", status: 409, a: "-", b: "-"},
 		{name: "logout, then a logout", quick: "end", slow: "end", status: 200, a: "-", b: "-"},
 		{name: "change, then a change", quick: "set:b=1 save", slow: "set:a=2 save", status: 409, a: "1", b: "1"},
@@ -79,7 +79,7 @@ func TestSlow(t *testing.T) {
 		{name: "change, then a change after Clear", quick: "set:b=1 save", slow: "clear set:c=1 save", status: 409, a: "1", b: "1"},
 		{name: "change, then a logout", quick: "set:b=1 save", slow: "end", status: 200, a: "-", b: "-"},
 		{name: "new ID, then a change", quick: "renew save", slow: "set:b=1 save", status: 409, a: "-", b: "-", renews: true},
-		{name: "new ID, then nothing", quick: "renew save", slow: "save", status: 200, a: "-", b: "-", renews: true},
+		{name: "new ID, then nothing", quick: "renew save", slow: "save", status: 409, a: "-", b: "-", renews: true},
 	}
 	each(t, func(t *testing.T, connect func() (*site, *backend)) {
 		for _, tt := range tests {
@@ -93,7 +93,11 @@ func TestSlow(t *testing.T) {
 			quick := other.do(t, cookie, tt.quick)
 			quick.want(t, tt.name+": quick request", http.StatusOK)
 			slow := finish()
-			slow.want(t, tt.name+": slow request", tt.status)
+			status := tt.status
+			if tt.slow == "save" && (strings.HasSuffix(t.Name(), "/scs") || strings.HasSuffix(t.Name(), "/gin")) {
+				status = http.StatusOK // they save no session that has not changed
+			}
+			slow.want(t, tt.name+": slow request", status)
 			if got, got2 := other.get(t, cookie, "a"), other.get(t, cookie, "b"); got != tt.a || got2 != tt.b {
 				t.Errorf("%s: afterwards a=%s, b=%s; want %s, %s", tt.name, got, got2, tt.a, tt.b)
 			}
@@ -101,7 +105,7 @@ func TestSlow(t *testing.T) {
 				other.wantValue(t, quick.cookie, "a", "1")
 				other.wantValue(t, quick.cookie, "b", "-")
 			}
-			if slow.set && slow.cookie != "" && slow.cookie != cookie {
+			if slow.set && slow.cookie != "" && slow.cookie != quick.cookie {
 				t.Errorf("%s: the slow response displaced the cookie", tt.name)
 			}
 		}

@@ -332,7 +332,10 @@ func startFiber(t testing.TB, b session.Backend) *site {
 	failed := func(c fiber.Ctx, err error) error { return c.Status(session.Status(err)).SendString(err.Error()) }
 	app := fiber.New(fiber.Config{ErrorHandler: failed})
 	app.Use(fiberrecover.New(), fibersession.New(fibersession.Config{
-		Storage: storage, ErrorHandler: func(c fiber.Ctx, err error) { _ = failed(c, err) },
+		Storage: storage, ErrorHandler: func(c fiber.Ctx, err error) {
+			c.Response().Header.DelCookie("session_id")
+			_ = failed(c, err)
+		},
 	}))
 	s := &site{cookie: "session_id"}
 	s.serve = func(r *http.Request) (*http.Response, error) {

@@ -89,7 +89,8 @@ func (s *Store) Load(ctx context.Context, seen *Seen, token string) (data []byte
 // Save stores data under token on condition of what seen knows: it replaces what
 // was read, and creates where nothing was. Where the values are those that were
 // read it only moves the deadline. Then it is no error that the session has changed
-// since or is gone: the outcome is that of a Save just before.
+// since, but it is one that the session is gone: the library would send its token
+// again, and displace one of a later login.
 func (s *Store) Save(ctx context.Context, seen *Seen, token string, data []byte, expires time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
@@ -100,7 +101,7 @@ func (s *Store) Save(ctx context.Context, seen *Seen, token string, data []byte,
 		return s.wrap("save", &session.ConflictError{Gone: true})
 	case known && s.same(rec.Data, data):
 		err := s.moveDeadline(ctx, seen, key, rec, expires)
-		if errors.Is(err, session.ErrConflict) || errors.Is(err, session.ErrNotFound) {
+		if errors.Is(err, session.ErrConflict) && !errors.Is(err, session.ErrNotFound) {
 			return nil
 		}
 		return err

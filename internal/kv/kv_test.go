@@ -161,7 +161,7 @@ func TestOrders(t *testing.T) {
 		{"read again", []step{{1, read, nil}, {2, read, nil}, {2, set("2"), nil}, {1, read, nil}, {1, set("1"), session.ErrConflict}}, "2 -"},
 		{"not read", []step{{1, set("1"), session.ErrConflict}}, "0 -"},
 		{"ended", []step{{1, read, nil}, {2, end, nil}, {1, set("1"), session.ErrNotFound}}, "- -"},
-		{"ended, unchanged", []step{{1, read, nil}, {2, end, nil}, {1, set("0"), nil}}, "- -"},
+		{"ended, unchanged", []step{{1, read, nil}, {2, end, nil}, {1, set("0"), session.ErrNotFound}}, "- -"},
 		{"ended by itself", []step{{1, read, nil}, {1, end, nil}, {1, set("1"), session.ErrNotFound}}, "- -"},
 		{"ended by itself, not read", []step{{1, end, nil}, {1, set("1"), session.ErrConflict}}, "- -"},
 		{"renewed", []step{{1, read, nil}, {1, renew, nil}}, "- new"},
