@@ -64,11 +64,11 @@ func TestOneOfTen(t *testing.T) {
 // something too.
 func TestSlow(t *testing.T) {
 	tests := []struct {
-		name         string
-		quick, slow  string
-		status       int    // of the slow request
-		a, b         string // values under the old cookie afterwards
-		renews       bool
+		name        string
+		quick, slow string
+		status      int    // of the slow request
+		a, b        string // values under the old cookie afterwards
+		renews      bool
 	}{
 		{name: "logout, then a change", quick: "end", slow: "set:b=1 save", status: 409, a: "-", b: "-"},
 		{name: "logout, then nothing", quick: "end", slow: "save", status: 409, a: "-", b: "-"},

@@ -39,7 +39,7 @@ func TestStorm(t *testing.T) {
 		}
 		wg.Wait()
 		got := servers[0].get(t, first.cookie, "n")
-		t.Logf("%d applied, %d refused, stored %s", applied.Load(), refused.Load(), got)
+		t.Logf("%s: %d applied, %d refused, stored %s", t.Name(), applied.Load(), refused.Load(), got)
 		if want := fmt.Sprint(applied.Load()); got != want || applied.Load()+refused.Load() != 201 {
 			t.Errorf("n=%s; %d of %d requests were told that they had added 1", got, applied.Load(), applied.Load()+refused.Load())
 		}
