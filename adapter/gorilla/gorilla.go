@@ -146,21 +146,24 @@ func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	opts := s.cfg.Options
 	out.Options, out.IsNew = &opts, true
 	st := s.sessions.of(out)
-	c, err := r.Cookie(name)
-	if err != nil || !validToken(c.Value) {
+	token := ""
+	if c, noCookie := r.Cookie(name); noCookie == nil {
+		token = c.Value
+	}
+	if !validToken(token) {
 		return out, nil
 	}
-	data, found, err := s.kv.Load(r.Context(), &st.seen, c.Value)
+	data, found, err := s.kv.Load(r.Context(), &st.seen, token)
 	if err == nil && found {
 		values := map[any]any{}
 		if err = s.cfg.Serializer.Deserialize(data, &values); err == nil {
-			out.ID, out.Values, out.IsNew = c.Value, values, false
+			out.ID, out.Values, out.IsNew = token, values, false
 		} else {
 			err = fmt.Errorf("gorillastore: load: %w: %w", session.ErrDecode, err)
 		}
 	}
 	if err != nil || found {
-		st.token, st.err = c.Value, err
+		st.token, st.err = token, err
 	}
 	return out, err
 }
