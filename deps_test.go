@@ -21,6 +21,8 @@ func TestDependencies(t *testing.T) {
 		{"backend/memory", []string{"", "codec", "observe", "admin"}},
 		{"conformance", []string{"", "codec", "observe", "admin"}},
 		{"lock", []string{"", "codec", "observe"}},
+		{"adapter/scs", []string{"", "codec", "observe"}},
+		{"adapter/fiber", []string{"", "codec", "observe"}},
 		{"sessiontest", []string{"", "codec", "observe", "admin", "backend/memory"}},
 	}
 	for _, tt := range tests {
@@ -47,7 +49,7 @@ func TestDependencies(t *testing.T) {
 // TestNoTestsInProduction checks that a program does not import package testing
 // through these packages.
 func TestNoTestsInProduction(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", ".", "./admin", "./backend/...", "./codec", "./lock", "./observe/...").Output()
+	out, err := exec.Command("go", "list", "-deps", ".", "./admin", "./backend/...", "./codec", "./lock", "./observe/...", "./adapter/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,8 @@ require (
 	github.com/gorilla/sessions v1.4.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/seed-a7bee19b/session v0.1.0
+	github.com/seed-a7bee19b/session/adapter/gin v0.1.0
+	github.com/seed-a7bee19b/session/adapter/gorilla v0.1.0
 	github.com/seed-a7bee19b/session/backend/redis v0.1.0
 	github.com/seed-a7bee19b/session/integration v0.1.0
 	github.com/valyala/fasthttp v1.69.0

@@ -76,6 +76,8 @@ type App struct {
 	cookie  string // its name
 	planted string // an ID that looks like one of its own
 
+	status func(error) int // of the error page
+
 	// fail makes every call of the store fail, or heals it; nil if there is
 	// no store.
 	fail func(bool) error

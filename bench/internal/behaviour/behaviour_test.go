@@ -41,3 +41,30 @@ func TestSeesLosses(t *testing.T) {
 		})
 	}
 }
+
+// TestAdapters checks what survives through the adapters. What they lose is what
+// their library loses before it asks a store: scs does not see a Flush.
+func TestAdapters(t *testing.T) {
+	Quiet()
+	for _, p := range []Peer{adapterSCS, adapterGorilla, adapterGin, adapterFiber} {
+		for _, b := range All() {
+			t.Run(p.Name+", "+b.Name, func(t *testing.T) {
+				t.Parallel()
+				r, err := b.Against(t.Context(), p, Env{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := Kept
+				switch {
+				case p.Name == adapterSCS.Name && b.Name == flush.Name:
+					want = Lost
+				case p.Name == adapterGin.Name && b.Name == rotation.Name:
+					want = NotApplicable
+				}
+				if r.Verdict != want {
+					t.Errorf("%v, want %v, %s: %s", r.Verdict, want, r.Short, r.Seen)
+				}
+			})
+		}
+	}
+}

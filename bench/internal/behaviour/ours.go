@@ -102,6 +102,23 @@ func (b *switched) Save(ctx context.Context, key string, rec session.Record) (se
 	return b.Backend.Save(ctx, key, rec)
 }
 
+// garbleRecord implements garble for a Backend.
+func (a *App) garbleRecord(b *switched) {
+	a.garble = func() error {
+		rec, err := b.Backend.Load(context.Background(), b.key)
+		if err != nil {
+			return err
+		}
+		rec.Data = []byte(garbage)
+		_, err = b.Backend.Save(context.Background(), b.key, rec)
+		return err
+	}
+	a.garbled = func() (bool, error) {
+		rec, err := b.Backend.Load(context.Background(), b.key)
+		return string(rec.Data) == garbage, err
+	}
+}
+
 type ourVisit struct {
 	ctx context.Context
 	m   *session.Manager
@@ -132,19 +149,7 @@ func (a *App) launchOurs(b *switched) error {
 	if a.fail == nil {
 		a.fail = func(broken bool) error { b.broken.Store(broken); return nil }
 	}
-	a.garble = func() error {
-		rec, err := b.Backend.Load(context.Background(), b.key)
-		if err != nil {
-			return err
-		}
-		rec.Data = []byte(garbage)
-		_, err = b.Backend.Save(context.Background(), b.key, rec)
-		return err
-	}
-	a.garbled = func() (bool, error) {
-		rec, err := b.Backend.Load(context.Background(), b.key)
-		return string(rec.Data) == garbage, err
-	}
+	a.garbleRecord(b)
 	a.planted = "plantedplantedplantedplantedplan" // 32 characters, as its own
 	a.serve(m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		if err := a.steps(w, r, ourVisit{r.Context(), m, s}); err != nil {

@@ -93,8 +93,11 @@ func survivors(found, refused int, what string) Result {
 		Short:   fmt.Sprintf("%d of %d", found, writers),
 		Seen:    fmt.Sprintf("%d of %d %s were there afterwards; %d requests were answered with an error", found, writers, what, refused),
 	}
-	if found == writers {
+	switch {
+	case found == writers:
 		r.Verdict = Kept
+	case found+refused == writers:
+		r.Verdict, r.Short = Kept, fmt.Sprintf("%s, %d told", r.Short, refused)
 	}
 	return r
 }

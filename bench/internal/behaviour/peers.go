@@ -53,7 +53,7 @@ type Peer struct {
 }
 
 func (p Peer) start(ctx context.Context, env Env) (*App, error) {
-	a := &App{peer: p, cookie: "session"}
+	a := &App{peer: p, cookie: "session", status: func(error) int { return http.StatusInternalServerError }}
 	if err := p.launch(ctx, a, env); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
@@ -109,6 +109,7 @@ func Peers() []Peer {
 			Notes:  "the session middleware, storage/redis, and fiber's recover middleware outside, as the session middleware panics if its store fails; Flush is SendStreamWriter",
 			launch: launchFiber,
 		},
+		adapterSCS, adapterGorilla, adapterGin, adapterFiber,
 	}
 }
 
@@ -125,6 +126,9 @@ func (a *App) serve(h http.Handler) {
 func (a *App) steps(w http.ResponseWriter, r *http.Request, v visit) error {
 	return a.page(r.URL.Query().Get("do"), v, w, func() error { return http.NewResponseController(w).Flush() })
 }
+
+// failed is the error page.
+func (a *App) failed(w http.ResponseWriter, err error) { http.Error(w, err.Error(), a.status(err)) }
 
 // redis empties the server and returns a client that bypasses the cut, and the
 // address of the cut.
@@ -210,13 +214,17 @@ func launchSCS(ctx context.Context, a *App, env Env) error {
 	m := scs.New()
 	m.Store = goredisstore.New(client)
 	a.garbleString(ctx, direct)
-	a.planted = "c2hvcnQsIHBsYW50ZWQgYW5kIGtub3duIHRvIG1lLi4" // 43 characters, as its own
-	a.serve(m.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := a.steps(w, r, scsVisit{m, r.Context()}); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		}
-	})))
+	a.serve(a.pageSCS(m))
 	return nil
+}
+
+func (a *App) pageSCS(m *scs.SessionManager) http.Handler {
+	a.planted = "c2hvcnQsIHBsYW50ZWQgYW5kIGtub3duIHRvIG1lLi4" // 43 characters, as its own
+	return m.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := a.steps(w, r, scsVisit{m, r.Context()}); err != nil {
+			a.failed(w, err)
+		}
+	}))
 }
 
 type gorillaVisit struct {
@@ -243,7 +251,7 @@ func (a *App) serveGorilla(store sessions.Store, rotate func(*sessions.Session) 
 		s, err := store.Get(r, a.cookie)
 		v := gorillaVisit{w, r, s, err, func() error { return rotate(s) }}
 		if err := a.steps(w, r, v); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+			a.failed(w, err)
 		}
 	}))
 }
@@ -337,15 +345,19 @@ func launchGin(ctx context.Context, a *App, env Env) error {
 	a.onClose(rs.Close)
 	a.garbleString(ctx, direct)
 	a.planted = "planted"
+	a.serveGin(store)
+	return nil
+}
+
+func (a *App) serveGin(store ginsessions.Store) {
 	e := gin.New()
 	e.Use(gin.RecoveryWithWriter(io.Discard), ginsessions.Sessions(a.cookie, store))
 	e.GET("/", func(c *gin.Context) {
 		if err := a.steps(c.Writer, c.Request, ginVisit{ginsessions.Default(c)}); err != nil {
-			http.Error(c.Writer, err.Error(), http.StatusInternalServerError)
+			a.failed(c.Writer, err)
 		}
 	})
 	a.serve(e)
-	return nil
 }
 
 type fiberVisit struct{ m *fibersession.Middleware }
@@ -369,10 +381,14 @@ func launchFiber(ctx context.Context, a *App, env Env) error {
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	a.onClose(client.Close)
 	a.garbleString(ctx, direct)
+	return a.serveFiber(ctx, fiber.Config{}, fibersession.Config{Storage: fiberredis.NewFromConnection(client)})
+}
+
+func (a *App) serveFiber(ctx context.Context, c fiber.Config, sessions fibersession.Config) error {
 	a.cookie = "session_id"
 	a.planted = "planted-planted-planted-planted-planted-pla"
-	app := fiber.New()
-	app.Use(fiberrecover.New(), fibersession.New(fibersession.Config{Storage: fiberredis.NewFromConnection(client)}))
+	app := fiber.New(c)
+	app.Use(fiberrecover.New(), fibersession.New(sessions))
 	app.Get("/", func(c fiber.Ctx) error {
 		var body strings.Builder
 		stream := false
@@ -380,7 +396,7 @@ func launchFiber(ctx context.Context, a *App, env Env) error {
 		err := a.page(strings.Clone(c.Query("do")), fiberVisit{fibersession.FromContext(c)}, &body, func() error { stream = true; return nil })
 		switch {
 		case err != nil:
-			return fiber.NewError(http.StatusInternalServerError, err.Error())
+			return fiber.NewError(a.status(err), err.Error())
 		case stream:
 			return c.SendStreamWriter(streamed(body.String()))
 		}
