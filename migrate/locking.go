@@ -15,6 +15,7 @@ type locks struct{ m *mover }
 // new store; one that is locked in the old store stays there until it is free.
 func (l locks) Acquire(ctx context.Context, key string, ttl time.Duration) (session.Record, error) {
 	m := l.m
+	var gone *store // where the last try found nothing to lock
 	for try := range maxTries {
 		if err := pause(ctx, try); err != nil {
 			return session.Record{}, err
@@ -30,7 +31,11 @@ func (l locks) Acquire(ctx context.Context, key string, ttl time.Duration) (sess
 		rec, err = s.locking.Acquire(ctx, s.key(key), ttl)
 		switch {
 		case errors.Is(err, session.ErrNotFound):
-			continue // it has moved, or ended
+			if gone == s { // it has not moved, it has expired
+				return session.Record{}, session.ErrNotFound
+			}
+			gone = s
+			continue
 		case err != nil:
 			return session.Record{}, err
 		}
