@@ -7,6 +7,7 @@ func (a *app) storeCommands() []*cobra.Command {
 	return []*cobra.Command{
 		a.tableCommand(),
 		a.sweepCommand(),
+		a.migrateCommand(),
 		a.iamCommand(),
 		a.doctorCommand(),
 	}

@@ -110,6 +110,7 @@ func everyCommand(prices, resume string) map[string][]string {
 		"stats":        {"", "--sample=2", "--prices=" + prices, "--table-class=HOSTILE"},
 		"doctor":       {"--reads=1", "--role=HOSTILE"},
 		"sweep":        {"", "--dry-run", "--resume=" + resume, "--resume=HOSTILE/x", "--max-errors=1"},
+		"migrate":      {"--to-table=HOSTILE", "--to-redis=HOSTILE", "--to-table=new|--dry-run", "--to-table=new|--max-errors=100"},
 		"bench":        {"--duration=50ms|--sessions=2|--concurrency=1|--mix=read=1|--yes", "--mix=HOSTILE=1", "--duration=50ms|--sessions=2|--prices=" + prices},
 		"cost":         {"--prices=" + prices + "|--table-class=HOSTILE", "--prices=" + prices, "--mix=HOSTILE", "--requests=HOSTILE", "--prices=HOSTILE"},
 		"iam":          {"application", "HOSTILE", "operator|--account=HOSTILE", "operator|--region=HOSTILE"},

@@ -38,7 +38,7 @@ func roles() []role {
 			"", // there is nothing to set up
 		},
 		{
-			"operator", "runs list, show, stats, revoke, table check and doctor",
+			"operator", "runs list, show, stats, revoke, migrate, table check and doctor",
 			[]string{"DescribeTable", "DescribeTimeToLive", "GetItem", "Scan", "UpdateItem", "DeleteItem"},
 			"+eval +evalsha +time +exists +hmget +hset +pexpireat +del +scan +hexists +hstrlen +dbsize +ping +info",
 		},

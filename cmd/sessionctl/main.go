@@ -7,8 +7,8 @@
 //	0  done
 //	1  failed
 //	2  wrong usage
-//	3  found a problem: table check, doctor, show
-//	4  stopped before the end, and can be resumed: sweep, revoke --everyone
+//	3  found a problem: table check, doctor, show; sessions left: migrate
+//	4  stopped before the end, and can be resumed: sweep, migrate, revoke --everyone
 //
 // Results go to standard output, everything else to standard error.
 // "sessionctl help" describes the commands.
@@ -80,8 +80,8 @@ Exit codes:
   0  done
   1  failed
   2  wrong usage
-  3  found a problem: table check, doctor, show
-  4  stopped before the end, and can be resumed: sweep, revoke --everyone
+  3  found a problem: table check, doctor, show; sessions left: migrate
+  4  stopped before the end, and can be resumed: sweep, migrate, revoke --everyone
 
 Results go to standard output, everything else to standard error. With --json
 the output is one JSON document, for list one object per line. No command prints

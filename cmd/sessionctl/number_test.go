@@ -16,6 +16,7 @@ func TestNumbersThatAreNone(t *testing.T) {
 		"revoke --user ann":          "read-units",
 		"bench":                      "rate mix=read",
 		"sweep":                      "read-units write-units",
+		"migrate --to-table new":     "rate read-units",
 		"cost --provisioned":         "peak",
 		"cost --mix read=1,new=1":    "requests rows",
 		"cost --sweep-every 1ns":     "rows requests",

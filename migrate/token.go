@@ -1,0 +1,42 @@
+package migrate
+
+import (
+	"strings"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// tokenMark is in front of a key that is a token. No digest has a colon.
+const tokenMark = "token:"
+
+// maxToken keeps a key within the 512 bytes of a backend.
+const maxToken = 480
+
+// StoreKey returns a function for [session.Config.StoreKey] while sessions move from
+// a store whose keys are tokens. old reports whether a token has the form of those
+// of the old store, as far as it is not also the form of the new ones. For such a
+// token the function returns a key from which the [Source] gets the token back; the
+// new store has [session.DefaultStoreKey] of it, as for all others. So the setting
+// can be taken away when the old store is gone, and no token is stored.
+func StoreKey(old func(token string) bool) func(token string) string {
+	return func(token string) string {
+		if len(token) > maxToken || old == nil || !old(token) {
+			return session.DefaultStoreKey(token)
+		}
+		return tokenMark + token
+	}
+}
+
+// tokenOf returns the token of a key of StoreKey.
+func tokenOf(key string) (token string, ok bool) { return strings.CutPrefix(key, tokenMark) }
+
+// newKey returns the key in the new store.
+func (m *mover) newKey(key string) string {
+	if !m.tokens {
+		return key
+	}
+	if token, ok := tokenOf(key); ok {
+		return session.DefaultStoreKey(token)
+	}
+	return key
+}
