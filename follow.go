@@ -130,12 +130,27 @@ func (s *Session) goOn(ctx context.Context, rec Record, token, key string, login
 	s.movedTo(&token, key, theirs.trail, theirs.renewed)
 	s.set(func() {
 		s.origin = nil
-		if login || s.renewal == byAge {
+		switch {
+		case !login && s.renewal != byAge:
+		case s.outlasts():
+			s.renewal = byAge // and lists it anew
+		default:
 			s.renewal = sameID
 		}
 	})
 	s.m.event(ctx, observe.Event{Kind: kind})
 	return nil
+}
+
+// outlasts reports whether the lifetime that this request has set is longer than the
+// index of owners knows the session.
+func (s *Session) outlasts() bool {
+	e, ok := s.changes.Edit(lifetimeName)
+	if !ok {
+		return false
+	}
+	life, err := s.m.lifetime(map[string][]byte{lifetimeName: e.Data})
+	return err == nil && s.outlivesListing(s.m.lifetimes.of(life))
 }
 
 // movedTo records the ID that the session has now.

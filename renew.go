@@ -47,7 +47,7 @@ func (s *Session) renewedNow() (time.Duration, error) {
 		return 0, nil
 	}
 	renewed := max(0, time.Since(s.stored.rec.Created).Truncate(time.Second))
-	if s.renewal == byAge && s.m.encodeSeconds(renewed) == nil {
+	if s.renewal == byAge && renewed > 0 && s.m.encodeSeconds(renewed) == nil {
 		return 0, fmt.Errorf("%w: the codec makes nothing of an int64", ErrEncode)
 	}
 	return renewed, nil
