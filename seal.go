@@ -14,6 +14,7 @@ type sealedToken string
 const (
 	sealRenewal = 'r' // the ID was renewed: requests under the old one go on with the session
 	sealLogin   = 'l' // a login: another login of the same user joins its session
+	sealAuth    = 'a' // a Reauthenticate: another one that was in flight joins its session
 )
 
 // kind returns the first byte, 0 if there is none.
