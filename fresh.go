@@ -72,8 +72,8 @@ func (s *Session) Authentication() (Authentication, error) {
 // If another request had opened the session under the same ID, and has reauthenticated
 // the user meanwhile, as after a double click, the save joins the session under the
 // ID that this one has made. The changes are merged into it, and both clients get
-// the same token. A request that comes under the old ID after that does not see the
-// user, and fails with [ErrNotFound].
+// the same token. A request that comes under the old ID after that, or that has waited
+// for the lock of mode [Exclusive], does not see the user, and fails with [ErrNotFound].
 func (s *Session) Reauthenticate(methods ...string) error {
 	if err := checkMethods(methods); err != nil {
 		return wrap("reauthenticate", err)

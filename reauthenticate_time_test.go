@@ -5,6 +5,7 @@ package session_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -154,4 +155,83 @@ func TestReauthenticateUnderAnOldID(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestClicksAtOnce: several clicks on "log in" or on "confirm", of two processes, over a
+// store that loses writes and their answers. Whoever gets a page is in the session, there
+// is one, and a revocation ends it.
+func TestClicksAtOnce(t *testing.T) {
+	const clicks, faulty = 4, 0.15
+	month := session.Lifetime{Idle: 30 * 24 * time.Hour, Absolute: 30 * 24 * time.Hour}
+	kinds := map[string]func(s *session.Session, i int) error{
+		"log in": func(s *session.Session, i int) error {
+			return s.LoginWith(session.Login{User: "ann", Lifetime: []session.Lifetime{{}, month}[i%2]})
+		},
+		"confirm": func(s *session.Session, _ int) error { return errors.Join(errOf(s.User()), s.Reauthenticate("pwd")) },
+	}
+	for name, click := range kinds {
+		for _, faults := range []float64{0, faulty} {
+			for n := range 40 * len(ways) {
+				w := ways[n%len(ways)]
+				t.Run(fmt.Sprintf("%s, %s, faults %v, %d", name, w.name, faults, n), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						var b leasingStore
+						m := w.manager(t, &b, session.Config{
+							MaxIdleTimeout: month.Idle, MaxAbsoluteTimeout: month.Absolute,
+							Owners: session.OwnersConfig{Index: true},
+						})
+						managers := []*session.Manager{m, w.beside(t, &b, m)}
+						token := loggedIn(t, m, begin(t, m, map[string]any{"note": "x"}))
+						time.Sleep(time.Duration(rand.IntN(80)) * time.Minute) // it may be time for a new ID
+						b.distant(2 * time.Millisecond)
+						b.trouble(faults)
+						all := parallel(clicks, func(i int) *httptest.ResponseRecorder {
+							time.Sleep(rand.N(12 * time.Millisecond))
+							m := managers[i%2]
+							return visit(m, "POST", token, m.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
+								time.Sleep(15 * time.Millisecond) // to check the password
+								return click(s, i)
+							}).ServeHTTP)
+						})
+						b.healthy()
+						tokens, pages := map[string]bool{token: true}, 0
+						for _, r := range all {
+							switch {
+							case r.Code == http.StatusOK:
+								pages++
+								tokens[sent(r)] = true
+							case r.Code == http.StatusServiceUnavailable && faults > 0:
+							case r.Code == http.StatusConflict && w.mode == session.Exclusive && name == "confirm":
+							default:
+								t.Errorf("status %d", r.Code)
+							}
+						}
+						time.Sleep(31 * time.Second) // none of the tokens leads to another one
+						alive := 0
+						for token := range tokens {
+							s, err := m.Open(ctx, token)
+							if errors.Is(err, session.ErrNotFound) {
+								continue
+							}
+							check(t, err)
+							alive++
+							if pages > 0 {
+								check(t, s.FreshWithin(time.Minute))
+							}
+							check(t, s.Close(ctx))
+						}
+						if alive > 1 || alive == 0 && pages > 0 {
+							t.Errorf("%d sessions after %d pages", alive, pages)
+						}
+						check(t, m.Revoke(ctx, session.User("ann")))
+						for token := range tokens {
+							if _, err := m.Open(ctx, token); !errors.Is(err, session.ErrNotFound) {
+								t.Errorf("after a revocation: %v", err)
+							}
+						}
+					})
+				})
+			}
+		}
+	}
 }
