@@ -75,8 +75,8 @@ type Config struct {
 	// before the renewal can save it however long it takes. After a Login or Rotate
 	// there is no overlap: the old ID is dead at once. But if two requests under
 	// one ID log in the same user within this time, as after a double click, the
-	// second one joins the session of the first. Default 30 seconds; from 1 second
-	// to 10 minutes.
+	// second one joins the session of the first; see also [Session.Reauthenticate].
+	// Default 30 seconds; from 1 second to 10 minutes.
 	//
 	// Cost, for a request under an old ID: 1 Load to open the session; 1 Load when
 	// the response starts, unless it has saved the session, because the token that

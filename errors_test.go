@@ -284,7 +284,7 @@ func TestErrorsAndTheirCauses(t *testing.T) {
 		}, []error{session.ErrDecode}, false},
 		{"Reauthenticate of nobody", session.Config{}, func(t *testing.T, _ *sessiontest.Store, m *session.Manager, token string) error {
 			return open(t, m, token).Reauthenticate("pwd")
-		}, nil, false},
+		}, []error{session.ErrNotFresh}, false},
 		{"Login by a method without a name", session.Config{}, func(t *testing.T, _ *sessiontest.Store, m *session.Manager, token string) error {
 			return open(t, m, token).LoginWith(session.Login{User: "ann", Methods: []string{""}})
 		}, nil, false},

@@ -16,12 +16,14 @@ import (
 // token of the marker, or false if the request must not have it. A renewal lets
 // requests go on: those in flight, that have opened the session under the old ID,
 // and for a while those that still come with it. A login lets nobody go on but
-// another login, which has to be of the same user.
+// another login, which has to be of the same user; and a Reauthenticate nobody but
+// another one in flight.
 func (s *Session) next(to *movedError, token string, inFlight bool) (string, bool) {
 	recent := time.Since(to.at) < s.m.cfg.RenewOverlap
 	switch kind := to.sealed.kind(); {
 	case kind == sealRenewal && (inFlight || recent):
 	case kind == sealLogin && recent && s.renewal == newLogin:
+	case kind == sealAuth && recent && inFlight && s.renewal == newAuth:
 	default:
 		return "", false
 	}
@@ -33,6 +35,8 @@ func (s *Session) sealed(mv *move) sealedToken {
 	switch s.renewal {
 	case byAge:
 		return seal(sealRenewal, mv.token, mv.key, *s.stored.token)
+	case newAuth:
+		return seal(sealAuth, mv.token, mv.key, *s.stored.token)
 	case newLogin:
 		return seal(sealLogin, mv.token, mv.key, *s.stored.token)
 	}
@@ -63,13 +67,15 @@ func (s *Session) readOn(ctx context.Context) (rec Record, decoded, err error) {
 // follow applies the changes to the record that to leads to. to is from the marker
 // under the ID of token.
 func (s *Session) follow(ctx context.Context, to *movedError, token string) error {
-	login := false
+	kind := byte(sealRenewal)
 	for range maxTrail {
 		next, ok := s.next(to, token, s.isStored())
 		if !ok {
 			break
 		}
-		login = login || to.sealed.kind() == sealLogin
+		if to.sealed.kind() != sealRenewal {
+			kind = to.sealed.kind()
+		}
 		rec, err := s.lookAt(ctx, to.key)
 		switch {
 		case errors.Is(err, ErrNotFound):
@@ -77,7 +83,7 @@ func (s *Session) follow(ctx context.Context, to *movedError, token string) erro
 		case err != nil:
 			return err
 		}
-		err = s.goOn(ctx, rec, next, to.key, login)
+		err = s.goOn(ctx, rec, next, to.key, kind)
 		if token, to = next, asMoved(err); to == nil {
 			return err
 		}
@@ -110,18 +116,21 @@ func (s *Session) leadsOn(ctx context.Context, current *Record) (*Record, bool) 
 func errEnded() error { return fmt.Errorf("%w: %w", &ConflictError{Gone: true}, errMoved) }
 
 // goOn makes rec, which is stored at key, the base of s, whose token is from then
-// on the one given. login says that it is the session of another login, which s
-// joins if the user is the same.
-func (s *Session) goOn(ctx context.Context, rec Record, token, key string, login bool) error {
+// on the one given. kind says what has made it: s joins the session of another
+// login, if the user is the same, or of another Reauthenticate.
+func (s *Session) goOn(ctx context.Context, rec Record, token, key string, kind byte) error {
 	theirs, err := s.m.split(rec)
 	if err != nil {
 		return err
 	}
-	kind := observe.EventTokenRenewed
-	if login {
-		kind = observe.EventLoginJoined
+	event := observe.EventLoginJoined
+	switch kind {
+	case sealLogin:
 		err = s.joinContents(rec, theirs)
-	} else {
+	case sealRenewal:
+		event = observe.EventTokenRenewed
+		fallthrough
+	default:
 		err = s.adoptContents(rec, theirs)
 	}
 	if err != nil {
@@ -130,12 +139,27 @@ func (s *Session) goOn(ctx context.Context, rec Record, token, key string, login
 	s.movedTo(&token, key, theirs.trail, theirs.renewed)
 	s.set(func() {
 		s.origin = nil
-		if login || s.renewal == byAge {
+		switch {
+		case kind == sealRenewal && s.renewal != byAge:
+		case s.outlasts():
+			s.renewal = byAge // and lists it anew
+		default:
 			s.renewal = sameID
 		}
 	})
-	s.m.event(ctx, observe.Event{Kind: kind})
+	s.m.event(ctx, observe.Event{Kind: event})
 	return nil
+}
+
+// outlasts reports whether the lifetime that this request has set is longer than the
+// index of owners knows the session.
+func (s *Session) outlasts() bool {
+	e, ok := s.changes.Edit(lifetimeName)
+	if !ok {
+		return false
+	}
+	life, err := s.m.lifetime(map[string][]byte{lifetimeName: e.Data})
+	return err == nil && s.outlivesListing(s.m.lifetimes.of(life))
 }
 
 // movedTo records the ID that the session has now.

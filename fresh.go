@@ -25,7 +25,7 @@ type Authentication struct {
 type NotFreshError struct {
 	// At is when the user authenticated; zero if the session has no user.
 	At time.Time
-	// Within is how long ago that may be.
+	// Within is how long ago that may be; zero for [Session.Reauthenticate].
 	Within time.Duration
 }
 
@@ -65,8 +65,15 @@ func (s *Session) Authentication() (Authentication, error) {
 //
 // It rotates the session. The deadlines stay: to restart the absolute timeout as
 // well, call [Session.LoginWith] for the same user. Errors are those of
-// [Session.Rotate]; a session without a user is an error, and so is a method that
-// is not allowed.
+// [Session.Rotate], an error for a method that is not allowed, and a [*NotFreshError]
+// if the session has no user: it has expired while the user typed, and an
+// ErrorHandler that knows this error asks for a login.
+//
+// If another request had opened the session under the same ID, and has reauthenticated
+// the user meanwhile, as after a double click, the save joins the session under the
+// ID that this one has made. The changes are merged into it, and both clients get
+// the same token. A request that comes under the old ID after that, or that has waited
+// for the lock of mode [Exclusive], does not see the user, and fails with [ErrNotFound].
 func (s *Session) Reauthenticate(methods ...string) error {
 	if err := checkMethods(methods); err != nil {
 		return wrap("reauthenticate", err)
@@ -76,7 +83,7 @@ func (s *Session) Reauthenticate(methods ...string) error {
 		case s.late():
 			return ErrTooLate
 		case s.changes.Value(userName) == nil:
-			return errors.New("the session has no user")
+			return &NotFreshError{}
 		}
 		var at time.Time
 		if s.renewal != newLogin { // else it is part of that Login
@@ -91,7 +98,7 @@ func (s *Session) Reauthenticate(methods ...string) error {
 			e.Redo = func(theirs []byte) ([]byte, error) { return s.m.laterAuth(mine, theirs) }
 		}
 		s.changes.Put(authName, e)
-		s.renewal = max(s.renewal, newID)
+		s.renewal = max(s.renewal, newAuth)
 		return nil
 	})
 }

@@ -31,6 +31,15 @@ func loginAs(m *session.Manager, user string, looks bool) http.HandlerFunc {
 	}).ServeHTTP
 }
 
+// beside returns a Manager over b of another process than that of m.
+func (w way) beside(t testing.TB, b *leasingStore, m *session.Manager) *session.Manager {
+	t.Helper()
+	if w.lock == "Locker" {
+		return newManager(t, plain{b}, m.Config())
+	}
+	return newManager(t, b, m.Config())
+}
+
 // TestDoubleLogin: two clicks on "log in" end in one session, in which both requests
 // have counted, and whichever answer arrives last has its token.
 func TestDoubleLogin(t *testing.T) {
@@ -46,12 +55,7 @@ func TestDoubleLogin(t *testing.T) {
 							m := w.manager(t, &b, cfg)
 							managers := []*session.Manager{m, m}
 							if processes == 2 {
-								c := m.Config()
-								if w.lock == "Locker" {
-									managers[1] = newManager(t, plain{&b}, c)
-								} else {
-									managers[1] = newManager(t, &b, c)
-								}
+								managers[1] = w.beside(t, &b, m)
 							}
 							token := begin(t, m, map[string]any{"note": "cart"})
 							if before != "" {

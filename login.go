@@ -44,10 +44,12 @@ func (s *Session) Login(user string) error { return s.LoginWith(Login{User: user
 // are those of [Session.Rotate]; an empty User is an error, and so are a method
 // that is not allowed and a Lifetime that [Session.SetLifetime] would refuse.
 //
-// If another request under the same ID has logged in the same user a moment before,
-// as after a double click, the save joins the session of that one. The changes are
-// merged into it, whatever the mode, and both clients get the same token. It is a
-// moment for [Config.RenewOverlap].
+// If another request under the same ID has logged in the same user with the same
+// Owners a moment before, as after a double click, the save joins the session of
+// that one. The changes are merged into it, whatever the mode, and both clients get
+// the same token. It is a moment for [Config.RenewOverlap]. The Note of the first
+// login stays, and the Lifetime is that of the second. If the index of owners knows
+// the session for less time than that, it gets one more ID, as by [Config.RenewAfter].
 func (s *Session) LoginWith(l Login) error {
 	if l.User == "" {
 		return errors.New("session: login: the user is empty")

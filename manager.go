@@ -40,9 +40,21 @@
 // one request: by the Handler before the first byte of the response leaves, or
 // outside of HTTP by [Session.Save].
 //
-// Packages: backend/dynamodb, backend/redis and backend/memory are backends;
-// sessiontest is for tests of handlers; conformance tests a backend of your own;
-// observe logs, traces and counts; admin sweeps and lists a store.
+// # Users
+//
+// [Session.LoginWith] binds a session to a user, with a [Lifetime] of its own if
+// wanted. [OwnersConfig] lists the sessions of each user, for [Manager.Sessions] and
+// [Manager.Revoke], and limits them. [Route].FreshWithin demands that the user has
+// authenticated a moment ago, see [Session.Reauthenticate]. [Config].RenewAfter gives
+// a session a new ID now and then. [Session.Watch] ends a stream with its session,
+// and [Session.Destroy] logs out.
+//
+// # Packages
+//
+// backend/dynamodb, backend/redis and backend/memory are backends; sessiontest is
+// for tests of handlers; conformance tests a backend of your own; observe logs,
+// traces and counts; admin sweeps and lists a store; and module oidc logs users out
+// when their OpenID Provider does.
 package session
 
 import (

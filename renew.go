@@ -47,7 +47,7 @@ func (s *Session) renewedNow() (time.Duration, error) {
 		return 0, nil
 	}
 	renewed := max(0, time.Since(s.stored.rec.Created).Truncate(time.Second))
-	if s.renewal == byAge && s.m.encodeSeconds(renewed) == nil {
+	if s.renewal == byAge && renewed > 0 && s.m.encodeSeconds(renewed) == nil {
 		return 0, fmt.Errorf("%w: the codec makes nothing of an int64", ErrEncode)
 	}
 	return renewed, nil
@@ -89,7 +89,8 @@ func (s *Session) tryRenew(ctx context.Context) error {
 	if s.hold != nil || s.m.locker == nil || !s.m.locks.Load() {
 		return s.rotate(ctx)
 	}
-	lease, rec, err := s.m.acquire(ctx, s.stored.key, s.m.cfg.Lock.TTL)
+	key := s.stored.key
+	lease, rec, err := s.m.acquire(ctx, key, s.m.cfg.Lock.TTL)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (s *Session) tryRenew(ctx context.Context) error {
 		if err := s.adopt(ctx, rec); err != nil {
 			return err
 		}
-		if s.renewal != byAge { // another request has renewed it
+		if s.renewal != byAge || s.stored.key != key { // another request has renewed it
 			return s.rest(ctx)
 		}
 	}

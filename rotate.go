@@ -83,10 +83,11 @@ func (s *Session) rotate(ctx context.Context) error {
 // overtaken applies the changes to what another request has stored, if that is why
 // err kept the rotation from going on. over says that there is nothing left to try.
 func (s *Session) overtaken(ctx context.Context, mv *move, err error, try int) (over bool, _ error) {
+	key := s.stored.key
 	if err = s.catchUp(ctx, err, try); err != nil {
 		return true, s.undo(ctx, mv, err)
 	}
-	if s.renewal == sameID { // s goes on under a new ID that another request has made
+	if s.renewal <= byAge && s.stored.key != key { // s goes on under a new ID that another request has made
 		_ = s.undo(ctx, mv, nil)
 		return true, s.rest(ctx)
 	}
@@ -95,8 +96,11 @@ func (s *Session) overtaken(ctx context.Context, mv *move, err error, try int) (
 
 // rest stores the changes that are left when the session has its new ID.
 func (s *Session) rest(ctx context.Context) error {
-	if !s.changed() {
+	switch {
+	case !s.changed():
 		return nil
+	case s.renewal == byAge:
+		return s.renew(ctx)
 	}
 	return s.replace(ctx)
 }

@@ -16,6 +16,7 @@ type sealedToken string
 const (
 	sealRenewal = 'r' // the ID was renewed: requests under the old one go on with the session
 	sealLogin   = 'l' // a login: another login of the same user joins its session
+	sealAuth    = 'a' // a Reauthenticate: another one that was in flight joins its session
 
 	sealOther = ":" // before a token that is not of the default form
 )

@@ -85,6 +85,7 @@ const (
 	sameID   renewal = iota
 	byAge            // Config.RenewAfter: a new ID, unless that fails
 	newID            // Rotate
+	newAuth          // Reauthenticate
 	newLogin         // Login: a new ID, and the absolute timeout starts anew
 )
 

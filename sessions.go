@@ -21,7 +21,8 @@ type Entry struct {
 	// Created is when the user logged in.
 	Created time.Time
 	// LastUsed is when the session was last used, as far as it is known: a use
-	// within [Config.TouchInterval] of an earlier one is not recorded.
+	// within [Config.TouchInterval] of an earlier one is not recorded, and neither
+	// is one that cannot move the deadline, because the absolute timeout comes first.
 	LastUsed time.Time
 	// Expires is the deadline in the store.
 	Expires time.Time
@@ -36,7 +37,8 @@ type Entry struct {
 // of their logins, the latest first. It ends with the first error. A session whose
 // record does not decode has a Handle and times only. With more than 1,000 sessions,
 // it can fail with [ErrStore] after the last of them, because a revocation has
-// replaced a part of the list meanwhile: list them again.
+// replaced a part of the list meanwhile: list them again. An owner without a Kind or
+// an ID is an error, and so is User(""), for a visitor who has not logged in.
 //
 // Cost: 1 Load, and 1 for each session, of those too that have logged out or
 // expired since the last login of the owner; with many sessions, 1 more for about

@@ -104,7 +104,7 @@ const (
 	EventSessionsRevoked                       // a revocation, or a limit, has ended the sessions of an owner; N is how many were listed
 	EventTokenRenewed                          // a request goes on with a session whose ID was renewed since the client got it
 	EventRenewFailed                           // a session could not get a new ID when it was time; the request went on
-	EventLoginJoined                           // a login joined the session that another request had just made for the same user
+	EventLoginJoined                           // a Login or a Reauthenticate joined the session that another request had just made for the same user
 )
 
 // MarshalText returns the String, for logs.

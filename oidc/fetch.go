@@ -17,10 +17,10 @@ const (
 
 // FetchedKeys returns Keys that call fetch for the JWK Set of a provider, when a
 // token arrives, and remember it. It is called again when the set is an hour old,
-// or when a token names a key that is not in the set, because the provider may
-// have a new one. It is called at most once in 10 seconds, whatever tokens arrive,
-// and by one request at a time; others wait for it until their own context ends.
-// It has 5 seconds, even if the client of its request hangs up.
+// or when a token names no key, or one that is not in the set, because the provider
+// may have a new one. It is called at most once in 10 seconds, whatever tokens
+// arrive, and by one request at a time; others wait for it until their own context
+// ends. It has 5 seconds, even if the client of its request hangs up.
 //
 // If it fails, keys that were fetched in the last 24 hours still serve, and other
 // tokens get status 503.
@@ -47,7 +47,7 @@ type fetched struct {
 }
 
 func (f *fetched) get(ctx context.Context, keyID string) ([]Key, error) {
-	if keys := f.known(keyID, fetchedFresh); len(keys) > 0 {
+	if keys := f.known(keyID, freshFor(keyID)); len(keys) > 0 {
 		return keys, nil
 	}
 	select {
@@ -67,6 +67,15 @@ func (f *fetched) get(ctx context.Context, keyID string) ([]Key, error) {
 	return nil, f.err
 }
 
+// freshFor returns for how long the set serves a token that names a key. If it names
+// none, the set does not tell whether the provider has a new key.
+func freshFor(keyID string) time.Duration {
+	if keyID == "" {
+		return fetchInterval
+	}
+	return fetchedFresh
+}
+
 // known returns the keys that keyID can mean, if they are not too old.
 func (f *fetched) known(keyID string, age time.Duration) []Key {
 	f.mu.Lock()
@@ -80,7 +89,7 @@ func (f *fetched) known(keyID string, age time.Duration) []Key {
 // due reports whether fetch may be called now, and still has to: another request
 // may have done it while this one waited for its turn.
 func (f *fetched) due(keyID string) bool {
-	if len(f.known(keyID, fetchedFresh)) > 0 {
+	if len(f.known(keyID, freshFor(keyID))) > 0 {
 		return false
 	}
 	f.mu.Lock()

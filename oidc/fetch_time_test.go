@@ -62,9 +62,9 @@ func TestFetchedKeys(t *testing.T) {
 		}{
 			{name: "no call before the first token", calls: 1, keyID: "1", found: 1},
 			{name: "remembered", after: 59 * time.Minute, keyID: "1", found: 1, calls: 1},
-			{name: "all", keyID: "", found: 1, calls: 1},
 			{name: "an hour old", after: time.Minute, keyID: "1", found: 1, calls: 2},
-			{name: "unknown too early", after: 9 * time.Second, keyID: "2", calls: 2},
+			{name: "all", after: 9 * time.Second, keyID: "", found: 1, calls: 2},
+			{name: "unknown too early", keyID: "2", calls: 2},
 			{name: "unknown", after: time.Second, keyID: "2", calls: 3},
 			{name: "unknown again", keyID: "3", calls: 3},
 			{name: "new key", after: 10 * time.Second, change: func() { u.keys = map[string]any{"2": k.ed.Public()} }, keyID: "2", found: 1, calls: 4},
@@ -80,6 +80,10 @@ func TestFetchedKeys(t *testing.T) {
 			{name: "up too early", after: 9 * time.Second, change: func() { u.keys = map[string]any{"2": k.ed.Public()} }, keyID: "2", calls: 9, err: errAny},
 			{name: "up", after: time.Second, keyID: "2", found: 1, calls: 10},
 			{name: "up and unknown", keyID: "3", calls: 10},
+			{name: "all, of which one is new", after: 10 * time.Second, change: func() { u.keys = map[string]any{"": k.rsa.Public(), "2": k.ed.Public()} }, keyID: "", found: 2, calls: 11},
+			{name: "all again", after: 9 * time.Second, keyID: "", found: 2, calls: 11},
+			{name: "all, and down", after: time.Second, change: func() { u.err = down }, keyID: "", found: 2, calls: 12},
+			{name: "all, and down again", keyID: "", found: 2, calls: 12},
 		}
 		for _, s := range steps {
 			time.Sleep(s.after)

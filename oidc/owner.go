@@ -20,13 +20,15 @@ type Revoker interface {
 
 // SID names the sessions that began with an ID token that has this issuer and
 // this claim sid. Two issuers may use the same sid, so the issuer is part of the
-// name.
+// name: the Kind is "oidc-sid", and the ID is the issuer, a space and the sid. For an
+// operator, that is sessionctl revoke --owner "oidc-sid=https://op.example.com 08a5".
 func SID(issuer, sid string) session.Owner {
 	return session.Owner{Kind: sidKind, ID: join(issuer, sid)}
 }
 
 // Subject names the sessions that began with an ID token that has this issuer
-// and this claim sub.
+// and this claim sub. The Kind is "oidc-sub", and the ID is the issuer, a space and
+// the sub.
 func Subject(issuer, sub string) session.Owner {
 	return session.Owner{Kind: subjectKind, ID: join(issuer, sub)}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/chromedp/cdproto/storage"
 	"github.com/chromedp/chromedp"
 
-	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/sessiontest"
 )
 
 // browserTimeout allows for slow and busy machines.
@@ -262,6 +262,53 @@ func TestYourSessions(t *testing.T) {
 	})
 }
 
+// TestPasswordAgain has a member end the other sessions when the login was a while ago.
+func TestPasswordAgain(t *testing.T) {
+	var aging sessiontest.Store
+	shop, _ := open(t, &aging)
+	one := newBrowser(t)
+	one.see(visit(shop), logIn("Ada", demoPassword))
+	phone := newVisitor(t, shop)
+	phone.login("Ada")
+	aging.Advance(freshWithin)
+
+	others := click(".sessions > form button")
+	confirm := func(password string) step {
+		return func(ctx context.Context) error {
+			if err := chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS("#password"), password)); err != nil {
+				return err
+			}
+			return click("main button")(ctx)
+		}
+	}
+	if path, text := one.see(visit(shop+"/account"), others); path != "/confirm" || !strings.Contains(text, "a while ago") {
+		t.Fatalf("the member is led to %s\n%s", path, text)
+	}
+	if path, text := one.see(confirm("coffee")); path != "/confirm" || !strings.Contains(text, "not the password") {
+		t.Fatalf("after a wrong password: %s\n%s", path, text)
+	}
+	if p := phone.get("/"); p.path != "/" {
+		t.Errorf("the phone sees %s", p.path)
+	}
+	before := one.cookie()
+	if path, text := one.see(confirm(demoPassword)); path != "/account" || !strings.Contains(text, "Thank you") {
+		t.Fatalf("after the password: %s\n%s", path, text)
+	}
+	if one.cookie() == before {
+		t.Error("the ID is the same")
+	}
+	if _, text := one.see(others); !strings.Contains(text, "All your other sessions have ended.") {
+		t.Errorf("after ending all others:\n%s", text)
+	}
+	if p := phone.get("/"); p.path != "/login" {
+		t.Errorf("the phone sees %s", p.path)
+	}
+	stranger := newVisitor(t, shop)
+	if a := stranger.do("POST", "/account/others", url.Values{}); a.path != "/login" {
+		t.Errorf("a stranger is led to %s", a.path)
+	}
+}
+
 // ended waits until the page shows that its session has ended.
 func ended() step { return act(chromedp.WaitVisible(chromedp.CSS("main .ended"))) }
 
@@ -324,7 +371,8 @@ func TestStreams(t *testing.T) {
 // and that text is readable, in light and dark mode. It writes screenshots to the
 // folder SHOP_SCREENSHOTS, if that is set.
 func TestLook(t *testing.T) {
-	s := &store{Backend: &memory.Backend{}}
+	var aging sessiontest.Store
+	s := &store{Backend: &aging}
 	shop, _ := open(t, s)
 	b := newBrowser(t)
 	folder := os.Getenv("SHOP_SCREENSHOTS")
@@ -380,6 +428,9 @@ func TestLook(t *testing.T) {
 	look("cart")
 	b.see(visit(shop + "/account"))
 	look("account")
+	aging.Advance(freshWithin)
+	b.see(click(".sessions > form button"))
+	look("confirm")
 	newVisitor(t, shop).with(b.cookie()).do("POST", "/logout", url.Values{})
 	b.see(ended())
 	look("ended")

@@ -51,17 +51,14 @@ func (sh *shop) memberSessions(r *http.Request, user string) ([]session.Entry, e
 	return all, nil
 }
 
-// endSessions ends one session of the member, or all but this one.
-func (sh *shop) endSessions(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+// endSession ends one session of the member.
+func (sh *shop) endSession(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	user, err := s.User()
 	if err != nil {
 		return err
 	}
 	handle, text := r.PostFormValue("session"), "That session has ended."
 	switch {
-	case r.PostFormValue("do") == "others":
-		err = sh.sessions.RevokeOthers(r.Context(), s.Handle(), session.User(user))
-		text = "All your other sessions have ended."
 	case handle == "":
 		sh.errorPage(w, r, http.StatusBadRequest)
 		return nil
@@ -75,6 +72,22 @@ func (sh *shop) endSessions(w http.ResponseWriter, r *http.Request, s *session.S
 	}
 	if err == nil {
 		err = message.Set(s, text)
+	}
+	if err != nil {
+		return err
+	}
+	http.Redirect(w, r, "/account", http.StatusSeeOther)
+	return nil
+}
+
+// endOthers ends all sessions of the member but this one.
+func (sh *shop) endOthers(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	user, err := s.User()
+	if err == nil {
+		err = sh.sessions.RevokeOthers(r.Context(), s.Handle(), session.User(user))
+	}
+	if err == nil {
+		err = message.Set(s, "All your other sessions have ended.")
 	}
 	if err != nil {
 		return err

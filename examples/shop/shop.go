@@ -3,8 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/subtle"
 	"embed"
+	"errors"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -44,7 +44,7 @@ type shop struct {
 // is closed, because a server waits for them.
 func newShop(backend session.Backend, store string, log *slog.Logger, closing <-chan struct{}) (http.Handler, error) {
 	sh := &shop{store: store, log: log, closing: closing, pages: make(map[string]*template.Template)}
-	for _, name := range []string{"catalogue", "cart", "account", "login", "error"} {
+	for _, name := range []string{"catalogue", "cart", "account", "confirm", "login", "error"} {
 		t, err := template.ParseFS(files, "templates/layout.html", "templates/"+name+".html")
 		if err != nil {
 			return nil, err
@@ -68,6 +68,10 @@ func newShop(backend session.Backend, store string, log *slog.Logger, closing <-
 	if err != nil {
 		return nil, err
 	}
+	fresh, err := sh.sessions.With(session.Route{FreshWithin: freshWithin})
+	if err != nil {
+		return nil, err
+	}
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /style.css", file) // never gets its session, so it costs no store call
@@ -80,7 +84,10 @@ func newShop(backend session.Backend, store string, log *slog.Logger, closing <-
 	mux.Handle("GET /cart", sh.sessions.HandlerFunc(members(sh.showCart)))
 	mux.Handle("POST /cart", sh.sessions.HandlerFunc(members(sh.changeCart)))
 	mux.Handle("GET /account", sh.sessions.HandlerFunc(members(sh.account)))
-	mux.Handle("POST /account", sh.sessions.HandlerFunc(members(sh.endSessions)))
+	mux.Handle("POST /account", sh.sessions.HandlerFunc(members(sh.endSession)))
+	mux.Handle("POST /account/others", fresh.HandlerFunc(members(sh.endOthers)))
+	mux.Handle("GET /confirm", sh.sessions.HandlerFunc(members(sh.confirmPage)))
+	mux.Handle("POST /confirm", sh.sessions.HandlerFunc(members(sh.confirm)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { sh.errorPage(w, r, http.StatusNotFound) })
 
 	csrf := http.NewCrossOriginProtection()
@@ -130,6 +137,8 @@ func members(h handler) handler {
 	}
 }
 
+const wrongPassword = "That is not the password."
+
 // loginForm has the contents of the login page.
 type loginForm struct {
 	Name, Problem string
@@ -150,19 +159,18 @@ func (sh *shop) loginPage(w http.ResponseWriter, r *http.Request, s *session.Ses
 
 func (sh *shop) login(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	form := loginForm{Name: strings.TrimSpace(r.PostFormValue("name"))}
-	password := r.PostFormValue("password")
 	switch {
 	case form.Name == "" || utf8.RuneCountInString(form.Name) > 40:
 		form.Problem = "Please give a name of at most 40 characters."
-	case subtle.ConstantTimeCompare([]byte(password), []byte(demoPassword)) != 1:
-		form.Problem = "That is not the password."
+	case !isPassword(r.PostFormValue("password")):
+		form.Problem = wrongPassword
 	}
 	if form.Problem != "" {
 		return sh.render(w, r, s, "login", page{Title: "Log in", Status: http.StatusUnprocessableEntity, Data: form})
 	}
 	// Login gives the session a new ID, so that an attacker who planted or saw
 	// the old one cannot use it.
-	if err := s.LoginWith(session.Login{User: form.Name, Note: note(r)}); err != nil {
+	if err := s.LoginWith(session.Login{User: form.Name, Methods: []string{"pwd"}, Note: note(r)}); err != nil {
 		return err
 	}
 	http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -344,6 +352,10 @@ func (sh *shop) write(w http.ResponseWriter, r *http.Request, name string, p pag
 
 // sessionError is the ErrorHandler of the sessions. It has no session to show.
 func (sh *shop) sessionError(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, session.ErrNotFresh) {
+		http.Redirect(w, r, "/confirm", http.StatusSeeOther) // from where members leads those who are not logged in
+		return
+	}
 	sh.log.ErrorContext(r.Context(), "session", "err", err)
 	sh.errorPage(w, r, session.Status(err))
 }

@@ -94,8 +94,8 @@
 //	    Sessions that could not get a new ID when it was time; the pages were
 //	    served.
 //	session.login.joins  {request}, counter
-//	    Logins that joined the session of another login of the same user, as
-//	    after a double click.
+//	    Logins, and new authentications, that joined the session of another one
+//	    of the same user, as after a double click.
 //	session.active  {session}, gauge
 //	    Sessions in the store; only with [Config.Active].
 //

@@ -237,7 +237,7 @@ func (o *Observer) instrument(m metric.Meter, active func(context.Context) (int6
 		observe.EventSessionsRevoked:  simple("session.revocations", "{revocation}", "Revocations of the sessions of an owner."),
 		observe.EventTokenRenewed:     simple("session.renewal.follows", "{request}", "Requests that went on under a new ID after a renewal."),
 		observe.EventRenewFailed:      simple("session.renewal.failures", "{session}", "Sessions that could not get a new ID when it was time."),
-		observe.EventLoginJoined:      simple("session.login.joins", "{request}", "Logins that joined the session of another login of the same user."),
+		observe.EventLoginJoined:      simple("session.login.joins", "{request}", "Logins, and new authentications, that joined the session of another one of the same user."),
 	}
 	for outcome := range o.waits {
 		o.waits[outcome] = o.record(outcomes[outcome])

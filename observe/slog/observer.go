@@ -162,7 +162,7 @@ var eventTexts = [...]struct{ text, n string }{
 	observe.EventSessionsRevoked:  {"session: revoked", "sessions"},
 	observe.EventTokenRenewed:     {"session: a request goes on under a renewed ID", ""},
 	observe.EventRenewFailed:      {"session: ID could not be renewed", ""},
-	observe.EventLoginJoined:      {"session: a login joined the session of another one", ""},
+	observe.EventLoginJoined:      {"session: a login, or a new authentication, joined the session of another one", ""},
 }
 
 func known(k observe.EventKind) bool { return k > 0 && int(k) < len(eventTexts) }
