@@ -40,7 +40,8 @@
 //
 // The store keeps a session for Options.MaxAge after its last Save. Save with an ID
 // of "" gives the session a new ID: the old one is dead at once, and the Save of a
-// slow request under it fails. Save with a negative MaxAge deletes the session.
+// slow request under it fails. If the store fails in between, neither may be left.
+// Save with a negative MaxAge deletes the session.
 //
 // # Cost
 //

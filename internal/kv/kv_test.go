@@ -17,6 +17,7 @@ import (
 type faulty struct {
 	session.Backend
 	fault func(ctx context.Context, op string) error
+	lose  bool // the answer of a Save
 	mu    sync.Mutex
 	calls []string
 }
@@ -46,7 +47,11 @@ func (b *faulty) Save(ctx context.Context, key string, rec session.Record) (sess
 	if err := b.call(ctx, op); err != nil {
 		return "", err
 	}
-	return b.Backend.Save(ctx, key, rec)
+	v, err := b.Backend.Save(ctx, key, rec)
+	if b.lose {
+		return "", errors.New("no answer")
+	}
+	return v, err
 }
 
 func (b *faulty) Touch(ctx context.Context, key string, expires time.Time) error {
@@ -217,6 +222,25 @@ func TestErrors(t *testing.T) {
 		if got := load(t, s, nil, "t"); got != "0" {
 			t.Errorf("%s: %q is stored", name, got)
 		}
+	}
+}
+
+// TestLostAnswer: a Save that failed may have been applied. Then the values that were
+// read are a change.
+func TestLostAnswer(t *testing.T) {
+	s, b := newStore(t, kv.Config{})
+	seen := new(kv.Seen)
+	save(t, s, seen, "t", "0")
+	b.lose = true
+	if err := s.Save(t.Context(), seen, "t", []byte("1"), hour()); !errors.Is(err, session.ErrStore) {
+		t.Errorf("a Save without an answer: %v", err)
+	}
+	b.lose = false
+	if err := s.Save(t.Context(), seen, "t", []byte("0"), hour()); !errors.Is(err, session.ErrConflict) {
+		t.Errorf("the values before: %v", err)
+	}
+	if got := load(t, s, nil, "t"); got != "1" {
+		t.Errorf("%q is stored", got)
 	}
 }
 
