@@ -184,7 +184,6 @@ func (s *Store) Renew(ctx context.Context, seen *Seen, old, token string, data [
 	rec.Data, rec.Expires = nil, time.Now().Add(-time.Second)
 	_, err := s.backend.Save(ctx, key, rec.Record)
 	if err == nil {
-		seen.end(key)
 		return nil
 	}
 	return errors.Join(s.wrap("end the old session", err), s.Delete(ctx, seen, token))
