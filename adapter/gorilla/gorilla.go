@@ -40,7 +40,8 @@
 //
 // The store keeps a session for Options.MaxAge after its last Save. Save with an ID
 // of "" gives the session a new ID: the old one is dead at once, and the Save of a
-// slow request under it fails. Save with a negative MaxAge deletes the session.
+// slow request under it fails. If the store fails in between, neither may be left.
+// Save with a negative MaxAge deletes the session.
 //
 // # Cost
 //
@@ -204,7 +205,7 @@ func (s *Store) save(ctx context.Context, ss *sessions.Session, st *state) error
 	if err != nil {
 		return fmt.Errorf("gorillastore: save: %w: %w", session.ErrEncode, err)
 	}
-	age := time.Duration(ss.Options.MaxAge) * time.Second
+	age := time.Duration(min(int64(ss.Options.MaxAge), maxAge)) * time.Second
 	if age == 0 {
 		age = s.cfg.BrowserSession
 	}
@@ -244,6 +245,10 @@ func (s *Store) same(a, b []byte) bool {
 	x, y := map[any]any{}, map[any]any{}
 	return s.cfg.Serializer.Deserialize(a, &x) == nil && s.cfg.Serializer.Deserialize(b, &y) == nil && reflect.DeepEqual(x, y)
 }
+
+// maxAge is a hundred years in seconds: a Backend keeps times up to the year 9999,
+// and a Duration has fewer.
+const maxAge = 100 * 365 * 24 * 60 * 60
 
 const tokenBytes = 24
 

@@ -99,7 +99,7 @@ func (s *Store) Save(ctx context.Context, seen *Seen, token string, data []byte,
 	switch {
 	case rec.ended:
 		return s.wrap("save", &session.ConflictError{Gone: true})
-	case known && s.same(rec.Data, data):
+	case known && !rec.unsure && s.same(rec.Data, data):
 		err := s.moveDeadline(ctx, seen, key, rec, expires)
 		if errors.Is(err, session.ErrConflict) && !errors.Is(err, session.ErrNotFound) {
 			return nil
@@ -124,9 +124,13 @@ func (s *Store) moveDeadline(ctx context.Context, seen *Seen, key string, rec st
 
 func (s *Store) save(ctx context.Context, seen *Seen, key string, rec state) (err error) {
 	if rec.Version, err = s.backend.Save(ctx, key, rec.Record); err != nil {
-		return s.wrap("save", err)
+		err = s.wrap("save", err)
+		if errors.Is(err, session.ErrStore) {
+			seen.doubt(key)
+		}
+		return err
 	}
-	rec.Continues = false
+	rec.Continues, rec.unsure = false, false
 	seen.set(key, rec)
 	return nil
 }
@@ -180,7 +184,6 @@ func (s *Store) Renew(ctx context.Context, seen *Seen, old, token string, data [
 	rec.Data, rec.Expires = nil, time.Now().Add(-time.Second)
 	_, err := s.backend.Save(ctx, key, rec.Record)
 	if err == nil {
-		seen.end(key)
 		return nil
 	}
 	return errors.Join(s.wrap("end the old session", err), s.Delete(ctx, seen, token))

@@ -17,6 +17,7 @@ import (
 type faulty struct {
 	session.Backend
 	fault func(ctx context.Context, op string) error
+	lose  bool // the answer of a Save
 	mu    sync.Mutex
 	calls []string
 }
@@ -46,7 +47,11 @@ func (b *faulty) Save(ctx context.Context, key string, rec session.Record) (sess
 	if err := b.call(ctx, op); err != nil {
 		return "", err
 	}
-	return b.Backend.Save(ctx, key, rec)
+	v, err := b.Backend.Save(ctx, key, rec)
+	if b.lose {
+		return "", errors.New("no answer")
+	}
+	return v, err
 }
 
 func (b *faulty) Touch(ctx context.Context, key string, expires time.Time) error {
@@ -140,6 +145,11 @@ func TestOrders(t *testing.T) {
 	set := func(v string) func(r request) error {
 		return func(r request) error { return r.s.Save(ctx, r.seen, "t", []byte(v), hour()) }
 	}
+	early := func(v string) func(r request) error {
+		return func(r request) error {
+			return r.s.Save(ctx, r.seen, "t", []byte(v), time.Now().Add(time.Minute))
+		}
+	}
 	read := func(r request) error { _, _, err := r.s.Load(ctx, r.seen, "t"); return err }
 	end := func(r request) error { return r.s.Delete(ctx, r.seen, "t") }
 	renew := func(r request) error { return r.s.Renew(ctx, r.seen, "t", "new", []byte("new"), hour()) }
@@ -158,6 +168,9 @@ func TestOrders(t *testing.T) {
 		{"twice", []step{{1, read, nil}, {1, set("1"), nil}, {1, set("2"), nil}}, "2 -"},
 		{"overtaken", []step{{1, read, nil}, {2, read, nil}, {2, set("2"), nil}, {1, set("1"), session.ErrConflict}}, "2 -"},
 		{"overtaken, unchanged", []step{{1, read, nil}, {2, read, nil}, {2, set("2"), nil}, {1, set("0"), nil}}, "2 -"},
+		{"overtaken, unchanged, earlier deadline", []step{{1, read, nil}, {2, read, nil}, {2, set("2"), nil}, {1, early("0"), nil}}, "2 -"},
+		{"ended, unchanged, earlier deadline", []step{{1, read, nil}, {2, end, nil}, {1, early("0"), session.ErrNotFound}}, "- -"},
+		{"renewed, then saved under the old token", []step{{1, read, nil}, {1, renew, nil}, {1, set("1"), session.ErrNotFound}}, "- new"},
 		{"read again", []step{{1, read, nil}, {2, read, nil}, {2, set("2"), nil}, {1, read, nil}, {1, set("1"), session.ErrConflict}}, "2 -"},
 		{"not read", []step{{1, set("1"), session.ErrConflict}}, "0 -"},
 		{"ended", []step{{1, read, nil}, {2, end, nil}, {1, set("1"), session.ErrNotFound}}, "- -"},
@@ -220,6 +233,25 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestLostAnswer: a Save that failed may have been applied. Then the values that were
+// read are a change.
+func TestLostAnswer(t *testing.T) {
+	s, b := newStore(t, kv.Config{})
+	seen := new(kv.Seen)
+	save(t, s, seen, "t", "0")
+	b.lose = true
+	if err := s.Save(t.Context(), seen, "t", []byte("1"), hour()); !errors.Is(err, session.ErrStore) {
+		t.Errorf("a Save without an answer: %v", err)
+	}
+	b.lose = false
+	if err := s.Save(t.Context(), seen, "t", []byte("0"), hour()); !errors.Is(err, session.ErrConflict) {
+		t.Errorf("the values before: %v", err)
+	}
+	if got := load(t, s, nil, "t"); got != "1" {
+		t.Errorf("%q is stored", got)
+	}
+}
+
 // TestRenewFails: if the old session cannot be ended, the new one is taken back.
 func TestRenewFails(t *testing.T) {
 	s, b := newStore(t, kv.Config{})
@@ -253,5 +285,29 @@ func TestAliases(t *testing.T) {
 	save(t, s, seen, "t", "1")
 	if b.calls[0] != "Save" || load(t, s, nil, "t") != "1" {
 		t.Errorf("a change was taken for none: %v", b.calls)
+	}
+}
+
+// keeper returns a record that has expired, as a store does that has not removed it
+// yet.
+type keeper struct{ session.Backend }
+
+func (keeper) Load(context.Context, string) (session.Record, error) {
+	return session.Record{Data: []byte("0"), Version: "1", Expires: time.Now().Add(-time.Millisecond)}, nil
+}
+
+// TestExpired: a record that has expired is none, wherever it is still stored.
+func TestExpired(t *testing.T) {
+	s, err := kv.New("name", keeper{&memory.Backend{}}, kv.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := new(kv.Seen)
+	if got := load(t, s, seen, "t"); got != "-" {
+		t.Errorf("%q", got)
+	}
+	save(t, s, seen, "t", "1") // with the version it would conflict
+	if err := s.Put(t.Context(), "u", []byte("2"), hour()); err != nil {
+		t.Error(err)
 	}
 }

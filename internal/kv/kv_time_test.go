@@ -74,6 +74,7 @@ func TestDeadline(t *testing.T) {
 		{"same bytes, later", "a", 2 * time.Hour, "Touch"},
 		{"same values, later", "A", 2 * time.Hour, "Touch"},
 		{"same values, the same time", "A", time.Hour, "Touch"},
+		{"same values, earlier by what a Backend rounds", "A", time.Hour - time.Second, "Touch"},
 		{"same values, earlier", "A", time.Minute, "Save"},
 		{"other values", "b", 2 * time.Hour, "Save"},
 	}

@@ -15,7 +15,8 @@ type Seen struct {
 
 type state struct {
 	session.Record
-	ended bool // by this request
+	ended  bool // by this request
+	unsure bool // a Save failed, and may have been applied: the data may be others
 }
 
 func (s *Seen) get(key string) (st state, ok bool) {
@@ -40,6 +41,14 @@ func (s *Seen) add(key string, rec session.Record) {
 	}
 	if _, ok := s.get(key); !ok {
 		s.set(key, state{Record: rec})
+	}
+}
+
+// doubt remembers that the record may have been replaced by this request.
+func (s *Seen) doubt(key string) {
+	if st, known := s.get(key); known {
+		st.unsure = true
+		s.set(key, st)
 	}
 }
 
