@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -117,7 +118,18 @@ type Config struct {
 	// [DefaultStoreKey], is 24 bytes of the token's SHA-256 in base64url, so that
 	// a key that leaks from the store cannot be used as a cookie. A StoreKey must
 	// be deterministic, give different tokens different keys of at most 512
-	// bytes, and never panic. With [OwnersConfig.Index] it is also given strings
+	// bytes, and never panic.
+	//
+	// A StoreKey from whose keys one can tell the tokens, for a site that shares its
+	// records with another library, gives that up: each reader of the table can use
+	// the sessions that it finds, and a backup is a bunch of live sessions, as are
+	// the markers that a new ID leaves under the old one. So treat the table, its
+	// backups and the traces of the store's client as passwords. Nothing in this
+	// module prints a key; sessionctl does so if the key has the form of a default
+	// one. So with such a StoreKey, draw tokens of another form: if Tokens is set,
+	// it must not return a token of the default form as it is.
+	//
+	// With [OwnersConfig.Index] it is also given strings
 	// with a dot, which no token has, for the records of the index.
 	StoreKey func(token string) string
 
@@ -238,7 +250,8 @@ const (
 )
 
 // probeStoreKey tries f with two tokens, and with a text as long as the longest.
-func probeStoreKey(f func(string) string, a, z string, longest int) error {
+// custom says that Tokens is set.
+func probeStoreKey(f func(string) string, a, z string, longest int, custom bool) error {
 	switch key := f(a); {
 	case key == "" || len(key) > 512:
 		return fmt.Errorf("session: StoreKey makes a key of %d bytes; it must have 1 to 512", len(key))
@@ -249,6 +262,9 @@ func probeStoreKey(f func(string) string, a, z string, longest int) error {
 	}
 	if n := len(f(strings.Repeat("A", longest))); longest > tokenChars && n > 512 {
 		return fmt.Errorf("session: StoreKey makes a key of %d bytes from a token of Tokens.MaxLength; it must have 512 at most", n)
+	}
+	if _, err := hex.DecodeString(a); custom && validToken(a) && err != nil && f(a) == a { // no digest is in hex
+		return errors.New("session: StoreKey returns a token as it is, and it looks like the digest of one, which tools print; draw tokens of another form with Tokens.New")
 	}
 	return nil
 }
@@ -315,7 +331,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.StoreKey == nil {
 		c.StoreKey = DefaultStoreKey
 	} else {
-		p.add(probeStoreKey(c.StoreKey, drawn[0], drawn[len(drawn)-1], c.Tokens.MaxLength))
+		p.add(probeStoreKey(c.StoreKey, drawn[0], drawn[len(drawn)-1], c.Tokens.MaxLength, len(drawn) > 2))
 	}
 	if c.CommitTimeout < 0 {
 		p.bad("CommitTimeout is %v; it must not be negative", c.CommitTimeout)

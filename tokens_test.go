@@ -101,6 +101,11 @@ func eachLibrary(t *testing.T, f func(t *testing.T, l library, cfg session.Confi
 				if how == "plain" && l.tokens.MaxLength > 512 {
 					continue
 				}
+				l := l
+				if how == "plain" && l.tokens.New == nil { // a digest and a token must not look alike
+					l.tokens.New = rand.Text
+					l.tokens.MinLength = 26
+				}
 				t.Run(fmt.Sprintf("%s, %q, %s", name, header, how), func(t *testing.T) {
 					f(t, l, session.Config{Tokens: l.tokens, Header: header, StoreKey: key})
 				})
@@ -367,9 +372,11 @@ func TestTokensAreChecked(t *testing.T) {
 		"a long name, and long tokens of others": {session.Config{
 			Cookie: session.Cookie{Name: strings.Repeat("n", 4096-32)}, Tokens: session.Tokens{MaxLength: 4096},
 		}, ""},
-		"keys that are tokens":      {session.Config{StoreKey: func(token string) string { return token }, Tokens: session.Tokens{MaxLength: 512}}, ""},
-		"keys that become too long": {session.Config{StoreKey: func(token string) string { return token }, Tokens: session.Tokens{MaxLength: 513}}, "key of 513 bytes"},
-		"digests of long tokens":    {session.Config{StoreKey: func(token string) string { return "s/" + session.DefaultStoreKey(token) }, Tokens: session.Tokens{MaxLength: 4096}}, ""},
+		"keys that are tokens":                        {session.Config{StoreKey: func(token string) string { return token }, Tokens: session.Tokens{New: rand.Text, MinLength: 26, MaxLength: 512}}, ""},
+		"keys that are tokens, and look like digests": {session.Config{StoreKey: func(token string) string { return token }, Tokens: session.Tokens{MaxLength: 43}}, "looks like the digest"},
+		"the same with a prefix":                      {session.Config{StoreKey: func(token string) string { return "s/" + token }, Tokens: session.Tokens{MaxLength: 43}}, ""},
+		"keys that become too long":                   {session.Config{StoreKey: func(token string) string { return token }, Tokens: session.Tokens{MaxLength: 513, New: rand.Text, MinLength: 26}}, "key of 513 bytes"},
+		"digests of long tokens":                      {session.Config{StoreKey: func(token string) string { return "s/" + session.DefaultStoreKey(token) }, Tokens: session.Tokens{MaxLength: 4096}}, ""},
 		"one key for two tokens of New": {session.Config{
 			StoreKey: func(token string) string { return token[:5] }, Tokens: session.Tokens{New: func() string { return "part-" + rand.Text() }, MinLength: 31},
 		}, "same key"},

@@ -33,7 +33,9 @@ func (a *app) listCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List the keys of sessions",
 		Long: `list prints the key, size, start, deadline and lock of the records in the store.
-show and revoke take a key. A key is not a token: nobody can log in with it.
+show and revoke take a key.
+
+` + aboutKeys + `
 
 list reads the table from its beginning, at a unit for each 8 KB, and stops at the
 limit. Records come in no order. With --sort it has to read all of them. With
@@ -67,6 +69,9 @@ the whole table and each live session. See "sessionctl help revoke".`,
 			if f.of == nil && f.notes {
 				return usageError("--notes is for --user and --owner")
 			}
+			if err := a.checkKeys(); err != nil {
+				return err
+			}
 			s, err := a.open(cmd.Context())
 			if err != nil {
 				return err
@@ -86,6 +91,7 @@ the whole table and each live session. See "sessionctl help revoke".`,
 	fl.BoolVar(&f.foreign, "foreign", false, "records that package session did not write")
 	fl.StringVar(&f.sort, "sort", "", "order by key, created, expires or size, the largest first; reads all records")
 	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
+	a.addKeys(c, fl)
 	f.add(fl, "live sessions")
 	fl.BoolVar(&f.notes, "notes", false, "with --user and --owner: also print what the application noted at the login")
 	numberVar(fl, &f.readUnits, "read-units", 0, "use at most this number of read units a second (default: no limit)")
@@ -158,9 +164,9 @@ type listed struct {
 	DataSize    int        `json:"data_bytes"`
 }
 
-func newListed(e *admin.Entry, state string) listed {
+func (a *app) newListed(e *admin.Entry, state string) listed {
 	return listed{
-		Key: e.Key, State: state, Size: e.Size, DataSize: e.DataSize,
+		Key: a.key(e.Key), State: state, Size: e.Size, DataSize: e.DataSize,
 		Created: known(e.Created), Expires: known(e.Expires), LockedUntil: known(e.LockedUntil),
 	}
 }
@@ -198,7 +204,7 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 	show := func(e *admin.Entry, state string) error {
 		shown++
 		if a.json {
-			return a.line(newListed(e, state))
+			return a.line(a.newListed(e, state))
 		}
 		if shown == 1 {
 			a.stdout.printf("%-32s  %-9s  %-14s  %-14s  %s\n", "KEY", "SIZE", "BEGAN", "ENDS", "STATE")
@@ -206,7 +212,7 @@ func (a *app) list(ctx context.Context, s store, f *listFlags) error {
 		if state == stateLocked {
 			state += " for " + span(e.LockedUntil.Sub(now))
 		}
-		a.stdout.printf("%-32s  %-9s  %-14s  %-14s  %s\n", printable(e.Key), size(int64(e.Size)), relative(e.Created, now), relative(e.Expires, now), state)
+		a.stdout.printf("%-32s  %-9s  %-14s  %-14s  %s\n", printable(a.key(e.Key)), size(int64(e.Size)), relative(e.Created, now), relative(e.Expires, now), state)
 		return a.stdout.err
 	}
 
@@ -266,6 +272,7 @@ func (a *app) listOwned(ctx context.Context, s store, f *listFlags) error {
 	now := time.Now()
 	for i := range sessions {
 		o := &sessions[i]
+		o.Key = a.key(o.Key)
 		if !f.notes {
 			o.Note = nil
 		}

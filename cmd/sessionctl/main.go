@@ -42,6 +42,9 @@ type app struct {
 	role    string       // that the command needs
 	dynamo  *dynamoStore // the store that is open, or the one that could not be opened
 	redis   *redisStore
+
+	keys     string // which ones to print, of --keys
+	anyToken bool   // --token-stdin reads one of any form
 }
 
 // run is the program. It returns its exit code.

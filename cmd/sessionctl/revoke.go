@@ -41,6 +41,8 @@ keys that begin with "-", put "--" before them. With "-" revoke reads keys
 from standard input, one a line. With --token-stdin it reads a token from there.
 With --user it ends all sessions that Login has bound to a user.
 
+` + aboutKeys + `
+
 If the application has an index of owners, that is Owners.Index in its Config,
 --user finds the sessions there. It ends all that were listed when it began, and
 says what it did not search. That costs 3 reads, 2 writes, and a read and a delete
@@ -79,6 +81,9 @@ It exits with 1 if anything failed; then run it again.`,
   sessionctl revoke --everyone --read-units 100 --write-units 200
   sessionctl list --live --json --limit 0 --key-prefix test- | jq -r .key | sessionctl revoke - --yes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.checkKeys(); err != nil {
+				return err
+			}
 			given, err := a.keysToRevoke(cmd, args, &f)
 			if err != nil {
 				return err
@@ -90,7 +95,9 @@ It exits with 1 if anything failed; then run it again.`,
 			if err != nil {
 				return err
 			}
-			err = a.revoke(cmd.Context(), s, given, &f)
+			if given, err = a.resolve(cmd.Context(), s, given); err == nil {
+				err = a.revoke(cmd.Context(), s, given, &f)
+			}
 			return errors.Join(err, s.Close())
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -98,6 +105,8 @@ It exits with 1 if anything failed; then run it again.`,
 	fl := c.Flags()
 	fl.SortFlags = false
 	fl.BoolVar(&f.tokenStdin, "token-stdin", false, "end the session of the token on standard input")
+	fl.BoolVar(&a.anyToken, "any-token", false, "with --token-stdin: the token has a form of Config.Tokens")
+	a.addKeys(c, fl)
 	f.add(fl, "end all sessions")
 	fl.BoolVar(&f.everyone, "everyone", false, "end every session in the store")
 	fl.BoolVar(&f.undecodable, "undecodable", false, "with --everyone: also end sessions that do not decode, such as encrypted ones")
@@ -135,7 +144,7 @@ func (a *app) keysToRevoke(cmd *cobra.Command, args []string, f *revokeFlags) ([
 	case f.everyone:
 		return nil, a.checkEveryone(f)
 	case f.tokenStdin:
-		key, err := tokenKey(a.input(cmd.Context()))
+		key, err := a.oneKey(cmd.Context(), nil, true)
 		return []string{key}, err
 	case stdin:
 		if args, err = readKeys(a.input(cmd.Context())); err != nil {
@@ -242,6 +251,7 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 				r.Absent, r.Revoked = false, !f.dryRun
 			}
 		}
+		r.Key, r.MovedTo = a.key(r.Key), a.key(r.MovedTo)
 		if err != nil {
 			failure = err
 			what, todo := a.explain(ctx, err)

@@ -37,7 +37,7 @@ type showFlags struct {
 func (a *app) showCommand() *cobra.Command {
 	var f showFlags
 	c := &cobra.Command{
-		Use:   "show KEY | --token-stdin",
+		Use:   "show KEY | - | --token-stdin",
 		Short: "Show one session",
 		Long: `show prints the start, deadline, size and lock of a session, and the names, types
 and sizes of its values. Only with --values it prints the user and the values
@@ -48,9 +48,12 @@ of the index of owners it prints how much it holds. With --values it also prints
 under which owners a session is listed there, and what was noted at the login.
 
 KEY is a key that list prints. If Config.StoreKey makes keys that begin with "-",
-put "--" before KEY. With --token-stdin show reads the token from
-standard input, where no other process sees it. It derives the key as package
-session does unless Config.StoreKey is set. It never prints the token.
+put "--" before KEY. With "-" show reads KEY from standard input, where no other
+process sees it. With --token-stdin it reads the token from there, and derives the
+key as package session does unless Config.StoreKey is set. It never prints the
+token.
+
+` + aboutKeys + `
 
 It costs one Load: 1 read unit for each 4 KB. It exits with 1 if there is no
 session, and with 3 if the record is not a session or does not decode.`,
@@ -58,6 +61,9 @@ session, and with 3 if the record is not a session or does not decode.`,
   sessionctl show --token-stdin --values < token.txt`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.checkKeys(); err != nil {
+				return err
+			}
 			key, err := a.oneKey(cmd.Context(), args, f.tokenStdin)
 			if err != nil {
 				return err
@@ -67,11 +73,18 @@ session, and with 3 if the record is not a session or does not decode.`,
 				return err
 			}
 			defer s.Close() //nolint:errcheck // nothing was written
+			keys, err := a.resolve(cmd.Context(), s, []string{key})
+			if err != nil {
+				return err
+			}
+			key = keys[0]
 			return a.show(cmd.Context(), s, key, f.values)
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	c.Flags().BoolVar(&f.tokenStdin, "token-stdin", false, "read the token of the session from standard input")
+	c.Flags().BoolVar(&a.anyToken, "any-token", false, "with --token-stdin: the token has a form of Config.Tokens")
+	a.addKeys(c, c.Flags())
 	c.Flags().BoolVar(&f.values, "values", false, "print the values, and the user")
 	return c
 }
@@ -82,9 +95,21 @@ func (a *app) oneKey(ctx context.Context, args []string, tokenStdin bool) (strin
 	case tokenStdin && len(args) > 0:
 		return "", usageError("give a KEY or --token-stdin, not both")
 	case tokenStdin:
+		if a.anyToken {
+			return anyTokenKey(a.input(ctx))
+		}
 		return tokenKey(a.input(ctx))
 	case len(args) == 0:
 		return "", usageError("which session? Give its KEY, which \"list\" prints, or --token-stdin")
+	case args[0] == "-":
+		keys, err := readKeys(a.input(ctx))
+		if err == nil && len(keys) != 1 {
+			err = usageError("there are %d keys on standard input; show takes one", len(keys))
+		}
+		if err != nil {
+			return "", err
+		}
+		return keys[0], checkKey(keys[0])
 	}
 	return args[0], checkKey(args[0])
 }
@@ -160,19 +185,19 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 	switch {
 	case errors.Is(err, session.ErrNotFound):
 		return &wordsError{
-			what: fmt.Sprintf("There is no session with key %s in %s.", printable(key), s),
+			what: fmt.Sprintf("There is no session with key %s in %s.", printable(a.key(key)), s),
 			todo: "It has ended, or never existed, or a login gave it a new key. \"sessionctl list\" prints the keys. Pass the value of a cookie with --token-stdin.",
 		}
 	case errors.Is(err, session.ErrDecode):
 		return &exitError{codeFound, &wordsError{
-			what: fmt.Sprintf("The record with key %s in %s was not written by package session.", printable(key), s),
+			what: fmt.Sprintf("The record with key %s in %s was not written by package session.", printable(a.key(key)), s),
 			todo: "If the application uses other attribute names, pass them: \"sessionctl help\" has the flags.", err: err,
 		}}
 	case err != nil:
 		return err
 	}
 	v := shown{
-		Key: key, Kind: "session", State: stateLive, Created: rec.Created.UTC(), Expires: rec.Expires.UTC(),
+		Key: a.key(key), Kind: "session", State: stateLive, Created: rec.Created.UTC(), Expires: rec.Expires.UTC(),
 		LockedUntil: known(rec.LockedUntil), DataSize: len(rec.Data), now: time.Now(), Values: []shownValue{},
 	}
 	switch {
@@ -223,7 +248,7 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 		case movedValue:
 			v.Kind = "moved"
 			if isText {
-				v.MovedTo = text
+				v.MovedTo = a.key(text)
 			}
 			continue
 		case lifetimeValue:

@@ -45,7 +45,8 @@ application. --dry-run reports what it would delete, and costs the reads.
 With --resume FILE the sweep saves its progress in FILE, at least every second.
 Ctrl-C, SIGTERM or --timeout stop it with exit code 4, and the same command
 goes on from there, with the number of --segments that it began with. At the end
-it removes FILE. FILE contains keys of sessions, and only its owner can read it.
+it removes FILE. FILE contains keys of sessions as they are, and only its owner can
+read it.
 sweep refuses a FILE of another sweep, one that it did not write, one of a sweep
 that is complete, and anything but a regular file, such as a link or a pipe.
 
