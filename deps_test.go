@@ -21,6 +21,7 @@ func TestDependencies(t *testing.T) {
 		{"backend/memory", []string{"", "codec", "observe", "admin"}},
 		{"conformance", []string{"", "codec", "observe", "admin"}},
 		{"lock", []string{"", "codec", "observe"}},
+		{"migrate", []string{"", "codec", "observe", "admin"}},
 		{"sessiontest", []string{"", "codec", "observe", "admin", "backend/memory"}},
 	}
 	for _, tt := range tests {
@@ -47,7 +48,7 @@ func TestDependencies(t *testing.T) {
 // TestNoTestsInProduction checks that a program does not import package testing
 // through these packages.
 func TestNoTestsInProduction(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", ".", "./admin", "./backend/...", "./codec", "./lock", "./observe/...").Output()
+	out, err := exec.Command("go", "list", "-deps", ".", "./admin", "./backend/...", "./codec", "./lock", "./migrate", "./observe/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
