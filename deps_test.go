@@ -23,6 +23,7 @@ func TestDependencies(t *testing.T) {
 		{"lock", []string{"", "codec", "observe"}},
 		{"adapter/scs", []string{"", "codec", "observe"}},
 		{"adapter/fiber", []string{"", "codec", "observe"}},
+		{"migrate", []string{"", "codec", "observe", "admin"}},
 		{"sessiontest", []string{"", "codec", "observe", "admin", "backend/memory"}},
 	}
 	for _, tt := range tests {
@@ -49,7 +50,7 @@ func TestDependencies(t *testing.T) {
 // TestNoTestsInProduction checks that a program does not import package testing
 // through these packages.
 func TestNoTestsInProduction(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", ".", "./admin", "./backend/...", "./codec", "./lock", "./observe/...", "./adapter/...").Output()
+	out, err := exec.Command("go", "list", "-deps", ".", "./admin", "./backend/...", "./codec", "./lock", "./migrate", "./observe/...", "./adapter/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ type Options struct {
 	// of the old store.
 	DryRun bool
 	// Rate is the largest number of sessions that move in a second. Default 0, no
-	// limit. A session is 5 or 6 requests in each store.
+	// limit. A session is 3 requests in the new store and 2 in the old one.
 	Rate float64
 	// Workers is the number of sessions that move at the same time. Default 16.
 	Workers int

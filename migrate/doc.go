@@ -60,14 +60,13 @@
 //
 // # Cost
 //
-// A session in the new store costs no more requests than without this package, but
-// one Load more for each Touch and Acquire. A token that is not in the new store costs
-// a Load of the old one (with a Source of your own, also a second Load of the new
-// one). A move is once per session: 1 Load and 1 Save in the old store, 3 Saves in the
-// new one (create, replace; the third only if it meets others). Delete is one in each
-// store.
+// A session in the new store costs the same requests as without this package, and
+// one Load more for each Touch and Acquire. A token that the new store does not know
+// costs 1 Load of the old store (with a [Source] of your own, a second Load of the new
+// one, too). A move is once for each session: 1 Load and 2 Saves in the new store, and
+// 1 Load and 1 Save (or Remove) in the old one. Delete is 1 request in each store.
 //
-// In phase Hold, a session in the old store costs 1 Save in the new store when it
-// is created, 1 Load for each Touch and Acquire, and 1 Delete in the new store for
-// each Delete.
+// In phase Hold, a session in the old store costs 1 Save in the new store more when
+// it is created, 1 Load more for each Touch and Acquire, and 1 Delete more for each
+// Delete.
 package migrate

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -108,7 +109,7 @@ func New(newBackend session.Backend, old Source, cfg Config) (session.Backend, e
 		return nil, fmt.Errorf("migrate: phase %v needs a Source", cfg.Phase)
 	case from != nil && from.backend == nil:
 		return nil, errors.New("migrate: From needs a backend")
-	case from != nil && from.backend == newBackend:
+	case from != nil && reflect.ValueOf(newBackend).Comparable() && from.backend == newBackend:
 		return nil, errors.New("migrate: the old backend is the new one")
 	case cfg.Phase == Hold && from == nil:
 		return nil, fmt.Errorf("migrate: phase Hold creates sessions in the old store, and a %T cannot do that; use From", old)

@@ -17,7 +17,11 @@ const maxToken = 480
 // of the old store, as far as it is not also the form of the new ones. For such a
 // token the function returns a key from which the [Source] gets the token back; the
 // new store has [session.DefaultStoreKey] of it, as for all others. So the setting
-// can be taken away when the old store is gone, and no token is stored.
+// can be taken away when the old store is gone.
+//
+// A session that gets a new ID remembers the keys of its last old IDs, so that of
+// the old store's token too. It is worth nothing by then, unless
+// session.Config.RenewAfter gave the new ID: then it is good for RenewOverlap.
 func StoreKey(old func(token string) bool) func(token string) string {
 	return func(token string) string {
 		if len(token) > maxToken || old == nil || !old(token) {

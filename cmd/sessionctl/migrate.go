@@ -43,10 +43,11 @@ old store deletes when they expire.
 --dry-run reports how many sessions are left in the old store, and moves none. The
 exit code is 0 if there are none, and 3 otherwise.
 
-A session is up to 6 requests in each store, of about 3 writes. --rate limits the
-number of sessions in a second, and --read-units what the list of a DynamoDB table
-may use. Ctrl-C, SIGTERM or --timeout stop it with exit code 4. The same command goes
-on from there: what has moved costs the list only.
+A session is 3 requests in the new store, of which 2 write, and 2 in the old one, of
+which 1 writes; then the list of the old store is read again. --rate limits the number
+of sessions in a second, and --read-units what the list of a DynamoDB table may use.
+Ctrl-C, SIGTERM or --timeout stop it with exit code 4. The same command goes on from
+there: what has moved costs the list only.
 
 It needs the permissions of "sessionctl iam operator" on both stores.`,
 		Example: `  sessionctl migrate --redis redis://10.0.0.5:6379 --to-table sessions --dry-run

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/memory"
+	"github.com/seed-a7bee19b/session/migrate"
 )
 
 // A world has clients that share a store in memory, and decides in which order
@@ -23,6 +24,9 @@ import (
 // make.
 type world struct {
 	store   memory.Backend
+	old     memory.Backend  // where sessions move away from, if there are phases
+	phases  []migrate.Phase // of the machines; the last is also that of the others
+	begun   int             // machines
 	choose  chooser
 	faults  []fault // that may be chosen
 	budget  int     // how many faults there may be
@@ -131,7 +135,15 @@ func (w *world) machine(t testing.TB) *machine {
 	var mc machine
 	mc.ctx, mc.stop = context.WithCancel(t.Context())
 	var err error
-	if mc.m, err = session.New(&gate{w}, config); err != nil {
+	var b session.Backend = &gate{w, &w.store}
+	if len(w.phases) > 0 {
+		phase := w.phases[min(w.begun, len(w.phases)-1)]
+		w.begun++
+		if b, err = migrate.New(b, migrate.From(&gate{w, &w.old}, migrate.FromConfig{}), migrate.Config{Phase: phase}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if mc.m, err = session.New(b, config); err != nil {
 		t.Fatal(err)
 	}
 	return &mc
@@ -426,7 +438,10 @@ func (w *world) fail(x *call, f fault) {
 }
 
 // A gate is the store as a client sees it.
-type gate struct{ w *world }
+type gate struct {
+	w     *world
+	store *memory.Backend
+}
 
 func (g *gate) wait(ctx context.Context, what, key string, write bool, do func()) error {
 	if err := ctx.Err(); err != nil {
@@ -452,7 +467,7 @@ func (g *gate) wait(ctx context.Context, what, key string, write bool, do func()
 }
 
 func (g *gate) Load(ctx context.Context, key string) (rec session.Record, err error) {
-	gerr := g.wait(ctx, "loads", key, false, func() { rec, err = g.w.store.Load(context.Background(), key) })
+	gerr := g.wait(ctx, "loads", key, false, func() { rec, err = g.store.Load(context.Background(), key) })
 	if gerr != nil {
 		return session.Record{}, gerr
 	}
@@ -461,7 +476,7 @@ func (g *gate) Load(ctx context.Context, key string) (rec session.Record, err er
 
 func (g *gate) Save(ctx context.Context, key string, rec session.Record) (v session.Version, err error) {
 	rec.Data = slices.Clone(rec.Data)
-	gerr := g.wait(ctx, "saves", key, true, func() { v, err = g.w.store.Save(context.Background(), key, rec) })
+	gerr := g.wait(ctx, "saves", key, true, func() { v, err = g.store.Save(context.Background(), key, rec) })
 	if gerr != nil {
 		return "", gerr
 	}
@@ -469,11 +484,11 @@ func (g *gate) Save(ctx context.Context, key string, rec session.Record) (v sess
 }
 
 func (g *gate) Touch(ctx context.Context, key string, expires time.Time) (err error) {
-	gerr := g.wait(ctx, "touches", key, true, func() { err = g.w.store.Touch(context.Background(), key, expires) })
+	gerr := g.wait(ctx, "touches", key, true, func() { err = g.store.Touch(context.Background(), key, expires) })
 	return cmp.Or(gerr, err)
 }
 
 func (g *gate) Delete(ctx context.Context, key string) (err error) {
-	gerr := g.wait(ctx, "deletes", key, true, func() { err = g.w.store.Delete(context.Background(), key) })
+	gerr := g.wait(ctx, "deletes", key, true, func() { err = g.store.Delete(context.Background(), key) })
 	return cmp.Or(gerr, err)
 }
