@@ -131,6 +131,39 @@ func TestUnion(t *testing.T) {
 	}
 }
 
+// TestUnionOfThePruned: of two new IDs that are begun at once, the one that the
+// session gets stays listed, also if the key of the other one is listed again, after a
+// lost answer, and has a record for ever.
+func TestUnionOfThePruned(t *testing.T) {
+	e := Entry{Handle: "x"}
+	var h Head
+	for _, key := range []string{"b", "c", "d"} {
+		if _, err := h.List(e, "a", key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	older := h.Entries
+	h.Entries = nil // they are in a page
+	if _, err := h.List(e, "a", "c"); err != nil {
+		t.Fatal(err)
+	}
+	h.Drop([]string{"a"})
+	pruned := Prune(h.Entries, func(key string) bool { return key == "a" })
+	for name, newer := range map[string][]Entry{"a page": pruned, "a head": h.Entries} {
+		all := h.Union(older, newer)
+		if len(all) != 1 || !slices.Contains(all[0].Keys, "b") || !all[0].Repeats() {
+			t.Errorf("%s: %+v", name, all)
+		}
+	}
+	// A request that has read the session long ago does not change that.
+	if _, err := h.List(e, "a", "e"); err != nil {
+		t.Fatal(err)
+	}
+	if all := h.Union(older, h.Entries); len(all) != 1 || !slices.Contains(all[0].Keys, "b") {
+		t.Errorf("%+v", all)
+	}
+}
+
 // TestUnionOfTheCovered: a later login does not keep the keys of a session that a
 // revocation is about to delete.
 func TestUnionOfTheCovered(t *testing.T) {
