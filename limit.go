@@ -75,10 +75,10 @@ func (m *core) gone(ctx context.Context, keys []string) (gone []string, err erro
 	is := make([]bool, len(keys))
 	err = atOnce(ctx, len(keys), func(ctx context.Context, i int) error {
 		_, err := m.load(ctx, keys[i])
-		if is[i] = errors.Is(err, ErrNotFound); is[i] {
-			return nil
+		if is[i] = errors.Is(err, ErrNotFound); uncertain(err) {
+			return err
 		}
-		return err
+		return nil // there is one, also if the backend cannot read it
 	})
 	if err != nil {
 		return nil, err

@@ -170,8 +170,11 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 }
 
 // pack moves entries of o, the record at key, into pages, if it has too many. If that
-// fails, the next login tries again.
+// fails, the next login tries again. The login goes on after it, so pack takes half of
+// the time at most.
 func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
+	ctx, cancel := halfOf(ctx)
+	defer cancel()
 	for {
 		pk, full := o.head.Pack()
 		if !full {
@@ -180,11 +183,12 @@ func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 		var read []index.Entry
 		if pk.Read {
 			var err error
-			if read, err = m.union(ctx, o.head, pk.Pages); err != nil {
+			if read, err = m.union(ctx, o.head, &pk); err != nil {
 				return
 			}
 		}
-		refs, err := m.savePages(ctx, pk.New(read, time.Now().Unix()), pk.Level)
+		pages := pk.New(read, time.Now().Unix())
+		refs, err := m.savePages(ctx, pages, pk.Level)
 		if err != nil {
 			return
 		}
@@ -212,10 +216,20 @@ func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 	}
 }
 
-// union returns the entries of pages of head, without keys of old IDs that have no
-// record any more. None of them gets one again.
-func (m *core) union(ctx context.Context, head index.Head, pages []index.Ref) (read []index.Entry, err error) {
-	for _, p := range pages {
+// halfOf returns a context with half of the time that ctx has left.
+func halfOf(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, time.Until(end)/2)
+}
+
+// union returns the entries of the pages of pk, which are in head, without keys of old
+// IDs that have no record any more. None of them gets one again. If the store does not
+// tell in time, all keys stay, and pages that were joined before are not joined again.
+func (m *core) union(ctx context.Context, head index.Head, pk *index.Packing) (read []index.Entry, err error) {
+	for _, p := range pk.Pages {
 		page, err := m.loadPage(ctx, p)
 		if err != nil {
 			return nil, err
@@ -228,9 +242,12 @@ func (m *core) union(ctx context.Context, head index.Head, pages []index.Ref) (r
 			keys = append(keys, e.Keys...)
 		}
 	}
-	gone, err := m.gone(ctx, keys)
+	try, cancel := halfOf(ctx)
+	defer cancel()
+	gone, err := m.gone(try, keys)
 	if err != nil {
-		return nil, err
+		pk.Read = pk.Level == 1
+		return read, ctx.Err()
 	}
 	is := map[string]bool{}
 	for _, key := range gone {
