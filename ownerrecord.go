@@ -194,6 +194,9 @@ func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 		}
 		packed, sent := false, 0
 		o, err = m.changeOwner(ctx, key, &o, func(o *ownerRecord) (bool, error) {
+			if !o.unsure {
+				sent = 0 // or it was refused
+			}
 			if len(refs) > 0 && o.head.Has(refs[0].Key) {
 				packed = true
 				return false, nil
@@ -274,8 +277,26 @@ func (m *core) savePages(ctx context.Context, pages []index.Page, level int) (re
 }
 
 func (m *core) removePages(ctx context.Context, pages []index.Ref) {
+	var keys []string
 	for _, p := range pages {
-		m.remove(ctx, p.Key)
+		keys = append(keys, p.Key)
+	}
+	m.removeAll(ctx, keys)
+}
+
+// removeAll is remove for records of the index, several at a time. If the context of
+// the caller has ended, it takes a second at most for all.
+func (m *core) removeAll(ctx context.Context, keys []string) {
+	try := func(ctx context.Context) {
+		_ = atOnce(ctx, len(keys), func(ctx context.Context, i int) error {
+			_ = m.delete(ctx, keys[i])
+			return nil
+		})
+	}
+	if try(ctx); ctx.Err() != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		try(ctx)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
 // TestPackingInSpiteOfOne: a session whose record cannot be read does not keep the index
@@ -102,5 +103,74 @@ func TestPackingTakesLong(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Minute) // for the calls that nobody waits for
+	})
+}
+
+// TestPagesThatCannotBeRemoved: the login whose turn it is to join pages does not wait
+// for each of them.
+func TestPagesThatCannotBeRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b memory.Backend
+		p := &process{Backend: &b}
+		m := newManager(t, removing{patient{p}}, session.Config{Owners: listAll, StoreKey: keyed})
+		p.hooks(func(_ int, op, key string) error {
+			if op == "Delete" && strings.HasPrefix(key, "page.") {
+				time.Sleep(time.Minute)
+			}
+			return nil
+		}, nil)
+		for range 128 {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			s := m.Start()
+			check(t, s.Login("ann"))
+			check(t, s.Save(ctx))
+			check(t, ctx.Err())
+			cancel()
+		}
+		time.Sleep(time.Hour) // for the calls that nobody waits for
+		if n := len(handles(t, m, session.User("ann"))); n != 128 {
+			t.Errorf("%d are listed", n)
+		}
+	})
+}
+
+// removing is a patient store whose Delete does not hang either.
+type removing struct{ patient }
+
+func (r removing) Delete(ctx context.Context, key string) error {
+	_, err := call(ctx, func() (struct{}, error) { return struct{}{}, r.patient.Backend.Delete(ctx, key) })
+	return err
+}
+
+// TestRevokeWithPagesThatCannotBeRemoved: a revocation that has ended the sessions
+// returns about when its time is up, however many pages there were.
+func TestRevokeWithPagesThatCannotBeRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b memory.Backend
+		p := &process{Backend: &b}
+		m := newManager(t, removing{patient{p}}, session.Config{Owners: listAll, StoreKey: keyed})
+		var all []*session.Session
+		for range 120 {
+			all = append(all, login(t, m, session.Login{User: "ann"}))
+		}
+		p.hooks(func(_ int, op, key string) error {
+			if op == "Delete" && strings.HasPrefix(key, "page.") {
+				time.Sleep(time.Minute)
+			}
+			return nil
+		}, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		begun := time.Now()
+		check(t, m.Revoke(ctx, session.User("ann")))
+		if took := time.Since(begun); took > 6*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		time.Sleep(time.Hour) // for the calls that nobody waits for
+		for _, s := range all {
+			if alive(t, m, s) {
+				t.Fatal("one is alive")
+			}
+		}
 	})
 }
