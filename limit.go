@@ -26,7 +26,7 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 	var met ownerRecord   // in which it was to be listed
 	var room *ownerRecord // one that has room, although it lists so many
 	var gone []string     // keys without a record
-	again := false        // it may be listed, and in a page by now
+	again := e.Again      // it may be listed, and in a page by now
 	for try := 0; ; try++ {
 		o, err := m.changeOwner(ctx, owner, room, func(o *ownerRecord) (bool, error) {
 			met = *o
