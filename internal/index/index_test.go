@@ -183,6 +183,25 @@ func TestUnionOfTheCovered(t *testing.T) {
 	}
 }
 
+// TestPackedBesideAnEarlierVersion: an earlier version stores a head without what it
+// does not know of its pages. They are the same pages.
+func TestPackedBesideAnEarlierVersion(t *testing.T) {
+	h := Head{Epoch: 2}
+	for i := range maxPages {
+		p := Page{Entries: []Entry{{Handle: fmt.Sprint("h", i), Keys: []string{"a", "b"}}}}
+		h.Pages = append(h.Pages, p.Ref(fmt.Sprint("page", i), 0))
+	}
+	pk, full := h.Pack()
+	text, err := Encode(h)
+	if !full || err != nil || !strings.Contains(text, `,"r":1`) {
+		t.Fatal(text, err)
+	}
+	earlier, err := DecodeHead(strings.ReplaceAll(text, `,"r":1`, ""))
+	if err != nil || !earlier.Packed(pk, []Ref{{Key: "page", Level: 1, Count: 8}}) || len(earlier.Pages) != 1 {
+		t.Errorf("%+v, %v", earlier, err)
+	}
+}
+
 func TestPrune(t *testing.T) {
 	all := []Entry{{Handle: "x", Keys: []string{"a", "b"}}, {Handle: "y", Keys: []string{"c"}}, {Handle: "z", Keys: []string{"d"}}}
 	left := Prune(all, func(key string) bool { return key == "a" || key == "d" })
