@@ -72,13 +72,20 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 
 // gone returns those of keys that have no record. None of them gets one again.
 func (m *core) gone(ctx context.Context, keys []string) (gone []string, err error) {
-	for _, key := range keys {
-		_, err := m.load(ctx, key)
-		switch {
-		case errors.Is(err, ErrNotFound):
+	is := make([]bool, len(keys))
+	err = atOnce(ctx, len(keys), func(ctx context.Context, i int) error {
+		_, err := m.load(ctx, keys[i])
+		if is[i] = errors.Is(err, ErrNotFound); is[i] {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, key := range keys {
+		if is[i] {
 			gone = append(gone, key)
-		case err != nil:
-			return nil, err
 		}
 	}
 	return gone, nil

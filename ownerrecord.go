@@ -178,50 +178,87 @@ func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 			return
 		}
 		var read []index.Entry
-		if pk.Level == 1 {
-			for _, p := range pk.Pages {
-				page, err := m.loadPage(ctx, p)
-				if err != nil {
-					return
-				}
-				read = index.Union(read, page.Entries)
+		if pk.Read {
+			var err error
+			if read, err = m.union(ctx, o.head, pk.Pages); err != nil {
+				return
 			}
 		}
-		page := pk.Page(read, time.Now().Unix())
-		ref := page.Ref(m.newPageKey(), pk.Level)
-		rec, err := m.indexRecord(page, ref.Until)
+		refs, err := m.savePages(ctx, pk.New(read, time.Now().Unix()), pk.Level)
 		if err != nil {
 			return
 		}
-		if _, err := m.save(ctx, ref.Key, rec); err != nil {
-			return // nothing refers to it
-		}
 		packed, sent := false, 0
 		o, err = m.changeOwner(ctx, key, &o, func(o *ownerRecord) (bool, error) {
-			if o.head.Has(ref.Key) {
+			if len(refs) > 0 && o.head.Has(refs[0].Key) {
 				packed = true
 				return false, nil
 			}
-			packed = o.head.Packed(pk, ref)
+			packed = o.head.Packed(pk, refs)
 			if packed {
 				sent++
 			}
 			return packed, nil
 		})
 		if err != nil || !packed {
-			if sent == 0 { // otherwise a Save may be in flight that refers to it
-				m.remove(ctx, ref.Key)
+			if sent == 0 { // otherwise a Save may be in flight that refers to them
+				m.removePages(ctx, refs)
 			}
 			return
 		}
-		if ref.Count == 0 {
-			m.remove(ctx, ref.Key)
-		}
 		if pk.Level == 1 {
-			for _, p := range pk.Pages {
-				m.remove(ctx, p.Key)
-			}
+			m.removePages(ctx, pk.Pages)
 		}
+	}
+}
+
+// union returns the entries of pages of head, without keys of old IDs that have no
+// record any more. None of them gets one again.
+func (m *core) union(ctx context.Context, head index.Head, pages []index.Ref) (read []index.Entry, err error) {
+	for _, p := range pages {
+		page, err := m.loadPage(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		read = head.Union(read, page.Entries)
+	}
+	var keys []string
+	for _, e := range read {
+		if len(e.Keys) > 1 {
+			keys = append(keys, e.Keys...)
+		}
+	}
+	gone, err := m.gone(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	is := map[string]bool{}
+	for _, key := range gone {
+		is[key] = true
+	}
+	return index.Prune(read, func(key string) bool { return is[key] }), nil
+}
+
+// savePages stores pages under new keys, all of them or none.
+func (m *core) savePages(ctx context.Context, pages []index.Page, level int) (refs []index.Ref, err error) {
+	for _, page := range pages {
+		ref := page.Ref(m.newPageKey(), level)
+		rec, err := m.indexRecord(page, ref.Until)
+		if err == nil {
+			_, err = m.save(ctx, ref.Key, rec)
+		}
+		if err != nil {
+			m.removePages(ctx, refs)
+			return nil, err
+		}
+		refs = append(refs, ref)
+	}
+	return refs, nil
+}
+
+func (m *core) removePages(ctx context.Context, pages []index.Ref) {
+	for _, p := range pages {
+		m.remove(ctx, p.Key)
 	}
 }
 

@@ -34,7 +34,8 @@ func User(id string) Owner { return Owner{Kind: "user", ID: id} }
 // The index is kept in the Backend, with a record for each owner. It costs
 // nothing when a session is read or saved. A login, and each new ID that the
 // session gets after it, costs 1 Load and 1 Save more for each owner, and a
-// logout costs nothing more.
+// logout costs nothing more. With more than 16 sessions, a new ID also costs about 2
+// Loads later, to find out which IDs are in use: one request in 128 makes them.
 type OwnersConfig struct {
 	// Index lists a session under its owners when its user logs in, so that
 	// [Manager.Sessions] and [Manager.Revoke] find it. Sessions whose users

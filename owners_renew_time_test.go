@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,4 +143,113 @@ func call[T any](ctx context.Context, f func() (T, error)) (T, error) {
 		var none T
 		return none, ctx.Err()
 	}
+}
+
+// TestRenewedOften: what it costs to list and to revoke the sessions of an owner does
+// not grow with the IDs that they have had.
+func TestRenewedOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const sessions, ids = 20, 200
+		var b counted
+		m := newManager(t, &b, session.Config{Owners: session.OwnersConfig{Index: true}, StoreKey: keyed})
+		var all []*session.Session
+		for range sessions {
+			all = append(all, login(t, m, session.Login{User: "ann"}))
+		}
+		for range ids {
+			for i, s := range all {
+				s = open(t, m, s.Token().Reveal())
+				check(t, s.Rotate())
+				check(t, s.Save(t.Context()))
+				all[i] = s
+			}
+			time.Sleep(time.Minute) // the markers have expired
+		}
+		calls := func() int64 { return b.loads.Swap(0) + b.writes.Swap(0) }
+		calls()
+		if n := len(handles(t, m, session.User("ann"))); n != sessions {
+			t.Errorf("%d are listed", n)
+		}
+		list := calls()
+		check(t, m.Revoke(t.Context(), session.User("ann")))
+		revoke := calls()
+		t.Logf("%d sessions with %d IDs each: %d calls list them, %d revoke them", sessions, ids, list, revoke)
+		// Up to 8 pages have 16 entries with 2 keys, and 8 have a key of each session.
+		if list > 3*sessions || revoke > 8*16*2+8*sessions+50 {
+			t.Errorf("%d calls list %d sessions, %d revoke them", list, sessions, revoke)
+		}
+		for _, s := range all {
+			if alive(t, m, s) {
+				t.Fatal("one is alive")
+			}
+		}
+	})
+}
+
+// TestListWhilePagesGo: a list goes on when what it has yet to read is replaced, tells
+// no session twice, and stops when its caller does.
+func TestListWhilePagesGo(t *testing.T) {
+	for _, stop := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			const sessions = 300
+			m := newManager(t, new(memory.Backend), session.Config{Owners: session.OwnersConfig{Index: true}})
+			for i := range sessions {
+				own := session.Login{User: "ann", Owners: []session.Owner{{Kind: "parity", ID: fmt.Sprint(i % 2)}}}
+				login(t, m, own)
+			}
+			told := map[string]bool{}
+			for e, err := range m.Sessions(t.Context(), session.User("ann")) {
+				check(t, err)
+				if told[e.Handle] {
+					t.Fatal("one is told twice")
+				}
+				if told[e.Handle] = true; len(told) == 20 {
+					check(t, m.Revoke(t.Context(), session.User("ann"), session.Owner{Kind: "parity", ID: "0"}))
+				} else if stop && len(told) == 21 {
+					break
+				}
+			}
+			if want := sessions/2 + 10; len(told) != want && !stop {
+				t.Errorf("%d are told, not %d", len(told), want)
+			}
+		})
+	}
+}
+
+// TestPackingWithoutAnswers: when it is not known which old IDs have a record, nothing
+// is taken off the index.
+func TestPackingWithoutAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		p := &process{Backend: new(memory.Backend)}
+		p.hooks(func(_ int, op, key string) error {
+			if down.Load() && op == "Load" && !strings.Contains(key, ".") {
+				return errDown
+			}
+			return nil
+		}, nil)
+		m := newManager(t, p, session.Config{Owners: listAll, StoreKey: keyed})
+		var all []*session.Session
+		for range 20 {
+			all = append(all, login(t, m, session.Login{User: "ann"}))
+		}
+		for i := range 128 - len(all) { // the last one joins 8 pages
+			time.Sleep(time.Minute) // the markers have expired
+			s := open(t, m, all[i%len(all)].Token().Reveal())
+			check(t, s.Rotate())
+			down.Store(true) // what is read from here on is for the index
+			check(t, s.Save(t.Context()))
+			down.Store(false)
+			all[i%len(all)] = s
+		}
+		if n := len(handles(t, m, session.User("ann"))); n != len(all) {
+			t.Errorf("%d are listed", n)
+		}
+		check(t, m.Revoke(t.Context(), session.User("ann")))
+		for _, s := range all {
+			if alive(t, m, s) {
+				t.Fatal("one is alive")
+			}
+		}
+	})
 }

@@ -35,14 +35,14 @@ type Entry struct {
 
 // Sessions lists the live sessions that have all of the owners, about in the order
 // of their logins, the latest first. It ends with the first error. A session whose
-// record does not decode has a Handle and times only. With more than 128 sessions,
+// record does not decode has a Handle and times only. With more than 1,000 sessions,
 // it can fail with [ErrStore] after the last of them, because a revocation has
 // replaced a part of the list meanwhile: list them again. An owner without a Kind or
 // an ID is an error, and so is User(""), for a visitor who has not logged in.
 //
 // Cost: 1 Load, and 1 for each session, of those too that have logged out or
 // expired since the last login of the owner; with many sessions, 1 more for about
-// each 100 of them. It keeps a few hundred of them in memory at a time.
+// each 100 of them. It keeps a few hundred of them, and 1,000 handles, in memory.
 func (m *Manager) Sessions(ctx context.Context, owners ...Owner) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		more := true
@@ -61,50 +61,54 @@ func (m *Manager) sessions(ctx context.Context, owners []Owner, yield func(Entry
 	if err != nil {
 		return err
 	}
-	var r reading
-	for try := 0; ; try++ {
-		o, err := m.loadOwner(ctx, key)
-		if err == nil {
-			r, err = m.read(ctx, o.head)
-		}
-		if err != nil {
-			return err
-		}
-		if !r.lost || try == 10 {
-			break
-		}
-		if err := backoff(ctx, try); err != nil { // a login has just joined the pages
-			return err
-		}
-	}
 	current := ""
 	if x := m.exchange(ctx); x != nil {
 		if s, _ := x.session(); s != nil {
 			current = s.Handle()
 		}
 	}
-	// A session that got a new ID or logged in since it was moved to a page is in the
-	// head too.
-	seen := map[string]bool{}
-	err = r.each(ctx, func(e index.Entry) (bool, error) {
-		has := func(o string) bool { return slices.Contains(e.Also, o) }
-		if seen[e.Handle] || slices.ContainsFunc(also, func(o string) bool { return !has(o) }) {
-			return true, nil
+	const tries, mostKept = 10, 1024
+	told, more := 0, true
+	seen := map[string]bool{} // of the sessions that were told, the first ones and those listed twice
+	for try := 0; ; try++ {
+		o, err := m.loadOwner(ctx, key)
+		if err != nil {
+			return err
 		}
-		found, err := m.listed(ctx, e, owners)
-		if err != nil || found == nil {
-			return true, err
+		r, err := m.read(ctx, o.head)
+		if err != nil {
+			return err
 		}
-		if e.Repeats() || r.head.Lists(e.Handle) {
-			seen[e.Handle] = true
+		again := func() bool { return r.lost && told <= mostKept && try < tries }
+		err = r.each(ctx, func(e index.Entry) (bool, error) {
+			has := func(o string) bool { return slices.Contains(e.Also, o) }
+			switch {
+			case again():
+				return false, nil
+			case seen[e.Handle] || slices.ContainsFunc(also, func(o string) bool { return !has(o) }):
+				return true, nil
+			}
+			found, err := m.listed(ctx, e, owners)
+			if err != nil || found == nil {
+				return true, err
+			}
+			if told++; told <= mostKept || e.Repeats() || r.head.Lists(e.Handle) {
+				seen[e.Handle] = true
+			}
+			found.Current = e.Handle == current && current != ""
+			more = yield(*found)
+			return more, nil
+		})
+		switch {
+		case err != nil || !r.lost || !more:
+			return err
+		case !again():
+			return errIndexLost
 		}
-		found.Current = e.Handle == current && current != ""
-		return yield(*found), nil
-	})
-	if err == nil && r.lost {
-		err = errIndexLost
+		if err := backoff(ctx, try); err != nil { // pages have just been joined, or revoked
+			return err
+		}
 	}
-	return err
 }
 
 // A reading reads the entries of an owner.

@@ -76,7 +76,10 @@ func buildMutants(t *testing.T) (program string, names []string) {
 	}
 	names, hunks := readMutants(t)
 	hunks = append(hunks, hunk{
-		"internal/index/pack.go", "const (\n\tmaxEntries = 16\n\tmaxPages   = 8\n)\n", "var maxEntries, maxPages = pageSize(16), pageSize(8)\n",
+		"internal/index/pack.go", "const (\n\tmaxEntries = 16\n\tmaxPages   = 8\n\tmostJoined = maxEntries * maxPages\n)\n",
+		"var maxEntries, maxPages, mostJoined = pageSize(16), pageSize(8), pageSize(16) * pageSize(8)\n",
+	}, hunk{
+		"sessions.go", "const tries, mostKept = 10, 1024\n", "tries, mostKept := 10, pageSize(1024)\n",
 	})
 	files := map[string]string{
 		"mutant.go":                "package session\n" + mutantFile,

@@ -28,7 +28,7 @@ type Entry struct {
 	Epoch int64 `json:"e,omitempty"`
 	// Also has short digests of the other owners of the session, in order.
 	Also []string `json:"o,omitempty"`
-	// Again says that it was not known whether the session was listed before.
+	// Again says that the session may be listed before, whatever Keys says.
 	Again bool `json:"a,omitempty"`
 }
 
@@ -78,6 +78,8 @@ type Ref struct {
 	Level int    `json:"l,omitempty"` // 0: few entries; 1: many; more: it refers to pages
 	Count int    `json:"n"`           // of the entries in it, and in the pages that it refers to
 	Until int64  `json:"u,omitempty"` // the latest of their Until; 0 if one of them need not end
+	// Repeats is how many of the entries in it may be repeated in an older page.
+	Repeats int `json:"r,omitempty"`
 }
 
 // A Head is the record of an owner.
@@ -272,9 +274,11 @@ func later(a, b int64) int64 {
 	return max(a, b)
 }
 
-// Union returns the entries of older and newer in their order. A session that is
-// in both has the keys of both, and the later Until.
-func Union(older, newer []Entry) []Entry {
+// Union returns the entries of older and newer, which are in pages of h, in their
+// order. A session that is in both has the keys of both, and the later Until, unless
+// a revocation that is not carried out yet covers only the older one: the keys of
+// that one are to be deleted.
+func (h *Head) Union(older, newer []Entry) []Entry {
 	if len(older) == 0 {
 		return newer
 	}
@@ -286,7 +290,7 @@ func Union(older, newer []Entry) []Entry {
 	var all []Entry
 	for _, old := range older {
 		i, ok := at[old.Handle]
-		if !ok || !newer[i].sameAs(old) {
+		if !ok || !newer[i].sameAs(old) || h.Covered(old) != h.Covered(newer[i]) {
 			all = append(all, old)
 			continue
 		}
@@ -297,9 +301,23 @@ func Union(older, newer []Entry) []Entry {
 				keys = append(keys, key)
 			}
 		}
-		e.Keys, e.Until = keys, later(old.Until, e.Until)
+		e.Keys, e.Until, e.Again = keys, later(old.Until, e.Until), e.Again || old.Again
 	}
 	return append(all, newer...)
+}
+
+// Prune returns entries without the keys that gone reports to have no record. A
+// session that has no other is left out.
+func Prune(entries []Entry, gone func(key string) bool) (left []Entry) {
+	for _, e := range entries {
+		keys := slices.DeleteFunc(slices.Clone(e.Keys), gone)
+		if len(keys) == 0 {
+			continue
+		}
+		e.Keys, e.Again = keys, e.Repeats()
+		left = append(left, e)
+	}
+	return left
 }
 
 // Encode returns the text of a head or a page.

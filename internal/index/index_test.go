@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"slices"
@@ -121,12 +122,39 @@ func TestUnion(t *testing.T) {
 		{"xP:a", "xQ:b xP:c", "xQ:b xP:ac"},
 	} {
 		older, newer := entries(tt.older), entries(tt.newer)
-		if got := Union(older, newer); !slices.EqualFunc(got, entries(tt.want), sameEntry) {
+		if got := new(Head).Union(older, newer); !slices.EqualFunc(got, entries(tt.want), sameEntry) {
 			t.Errorf("%s and %s: %+v", tt.older, tt.newer, got)
 		}
 		if !slices.EqualFunc(older, entries(tt.older), sameEntry) || !slices.EqualFunc(newer, entries(tt.newer), sameEntry) {
 			t.Errorf("%s and %s: what it was given has changed", tt.older, tt.newer)
 		}
+	}
+}
+
+// TestUnionOfTheCovered: a later login does not keep the keys of a session that a
+// revocation is about to delete.
+func TestUnionOfTheCovered(t *testing.T) {
+	older, newer := []Entry{{Handle: "x", Keys: []string{"a"}}}, []Entry{{Handle: "x", Keys: []string{"b"}, Epoch: 1}}
+	var h Head
+	if got := h.Union(older, newer); len(got) != 1 {
+		t.Errorf("%+v", got)
+	}
+	done := h.Revoke(Revocation{})
+	if got := h.Union(older, newer); len(got) != 2 || !h.Covered(got[0]) || h.Covered(got[1]) {
+		t.Errorf("%+v", got)
+	}
+	h.Finish([]Revocation{done}, nil)
+	h.Revoke(Revocation{}) // covers both
+	if got := h.Union(older, newer); len(got) != 1 || !h.Covered(got[0]) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestPrune(t *testing.T) {
+	all := []Entry{{Handle: "x", Keys: []string{"a", "b"}}, {Handle: "y", Keys: []string{"c"}}, {Handle: "z", Keys: []string{"d"}}}
+	left := Prune(all, func(key string) bool { return key == "a" || key == "d" })
+	if len(left) != 2 || !slices.Equal(left[0].Keys, []string{"b"}) || !left[0].Repeats() || left[1].Repeats() || len(all[0].Keys) != 2 {
+		t.Errorf("%+v", left)
 	}
 }
 
@@ -260,7 +288,8 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, from, key string) {
 		if p, err := DecodePage(text, 1); err == nil {
 			p.Ref(key, 1)
-			Union(p.Entries, p.Entries)
+			new(Head).Union(p.Entries, p.Entries)
+			Prune(p.Entries, func(k string) bool { return k == from })
 			p.Tidy(1)
 		}
 		h, err := DecodeHead(text)
@@ -285,8 +314,11 @@ func FuzzDecode(f *testing.F) {
 			if !full {
 				break
 			}
-			page := pk.Page(h.Entries, 0)
-			if !h.Packed(pk, page.Ref(key, pk.Level)) {
+			var refs []Ref
+			for _, page := range pk.New(h.Entries, 0) {
+				refs = append(refs, page.Ref(fmt.Sprint(key, len(refs)), pk.Level))
+			}
+			if !h.Packed(pk, refs) {
 				break
 			}
 		}

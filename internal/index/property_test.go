@@ -167,20 +167,26 @@ func (w *world) pack(h Head) {
 		return
 	}
 	var read []Entry
-	if pk.Level == 1 {
+	if pk.Read {
 		for _, ref := range pk.Pages {
 			p, ok := w.loadPage(ref)
 			if !ok {
 				return
 			}
-			read = Union(read, p.Entries)
+			read = h.Union(read, p.Entries)
 		}
+		read = Prune(read, func(key string) bool { return !w.records[key] })
 	}
-	ref := w.savePage(pk.Page(read, 0), pk.Level)
+	var refs []Ref
+	for _, p := range pk.New(read, 0) {
+		refs = append(refs, w.savePage(p, pk.Level))
+	}
 	w.later(func() {
 		h := w.load()
-		if !h.Packed(pk, ref) {
-			delete(w.pages, ref.Key)
+		if !h.Packed(pk, refs) {
+			for _, ref := range refs {
+				delete(w.pages, ref.Key)
+			}
 			return
 		}
 		w.save(h)
@@ -456,6 +462,43 @@ func TestLivesAreListed(t *testing.T) {
 	}
 }
 
+// TestRenewals: an index does not grow with the IDs that sessions have had.
+func TestRenewals(t *testing.T) {
+	for seed, sessions := range []int{20, 100, 400} {
+		w := newWorld(t, uint64(seed))
+		for range sessions {
+			w.login()
+		}
+		ids := 6000
+		if testing.Short() {
+			ids = 2000
+		}
+		for step := range ids {
+			if w.rotate(); step%1000 == 0 {
+				w.check()
+			}
+			if len(w.pending) > 5 {
+				w.pending[0]()
+				w.pending = w.pending[1:]
+			}
+		}
+		for _, f := range w.pending {
+			f()
+		}
+		w.check()
+		keys := 0
+		for _, e := range w.all() {
+			keys += len(e.Keys)
+		}
+		h := w.load()
+		t.Logf("%d sessions, %d new IDs: %d entries with %d keys", sessions, ids, h.Count(), keys)
+		// 8 pages of few entries and 8 of many, with a key to spare for each.
+		if most := 3*sessions + 300 + 8*min(128, sessions); h.Count() > most || keys > 2*most || slices.ContainsFunc(h.Pages, func(p Ref) bool { return p.Level > 1 }) {
+			t.Errorf("%d sessions have %d entries with %d keys, %+v", sessions, h.Count(), keys, h.Pages)
+		}
+	}
+}
+
 // TestSizes: a head stays short, however many sessions there are.
 func TestSizes(t *testing.T) {
 	eight := strings.Fields("AAAAAAAA BBBBBBBB CCCCCCCC DDDDDDDD EEEEEEEE FFFFFFFF GGGGGGGG HHHHHHHH")
@@ -481,19 +524,25 @@ func TestSizes(t *testing.T) {
 					break
 				}
 				var read []Entry
-				if pk.Level == 1 {
+				if pk.Read {
 					for _, p := range pk.Pages {
-						read = Union(read, pages[p.Key].Entries)
+						read = h.Union(read, pages[p.Key].Entries)
 						delete(pages, p.Key)
 					}
 				}
-				p := pk.Page(read, 0)
-				ref := p.Ref(fmt.Sprintf("%032d", len(pages)+1000*h.Count()), pk.Level)
-				text, err := Encode(p)
-				if err != nil || !h.Packed(pk, ref) {
-					t.Fatal(err)
+				var refs []Ref
+				for i, p := range pk.New(read, 0) {
+					ref := p.Ref(fmt.Sprintf("%032d", i+len(pages)+1000*h.Count()), pk.Level)
+					text, err := Encode(p)
+					if err != nil {
+						t.Fatal(err)
+					}
+					refs = append(refs, ref)
+					pages[ref.Key], page = p, max(page, len(text))
 				}
-				pages[ref.Key], page = p, max(page, len(text))
+				if !h.Packed(pk, refs) {
+					t.Fatal("the head has changed")
+				}
 			}
 		}
 		if h.Count() != n {
