@@ -26,7 +26,7 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 	var met ownerRecord   // in which it was to be listed
 	var room *ownerRecord // one that has room, although it lists so many
 	var gone []string     // keys without a record
-	again := false        // it may be listed, and in a page by now
+	again := e.Again      // it may be listed, and in a page by now
 	for try := 0; ; try++ {
 		o, err := m.changeOwner(ctx, owner, room, func(o *ownerRecord) (bool, error) {
 			met = *o
@@ -75,10 +75,10 @@ func (m *core) gone(ctx context.Context, keys []string) (gone []string, err erro
 	is := make([]bool, len(keys))
 	err = atOnce(ctx, len(keys), func(ctx context.Context, i int) error {
 		_, err := m.load(ctx, keys[i])
-		if is[i] = errors.Is(err, ErrNotFound); is[i] {
-			return nil
+		if is[i] = errors.Is(err, ErrNotFound); uncertain(err) {
+			return err
 		}
-		return err
+		return nil // there is one, also if the backend cannot read it
 	})
 	if err != nil {
 		return nil, err

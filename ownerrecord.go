@@ -170,8 +170,11 @@ func (m *core) changeOwner(ctx context.Context, key string, known *ownerRecord, 
 }
 
 // pack moves entries of o, the record at key, into pages, if it has too many. If that
-// fails, the next login tries again.
+// fails, the next login tries again. The login goes on after it, so pack takes half of
+// the time at most.
 func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
+	ctx, cancel := halfOf(ctx)
+	defer cancel()
 	for {
 		pk, full := o.head.Pack()
 		if !full {
@@ -180,16 +183,20 @@ func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 		var read []index.Entry
 		if pk.Read {
 			var err error
-			if read, err = m.union(ctx, o.head, pk.Pages); err != nil {
+			if read, err = m.union(ctx, o.head, &pk); err != nil {
 				return
 			}
 		}
-		refs, err := m.savePages(ctx, pk.New(read, time.Now().Unix()), pk.Level)
+		pages := pk.New(read, time.Now().Unix())
+		refs, err := m.savePages(ctx, pages, pk.Level)
 		if err != nil {
 			return
 		}
 		packed, sent := false, 0
 		o, err = m.changeOwner(ctx, key, &o, func(o *ownerRecord) (bool, error) {
+			if !o.unsure {
+				sent = 0 // or it was refused
+			}
 			if len(refs) > 0 && o.head.Has(refs[0].Key) {
 				packed = true
 				return false, nil
@@ -212,10 +219,20 @@ func (m *core) pack(ctx context.Context, key string, o ownerRecord) {
 	}
 }
 
-// union returns the entries of pages of head, without keys of old IDs that have no
-// record any more. None of them gets one again.
-func (m *core) union(ctx context.Context, head index.Head, pages []index.Ref) (read []index.Entry, err error) {
-	for _, p := range pages {
+// halfOf returns a context with half of the time that ctx has left.
+func halfOf(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, time.Until(end)/2)
+}
+
+// union returns the entries of the pages of pk, which are in head, without keys of old
+// IDs that have no record any more. None of them gets one again. If the store does not
+// tell in time, all keys stay, and pages that were joined before are not joined again.
+func (m *core) union(ctx context.Context, head index.Head, pk *index.Packing) (read []index.Entry, err error) {
+	for _, p := range pk.Pages {
 		page, err := m.loadPage(ctx, p)
 		if err != nil {
 			return nil, err
@@ -228,9 +245,12 @@ func (m *core) union(ctx context.Context, head index.Head, pages []index.Ref) (r
 			keys = append(keys, e.Keys...)
 		}
 	}
-	gone, err := m.gone(ctx, keys)
+	try, cancel := halfOf(ctx)
+	defer cancel()
+	gone, err := m.gone(try, keys)
 	if err != nil {
-		return nil, err
+		pk.Read = pk.Level == 1
+		return read, ctx.Err()
 	}
 	is := map[string]bool{}
 	for _, key := range gone {
@@ -257,8 +277,26 @@ func (m *core) savePages(ctx context.Context, pages []index.Page, level int) (re
 }
 
 func (m *core) removePages(ctx context.Context, pages []index.Ref) {
+	var keys []string
 	for _, p := range pages {
-		m.remove(ctx, p.Key)
+		keys = append(keys, p.Key)
+	}
+	m.removeAll(ctx, keys)
+}
+
+// removeAll is remove for records of the index, several at a time. If the context of
+// the caller has ended, it takes a second at most for all.
+func (m *core) removeAll(ctx context.Context, keys []string) {
+	try := func(ctx context.Context) {
+		_ = atOnce(ctx, len(keys), func(ctx context.Context, i int) error {
+			_ = m.delete(ctx, keys[i])
+			return nil
+		})
+	}
+	if try(ctx); ctx.Err() != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		try(ctx)
 	}
 }
 

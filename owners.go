@@ -227,7 +227,7 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 	again := s.isStored() && was.Handle == ls.Handle
 	same := again && len(before) == len(owners) && !slices.ContainsFunc(owners, func(o Owner) bool { return !slices.Contains(before, o) })
 	for i, o := range owners {
-		e := index.Entry{Handle: ls.Handle, Until: until}
+		e := index.Entry{Handle: ls.Handle, Until: until, Again: again && !same}
 		for j, also := range owners {
 			if j != i {
 				e.Also = append(e.Also, also.short())

@@ -121,3 +121,30 @@ func TestSecondLoginAfterAnUnknownOne(t *testing.T) {
 		})
 	}
 }
+
+// TestListAfterLoginWithOtherOwners: the session is told once, however many are told
+// before it.
+func TestListAfterLoginWithOtherOwners(t *testing.T) {
+	m := indexed(t, new(memory.Backend), session.OwnersConfig{})
+	s := login(t, m, session.Login{User: "ann", Owners: []session.Owner{laptop}})
+	more := func(n int) {
+		for range n {
+			login(t, m, session.Login{User: "ann"})
+		}
+	}
+	more(20)
+	s = open(t, m, s.Token().Reveal())
+	check(t, s.LoginWith(session.Login{User: "ann", Owners: []session.Owner{phone}}))
+	check(t, s.Save(t.Context()))
+	more(1100)
+	told := map[string]bool{}
+	for _, h := range handles(t, m, session.User("ann")) {
+		if told[h] {
+			t.Error("one is told twice")
+		}
+		told[h] = true
+	}
+	if len(told) != 1121 {
+		t.Errorf("%d are told", len(told))
+	}
+}

@@ -251,15 +251,15 @@ func (w *walk) finish(head *index.Head, done []index.Revocation) {
 // tidy deletes the pages that nothing refers to. A page that is not in the head any
 // more may be in another page.
 func (w *walk) tidy(ctx context.Context) {
+	var all []string
 	for _, r := range w.pages {
 		unused := r.made
 		if r.done {
 			unused = r.old
 		}
-		for _, key := range unused {
-			w.m.remove(ctx, key)
-		}
+		all = append(all, unused...)
 	}
+	w.m.removeAll(ctx, all)
 }
 
 // ref returns the page in place of the one at p.

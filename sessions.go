@@ -42,7 +42,8 @@ type Entry struct {
 //
 // Cost: 1 Load, and 1 for each session, of those too that have logged out or
 // expired since the last login of the owner; with many sessions, 1 more for about
-// each 100 of them. It keeps a few hundred of them, and 1,000 handles, in memory.
+// each 100 of them. In memory, it keeps a few hundred of them, and the handles of
+// 1,000 and of those that have got a new ID.
 func (m *Manager) Sessions(ctx context.Context, owners ...Owner) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		more := true

@@ -28,7 +28,8 @@ type Entry struct {
 	Epoch int64 `json:"e,omitempty"`
 	// Also has short digests of the other owners of the session, in order.
 	Also []string `json:"o,omitempty"`
-	// Again says that the session may be listed before, whatever Keys says.
+	// Again says that the session may be listed before, whatever Keys says, and that it
+	// need not have been under the first of them.
 	Again bool `json:"a,omitempty"`
 }
 
@@ -125,7 +126,8 @@ func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
 	switch {
 	case i >= 0 && !h.Covered(h.Entries[i]):
 		old := h.Entries[i]
-		if e.Epoch, e.Until = old.Epoch, later(old.Until, e.Until); slices.Contains(old.Keys, key) {
+		e.Epoch, e.Until, e.Again = old.Epoch, later(old.Until, e.Until), e.Again || old.Again
+		if slices.Contains(old.Keys, key) {
 			if e.Until == old.Until {
 				return false, nil
 			}
@@ -163,6 +165,13 @@ func (h *Head) Keys(handle string) (keys []string) {
 	return keys
 }
 
+// without leaves e the keys in left, some of those that it has. The first one of
+// these need no longer be one that the session had.
+func (e *Entry) without(left []string) {
+	e.Again = e.Again || len(e.Keys) > 1 && (len(left) == 1 || left[0] != e.Keys[0])
+	e.Keys = left
+}
+
 // Drop takes keys, which have no record any more, off the entries that have others.
 func (h *Head) Drop(keys []string) {
 	h.Entries = slices.Clone(h.Entries)
@@ -170,7 +179,7 @@ func (h *Head) Drop(keys []string) {
 		e := &h.Entries[i]
 		left := slices.DeleteFunc(slices.Clone(e.Keys), func(key string) bool { return slices.Contains(keys, key) })
 		if len(left) > 0 {
-			e.Keys = left
+			e.without(left)
 		}
 	}
 }
@@ -295,7 +304,10 @@ func (h *Head) Union(older, newer []Entry) []Entry {
 			continue
 		}
 		e := &newer[i]
-		keys := slices.Clone(old.Keys[max(0, slices.Index(old.Keys, e.Keys[0])):])
+		keys := slices.Clone(old.Keys)
+		if !e.Again { // the session was under the first key, so older ones are those of markers
+			keys = keys[max(0, slices.Index(keys, e.Keys[0])):]
+		}
 		for _, key := range e.Keys {
 			if !slices.Contains(keys, key) {
 				keys = append(keys, key)
@@ -314,7 +326,7 @@ func Prune(entries []Entry, gone func(key string) bool) (left []Entry) {
 		if len(keys) == 0 {
 			continue
 		}
-		e.Keys, e.Again = keys, e.Repeats()
+		e.without(keys)
 		left = append(left, e)
 	}
 	return left

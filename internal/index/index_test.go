@@ -131,6 +131,39 @@ func TestUnion(t *testing.T) {
 	}
 }
 
+// TestUnionOfThePruned: of two new IDs that are begun at once, the one that the
+// session gets stays listed, also if the key of the other one is listed again, after a
+// lost answer, and has a record for ever.
+func TestUnionOfThePruned(t *testing.T) {
+	e := Entry{Handle: "x"}
+	var h Head
+	for _, key := range []string{"b", "c", "d"} {
+		if _, err := h.List(e, "a", key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	older := h.Entries
+	h.Entries = nil // they are in a page
+	if _, err := h.List(e, "a", "c"); err != nil {
+		t.Fatal(err)
+	}
+	h.Drop([]string{"a"})
+	pruned := Prune(h.Entries, func(key string) bool { return key == "a" })
+	for name, newer := range map[string][]Entry{"a page": pruned, "a head": h.Entries} {
+		all := h.Union(older, newer)
+		if len(all) != 1 || !slices.Contains(all[0].Keys, "b") || !all[0].Repeats() {
+			t.Errorf("%s: %+v", name, all)
+		}
+	}
+	// A request that has read the session long ago does not change that.
+	if _, err := h.List(e, "a", "e"); err != nil {
+		t.Fatal(err)
+	}
+	if all := h.Union(older, h.Entries); len(all) != 1 || !slices.Contains(all[0].Keys, "b") {
+		t.Errorf("%+v", all)
+	}
+}
+
 // TestUnionOfTheCovered: a later login does not keep the keys of a session that a
 // revocation is about to delete.
 func TestUnionOfTheCovered(t *testing.T) {
@@ -147,6 +180,25 @@ func TestUnionOfTheCovered(t *testing.T) {
 	h.Revoke(Revocation{}) // covers both
 	if got := h.Union(older, newer); len(got) != 1 || !h.Covered(got[0]) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestPackedBesideAnEarlierVersion: an earlier version stores a head without what it
+// does not know of its pages. They are the same pages.
+func TestPackedBesideAnEarlierVersion(t *testing.T) {
+	h := Head{Epoch: 2}
+	for i := range maxPages {
+		p := Page{Entries: []Entry{{Handle: fmt.Sprint("h", i), Keys: []string{"a", "b"}}}}
+		h.Pages = append(h.Pages, p.Ref(fmt.Sprint("page", i), 0))
+	}
+	pk, full := h.Pack()
+	text, err := Encode(h)
+	if !full || err != nil || !strings.Contains(text, `,"r":1`) {
+		t.Fatal(text, err)
+	}
+	earlier, err := DecodeHead(strings.ReplaceAll(text, `,"r":1`, ""))
+	if err != nil || !earlier.Packed(pk, []Ref{{Key: "page", Level: 1, Count: 8}}) || len(earlier.Pages) != 1 {
+		t.Errorf("%+v, %v", earlier, err)
 	}
 }
 

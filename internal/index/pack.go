@@ -101,7 +101,7 @@ func (h *Head) Packed(pk Packing, refs []Ref) bool {
 	var rest []Ref
 	at := -1
 	for _, p := range h.Pages {
-		if slices.Contains(pk.Pages, p) {
+		if slices.ContainsFunc(pk.Pages, func(old Ref) bool { return old.Key == p.Key }) { // pages never change
 			if at < 0 {
 				at = len(rest)
 			}
