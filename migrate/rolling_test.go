@@ -217,15 +217,15 @@ func TestRollingDeployment(t *testing.T) {
 	} {
 		set(stage.one, stage.two)
 		each(func(i int, v *visitor) {
-			switch {
-			case i%10 == n%10: // two requests at the same time
+			switch i % 10 {
+			case n % 10: // two requests at the same time
 				var g group
 				for range 2 {
 					g.Go(func() { v.ok("/add") })
 				}
 				g.Wait()
 				counts[i] += 2
-			case i%10 == (n+1)%10: // a new visitor in the place of one who leaves
+			case (n + 1) % 10: // a new visitor in the place of one who leaves
 				v.ok("/logout")
 				if body, status := v.get("/add"); status != http.StatusGone {
 					t.Errorf("%s: after the logout: %d, %s", stage.name, status, body)
@@ -233,7 +233,7 @@ func TestRollingDeployment(t *testing.T) {
 				v.ok("/begin")
 				v.ok("/login?user=" + user(i))
 				counts[i] = 0
-			case i%10 == (n+2)%10: // a new ID
+			case (n + 2) % 10: // a new ID
 				v.ok("/login?user=" + user(i))
 			}
 			counts[i]++

@@ -122,11 +122,10 @@ func (b stepped) Acquire(ctx context.Context, key string, ttl time.Duration) (re
 // counter is a session with a number, as a server sees it that adds to the number,
 // logs out, and remembers which record it has read.
 type counter struct {
-	t    *testing.T
-	b    session.Backend
-	key  string
-	rec  session.Record
-	name string
+	t   *testing.T
+	b   session.Backend
+	key string
+	rec session.Record
 }
 
 func (c *counter) open() error {
@@ -400,7 +399,7 @@ func TestSteps(t *testing.T) {
 // concurrent is do for an action in which others act: an answer that was right when
 // the action began is right.
 func concurrent(w *world, a action) {
-	ended, maybe := w.end, w.maybeEnded
+	ended := w.end
 	c := w.servers[a.server]
 	switch a.what {
 	case "load":
@@ -430,7 +429,6 @@ func concurrent(w *world, a action) {
 			w.t.Error("the session is lost for a touch")
 		}
 	default:
-		_ = maybe
 		w.maybeEnded = true // others may see it as ended, or not yet
 		v := w.end
 		var err error

@@ -120,7 +120,7 @@ func (a *app) migrate(ctx context.Context, f migrateFlags) error {
 	if err != nil {
 		return err
 	}
-	defer old.Close()
+	defer func() { _ = old.Close() }()
 	b := &app{stdin: a.stdin, stdout: a.stdout, stderr: a.stderr, globals: f.to, role: a.role}
 	b.verbose, b.attributes = a.verbose, a.attributes
 	if a.backend == "dynamodb" { // by default both tables are in one place
@@ -132,7 +132,7 @@ func (a *app) migrate(ctx context.Context, f migrateFlags) error {
 	if err != nil {
 		return err
 	}
-	defer fresh.Close()
+	defer func() { _ = fresh.Close() }()
 	if old.String() == fresh.String() {
 		return usageError("the old store and the new one are the same, %s", old)
 	}
