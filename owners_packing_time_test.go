@@ -138,7 +138,7 @@ func TestPagesThatCannotBeRemoved(t *testing.T) {
 type removing struct{ patient }
 
 func (r removing) Delete(ctx context.Context, key string) error {
-	_, err := call(ctx, func() (struct{}, error) { return struct{}{}, r.patient.Backend.Delete(ctx, key) })
+	_, err := call(ctx, func() (struct{}, error) { return struct{}{}, r.Backend.Delete(ctx, key) })
 	return err
 }
 
