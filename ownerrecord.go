@@ -316,3 +316,24 @@ func (m *core) loadPage(ctx context.Context, p index.Ref) (index.Page, error) {
 	}
 	return page, err
 }
+
+// gone returns those of keys that have no record. None of them gets one again.
+func (m *core) gone(ctx context.Context, keys []string) (gone []string, err error) {
+	is := make([]bool, len(keys))
+	err = atOnce(ctx, len(keys), func(ctx context.Context, i int) error {
+		_, err := m.load(ctx, keys[i])
+		if is[i] = errors.Is(err, ErrNotFound); uncertain(err) {
+			return err
+		}
+		return nil // there is one, also if the backend cannot read it
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, key := range keys {
+		if is[i] {
+			gone = append(gone, key)
+		}
+	}
+	return gone, nil
+}

@@ -292,3 +292,64 @@ func (m *core) sameOwners(a, b map[string][]byte) (bool, error) {
 	}
 	return !slices.ContainsFunc(of, lacks(other)) && !slices.ContainsFunc(other, lacks(of)), errors.Join(err, oerr)
 }
+
+// errNotListed says that the index of owners has failed, and not the session: a
+// conflict in such an error is not one of the session.
+var errNotListed = errors.New("the session could not be listed")
+
+// errFull says that an owner has as many sessions as are allowed, if all that are
+// listed are alive.
+var errFull = errors.New("too many sessions are listed")
+
+// list lists the session of e under key in the record of an owner. from is the key
+// that it had, "" if it is new there. limit is how many sessions the owner may
+// have, 0 for any number. Before list ends others for that, or refuses the session,
+// it calls check, which says whether the session can still be stored.
+func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key string, limit int, check func(context.Context) error) error {
+	const most = 20
+	var met ownerRecord   // in which it was to be listed
+	var room *ownerRecord // one that has room, although it lists so many
+	var gone []string     // keys without a record
+	again := e.Again      // it may be listed, and in a page by now
+	for try := 0; ; try++ {
+		o, err := m.changeOwner(ctx, owner, room, func(o *ownerRecord) (bool, error) {
+			met = *o
+			full := limit > 0 && o.head.Count() >= limit && !o.head.Lists(e.Handle)
+			if full && (room == nil || room.version != o.version) {
+				return false, errFull
+			}
+			if gone != nil {
+				o.head.Drop(gone)
+			}
+			again = again || o.unsure
+			e.Again = again
+			return o.head.List(e, from, key)
+		})
+		revoked := errors.Is(err, index.ErrRevoked)
+		switch {
+		case err == nil:
+			if o.head.Crowded() {
+				m.pack(ctx, owner, o)
+			}
+			return nil
+		case errors.Is(err, errFull):
+			var refused error
+			if room, refused, err = m.makeRoom(ctx, owner, met, limit-1, check); refused != nil {
+				return refused
+			}
+		case errors.Is(err, index.ErrManyKeys):
+			gone, err = m.gone(ctx, met.head.Keys(e.Handle))
+		case errors.Is(err, index.ErrUnfinished), revoked:
+			_, err = m.carryOut(ctx, owner, met)
+		}
+		if err == nil && try >= most {
+			err = fmt.Errorf("%w: the sessions of an owner (%d times in a row)", ErrConflict, try+1)
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w: %w", errNotListed, err)
+		case revoked:
+			return &ConflictError{Gone: true}
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 
 	"github.com/seed-a7bee19b/session/internal/index"
 	"github.com/seed-a7bee19b/session/observe"
@@ -337,51 +336,4 @@ func (m *core) deleteEntry(ctx context.Context, e index.Entry) error {
 // time.
 func (m *core) deleteAll(ctx context.Context, entries []index.Entry) error {
 	return atOnce(ctx, len(entries), func(ctx context.Context, i int) error { return m.deleteEntry(ctx, entries[i]) })
-}
-
-const mostAtOnce = 8
-
-// atOnce calls f for the numbers below n, up to mostAtOnce at a time, until one
-// fails.
-func atOnce(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
-	switch n {
-	case 0:
-		return nil
-	case 1:
-		return f(ctx, 0)
-	}
-	var (
-		wg   sync.WaitGroup
-		once sync.Once
-		err  error
-		next = make(chan int)
-	)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for range min(mostAtOnce, n) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for i := range next {
-				if ferr := f(ctx, i); ferr != nil {
-					once.Do(func() { err = ferr; cancel() })
-					return
-				}
-			}
-		}()
-	}
-feed:
-	for i := range n {
-		select {
-		case next <- i:
-		case <-ctx.Done():
-			break feed
-		}
-	}
-	close(next)
-	wg.Wait()
-	if err == nil {
-		err = ctx.Err()
-	}
-	return err
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/seed-a7bee19b/session/observe"
@@ -152,4 +153,51 @@ func (ls lease) release(ctx context.Context, expires time.Time) error {
 		return done(ls.l.Release(ctx))
 	}
 	return done(ls.st.locking.Release(ctx, ls.key, ls.v, expires))
+}
+
+const mostAtOnce = 8
+
+// atOnce calls f for the numbers below n, up to mostAtOnce at a time, until one
+// fails.
+func atOnce(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+	switch n {
+	case 0:
+		return nil
+	case 1:
+		return f(ctx, 0)
+	}
+	var (
+		wg   sync.WaitGroup
+		once sync.Once
+		err  error
+		next = make(chan int)
+	)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for range min(mostAtOnce, n) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := range next {
+				if ferr := f(ctx, i); ferr != nil {
+					once.Do(func() { err = ferr; cancel() })
+					return
+				}
+			}
+		}()
+	}
+feed:
+	for i := range n {
+		select {
+		case next <- i:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(next)
+	wg.Wait()
+	if err == nil {
+		err = ctx.Err()
+	}
+	return err
 }
