@@ -117,8 +117,8 @@ type Config struct {
 	// StoreKey derives the key of a record from the token. The default,
 	// [DefaultStoreKey], is 24 bytes of the token's SHA-256 in base64url, so that
 	// a key that leaks from the store cannot be used as a cookie. A StoreKey must
-	// be deterministic, give different tokens different keys of at most 512
-	// bytes, and never panic.
+	// be deterministic, give the tokens of different sessions different keys of at
+	// most 512 bytes, and never panic.
 	//
 	// A StoreKey from whose keys one can tell the tokens, for a site that shares its
 	// records with another library, gives that up: each reader of the table can use

@@ -123,11 +123,7 @@ func (m *mover) asks(key string) bool {
 // loadOld returns what the old store has at key: a session, a note, or nothing.
 func (m *mover) loadOld(ctx context.Context, key string) (found, error) {
 	if m.old.backend == nil {
-		token, _ := tokenOf(key)
-		if !m.tokens {
-			token = key
-		}
-		rec, err := m.source.Load(ctx, token)
+		rec, err := m.source.Load(ctx, m.sourceKey(key))
 		switch {
 		case errors.Is(err, session.ErrNotFound), err == nil && rec.Expired(time.Now()):
 			return found{}, nil
@@ -221,10 +217,7 @@ func (m *mover) remove(ctx context.Context, key string, o found) error {
 		_, err := m.old.save(ctx, key, note)
 		return err
 	}
-	if m.tokens {
-		key, _ = tokenOf(key)
-	}
-	err := m.source.Remove(ctx, key, o.Record)
+	err := m.source.Remove(ctx, m.sourceKey(key), o.Record)
 	if err != nil && !errors.Is(err, session.ErrConflict) && !errors.Is(err, session.ErrNotFound) {
 		return fmt.Errorf("migrate: old store: %w", err)
 	}

@@ -101,6 +101,61 @@ func TestSCS(t *testing.T) {
 	}
 }
 
+// inner is a Source that counts, and has one session.
+type inner struct{ asked []string }
+
+func (i *inner) Load(_ context.Context, key string) (session.Record, error) {
+	i.asked = append(i.asked, "load "+key)
+	rec, err := pack(map[string]any{"text": "hello"}, time.Now().Add(time.Hour))
+	if key != "id" || len(i.asked) > 1 {
+		err = session.ErrNotFound
+	}
+	return rec, err
+}
+
+func (i *inner) Remove(_ context.Context, key string, _ session.Record) error {
+	i.asked = append(i.asked, "remove "+key)
+	return nil
+}
+
+// The tokens of one session of the old store lead to one session.
+func TestStoreKeyOf(t *testing.T) {
+	key := migrate.StoreKeyOf(func(token string) (string, bool) {
+		id, _, signed := strings.Cut(token, "=")
+		return id, signed
+	})
+	for token, same := range map[string]bool{"id=2": true, "id": false, "di=1": false, strings.Repeat("a", 480) + "=": false} {
+		if (key(token) == key("id=1")) != same {
+			t.Errorf("%.9s: the key is %.50s", token, key(token))
+		}
+	}
+	for _, token := range []string{"id", strings.Repeat("a", 480) + "="} {
+		if key(token) != session.DefaultStoreKey(token) {
+			t.Errorf("%.9s: not the default", token)
+		}
+	}
+	if key("id=1") == migrate.StoreKey(func(string) bool { return true })("id") {
+		t.Error("the key is that of the token that has the text of the inner one")
+	}
+	if migrate.StoreKeyOf(nil)("id=1") != session.DefaultStoreKey("id=1") {
+		t.Error("nil: not the default")
+	}
+
+	old, fresh := &inner{}, &memory.Backend{}
+	b := open(t, fresh, old, migrate.Config{TokenKeys: true})
+	for _, token := range []string{"id=1", "id=2"} {
+		if rec, err := b.Load(t.Context(), key(token)); err != nil || string(rec.Data) != "hello" {
+			t.Errorf("got %q, %v", rec.Data, err)
+		}
+	}
+	if got := strings.Join(old.asked, ", "); got != "load id, remove id" {
+		t.Errorf("the old store was asked: %s", got)
+	}
+	if _, err := fresh.Load(t.Context(), session.DefaultStoreKey("id")); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("the ID alone is a token: %v", err)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	a, b := &memory.Backend{}, &memory.Backend{}
 	from := migrate.From(b, migrate.FromConfig{})

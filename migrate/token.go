@@ -9,6 +9,10 @@ import (
 // tokenMark is in front of a key that is a token. No digest has a colon.
 const tokenMark = "token:"
 
+// innerMark is in front of a key of the old store that is not a token: no token has
+// a dot, so the digest of both is not that of a token.
+const innerMark = "."
+
 // maxToken keeps a key within the 512 bytes of a backend.
 const maxToken = 480
 
@@ -31,8 +35,37 @@ func StoreKey(old func(token string) bool) func(token string) string {
 	}
 }
 
-// tokenOf returns the token of a key of StoreKey.
+// StoreKeyOf is StoreKey for tokens that have the key of the old store inside, such
+// as a signed session ID. keyOf takes it out; it reports false for a token that is
+// not of the old store. It must check the signature, and give a token the same key
+// each time. Several tokens can have one key: they are tokens of one session.
+//
+// The [Source] gets the key. The new store has a digest of the key, which is that of
+// no other token. So the setting must stay, with [Config.TokenKeys] in phase [Gone],
+// for as long as clients have such tokens. A key may have 479 bytes; a token with a
+// longer one has no session.
+func StoreKeyOf(keyOf func(token string) (key string, ok bool)) func(token string) string {
+	return func(token string) string {
+		if keyOf != nil {
+			if key, ok := keyOf(token); ok && len(key) < maxToken {
+				return tokenMark + innerMark + key
+			}
+		}
+		return session.DefaultStoreKey(token)
+	}
+}
+
+// tokenOf returns the token of a key of StoreKey, or what StoreKeyOf has instead.
 func tokenOf(key string) (token string, ok bool) { return strings.CutPrefix(key, tokenMark) }
+
+// sourceKey returns what the Source takes for a key.
+func (m *mover) sourceKey(key string) string {
+	if !m.tokens {
+		return key
+	}
+	token, _ := tokenOf(key)
+	return strings.TrimPrefix(token, innerMark)
+}
 
 // newKey returns the key in the new store.
 func (m *mover) newKey(key string) string {

@@ -43,6 +43,7 @@ type everyoneReport struct {
 	Absent      int64   `json:"absent"`      // records that were gone when they were to be ended
 	Expired     int64   `json:"expired"`     // left alone, as are those that follow
 	Index       int64   `json:"index"`       // records of the index
+	Migrated    int64   `json:"migrated"`    // records of a move to another store
 	Undecodable int64   `json:"undecodable"` // sessions that do not decode
 	Foreign     int64   `json:"foreign"`     // records that package session did not write
 	ReadUnits   float64 `json:"read_units"`
@@ -169,6 +170,8 @@ func (w *purge) one(ctx context.Context, key string) error {
 		switch {
 		case notIndex(rec.Data) != nil:
 			return errIndex
+		case notMigrated(rec.Data) != nil:
+			return errMigrated
 		case !w.f.undecodable && !decodes(rec.Data):
 			return errSealed
 		case w.f.dryRun:
@@ -188,6 +191,9 @@ func (w *purge) one(ctx context.Context, key string) error {
 		e.trail = slices.Compact(e.trail)
 	case errors.Is(err, errIndex):
 		w.count(&w.r.Index, 1)
+		return nil
+	case errors.Is(err, errMigrated):
+		w.count(&w.r.Migrated, 1)
 		return nil
 	case e.foreign:
 		w.count(&w.r.Foreign, 1)
@@ -216,6 +222,9 @@ func (w *purge) one(ctx context.Context, key string) error {
 
 // decodes reports whether any codec can take data apart.
 func decodes(data []byte) bool {
+	if is, copied := migrated(data); is {
+		data = copied
+	}
 	for _, c := range []session.Codec{codec.MessagePack{}, codec.JSON{}} {
 		if _, err := c.Split(data); err == nil {
 			return true
@@ -289,6 +298,7 @@ func (r *everyoneReport) human(w *output) {
 	row("absent", r.Absent, false, "ended since the scan found them")
 	row("expired", r.Expired, false, "left alone")
 	row("index", r.Index, false, "records of the index of owners, left to expire")
+	row("migrated", r.Migrated, false, "of a move to another store, left to expire")
 	row("undecodable", r.Undecodable, false, "sessions that do not decode, left alone")
 	row("foreign", r.Foreign, false, "records that package session did not write, left alone")
 	if r.ReadUnits+r.WriteUnits > 0 {

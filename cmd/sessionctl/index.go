@@ -12,8 +12,9 @@ import (
 )
 
 // dataOfKind is for a list that has to tell the kind of each record: it is in
-// the data of all markers and of all records of the index.
-const dataOfKind = reservedPrefix
+// reservedPrefix, so in the data of all markers and of all records of the index, and
+// it is in migrateMark.
+const dataOfKind = "session"
 
 // indexRecord is what a record of the index of owners holds: the sessions of an
 // owner, or some of them.

@@ -17,12 +17,12 @@ import (
 
 type listFlags struct {
 	ownerFlags
-	limit                                        int
-	expired, live, locked, foreign, moved, index bool
-	sort                                         string
-	keyPrefix                                    string
-	notes                                        bool
-	readUnits                                    float64
+	limit                                                  int
+	expired, live, locked, foreign, moved, index, migrated bool
+	sort                                                   string
+	keyPrefix                                              string
+	notes                                                  bool
+	readUnits                                              float64
 
 	of owners // that ownerFlags name
 }
@@ -39,11 +39,13 @@ show and revoke take a key.
 
 list reads the table from its beginning, at a unit for each 8 KB, and stops at the
 limit. Records come in no order. With --sort it has to read all of them. With
-several of --live, --expired, --locked, --moved, --index and --foreign it lists
-the records that match any of them. A session that gets a new ID, for example by a
+several of --live, --expired, --locked, --moved, --index, --migrated and --foreign
+it lists the records that match any of them. A session that gets a new ID, for example by a
 login, leaves a record under the old one. This record is "moved", and not a
-session. A record of the index of owners is "index", and not a session. From Redis
-list transfers the data of the sessions of users, to tell the kinds.
+session. A record of the index of owners is "index", and not a session. While
+sessions move to another store, a record that says where one is or that it has
+ended, or a copy on its way, is "migrated". From Redis list transfers the data of
+the sessions of users, to tell the kinds.
 
 With --user it lists the live sessions of a user, and with --owner those of
 another owner that a login has given; with several owners, those that have all of
@@ -61,7 +63,7 @@ the whole table and each live session. See "sessionctl help revoke".`,
 			if f.of, err = f.parse(cmd); err != nil {
 				return err
 			}
-			for _, name := range []string{"live", "expired", "locked", "moved", "index", "foreign", "sort", "key-prefix"} {
+			for _, name := range []string{"live", "expired", "locked", "moved", "index", "migrated", "foreign", "sort", "key-prefix"} {
 				if f.of != nil && cmd.Flags().Changed(name) {
 					return usageError("--%s does not go with --user and --owner", name)
 				}
@@ -88,6 +90,7 @@ the whole table and each live session. See "sessionctl help revoke".`,
 	fl.BoolVar(&f.locked, "locked", false, "locked sessions")
 	fl.BoolVar(&f.moved, "moved", false, "records under the old IDs of sessions that got new ones")
 	fl.BoolVar(&f.index, "index", false, "records of the index of owners")
+	fl.BoolVar(&f.migrated, "migrated", false, "records of a move of the sessions to another store")
 	fl.BoolVar(&f.foreign, "foreign", false, "records that package session did not write")
 	fl.StringVar(&f.sort, "sort", "", "order by key, created, expires or size, the largest first; reads all records")
 	fl.StringVar(&f.keyPrefix, "key-prefix", "", "only keys that begin with `TEXT`")
@@ -103,12 +106,13 @@ var sortOrders = []string{"key", "created", "expires", "size"}
 
 // state of an entry.
 const (
-	stateLive    = "live"
-	stateExpired = "expired"
-	stateLocked  = "locked"
-	stateForeign = "foreign"
-	stateMoved   = "moved"
-	stateIndex   = "index"
+	stateLive     = "live"
+	stateExpired  = "expired"
+	stateLocked   = "locked"
+	stateForeign  = "foreign"
+	stateMoved    = "moved"
+	stateIndex    = "index"
+	stateMigrated = "migrated"
 )
 
 // stateOf takes a list that has asked for the data with dataOfKind.
@@ -122,6 +126,8 @@ func stateOf(e *admin.Entry, now time.Time) string {
 		return stateMoved
 	case isIndex(e):
 		return stateIndex
+	case isMigrated(e):
+		return stateMigrated
 	case e.LockedUntil.After(now):
 		return stateLocked
 	}
@@ -130,7 +136,7 @@ func stateOf(e *admin.Entry, now time.Time) string {
 
 // all reports whether every state is to be listed.
 func (f *listFlags) all() bool {
-	return !f.live && !f.expired && !f.locked && !f.foreign && !f.moved && !f.index
+	return !f.live && !f.expired && !f.locked && !f.foreign && !f.moved && !f.index && !f.migrated
 }
 
 // wants reports whether an entry in this state is to be listed.
@@ -147,6 +153,8 @@ func (f *listFlags) wants(state string) bool {
 		return f.moved
 	case stateIndex:
 		return f.index
+	case stateMigrated:
+		return f.migrated
 	case stateLocked:
 		return f.locked || f.live
 	}

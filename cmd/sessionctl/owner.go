@@ -143,6 +143,7 @@ type search struct {
 	Searched    int   `json:"searched"`    // sessions that were looked into
 	Expired     int   `json:"expired"`     // records that need not be
 	Index       int   `json:"index"`       // records of the index
+	Migrated    int   `json:"migrated"`    // records of a move to another store
 	Undecodable int   `json:"undecodable"` // records that cannot be, with this codec
 	Foreign     int   `json:"foreign"`     // records that cannot be, as package session did not write them
 }
@@ -360,6 +361,8 @@ func (a *app) findByScan(ctx context.Context, s store, all owners, h how, r *sea
 				switch {
 				case errors.Is(err, errIndex):
 					r.Index++
+				case errors.Is(err, errMigrated):
+					r.Migrated++
 				case errors.Is(err, session.ErrDecode):
 					r.Undecodable++
 				case err != nil:
@@ -429,6 +432,9 @@ func lookInto(ctx context.Context, s store, c session.Codec, key string, all own
 		return o, false, err
 	}
 	if err := notIndex(rec.Data); err != nil {
+		return o, false, err
+	}
+	if err := notMigrated(rec.Data); err != nil {
 		return o, false, err
 	}
 	values, err := c.Split(rec.Data)

@@ -63,10 +63,12 @@ They may be the user's. revoke counts them, revokes what it found, and exits wit
 
 --everyone ends every session in the store. It costs a read unit for each 8 KB of
 the table, and for each record 1 read unit for each 4 KB and 1 write unit for each
-KB. It leaves records that package session did not write, and those of the index,
-which expire. It also leaves sessions that do not decode, and then exits with 1.
-With --undecodable it ends them too, and the records of an index that is encrypted
-as they are. If it is stopped, it exits with 4, and the same command ends the rest.
+KB. It leaves records that package session did not write, and those of the index
+and of a move to another store, which expire. It also leaves sessions that do not
+decode, and then exits with 1. With --undecodable it ends them too, and the
+records of an index that is encrypted as they are. While sessions move, end those
+of the old store first, then those of the new one.
+If it is stopped, it exits with 4, and the same command ends the rest.
 It may miss sessions that begin meanwhile or began a moment before, and encrypted
 ones that get a new ID meanwhile. To end everybody's session at once, at no
 request, set NotBefore in the Config of the application.

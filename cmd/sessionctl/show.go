@@ -124,7 +124,7 @@ func checkKey(key string) error {
 // shown is the output of show.
 type shown struct {
 	Key         string        `json:"key"`
-	Kind        string        `json:"kind"` // session, moved, index or undecodable
+	Kind        string        `json:"kind"` // session, moved, index, migrated or undecodable
 	State       string        `json:"state"`
 	Created     time.Time     `json:"created"`
 	Expires     time.Time     `json:"expires"`
@@ -226,6 +226,10 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 			todo: "The sessions of this owner cannot be found by the index. \"sessionctl revoke --user NAME --scan\" finds them.", err: err,
 		}}
 	}
+	if is, _ := migrated(rec.Data); is {
+		v.Kind = "migrated"
+		return a.print(v, v.write)
+	}
 	encoded, err := c.Split(rec.Data)
 	if err != nil {
 		v.Kind = "undecodable"
@@ -296,6 +300,9 @@ func (v *shown) write(w *output) {
 	case "index":
 		line("What", "a record of the index of owners, which finds the sessions of one owner")
 		line("Began", "%s", at(v.Created))
+	case "migrated":
+		line("What", "a record of a move to another store, which says where the session is, or a copy of it")
+		line("Began", "%s", at(v.Created))
 	case "undecodable":
 		line("What", "a record that does not decode")
 		line("Began", "%s", at(v.Created))
@@ -306,7 +313,7 @@ func (v *shown) write(w *output) {
 	switch {
 	case v.State == stateExpired:
 		line("Expired", "%s; nobody can use it any more", at(v.Expires))
-	case v.Kind == "moved", v.Kind == "index":
+	case v.Kind == "moved", v.Kind == "index", v.Kind == "migrated":
 		line("Ends", "%s", at(v.Expires))
 	default:
 		line("Ends", "%s, unless it is used", at(v.Expires))

@@ -32,8 +32,9 @@ func (a *app) statsCommand() *cobra.Command {
 		Long: `stats reads the whole table once, at a read unit for each 8 KB, and counts
 sessions by state, size and age. For DynamoDB it also computes the cost of their
 storage in a month, and of a sweep. Records under the old IDs of sessions, and
-those of the index of owners, are counted apart. From Redis it transfers the data
-of the sessions of users, to tell them from these.
+those of the index of owners and of a move to another store, are counted apart.
+From Redis it transfers the data of the sessions of users, to tell them from
+these.
 
 On a very large table, stop with --sample after a number of records. Keys are
 digests, and a table is in the order of their hashes, so the first records are as
@@ -115,8 +116,9 @@ type statsReport struct {
 	Total        int64   `json:"total"` // of those counted below
 	Live         int64   `json:"live"`  // the locked ones included
 	Locked       int64   `json:"locked"`
-	Moved        int64   `json:"moved"` // what is left under old IDs
-	Index        int64   `json:"index"` // records of the index of owners
+	Moved        int64   `json:"moved"`    // what is left under old IDs
+	Index        int64   `json:"index"`    // records of the index of owners
+	Migrated     int64   `json:"migrated"` // records of a move to another store
 	Expired      int64   `json:"expired"`
 	Foreign      int64   `json:"foreign"`
 	ExpiredShare float64 `json:"expired_share"`
@@ -200,6 +202,8 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 			r.Moved++
 		case stateIndex:
 			r.Index++
+		case stateMigrated:
+			r.Migrated++
 		case stateLocked:
 			r.Locked++
 			fallthrough
@@ -289,6 +293,9 @@ func (r *statsReport) write(w *output) {
 	}
 	if r.Index > 0 {
 		t.AppendRow(table.Row{"Index", count(r.Index), share(r.Index), "of the owners of sessions"})
+	}
+	if r.Migrated > 0 {
+		t.AppendRow(table.Row{"Migrated", count(r.Migrated), share(r.Migrated), "of a move of the sessions to another store"})
 	}
 	if r.Foreign > 0 {
 		t.AppendRow(table.Row{"Foreign", count(r.Foreign), share(r.Foreign)})
