@@ -369,39 +369,57 @@ func TestGothTwice(t *testing.T) {
 func TestGothFailingStore(t *testing.T) {
 	eachGoth(t, func(t *testing.T, s *gothSite, b *backend) {
 		visitor := newBrowser(t)
+		failing := func(what, page string, status int) {
+			t.Helper()
+			b.down.Store(true)
+			got, _ := visitor.open(t, page)
+			b.down.Store(false)
+			got.want(t, what, status)
+		}
+		failing("login", s.url+"/login", http.StatusServiceUnavailable)
 
-		b.down.Store(true)
-		got, _ := visitor.open(t, s.url+"/login")
-		got.want(t, "login", http.StatusServiceUnavailable)
-
-		b.down.Store(false)
 		callback := s.consent(t, visitor)
 		key, before := b.stored(t, "")
-		b.down.Store(true)
-		got, _ = visitor.open(t, callback)
-		got.want(t, "callback", http.StatusInternalServerError) // gothic hides the cause
-		b.down.Store(false)
-		if _, size := b.stored(t, key); size != before {
-			t.Errorf("the session of gothic has %d bytes, before %d", size, before)
-		}
-
-		s.do("/token", func() { b.down.Store(true) }) // it has read the session by now
-		got, _ = visitor.open(t, callback)
-		got.want(t, "callback, the store fails later", http.StatusServiceUnavailable)
-		b.down.Store(false)
+		failing("callback", callback, http.StatusInternalServerError) // gothic hides the cause
 		if _, size := b.stored(t, key); size != before {
 			t.Errorf("the session of gothic has %d bytes, before %d", size, before)
 		}
 		s.wantUser(t, visitor, "after a login that failed", "")
+		got, _ := visitor.open(t, callback)
+		got.want(t, "callback, the store works again", http.StatusSeeOther)
+		s.wantUser(t, visitor, "after it works again", "alice")
 
-		got, _ = visitor.open(t, s.consent(t, visitor))
-		got.want(t, "login again", http.StatusSeeOther)
-		b.down.Store(true)
-		got, _ = visitor.open(t, s.url+"/")
-		got.want(t, "a page", http.StatusServiceUnavailable)
-		got, _ = visitor.open(t, s.url+"/logout")
-		got.want(t, "logout", http.StatusServiceUnavailable)
-		b.down.Store(false)
+		failing("a page", s.url+"/", http.StatusServiceUnavailable)
+		failing("logout", s.url+"/logout", http.StatusServiceUnavailable)
 		s.wantUser(t, visitor, "after the store failed", "alice")
+
+		steps := []struct {
+			name, page string
+			tokens     bool // gothic has stored them
+			again      int  // status of the same callback
+			user       string
+		}{
+			{"to store the tokens", "/token", false, http.StatusInternalServerError, ""}, // the code is used up
+			{"to end the login", "/userinfo", true, http.StatusSeeOther, "alice"},
+		}
+		for _, tt := range steps {
+			visitor := newBrowser(t)
+			callback := s.consent(t, visitor)
+			key, before := b.stored(t, "")
+			s.do(tt.page, func() { b.down.Store(true) })
+			got, _ := visitor.open(t, callback)
+			b.down.Store(false)
+			got.want(t, "the store fails "+tt.name, http.StatusServiceUnavailable)
+			if _, size := b.stored(t, key); size < before || size > 4096 != tt.tokens {
+				t.Errorf("the store fails %s: the session of gothic has %d bytes, before %d", tt.name, size, before)
+			}
+			s.wantUser(t, visitor, "the store fails "+tt.name, "")
+			got, _ = visitor.open(t, callback)
+			got.want(t, "again, after the store failed "+tt.name, tt.again)
+			s.wantUser(t, visitor, "again, after the store failed "+tt.name, tt.user)
+			if _, size := b.stored(t, key); size != -1 {
+				t.Errorf("again, after the store failed %s: the session of gothic is there", tt.name)
+			}
+		}
 	})
 }
