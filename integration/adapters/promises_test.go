@@ -205,7 +205,7 @@ func TestReadFailsOnly(t *testing.T) {
 		{"logout", "end", 200, "-"},
 	}
 	for _, lib := range libraries {
-		if lib.name != "gorilla" && lib.name != "gin" {
+		if lib.name != "gorilla" && lib.name != "echo-contrib" && lib.name != "gin" {
 			continue // the others do not call the handler
 		}
 		for _, tt := range tests {

@@ -20,6 +20,8 @@ import (
 	fiberrecover "github.com/gofiber/fiber/v3/middleware/recover"
 	fibersession "github.com/gofiber/fiber/v3/middleware/session"
 	"github.com/gorilla/sessions"
+	echosession "github.com/labstack/echo-contrib/session"
+	"github.com/labstack/echo/v4"
 
 	"github.com/seed-a7bee19b/session"
 	fiberstore "github.com/seed-a7bee19b/session/adapter/fiber"
@@ -67,6 +69,7 @@ var libraries = []struct {
 	{"scs", func(t testing.TB, b session.Backend) *site { return startSCS(t, b, 0) }},
 	{"scs with IdleTimeout", func(t testing.TB, b session.Backend) *site { return startSCS(t, b, time.Hour) }},
 	{"gorilla", startGorilla},
+	{"echo-contrib", startEcho},
 	{"gin", startGin},
 	{"fiber", startFiber},
 }
@@ -289,6 +292,34 @@ func startGorilla(t testing.TB, b session.Backend) *site {
 		}
 		_, _ = io.WriteString(w, body.String())
 	}))
+	return s
+}
+
+func startEcho(t testing.TB, b session.Backend) *site {
+	store, err := gorillastore.New(b, gorillastore.Config{Options: insecure})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := echo.New()
+	e.HTTPErrorHandler = func(err error, c echo.Context) { _ = c.String(session.Status(err), err.Error()) }
+	e.Use(echosession.Middleware(store))
+	s := handler("session", e)
+	e.GET("/", func(c echo.Context) error {
+		ss, _ := echosession.Get("session", c) // as many programs do
+		var body strings.Builder
+		err := s.page(c.QueryParam("do"), visit{
+			get:   func(name string) any { return ss.Values[name] },
+			set:   func(name string, v any) { ss.Values[name] = v },
+			clear: func() { ss.Values = map[any]any{} },
+			end:   func() error { ss.Options.MaxAge = -1; return ss.Save(c.Request(), c.Response()) },
+			renew: func() error { ss.ID = ""; return nil },
+			save:  func() error { return ss.Save(c.Request(), c.Response()) },
+		}, &body)
+		if err != nil {
+			return err
+		}
+		return c.String(http.StatusOK, body.String())
+	})
 	return s
 }
 
