@@ -14,7 +14,8 @@
 //
 // The cookie holds a random token of 192 bits and nothing else, so there is no key
 // to keep. A cookie that names no session, as that of another store does, is a new
-// visitor; its token is never adopted.
+// visitor; its token is never adopted. To leave gorilla, and move the sessions of its
+// own stores to a session.Manager, see [Source].
 //
 // # Conflicts
 //

@@ -89,9 +89,6 @@ const maxID = 400
 // is missing, and for a sessions.CookieStore: its cookies are the sessions, so no
 // server can end one before it expires, and there is nothing to move them from.
 func NewSource(store sessions.Store, cfg SourceConfig) (*Source, error) {
-	if _, values := store.(*sessions.CookieStore); values {
-		return nil, errors.New("gorillastore: a CookieStore has no sessions on the server, so none can be moved or ended; read its cookie in the handler, once")
-	}
 	switch {
 	case store == nil:
 		return nil, errors.New("gorillastore: NewSource needs a store")
@@ -101,6 +98,14 @@ func NewSource(store sessions.Store, cfg SourceConfig) (*Source, error) {
 		return nil, errors.New("gorillastore: SourceConfig.Codecs are missing")
 	case cfg.MaxAge < 0:
 		return nil, fmt.Errorf("gorillastore: SourceConfig.MaxAge is %v; it must not be negative", cfg.MaxAge)
+	}
+	for _, c := range cfg.Codecs {
+		if sc, ok := c.(*securecookie.SecureCookie); c == nil || ok && sc == nil {
+			return nil, errors.New("gorillastore: one of SourceConfig.Codecs is nil")
+		}
+	}
+	if inCookie(store, cfg) {
+		return nil, errors.New("gorillastore: a CookieStore has no sessions on the server, so none can be moved or ended; read its cookie in the handler, once")
 	}
 	if cfg.MaxAge == 0 {
 		cfg.MaxAge = 30 * 24 * time.Hour
@@ -114,9 +119,6 @@ func NewSource(store sessions.Store, cfg SourceConfig) (*Source, error) {
 	s := &Source{store: store, cfg: cfg}
 	for _, c := range cfg.Codecs {
 		if sc, ok := c.(*securecookie.SecureCookie); ok {
-			if sc == nil {
-				return nil, errors.New("gorillastore: one of SourceConfig.Codecs is nil")
-			}
 			ageless := *sc
 			c = ageless.MaxAge(0)
 		}
@@ -124,6 +126,26 @@ func NewSource(store sessions.Store, cfg SourceConfig) (*Source, error) {
 	}
 	s.storeKeys = migrate.StoreKeyOf(func(token string) (string, bool) { return s.id(token, s.ageless) })
 	return s, nil
+}
+
+// inCookie reports whether store takes its values from the cookie. Other libraries
+// wrap a CookieStore, so the type does not tell. A store with an ID in the cookie finds
+// none in this one, so it has nothing to ask its server for.
+func inCookie(store sessions.Store, cfg SourceConfig) bool {
+	if _, is := store.(*sessions.CookieStore); is {
+		return true
+	}
+	cookie, err := securecookie.EncodeMulti(cfg.Name, map[any]any{"n": 1}, cfg.Codecs...)
+	if err != nil {
+		return false
+	}
+	r, err := http.NewRequest(http.MethodGet, "/", nil) //nolint:noctx // nothing waits
+	if err != nil {
+		return false
+	}
+	r.AddCookie(&http.Cookie{Name: cfg.Name, Value: cookie})
+	s, err := store.New(r, cfg.Name)
+	return err == nil && s != nil && !s.IsNew
 }
 
 // Tokens are the cookies of the store whose signature is good, and which have not

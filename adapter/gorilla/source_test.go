@@ -184,8 +184,11 @@ func ask(m *session.Manager, path string, cookies ...string) (got seen) {
 		r.AddCookie(&http.Cookie{Name: "session", Value: c})
 	}
 	m.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) (err error) {
-		if r.URL.Path == "/logout" {
+		switch r.URL.Path {
+		case "/logout":
 			return s.Destroy(r.Context())
+		case "/login":
+			return s.Login("ann")
 		}
 		if got.name, err = user.Get(s); err == nil {
 			got.n, err = number.Update(s, func(n int) int { return n + 1 })

@@ -133,3 +133,30 @@ func TestSourceRenews(t *testing.T) {
 		ask(m, "/", cookie).want(t, "old cookie later", http.StatusOK, 1, "", 1)
 	})
 }
+
+// A login, and a logout, with several cookies of one session.
+func TestSourceSeveral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOldSite(t)
+		first := o.save(t, "", map[any]any{"name": "ann", "n": 1})
+		time.Sleep(time.Second)
+		second := o.save(t, first, nil)
+		m := o.manager(t, session.Config{}, migrate.Move)
+		in := ask(m, "/login", first, second)
+		if in.status != http.StatusOK || len(in.cookies) != 1 {
+			t.Fatalf("got %+v", in)
+		}
+		ask(m, "/", second).want(t, "old cookie after the login", http.StatusConflict, 0, "", 0) // as an old token of the Manager
+		ask(m, "/", in.cookies[0].Value).want(t, "new cookie", http.StatusOK, 2, "ann", 0)
+
+		first = o.save(t, "", map[any]any{"name": "bob"})
+		time.Sleep(time.Second)
+		second = o.save(t, first, nil)
+		if got := ask(m, "/logout", first, second); got.status != http.StatusOK {
+			t.Errorf("logout: %+v", got)
+		}
+		for _, cookie := range []string{first, second} {
+			ask(m, "/", cookie).want(t, "after the logout", http.StatusOK, 1, "", 1)
+		}
+	})
+}
