@@ -31,7 +31,7 @@ func ExampleNewSource() {
 		fmt.Println(err)
 		return
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // of the example
+	defer os.RemoveAll(dir)
 	store := sessions.NewFilesystemStore(dir, []byte("the key of the cookies, 32 bytes"))
 
 	// Before, the site had this in a handler.
