@@ -40,7 +40,7 @@ func (m *mover) find(ctx context.Context, key string) (*store, session.Record, e
 		}
 		switch {
 		case m.completes(n, o):
-			rec, err := m.complete(ctx, key, n)
+			rec, err := m.complete(ctx, key, n, o)
 			if errors.Is(err, session.ErrConflict) {
 				continue
 			}
@@ -97,7 +97,7 @@ func (m *mover) findHeld(ctx context.Context, key string) (*store, session.Recor
 		case n.kind == plain:
 			return &m.fresh, n.Record, nil
 		case m.completes(n, o):
-			rec, err := m.complete(ctx, key, n)
+			rec, err := m.complete(ctx, key, n, o)
 			if errors.Is(err, session.ErrConflict) {
 				continue
 			}
@@ -194,12 +194,16 @@ func (m *mover) move(ctx context.Context, key string, n, o found, begun time.Tim
 			return session.Record{}, err
 		}
 	}
-	return m.complete(ctx, key, n)
+	return m.complete(ctx, key, n, o)
 }
 
-// complete makes the copy n the session.
-func (m *mover) complete(ctx context.Context, key string, n found) (session.Record, error) {
+// complete makes the copy n of o the session. A Touch may have moved the deadline of
+// o, or of the note in its place, after the copy was made.
+func (m *mover) complete(ctx context.Context, key string, n, o found) (session.Record, error) {
 	rec := n.Record
+	if o.Expires.After(rec.Expires) {
+		rec.Expires = o.Expires
+	}
 	rec.Continues, rec.KeepLater, rec.LockedUntil = true, true, time.Time{}
 	v, err := m.fresh.save(ctx, key, rec)
 	if err != nil {

@@ -116,6 +116,10 @@ func (s *Store) Save(ctx context.Context, seen *Seen, token string, data []byte,
 // rounded the one that was read up by a second.
 func (s *Store) moveDeadline(ctx context.Context, seen *Seen, key string, rec state, expires time.Time) error {
 	if rec.Expires.Sub(expires) <= time.Second {
+		if expires.After(rec.Expires) { // also if the Touch fails, as it may have been applied
+			rec.Expires = expires
+			seen.set(key, rec)
+		}
 		return s.wrap("touch", s.backend.Touch(ctx, key, expires))
 	}
 	rec.Expires = expires

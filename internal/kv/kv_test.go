@@ -311,3 +311,35 @@ func TestExpired(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A Touch moves no deadline back, so a second Save of a request must know of the
+// first one's, also of one that may have been applied.
+func TestDeadlineMovesBackAfterATouch(t *testing.T) {
+	for name, fault := range map[string]error{"answered": nil, "answer lost": errors.New("no answer")} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			s, b := newStore(t, kv.Config{})
+			save(t, s, new(kv.Seen), "token", "data")
+			var seen kv.Seen
+			load(t, s, &seen, "token")
+			late, soon := time.Now().Add(24*time.Hour), time.Now().Add(time.Hour)
+			b.fault = func(ctx context.Context, op string) error {
+				if op == "Touch" && fault != nil {
+					return errors.Join(fault, b.Backend.Touch(ctx, session.DefaultStoreKey("token"), late))
+				}
+				return nil
+			}
+			if err := s.Save(ctx, &seen, "token", []byte("data"), late); (err != nil) != (fault != nil) {
+				t.Fatalf("first Save: %v", err)
+			}
+			b.fault = nil
+			if err := s.Save(ctx, &seen, "token", []byte("data"), soon); err != nil {
+				t.Fatalf("second Save: %v", err)
+			}
+			rec, err := b.Backend.Load(ctx, session.DefaultStoreKey("token"))
+			if err != nil || rec.Expires.After(soon.Add(2*time.Second)) {
+				t.Fatalf("expires in %v, %v; want an hour", time.Until(rec.Expires), err)
+			}
+		})
+	}
+}
