@@ -140,7 +140,6 @@ class VersionedConnection extends StandardSessionConnection
     {
         // session_reset() reads while this process holds the lock.
         $lock = $this->rows[$id]['lock']['B'] ?? random_bytes(self::LOCK_SIZE);
-        unset($this->rows[$id]);
         try {
             $row = $this->isLocking() ? $this->lockRow($id, $lock) : $this->getRow($id);
         } catch (DynamoDbException $e) {
@@ -176,8 +175,6 @@ class VersionedConnection extends StandardSessionConnection
     /** Deletes the session, whoever holds its lock. */
     public function delete($id): bool
     {
-        $row = $this->rows[$id] ?? [];
-        unset($this->rows[$id]);
         try {
             $this->client->deleteItem([
                 'TableName' => $this->getTableName(),
@@ -189,8 +186,13 @@ class VersionedConnection extends StandardSessionConnection
             if (!self::isRefused($e)) {
                 return $this->fail('the store failed', $e);
             }
+            $row = $this->rows[$id] ?? [];
+            unset($this->rows[$id]);
+
             return !$this->isLive($row) || $this->fail('it has moved to a new ID, and was not destroyed');
         }
+        unset($this->rows[$id]);
+
         return true;
     }
 

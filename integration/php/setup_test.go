@@ -242,17 +242,21 @@ func (w *worker) throws(t testing.TB, code, text string) {
 }
 
 // open is the code of a page that opens the session id.
-func open(id string) string { return fmt.Sprintf("session_id('%s'); session_start(); ", id) }
+func open(id string) string {
+	return fmt.Sprintf("$id = '%s'; session_id($id); session_start(); ", id)
+}
 
 // show is open, and returns the session without changing it.
 func show(id string) string { return open(id) + "$s = $_SESSION; session_write_close(); return $s;" }
 
+type attributes = map[string]types.AttributeValue
+
 // row returns the attributes of a row, nil if there is none.
-func row(t testing.TB, table, id string) map[string]types.AttributeValue {
+func row(t testing.TB, table, id string) attributes {
 	t.Helper()
 	out, err := client().GetItem(t.Context(), &sdk.GetItemInput{
 		TableName:      &table,
-		Key:            map[string]types.AttributeValue{"id": text(key(id))},
+		Key:            attributes{"id": text(key(id))},
 		ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {
@@ -262,12 +266,9 @@ func row(t testing.TB, table, id string) map[string]types.AttributeValue {
 }
 
 // put stores a row.
-func put(t testing.TB, table, id string, attributes map[string]types.AttributeValue) {
+func put(t testing.TB, table, id string, a attributes) {
 	t.Helper()
-	item := maps.Clone(attributes)
-	if item == nil {
-		item = map[string]types.AttributeValue{}
-	}
+	item := maps.Clone(a)
 	item["id"] = text(key(id))
 	if _, err := client().PutItem(t.Context(), &sdk.PutItemInput{TableName: &table, Item: item}); err != nil {
 		t.Fatal(err)
