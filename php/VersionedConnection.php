@@ -406,7 +406,7 @@ class VersionedConnection extends StandardSessionConnection
 
     /**
      * Tells whether a write may be sent again: it was throttled, and so not applied,
-     * or only the lock of a request that has changed nothing is in the way.
+     * or only the lock of a request that has changed nothing was in the way.
      */
     private function mayTryAgain(DynamoDbException $e, array $row, array $found): bool
     {
@@ -415,7 +415,7 @@ class VersionedConnection extends StandardSessionConnection
         }
         $data = $this->getDataAttribute();
 
-        return !isset($row['lock']) && $this->isLive($row) && $this->isLive($found) && $this->isLocked($found)
+        return !isset($row['lock']) && $this->isLive($row) && $this->isLive($found)
             && ($row['version'] ?? null) === ($found['version'] ?? null)
             && ($row[$data] ?? null) === ($found[$data] ?? null);
     }
