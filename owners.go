@@ -124,6 +124,9 @@ type listing struct {
 	Handle string            `json:"h"`
 	Owners []Owner           `json:"o,omitempty"` // beside the user
 	Note   map[string]string `json:"n,omitempty"`
+	// Mark has short digests of the user and of the key for which the session was
+	// listed, where another program may change both. After a login it has the first.
+	Mark string `json:"k,omitempty"`
 }
 
 func newHandle() string {
@@ -175,10 +178,10 @@ func (m *core) encodeListing(ls listing) ([]byte, error) {
 }
 
 // listingOf returns the listing in the values of a session, and all its owners;
-// without a handle if it is not listed.
+// without a handle if it is not listed, or if another program has taken its user away.
 func (m *core) listingOf(values map[string][]byte) (ls listing, owners []Owner, err error) {
 	data := values[listedName]
-	if data == nil {
+	if data == nil || values[userName] == nil {
 		return ls, nil, nil
 	}
 	var text, user string
@@ -198,12 +201,13 @@ func (m *core) listingOf(values map[string][]byte) (ls listing, owners []Owner, 
 
 // Handle returns the name of the session in the list of [Manager.Sessions], which
 // is no secret and stays the same when the session gets a new ID. It is "" if the
-// session is not listed.
+// session has no user, or if there is no index. A session that is to be listed when
+// it is next saved has its handle already.
 func (s *Session) Handle() string {
 	s.mu.Lock()
-	values := s.changes.Values()
+	values, key := s.changes.Values(), s.stored.key
 	s.mu.Unlock()
-	ls, _, _ := s.m.listingOf(values)
+	ls, _, _, _ := s.m.listingAt(values, key)
 	return ls.Handle
 }
 
@@ -225,9 +229,10 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 		until = own.until.Add(2 * skew).Unix() // by the clocks of all machines
 	}
 	again := s.isStored() && was.Handle == ls.Handle
+	adopted := s.isStored() && !again && s.renewal != newLogin
 	same := again && len(before) == len(owners) && !slices.ContainsFunc(owners, func(o Owner) bool { return !slices.Contains(before, o) })
 	for i, o := range owners {
-		e := index.Entry{Handle: ls.Handle, Until: until, Again: again && !same}
+		e := index.Entry{Handle: ls.Handle, Until: until, Again: again && !same || adopted}
 		for j, also := range owners {
 			if j != i {
 				e.Also = append(e.Also, also.short())
@@ -238,7 +243,7 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 		switch {
 		case same:
 			from = s.stored.key
-		case i == 0 && !again:
+		case i == 0 && !again && !(adopted && s.m.cfg.Owners.AtLimit == RefuseLogin):
 			limit = s.m.cfg.Owners.MaxSessions
 		}
 		if err := s.m.list(ctx, s.m.ownerKey(o), e, from, key, limit, s.unchanged); err != nil {
@@ -334,7 +339,7 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 			return nil
 		case errors.Is(err, errFull):
 			var refused error
-			if room, refused, err = m.makeRoom(ctx, owner, met, limit-1, check); refused != nil {
+			if room, refused, err = m.makeRoom(ctx, owner, met, e.Handle, limit-1, check); refused != nil {
 				return refused
 			}
 		case errors.Is(err, index.ErrManyKeys):
