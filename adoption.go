@@ -90,9 +90,7 @@ func (s *Session) adoptOwner(ctx context.Context, values map[string][]byte) (map
 	if err != nil {
 		return nil, nil //nolint:nilerr // there is no room for it
 	}
-	try, cancel := halfOf(ctx)
-	defer cancel()
-	switch err := s.enlist(try, listed, s.stored.key); {
+	switch err := s.enlist(ctx, listed, s.stored.key); {
 	case err == nil:
 		return listed, nil
 	case s.notAdopted(err):

@@ -230,6 +230,11 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 	}
 	again := s.isStored() && was.Handle == ls.Handle
 	adopted := s.isStored() && !again && s.renewal != newLogin
+	if adopted || key == s.stored.key { // leaves time to save it as it was
+		try, cancel := halfOf(ctx)
+		defer cancel()
+		ctx = try
+	}
 	same := again && len(before) == len(owners) && !slices.ContainsFunc(owners, func(o Owner) bool { return !slices.Contains(before, o) })
 	for i, o := range owners {
 		e := index.Entry{Handle: ls.Handle, Until: until, Again: again && !same || adopted}
