@@ -38,9 +38,16 @@ func User(id string) Owner { return Owner{Kind: "user", ID: id} }
 // Loads later, to find out which IDs are in use: one request in 128 makes them.
 type OwnersConfig struct {
 	// Index lists a session under its owners when its user logs in, so that
-	// [Manager.Sessions] and [Manager.Revoke] find it. Sessions whose users
-	// logged in before Index was set are not listed until the next login. Set it
-	// in all processes that share a store.
+	// [Manager.Sessions] and [Manager.Revoke] find it. Set it in all processes that
+	// share a store.
+	//
+	// A session whose user logged in before Index was set, or in another program, is
+	// listed under its user when a Manager next saves changes of it. That costs 1 Load
+	// and 1 Save more, once. If it cannot be listed, because the index fails or the
+	// session has no room for it, it is saved as it was, and listed another time. On a
+	// store whose records another program writes too, so is a session that has got its
+	// key or its user from that program since it was listed; a session costs 1 Load more
+	// there when it is saved first after a login or a new ID.
 	Index bool
 
 	// MaxSessions limits the sessions of a user. Default 0: no limit; at most
@@ -50,7 +57,8 @@ type OwnersConfig struct {
 	MaxSessions int
 
 	// AtLimit says what a login does if the user has MaxSessions. Default
-	// [EndOldest].
+	// [EndOldest]. A session that is listed although nobody has logged in, see Index,
+	// ends others too, but is never refused.
 	AtLimit LimitPolicy
 }
 

@@ -488,6 +488,18 @@ func TestAnotherProgramMovesSessions(t *testing.T) {
 			b.write(t, m, at, at, func(values map[string][]byte) { values["_session.user"] = user })
 			return []*session.Session{save(t, m, at)}
 		},
+		"a new login under the same key": func(t *testing.T, b *sharedStore, m *session.Manager, s *session.Session) []*session.Session {
+			at := s.Token().Reveal()
+			b.write(t, m, at, at, func(values map[string][]byte) {
+				maps.DeleteFunc(values, func(name string, _ []byte) bool { return name != "_session.user" })
+			})
+			now := save(t, m, at)
+			if now.Handle() == s.Handle() {
+				t.Error("it has the same handle")
+			}
+			check(t, m.RevokeOthers(t.Context(), now.Handle(), ann))
+			return []*session.Session{now}
+		},
 		"a revocation comes first": func(t *testing.T, b *sharedStore, m *session.Manager, s *session.Session) []*session.Session {
 			b.write(t, m, s.Token().Reveal(), token(1), nothing)
 			check(t, m.Revoke(t.Context(), ann))

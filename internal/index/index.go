@@ -205,6 +205,17 @@ func (h *Head) Covered(e Entry) bool {
 	return slices.ContainsFunc(h.Ending, func(r Revocation) bool { return r.Covers(e) })
 }
 
+// Kept returns the keys of the sessions in the head that all revocations except: another
+// program can have logged in the same user anew under the key of an older entry.
+func (h *Head) Kept() (keys []string) {
+	for _, e := range h.Entries {
+		if !slices.ContainsFunc(h.Ending, func(r Revocation) bool { return !slices.Contains(r.Except, e.Handle) }) {
+			keys = append(keys, e.Keys...)
+		}
+	}
+	return keys
+}
+
 // Finish takes off the revocations of done, which have been carried out, with the
 // entries that they cover, and replaces the pages in pages. One that is not in the
 // head takes nothing off: a head that was stored anew, long after the one before
