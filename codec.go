@@ -35,8 +35,8 @@ type Codec interface {
 	// Split MUST return the values that Join was given, byte for byte. It
 	// MUST refuse what Join cannot have made, spaces, and names that are there
 	// twice or in another order included, with work and memory bounded by a
-	// small multiple of len(data), and MUST NOT panic. Empty data is not a
-	// session: it MUST be refused.
+	// small multiple of len(data), and MUST NOT panic. Empty data MUST be refused,
+	// unless that is what Join makes of no values.
 	Split(data []byte) (map[string][]byte, error)
 }
 
@@ -47,4 +47,15 @@ type TextCodec interface {
 	// Text reports whether what Join makes is text. If so, it MUST be valid
 	// UTF-8.
 	Text() bool
+}
+
+// NameCodec is a [Codec] whose format cannot hold values of all names that are valid
+// UTF-8. [Key.Set] asks it, so that a name is refused at once and not when the session
+// is saved.
+type NameCodec interface {
+	Codec
+
+	// CheckName returns an error that says why there can be no value called name, or
+	// nil. Join MUST refuse the names that it refuses, and no others.
+	CheckName(name string) error
 }

@@ -151,6 +151,9 @@ func (k Key[T]) change(s *Session, what string, f func(value []byte) (changes.Ed
 	}
 	for {
 		e, err := f(before)
+		if err == nil && e.Data != nil {
+			err = s.m.checkNewName(k.Name)
+		}
 		if err != nil {
 			return wrapValue(what, k.Name, err)
 		}

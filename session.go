@@ -515,9 +515,22 @@ func checkName(name string) error {
 	return nil
 }
 
+// checkNewName is checkName for a value that is to be stored.
+func (m *core) checkNewName(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if c, ok := m.cfg.Codec.(NameCodec); ok {
+		if err := c.CheckName(name); err != nil {
+			return fmt.Errorf("%w: %w", ErrEncode, err)
+		}
+	}
+	return nil
+}
+
 // encodeValue is encode for a value with a name.
 func (m *core) encodeValue(name string, v any) ([]byte, error) {
-	if err := checkName(name); err != nil {
+	if err := m.checkNewName(name); err != nil {
 		return nil, err
 	}
 	return m.encode(v)

@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/seed-a7bee19b/session/internal/nameset"
+	"github.com/seed-a7bee19b/session/internal/room"
 	"github.com/vmihailenco/msgpack/v5"
 )
 
@@ -24,6 +26,8 @@ type decoder struct {
 	left   int // bytes of memory that may still be taken
 	custom customDecoding
 }
+
+var errMemory = errors.New("codec: decoding takes too much memory for the size of the data")
 
 // charge accounts for memory that is about to be allocated.
 func (d *decoder) charge(size int) error {
@@ -40,7 +44,7 @@ func misfit(h header, t reflect.Type) error {
 }
 
 func unmarshal(data []byte, v any) error {
-	d := decoder{data: data, left: allowance(len(data))}
+	d := decoder{data: data, left: room.Allowance(len(data))}
 	switch v := v.(type) {
 	case *any:
 		if v != nil {
@@ -103,7 +107,7 @@ func (d *decoder) value(p *plan, v reflect.Value) error {
 	}
 	switch p.op {
 	case opPtr:
-		if err := d.charge(room(int(p.elem.typ.Size()))); err != nil {
+		if err := d.charge(room.Of(int(p.elem.typ.Size()))); err != nil {
 			return err
 		}
 		e := reflect.New(p.elem.typ)
@@ -152,12 +156,12 @@ func (d *decoder) value(p *plan, v reflect.Value) error {
 	case opString:
 		if h.kind == kindStr {
 			v.SetString(string(d.take(h.n)))
-			return d.charge(room(int(h.n)))
+			return d.charge(room.Of(int(h.n)))
 		}
 	case opBytes:
 		if h.kind == kindBin || h.kind == kindStr {
 			v.SetBytes(append(make([]byte, 0, h.n), d.take(h.n)...))
-			return d.charge(room(int(h.n)))
+			return d.charge(room.Of(int(h.n)))
 		}
 	case opByteArray:
 		if h.kind == kindBin && h.n == uint64(v.Len()) {
@@ -288,7 +292,7 @@ func (d *decoder) float(h header, p *plan, v reflect.Value) error {
 }
 
 func (d *decoder) slice(p *plan, v reflect.Value, n int) error {
-	if err := d.charge(roomFor(n, p.elem.typ)); err != nil {
+	if err := d.charge(room.For(n, p.elem.typ)); err != nil {
 		return err
 	}
 	s := reflect.MakeSlice(p.typ, n, n)
@@ -302,7 +306,7 @@ func (d *decoder) slice(p *plan, v reflect.Value, n int) error {
 }
 
 func (d *decoder) mapValue(p *plan, v reflect.Value, n int) error {
-	if err := d.charge(mapRoom(p.typ, n)); err != nil {
+	if err := d.charge(room.Map(p.typ, n)); err != nil {
 		return err
 	}
 	m := reflect.MakeMapWithSize(p.typ, n)
@@ -331,7 +335,7 @@ func (d *decoder) mapValue(p *plan, v reflect.Value, n int) error {
 
 func (d *decoder) structMap(p *plan, v reflect.Value, n uint64) error {
 	seen := uint64(0) // the first 64 fields
-	var others nameSet
+	var others nameset.Set
 	for range n {
 		h := d.head()
 		if h.kind != kindStr {
@@ -344,7 +348,7 @@ func (d *decoder) structMap(p *plan, v reflect.Value, n uint64) error {
 				return errDuplicate
 			}
 			seen |= bit
-		} else if !others.add(name) {
+		} else if !others.Add(name) {
 			return errDuplicate
 		}
 		if ok {
@@ -366,7 +370,7 @@ func (d *decoder) field(f *field, v reflect.Value) error {
 					d.pos++ // how a nil embedded pointer is written
 					return nil
 				}
-				if err := d.charge(room(int(v.Type().Elem().Size()))); err != nil {
+				if err := d.charge(room.Of(int(v.Type().Elem().Size()))); err != nil {
 					return err
 				}
 				v.Set(reflect.New(v.Type().Elem()))
@@ -400,7 +404,7 @@ func (d *decoder) time(h header) (time.Time, error) {
 
 // boxed returns the memory that an any takes for a value of size bytes. The any
 // itself is counted with the value that contains it.
-func (d *decoder) boxed(size int, x any) (any, error) { return x, d.charge(room(size)) }
+func (d *decoder) boxed(size int, x any) (any, error) { return x, d.charge(room.Of(size)) }
 
 func (d *decoder) any() (any, error) {
 	h := d.head()
@@ -419,9 +423,9 @@ func (d *decoder) any() (any, error) {
 	case kindFloat:
 		return d.boxed(8, math.Float64frombits(h.n))
 	case kindStr:
-		return d.boxed(16+room(int(h.n)), string(d.take(h.n)))
+		return d.boxed(16+room.Of(int(h.n)), string(d.take(h.n)))
 	case kindBin:
-		return d.boxed(24+room(int(h.n)), append(make([]byte, 0, h.n), d.take(h.n)...))
+		return d.boxed(24+room.Of(int(h.n)), append(make([]byte, 0, h.n), d.take(h.n)...))
 	case kindExt:
 		t, err := d.time(h)
 		if err != nil {
@@ -429,7 +433,7 @@ func (d *decoder) any() (any, error) {
 		}
 		return d.boxed(24, t)
 	case kindArray:
-		if err := d.charge(24 + room(16*int(h.n))); err != nil {
+		if err := d.charge(24 + room.Of(16*int(h.n))); err != nil {
 			return nil, err
 		}
 		s := make([]any, 0, h.n)
@@ -446,7 +450,7 @@ func (d *decoder) any() (any, error) {
 	if kh, _, _ := readHeader(d.data, d.pos); h.n > 0 && kh.kind != kindStr {
 		return d.anyMap(nil, h.n)
 	}
-	if err := d.charge(entriesRoom(32, int(h.n))); err != nil {
+	if err := d.charge(room.Entries(32, int(h.n))); err != nil {
 		return nil, err
 	}
 	m := make(map[string]any, h.n)
@@ -457,7 +461,7 @@ func (d *decoder) any() (any, error) {
 		}
 		d.pos = pos
 		key := string(d.take(kh.n))
-		if err := d.charge(room(int(kh.n))); err != nil {
+		if err := d.charge(room.Of(int(kh.n))); err != nil {
 			return nil, err
 		}
 		x, err := d.any()
@@ -475,7 +479,7 @@ func (d *decoder) any() (any, error) {
 // anyMap continues a map after the first key that is not a string. It does not
 // start again, because nested maps would then double the work at each level.
 func (d *decoder) anyMap(read map[string]any, n uint64) (any, error) {
-	if err := d.charge(entriesRoom(32, int(n)) + 16*len(read)); err != nil {
+	if err := d.charge(room.Entries(32, int(n)) + 16*len(read)); err != nil {
 		return nil, err
 	}
 	m := make(map[any]any, n)

@@ -9,6 +9,10 @@ import (
 	"reflect"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/seed-a7bee19b/session/internal/nameset"
+	"github.com/seed-a7bee19b/session/internal/readback"
+	"github.com/seed-a7bee19b/session/internal/room"
 )
 
 // JSON is a codec for sessions that people read in the store, or that programs
@@ -84,7 +88,7 @@ func (c JSON) marshal(v any, address bool) ([]byte, error) {
 	if replaced(out) {
 		return nil, errJSONUTF8
 	}
-	if doubtful || mayExceed(perByte, len(out)) {
+	if doubtful || room.MayExceed(perByte, len(out)) {
 		if err := c.readBack(out, v); err != nil {
 			return nil, err
 		}
@@ -99,14 +103,14 @@ func (c JSON) readBack(data []byte, v any) error {
 	if err := c.Unmarshal(data, y.Interface()); err != nil {
 		return fmt.Errorf("codec: JSON: cannot keep this %T, because it could not be read back: %w", v, err)
 	}
-	same := comparer{own: jsonWritesItself, leftOut: jsonLeftOut, alone: func(v any) (bool, error) {
+	same := readback.Comparer{Own: jsonWritesItself, LeftOut: jsonLeftOut, Alone: func(v any) (bool, error) {
 		data, err := c.marshal(v, false) // as it is in an any
 		if err == nil && !wholeInAny(data) {
 			err = errInAny
 		}
 		return string(data) == "null", err
 	}}
-	if where := same.back(x, y.Elem()); where != "" {
+	if where := same.Back(x, y.Elem()); where != "" {
 		return lost("JSON", x.Type(), where)
 	}
 	return nil
@@ -177,7 +181,7 @@ func (c JSON) Unmarshal(data []byte, v any) (err error) {
 	}
 	defer caught("JSON: Unmarshal", &err)
 	if t := reflect.TypeOf(v); t != nil && t.Kind() == reflect.Pointer {
-		if mayExceed(jsonTypeFor(t.Elem()).perByte, len(data)) {
+		if room.MayExceed(jsonTypeFor(t.Elem()).perByte, len(data)) {
 			if err := measure(data, t.Elem()); err != nil {
 				return err
 			}
@@ -381,14 +385,14 @@ func (s *scanner) nested(open byte, depth int) error {
 	if s.next(end) {
 		return nil
 	}
-	var names nameSet
+	var names nameset.Set
 	for {
 		if open == '{' {
 			start := s.pos
 			if err := s.str(); err != nil {
 				return err
 			}
-			if s.once && !names.add(unescaped(s.data[start:s.pos])) {
+			if s.once && !names.Add(unescaped(s.data[start:s.pos])) {
 				return s.bad("a name occurs twice in an object")
 			}
 			if !s.next(':') {
@@ -419,35 +423,6 @@ func unescaped(raw []byte) []byte {
 		return raw
 	}
 	return []byte(text)
-}
-
-// nameSet holds the names of an object or a map.
-type nameSet struct {
-	few  [16][]byte
-	n    int
-	many map[string]bool
-}
-
-// add adds a name, and reports whether it was new.
-func (s *nameSet) add(name []byte) bool {
-	for _, other := range s.few[:s.n] {
-		if bytes.Equal(name, other) {
-			return false
-		}
-	}
-	if s.n < len(s.few) {
-		s.few[s.n] = name
-		s.n++
-		return true
-	}
-	if s.many[string(name)] {
-		return false
-	}
-	if s.many == nil {
-		s.many = make(map[string]bool)
-	}
-	s.many[string(name)] = true
-	return true
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }

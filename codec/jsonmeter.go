@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/seed-a7bee19b/session/internal/room"
 )
 
 // A meter goes through JSON along with the type of its target, and adds up the
@@ -36,7 +38,7 @@ var anyType = reflect.TypeFor[any]()
 
 // measure fails if data takes more memory, as a t, than its length allows.
 func measure(data []byte, t reflect.Type) error {
-	m := meter{scanner: scanner{data: data}, left: allowance(len(data)), structs: make(map[reflect.Type]*jsonFields)}
+	m := meter{scanner: scanner{data: data}, left: room.Allowance(len(data)), structs: make(map[reflect.Type]*jsonFields)}
 	return m.read(t)
 }
 
@@ -61,7 +63,7 @@ func (m *meter) read(t reflect.Type) error {
 	c := m.peek()
 	for t.Kind() == reflect.Pointer && c != 'n' {
 		t = t.Elem()
-		if err := m.charge(room(int(t.Size()))); err != nil {
+		if err := m.charge(room.Of(int(t.Size()))); err != nil {
 			return err
 		}
 	}
@@ -87,7 +89,7 @@ func (m *meter) read(t reflect.Type) error {
 	if err := m.skip(); err != nil {
 		return err
 	}
-	size := room(m.pos - start)
+	size := room.Of(m.pos - start)
 	if c != '"' && m.pos-start > 1 { // a number, which may be out of range
 		size += errorRoom
 	}
@@ -115,7 +117,7 @@ func (m *meter) items(each func(i int) error) error {
 }
 
 func (m *meter) list(elem reflect.Type) error {
-	size := room(int(elem.Size()))
+	size := room.Of(int(elem.Size()))
 	return m.items(func(i int) error {
 		if i == 1 {
 			size = grown(elem)
@@ -134,20 +136,20 @@ func (m *meter) object(t reflect.Type) error {
 	case reflect.Interface:
 		t = reflect.TypeFor[map[string]any]()
 	}
-	empty := mapRoom(t, 0)
-	size := mapRoom(t, 1) - empty
+	empty := room.Map(t, 0)
+	size := room.Map(t, 1) - empty
 	if err := m.charge(empty); err != nil {
 		return err
 	}
 	return m.items(func(i int) error {
 		if i == 1 {
-			size = (mapRoom(t, 100) - empty) / 100
+			size = (room.Map(t, 100) - empty) / 100
 		}
 		start := m.pos
 		if err := m.str(); err != nil {
 			return err
 		}
-		if err := m.charge(size + room(int(t.Key().Size())) + room(m.pos-start-2)); err != nil {
+		if err := m.charge(size + room.Of(int(t.Key().Size())) + room.Of(m.pos-start-2)); err != nil {
 			return err
 		}
 		m.pos++ // the colon
@@ -210,7 +212,7 @@ func (f *jsonFields) add(t reflect.Type, depth int, path []reflect.Type) {
 			e := sf.Type
 			if e.Kind() == reflect.Pointer {
 				e = e.Elem()
-				f.embedded += room(int(e.Size()))
+				f.embedded += room.Of(int(e.Size()))
 			}
 			if e.Kind() == reflect.Struct {
 				f.add(e, depth+1, path)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"unicode"
+
+	"github.com/seed-a7bee19b/session/internal/room"
 )
 
 // jsonType has the facts about a type that JSON needs.
@@ -74,7 +76,7 @@ func (j *jsonType) look(t reflect.Type) {
 		j.look(t.Elem())
 	case reflect.Slice:
 		// Each element takes at least a digit and a comma, and may not fit.
-		j.costs((grown(t.Elem()) + pointed(t.Elem()) + errorRoom) / 2)
+		j.costs((grown(t.Elem()) + room.Pointed(t.Elem()) + errorRoom) / 2)
 		j.look(t.Elem())
 	case reflect.Map:
 		switch t.Key().Kind() {
@@ -84,14 +86,14 @@ func (j *jsonType) look(t reflect.Type) {
 		default:
 			j.doubtful = true
 		}
-		j.costs((mapRoom(t, 1) + errorRoom) / 6) // {"":0}
+		j.costs((room.Map(t, 1) + errorRoom) / 6) // {"":0}
 		j.look(t.Elem())
 	case reflect.Pointer:
 		switch t.Elem().Kind() {
 		case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
 			j.doubtful = true // nil at either level is written as null
 		}
-		j.costs(pointed(t))
+		j.costs(room.Pointed(t))
 		j.look(t.Elem())
 	case reflect.Struct:
 		j.lookStruct(t)

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/seed-a7bee19b/session/internal/readback"
+	"github.com/seed-a7bee19b/session/internal/room"
 	"github.com/vmihailenco/msgpack/v5"
 )
 
@@ -159,7 +161,7 @@ func (c MessagePack) Marshal(v any) (_ []byte, err error) {
 		}
 	}
 	out := bytes.Clone(s.b)
-	if doubtful || mayExceed(perByte, len(out)) {
+	if doubtful || room.MayExceed(perByte, len(out)) {
 		if err := c.readBack(out, v); err != nil {
 			return nil, err
 		}
@@ -181,11 +183,11 @@ func (c MessagePack) readBack(data []byte, v any) error {
 	if err := c.Unmarshal(data, y.Interface()); err != nil {
 		return fmt.Errorf("codec: MessagePack: cannot keep this %T, because it could not be read back: %w", v, err)
 	}
-	same := comparer{own: writesItself, leftOut: leftOut, alone: func(v any) (bool, error) {
+	same := readback.Comparer{Own: writesItself, LeftOut: leftOut, Alone: func(v any) (bool, error) {
 		data, err := c.Marshal(v)
 		return len(data) == 1 && data[0] == 0xc0, err
 	}}
-	if where := same.back(x, y.Elem()); where != "" {
+	if where := same.Back(x, y.Elem()); where != "" {
 		return lost("MessagePack", x.Type(), where)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-a7bee19b/session/internal/room"
 	"github.com/vmihailenco/msgpack/v5"
 )
 
@@ -168,7 +169,7 @@ func (b *builder) fill(p *plan) (err error) {
 		}
 		p.op = opPtr
 		p.elem, err = b.build(t.Elem())
-		p.perByte = pointed(t)
+		p.perByte = room.Pointed(t)
 		switch t.Elem().Kind() {
 		case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
 			p.doubtful = true // nil at either level is written as nil
@@ -202,7 +203,7 @@ func (b *builder) fill(p *plan) (err error) {
 			return nil
 		case t.Kind() == reflect.Slice:
 			p.op = opSlice
-			p.perByte = room(int(t.Elem().Size())) + pointed(t.Elem())
+			p.perByte = room.Of(int(t.Elem().Size())) + room.Pointed(t.Elem())
 		default:
 			p.op = opArray
 		}
@@ -217,7 +218,7 @@ func (b *builder) fill(p *plan) (err error) {
 		default:
 			p.doubtful = true // keys may become equal to each other, or be NaN
 		}
-		p.perByte = mapRoom(t, 1)
+		p.perByte = room.Map(t, 1)
 		p.elem, err = b.build(t.Elem())
 		// The encoder sorts only the keys of exactly these types.
 		e := t.Elem()

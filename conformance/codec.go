@@ -379,7 +379,7 @@ func ruleErrors(p *codecProbe) {
 		}
 		check("Unmarshal of an encoded value with trailing bytes", func() error { return p.codec.Unmarshal(append(bytes.Clone(data), data...), blank(&v)) })
 	}
-	values := map[string][]byte{secret: p.marshal(secret), "b": p.marshal(secret)}
+	values := map[string][]byte{"n" + secret: p.marshal(secret), "b": p.marshal(secret)}
 	blob := p.join(values)
 	garbage([][]byte{blob}, func(data []byte) {
 		check("Split of a damaged blob", func() error { _, err := p.codec.Split(data); return err })
@@ -387,8 +387,13 @@ func ruleErrors(p *codecProbe) {
 	for n := range blob {
 		check("Split of a part of a blob", func() error { _, err := p.codec.Split(bytes.Clone(blob[:n])); return err })
 	}
-	for _, values := range []map[string][]byte{{"a": []byte(secret + "\xff\xc1")}, {secret + "\xff": p.marshal(1)}, {secret: nil}} {
+	for _, values := range []map[string][]byte{{"a": []byte(secret + "\xff\xc1")}, {secret + "\xff": p.marshal(1)}, {secret: nil}, {"n" + secret: nil}, {secret + "|": p.marshal(1)}, {strings.Repeat(secret, 30): nil}} {
 		check("Join of a value or a name that is invalid", func() error { _, err := p.codec.Join(values); return err })
+		if c, ok := p.codec.(session.NameCodec); ok {
+			for name := range values {
+				check("CheckName", func() error { return c.CheckName(name) })
+			}
+		}
 	}
 }
 

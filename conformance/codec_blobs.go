@@ -27,8 +27,22 @@ var codecBlobRules = []codecRule{
 		"It MUST refuse what Join cannot have made, spaces, and names that are there twice or in another order included,",
 	}},
 	{name: "SplitEmpty", run: ruleSplitEmpty, quotes: []string{
-		"Empty data is not a session: it MUST be refused.",
+		"Empty data MUST be refused, unless that is what Join makes of no values.",
 	}},
+	{name: "Names", run: ruleNames, quotes: []string{
+		"Join MUST refuse the names that it refuses, and no others.",
+	}, needs: checksNames},
+}
+
+func checksNames(codec session.Codec) bool {
+	_, ok := codec.(session.NameCodec)
+	return ok
+}
+
+// allows reports whether the codec may store a value called name.
+func (p *codecProbe) allows(name string) bool {
+	c, ok := p.codec.(session.NameCodec)
+	return !ok || c.CheckName(name) == nil
 }
 
 // makesText reports whether codec is a session.TextCodec whose Text is true.
@@ -108,6 +122,7 @@ func ruleSplitReturns(p *codecProbe) {
 		}},
 		{"a name that is not UTF-8", map[string][]byte{"a\xff": p.marshal(1)}},
 	} {
+		maps.DeleteFunc(c.values, func(name string, _ []byte) bool { return !p.allows(name) }) // rule Names is about these
 		blob, err := p.codec.Join(maps.Clone(c.values))
 		if err != nil {
 			for name := range c.values {
@@ -122,7 +137,7 @@ func ruleSplitReturns(p *codecProbe) {
 		}
 		got, err := p.codec.Split(blob)
 		if err != nil {
-			if len(blob) > 0 { // rule SplitEmpty reports that
+			if len(blob) > 0 || len(c.values) > 0 { // rule SplitEmpty reports other blobs of no bytes
 				p.Errorf("Split of a blob of %s: got error %v, want none", c.what, err)
 			}
 			continue
@@ -190,12 +205,42 @@ func (p *codecProbe) split(data []byte) (values map[string][]byte, err error) {
 }
 
 func ruleSplitEmpty(p *codecProbe) {
+	none := p.join(nil)
 	for _, data := range [][]byte{nil, {}} {
-		if _, err := p.split(data); err == nil {
-			p.Error("Split of no data: got no error, want one")
+		values, err := p.split(data)
+		switch {
+		case len(none) > 0 && err == nil:
+			p.Error("Split of no data, which Join does not make of no values: got no error, want one")
+		case len(none) == 0 && err != nil:
+			p.Errorf("Split of no data, which Join makes of no values: got error %v, want none", err)
+		case len(none) == 0 && len(values) > 0:
+			p.Errorf("Split of no data, which Join makes of no values: got %d values, want none", len(values))
 		}
 	}
-	if len(p.join(nil)) == 0 {
-		p.Error("Join of no values: got no bytes, which Split has to refuse; want some")
+	if len(none) > 0 {
+		return
+	}
+	for _, values := range []map[string][]byte{{"a": p.marshal(nil)}, {"a": p.marshal("")}, {"a": p.marshal(0)}} {
+		if len(p.join(values)) == 0 {
+			p.Error("Join of a value: got no bytes, as of no values; want some")
+		}
+	}
+}
+
+// ruleNames joins a value under each of some names.
+func ruleNames(p *codecProbe) {
+	names := []string{
+		"a", "A", "user_id", "a b", "a.b", "a-b", "_", "\"", "'", "\\", "|", "a|b", "a|", "||", "!", "!a", ":", ";", "{", "}", "\x00", "a\x00b", "\n", "\t", " ", "a=b", "<&>",
+		"0", "1", "42", "-1", "-0", "007", "+1", "1.5", "1e3", "0x1", " 1", "1 ", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "-9223372036854775809",
+		"\u00e9", "\u2028", "\U0001f600", "\ufeff", "true", "null",
+	}
+	for _, n := range []int{31, 32, 127, 128, 255, 256, 65_535, 65_536} {
+		names = append(names, strings.Repeat("n", n), strings.Repeat("\u00e9", n/2))
+	}
+	for _, name := range names {
+		_, err := p.codec.Join(map[string][]byte{name: p.marshal(1)})
+		if allowed := p.allows(name); allowed != (err == nil) {
+			p.Errorf("Join of a value called %.40q: got error %v, but CheckName allows the name: %v", name, err, allowed)
+		}
 	}
 }

@@ -41,6 +41,9 @@ var codecMutants = []mutant{
 	{"split ignores what follows", "SplitRefuses"},
 	{"split takes any order", "SplitRefuses"},
 	{"split of nothing is empty", "SplitEmpty"},
+	{"nothing is joined to nothing and refused", "SplitEmpty"},
+	{"check allows a name that join refuses", "Names"},
+	{"check refuses a name that join takes", "Names"},
 	{"split panics past the end", "SplitPanics"},
 	{"split trusts the count", "SplitMemory"},
 	{"unmarshal clears data", "Slices"},
@@ -407,6 +410,13 @@ func (c *modelCodec) Unmarshal(data []byte, v any) error {
 	return err
 }
 
+func (c *modelCodec) CheckName(name string) error {
+	if len(name) > 1000 && c.bug == "check refuses a name that join takes" {
+		return errModelCodec
+	}
+	return nil
+}
+
 func (c *modelCodec) Join(values map[string][]byte) (blob []byte, _ error) {
 	if strings.Contains(c.bug, "text but") {
 		blob, err := c.JSON.Join(values)
@@ -416,6 +426,12 @@ func (c *modelCodec) Join(values map[string][]byte) (blob []byte, _ error) {
 		return c.joinText(blob), nil
 	}
 	names := slices.Sorted(maps.Keys(values))
+	if len(names) == 0 && c.bug == "nothing is joined to nothing and refused" {
+		return []byte{}, nil
+	}
+	if c.bug == "check allows a name that join refuses" && slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, "|") }) {
+		return nil, errModelCodec
+	}
 	if c.bug == "join in map order" {
 		names = slices.Collect(maps.Keys(values))
 	}

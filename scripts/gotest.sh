@@ -35,6 +35,10 @@ for dir in "$@"; do
     REDIS_SERVER=$(scripts/redis.sh)
     export REDIS_SERVER
   fi
+  if [ "$dir" = integration ]; then
+    PHP=$(scripts/php.sh)
+    export PHP
+  fi
 done
 
 # shellcheck disable=SC2086

@@ -1,4 +1,6 @@
-package codec
+// Package readback tells whether a value was read back equal to the one that was
+// written.
+package readback
 
 import (
 	"bytes"
@@ -8,28 +10,33 @@ import (
 	"time"
 )
 
-// A comparer tells whether a value was read back equal, by the rules in the
-// package comment.
-type comparer struct {
-	// own reports whether values of a type encode themselves.
-	own func(reflect.Type) bool
-	// leftOut reports whether the tag of a field says to leave it out.
-	leftOut func(reflect.StructField) bool
-	// alone encodes a value by itself and checks that it can be read back. null
+var (
+	timeType = reflect.TypeFor[time.Time]()
+	anyType  = reflect.TypeFor[any]()
+)
+
+// A Comparer tells whether a value was read back equal, by the rules in the comment
+// of package codec.
+type Comparer struct {
+	// Own reports whether values of a type encode themselves.
+	Own func(reflect.Type) bool
+	// LeftOut reports whether the tag of a field says to leave it out.
+	LeftOut func(reflect.StructField) bool
+	// Alone encodes a value by itself and checks that it can be read back. null
 	// reports that its encoding is that of nil.
-	alone func(v any) (null bool, err error)
+	Alone func(v any) (null bool, err error)
 
 	seen map[[2]any]bool // pairs of pointers seen so far
 }
 
-// back compares x, which was written, with y, which was read; both are
+// Back compares x, which was written, with y, which was read; both are
 // addressable. It names the part that differs, or returns "".
-func (c *comparer) back(x, y reflect.Value) string { return c.same(x, y, false) }
+func (c *Comparer) Back(x, y reflect.Value) string { return c.same(x, y, false) }
 
-// same is back for a part. inside is set in a value whose methods encode it: its
+// same is Back for a part. inside is set in a value whose methods encode it: its
 // unexported fields may have been read back too, and the methods decide about
 // the values that it has in an any.
-func (c *comparer) same(x, y reflect.Value, inside bool) string {
+func (c *Comparer) same(x, y reflect.Value, inside bool) string {
 	t := x.Type()
 	if isLock(t) {
 		return ""
@@ -39,7 +46,7 @@ func (c *comparer) same(x, y reflect.Value, inside bool) string {
 			return differs(x.Interface().(time.Time).Equal(y.Interface().(time.Time)), t)
 		}
 	}
-	own := t.Kind() != reflect.Interface && c.own(t)
+	own := t.Kind() != reflect.Interface && c.Own(t)
 	if own {
 		if equal, ok := byMethod(x, y); ok {
 			return differs(equal, t)
@@ -138,7 +145,7 @@ func byMethod(x, y reflect.Value) (equal, ok bool) {
 	return false, false
 }
 
-func (c *comparer) list(x, y reflect.Value, inside bool) string {
+func (c *Comparer) list(x, y reflect.Value, inside bool) string {
 	if x.Len() != y.Len() {
 		return differs(false, x.Type())
 	}
@@ -153,7 +160,7 @@ func (c *comparer) list(x, y reflect.Value, inside bool) string {
 	return ""
 }
 
-func (c *comparer) mapping(x, y reflect.Value, inside bool) string {
+func (c *Comparer) mapping(x, y reflect.Value, inside bool) string {
 	if x.Len() != y.Len() {
 		return differs(false, x.Type())
 	}
@@ -203,8 +210,8 @@ func keyInAny(key reflect.Value) reflect.Value {
 }
 
 // content compares the values in two interfaces. Their types may differ: see
-// MessagePack.Unmarshal for the types that an any gets.
-func (c *comparer) content(x, y reflect.Value, inside bool) string {
+// codec.MessagePack.Unmarshal for the types that an any gets.
+func (c *Comparer) content(x, y reflect.Value, inside bool) string {
 	t := x.Type()
 	x, y = x.Elem(), y.Elem()
 	switch {
@@ -216,8 +223,8 @@ func (c *comparer) content(x, y reflect.Value, inside bool) string {
 		if !y.IsValid() && isEmpty(x) {
 			return ""
 		}
-		if c.own(x.Type()) || !y.IsValid() || !simple(x.Kind()) {
-			null, err := c.alone(x.Interface())
+		if c.Own(x.Type()) || !y.IsValid() || !simple(x.Kind()) {
+			null, err := c.Alone(x.Interface())
 			if err != nil || !y.IsValid() && !null {
 				return differs(false, x.Type())
 			}
@@ -270,19 +277,19 @@ func sameScalar(x, y reflect.Value) bool {
 	return false
 }
 
-func (c *comparer) fields(x, y reflect.Value, inside bool) string {
+func (c *Comparer) fields(x, y reflect.Value, inside bool) string {
 	t := x.Type()
 	if !inside && isHidden(t) {
 		return "a " + t.String() + ", which has no exported field,"
 	}
 	for i := range t.NumField() {
 		f := t.Field(i)
-		if c.leftOut(f) {
+		if c.LeftOut(f) {
 			continue
 		}
 		fx, fy := x.Field(i), y.Field(i)
 		e := f.Type
-		if !inside && (!f.IsExported() && !f.Anonymous || f.Anonymous && isHidden(e) && !c.own(e)) {
+		if !inside && (!f.IsExported() && !f.Anonymous || f.Anonymous && isHidden(e) && !c.Own(e)) {
 			// It is not encoded, so it must be zero.
 			if !fx.IsZero() && !isLock(e) {
 				return "the field " + f.Name + " of " + t.String() + ", which is not exported,"

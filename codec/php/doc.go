@@ -1,0 +1,2 @@
+// Package php reads and writes sessions as PHP does.
+package php
