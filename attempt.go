@@ -80,6 +80,20 @@ func (m *core) create(ctx context.Context, rec Record) (token, key string, v Ver
 // replace stores the session under the ID that it has.
 func (s *Session) replace(ctx context.Context) error {
 	values := s.changes.Values()
+	listed, err := s.adoptOwner(ctx, values)
+	if err != nil {
+		return s.refused(ctx, err)
+	}
+	if listed != nil {
+		if err := s.replaceBy(ctx, listed); !errors.Is(err, ErrTooLarge) {
+			return err
+		}
+	}
+	return s.replaceBy(ctx, values)
+}
+
+// replaceBy is replace with values.
+func (s *Session) replaceBy(ctx context.Context, values map[string][]byte) error {
 	rec, err := s.record(s.contents(values), s.stored.rec.Created)
 	if err != nil {
 		return err

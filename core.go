@@ -20,6 +20,7 @@ type core struct {
 	owners    line.Lines[Record]    // of requests that change the record of an owner
 	watches   watch.Watches[[]byte] // of streams; a look finds the user, encoded
 	locks     atomic.Bool           // there is a Manager with mode Exclusive
+	shared    bool                  // another program reads and writes the sessions too
 	rests     atomic.Int64          // until when no deadline is moved; Unix nanoseconds
 }
 
@@ -30,6 +31,7 @@ func newCore(backend Backend, cfg Config) *core {
 	if m.locker == nil {
 		m.locking, _ = backend.(LockingBackend)
 	}
+	_, m.shared = backend.(interface{ CheckConfig(Config) error })
 	return m
 }
 
@@ -67,3 +69,6 @@ func (m *core) resting(due time.Time) bool {
 	until := time.Unix(0, m.rests.Load())
 	return time.Now().Before(until) && due.After(until)
 }
+
+// troubled reports whether that was a moment ago.
+func (m *core) troubled() bool { return time.Now().Before(time.Unix(0, m.rests.Load())) }

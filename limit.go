@@ -8,18 +8,18 @@ import (
 )
 
 // makeRoom ends all sessions in o, the record of an owner, but the latest most that
-// are alive. It returns o if there is nothing to end: a session that has moved to
+// are alive, and the one with the handle newcomer. It returns o if there is nothing to end: a session that has moved to
 // a page and got a new ID since is listed twice, so that o lists more than there
 // are. refused is the error of check, or ErrSessionLimit if there are more sessions
 // and the policy is RefuseLogin. check is called last: the latest session may be that
 // of a login that this one is to join, and whose marker is stored a moment after it
 // was listed.
-func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most int, check func(context.Context) error) (room *ownerRecord, refused, err error) {
+func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, newcomer string, most int, check func(context.Context) error) (room *ownerRecord, refused, err error) {
 	if len(o.head.Ending) > 0 { // do not add to what others have begun
 		_, err = m.carryOut(ctx, owner, o)
 		return nil, nil, err
 	}
-	alive, more, full, err := m.alive(ctx, o.head, most)
+	alive, more, full, err := m.alive(ctx, o.head, newcomer, most)
 	switch {
 	case err != nil:
 		return nil, nil, err
@@ -36,7 +36,7 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 		if now.version != o.version || now.version == "" {
 			return false, nil // others have listed sessions, or joined pages: look again
 		}
-		now.head.Revoke(index.Revocation{Except: alive})
+		now.head.Revoke(index.Revocation{Except: append(alive, newcomer)})
 		return true, nil
 	})
 	if err == nil {
@@ -47,8 +47,9 @@ func (m *core) makeRoom(ctx context.Context, owner string, o ownerRecord, most i
 
 // alive returns the handles of the latest most sessions in head that are alive; more
 // reports whether others are listed, and full whether others are alive and the policy
-// is RefuseLogin. It looks at several sessions at a time.
-func (m *core) alive(ctx context.Context, head index.Head, most int) (handles []string, more, full bool, err error) {
+// is RefuseLogin. It looks at several sessions at a time, and passes over the one with
+// the handle newcomer.
+func (m *core) alive(ctx context.Context, head index.Head, newcomer string, most int) (handles []string, more, full bool, err error) {
 	refuse := m.cfg.Owners.AtLimit == RefuseLogin
 	r, err := m.read(ctx, head)
 	if err != nil {
@@ -85,7 +86,7 @@ func (m *core) alive(ctx context.Context, head index.Head, most int) (handles []
 		return goOn, err
 	}
 	err = r.each(ctx, func(e index.Entry) (bool, error) {
-		if slices.Contains(handles, e.Handle) {
+		if e.Handle == newcomer || slices.Contains(handles, e.Handle) {
 			return true, nil
 		}
 		if batch = append(batch, e); len(batch) < min(mostAtOnce, max(most, 1)) {

@@ -104,13 +104,16 @@ func (s *Session) loginValues(l Login) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.m.shared {
+		ls.Mark = User(l.User).short()
+	}
 	values[listedName], err = s.m.encodeListing(ls)
 	return values, err
 }
 
 // keepHandle gives a login of the user that the session has the handle that it has.
 func (s *Session) keepHandle(values map[string][]byte) error {
-	was, _, err := s.m.listingOf(s.changes.Values())
+	was, _, _, err := s.m.listingAt(s.changes.Values(), s.stored.key)
 	if err != nil || was.Handle == "" || values[listedName] == nil {
 		return err
 	}

@@ -38,9 +38,16 @@ func User(id string) Owner { return Owner{Kind: "user", ID: id} }
 // Loads later, to find out which IDs are in use: one request in 128 makes them.
 type OwnersConfig struct {
 	// Index lists a session under its owners when its user logs in, so that
-	// [Manager.Sessions] and [Manager.Revoke] find it. Sessions whose users
-	// logged in before Index was set are not listed until the next login. Set it
-	// in all processes that share a store.
+	// [Manager.Sessions] and [Manager.Revoke] find it. Set it in all processes that
+	// share a store.
+	//
+	// A session whose user logged in before Index was set, or in another program, is
+	// listed under its user when a Manager next saves changes of it. That costs 1 Load
+	// and 1 Save more, once. If it cannot be listed, because the index fails or the
+	// session has no room for it, it is saved as it was, and listed another time. On a
+	// store whose records another program writes too, so is a session that has got its
+	// key or its user from that program since it was listed; a session costs 1 Load more
+	// there when it is saved first after a login or a new ID.
 	Index bool
 
 	// MaxSessions limits the sessions of a user. Default 0: no limit; at most
@@ -50,7 +57,8 @@ type OwnersConfig struct {
 	MaxSessions int
 
 	// AtLimit says what a login does if the user has MaxSessions. Default
-	// [EndOldest].
+	// [EndOldest]. A session that is listed although nobody has logged in, see Index,
+	// ends others too, but is never refused.
 	AtLimit LimitPolicy
 }
 
@@ -124,6 +132,9 @@ type listing struct {
 	Handle string            `json:"h"`
 	Owners []Owner           `json:"o,omitempty"` // beside the user
 	Note   map[string]string `json:"n,omitempty"`
+	// Mark has short digests of the user and of the key for which the session was
+	// listed, where another program may change both. After a login it has the first.
+	Mark string `json:"k,omitempty"`
 }
 
 func newHandle() string {
@@ -175,10 +186,10 @@ func (m *core) encodeListing(ls listing) ([]byte, error) {
 }
 
 // listingOf returns the listing in the values of a session, and all its owners;
-// without a handle if it is not listed.
+// without a handle if it is not listed, or if another program has taken its user away.
 func (m *core) listingOf(values map[string][]byte) (ls listing, owners []Owner, err error) {
 	data := values[listedName]
-	if data == nil {
+	if data == nil || values[userName] == nil {
 		return ls, nil, nil
 	}
 	var text, user string
@@ -198,12 +209,13 @@ func (m *core) listingOf(values map[string][]byte) (ls listing, owners []Owner, 
 
 // Handle returns the name of the session in the list of [Manager.Sessions], which
 // is no secret and stays the same when the session gets a new ID. It is "" if the
-// session is not listed.
+// session has no user, or if there is no index. A session that is to be listed when
+// it is next saved has its handle already.
 func (s *Session) Handle() string {
 	s.mu.Lock()
-	values := s.changes.Values()
+	values, key := s.changes.Values(), s.stored.key
 	s.mu.Unlock()
-	ls, _, _ := s.m.listingOf(values)
+	ls, _, _, _ := s.m.listingAt(values, key)
 	return ls.Handle
 }
 
@@ -225,9 +237,15 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 		until = own.until.Add(2 * skew).Unix() // by the clocks of all machines
 	}
 	again := s.isStored() && was.Handle == ls.Handle
+	adopted := s.isStored() && !again && s.renewal != newLogin
+	if adopted || key == s.stored.key { // leaves time to save it as it was
+		try, cancel := halfOf(ctx)
+		defer cancel()
+		ctx = try
+	}
 	same := again && len(before) == len(owners) && !slices.ContainsFunc(owners, func(o Owner) bool { return !slices.Contains(before, o) })
 	for i, o := range owners {
-		e := index.Entry{Handle: ls.Handle, Until: until, Again: again && !same}
+		e := index.Entry{Handle: ls.Handle, Until: until, Again: again && !same || adopted}
 		for j, also := range owners {
 			if j != i {
 				e.Also = append(e.Also, also.short())
@@ -238,7 +256,7 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 		switch {
 		case same:
 			from = s.stored.key
-		case i == 0 && !again:
+		case i == 0 && !again && !(adopted && s.m.cfg.Owners.AtLimit == RefuseLogin):
 			limit = s.m.cfg.Owners.MaxSessions
 		}
 		if err := s.m.list(ctx, s.m.ownerKey(o), e, from, key, limit, s.unchanged); err != nil {
@@ -334,7 +352,7 @@ func (m *core) list(ctx context.Context, owner string, e index.Entry, from, key 
 			return nil
 		case errors.Is(err, errFull):
 			var refused error
-			if room, refused, err = m.makeRoom(ctx, owner, met, limit-1, check); refused != nil {
+			if room, refused, err = m.makeRoom(ctx, owner, met, e.Handle, limit-1, check); refused != nil {
 				return refused
 			}
 		case errors.Is(err, index.ErrManyKeys):

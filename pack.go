@@ -15,8 +15,8 @@ type Foreign struct {
 	Values map[string]any
 
 	// User is the user that the other library's session is bound to, as [Login] has
-	// it; "" for a visitor. The session is not in the index of owners before the
-	// user's next login.
+	// it; "" for a visitor. The session is not in the index of owners before a Manager
+	// saves changes of it, see [OwnersConfig.Index].
 	User string
 
 	// Created is when the session began. Default: now, so that the absolute timeout

@@ -131,6 +131,7 @@ func (m *core) carryOut(ctx context.Context, key string, o ownerRecord) (n int, 
 	for len(o.head.Ending) > 0 {
 		head := o.head
 		w := walk{m: m, covered: head.Covered, lost: lost, pages: map[string]replacement{}}
+		w.kept = head.Kept()
 		err = w.head(ctx, head)
 		n = max(n, w.n)
 		if w.missing != "" {
@@ -198,6 +199,7 @@ type walk struct {
 	m       *core
 	covered func(index.Entry) bool
 	lost    map[string]bool // pages that were missing before
+	kept    []string        // keys of sessions that are to stay
 
 	n       int                    // of sessions that are covered
 	pages   map[string]replacement // of pages of the head
@@ -316,6 +318,9 @@ func (w *walk) entries(ctx context.Context, entries []index.Entry) (left []index
 		}
 	}
 	w.n += len(covered)
+	for i, e := range covered {
+		covered[i].Keys = slices.DeleteFunc(slices.Clone(e.Keys), func(key string) bool { return slices.Contains(w.kept, key) })
+	}
 	return left, w.m.deleteAll(ctx, covered)
 }
 

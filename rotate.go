@@ -28,6 +28,10 @@ func (s *Session) rotate(ctx context.Context) error {
 	mv := &move{}
 	for try := 0; ; try++ {
 		if err := s.store(ctx, mv, gone == nil); err != nil {
+			if mv.adopted && errors.Is(err, ErrTooLarge) {
+				mv.unlisted = true
+				continue
+			}
 			return s.undo(ctx, mv, err)
 		}
 		if until := mv.values[untilName]; !mv.listed || !bytes.Equal(until, mv.until) {
@@ -36,6 +40,9 @@ func (s *Session) rotate(ctx context.Context) error {
 			switch {
 			case err == nil:
 				mv.listed, mv.until = true, until
+			case mv.adopted && s.notAdopted(err):
+				mv.unlisted = true
+				continue
 			case errors.Is(err, errNotListed), !errors.As(err, &conflict):
 				return s.undo(ctx, mv, err)
 			default:
@@ -112,7 +119,13 @@ func (s *Session) store(ctx context.Context, mv *move, marked bool) error {
 	if s.renewal == newLogin {
 		created = time.Now()
 	}
-	values, err := s.m.limited(s.changes.Values(), created)
+	values := s.changes.Values()
+	if mv.adopted = false; s.renewal != newLogin && !mv.unlisted {
+		if listed := s.adoptedBy(values); listed != nil {
+			values, mv.adopted = listed, true
+		}
+	}
+	values, err := s.m.limited(values, created)
 	if err != nil {
 		return err
 	}

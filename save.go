@@ -16,7 +16,8 @@ import (
 // Cost: nothing for an unchanged session within [Config.TouchInterval] of the
 // last write, 1 Touch after that; 1 Save for changes, and 1 more for each
 // conflict; 2 Saves after Rotate or Login, and with an index of owners 1 Load and
-// 1 Save more for each owner. Several requests of this process that save the same
+// 1 Save more for each owner, as after the first changes of a session that another
+// program has logged in. Several requests of this process that save the same
 // session take turns, and each has one conflict at most, unless other processes
 // write the session too. In mode [Exclusive], Save frees the lock: with the same
 // request, or with 1 Release if nothing changed.

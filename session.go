@@ -105,6 +105,8 @@ type move struct {
 	values     map[string][]byte
 	renewal    renewal
 	listed     bool          // in the records of its owners
+	adopted    bool          // the listing is new, although nobody has logged in
+	unlisted   bool          // it could not be listed anew, and goes on as it was
 	until      []byte        // among the values when it was listed
 	renewed    time.Duration // as in stored
 	marker     Record        // for the old ID

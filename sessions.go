@@ -229,7 +229,7 @@ func (m *core) listedAt(ctx context.Context, handle string, owners []Owner, key 
 	if times.expired(rec, now) || !now.Before(times.due(rec, c.used, now)) {
 		return nil, "", nil
 	}
-	ls, its, err := m.listingOf(c.values)
+	ls, its, _, err := m.listingAt(c.values, key)
 	others := func(o Owner) bool { return !slices.Contains(its, o) }
 	switch {
 	case err != nil:

@@ -43,17 +43,20 @@ func (st state) ended() state {
 // An event is an Op as one session sees it.
 type event struct {
 	Op
-	as    kind
-	owner int  // the number of the owner that an event is about
-	lists bool // it is in the list
-	joint bool // logins under one old ID, of one user, were joined
-	early bool // an earlier try of an operation, which may have been done
+	as     kind
+	owner  int  // the number of the owner that an event is about
+	lists  bool // it is in the list
+	joint  bool // logins under one old ID, of one user, were joined
+	early  bool // an earlier try of an operation, which may have been done
+	adopts bool // the session logged in elsewhere, and is listed when it is used
 }
 
 type kind int
 
 const (
 	isLogin   kind = iota // is listed under one owner
+	isBegun               // logs in and is not listed
+	isAdopted             // is listed under its user
 	isUse                 // by its token
 	isListed              // in a list, or not
 	isRevoked             // if it is listed
@@ -102,6 +105,19 @@ func step(st state, e event) []state {
 		}
 		next.Listed |= 1 << e.owner
 		return []state{next}
+	case isBegun:
+		if e.Result == OK {
+			next.Live, next.Token = true, e.NewToken
+		}
+		return []state{next}
+	case isAdopted:
+		if st.Live {
+			next.Listed |= 1
+		}
+		if e.Result == OK && e.Calm {
+			return []state{next}
+		}
+		return []state{st, next}
 	case isUse:
 		return use(st, e)
 	case isListed:
@@ -165,6 +181,9 @@ func use(st state, e event) []state {
 		}
 		if e.Result != OK || e.Tries > 1 {
 			st.Stray, next.Stray = st.Listed, st.Listed
+			if e.adopts {
+				st.Stray, next.Stray = 1, 1
+			}
 		}
 	case Logout, SwitchUser:
 		next = st.ended()
@@ -214,8 +233,17 @@ func Judge(history []Op) (complaints []string) {
 		handles[handle] = name
 	}
 	for _, o := range history {
+		if o.Kind == Read && o.NewHandle != "" {
+			called(o.NewHandle, o.Session)
+		}
+	}
+	for _, o := range history {
 		seen := map[string]bool{}
-		for _, s := range o.Seen {
+		for i, s := range o.Seen {
+			if s.Name == "" { // it was adopted, and has no note
+				o.Seen[i].Name = handles[s.Handle]
+				s = o.Seen[i]
+			}
 			if seen[s.Name] {
 				bad("%v: %s is listed twice", o, s.Name)
 			}
@@ -225,7 +253,7 @@ func Judge(history []Op) (complaints []string) {
 	}
 	names := map[string]string{} // of the sessions of joined logins
 	for i, o := range history {
-		if o.Result != OK || o.Name == "" {
+		if o.Result != OK || o.Name == "" || o.Kind == Elsewhere {
 			continue
 		}
 		name, ok := handles[o.NewHandle]
@@ -317,7 +345,11 @@ func events(name string, logins map[string][]Op, before map[string]bool, history
 	}
 	for _, o := range history {
 		e := event{Op: o, joint: len(logins[o.Name]) > 1}
-		if o.Name == login.Name && o.Kind != LoginAgain {
+		e.adopts = login.Kind == Elsewhere
+		if o.Name == login.Name && o.Kind == Elsewhere {
+			e.as = isBegun
+			all = append(all, e)
+		} else if o.Name == login.Name && o.Kind != LoginAgain {
 			for i := range login.Owners {
 				e.as, e.owner = isLogin, i
 				all = append(all, e)
@@ -329,6 +361,10 @@ func events(name string, logins map[string][]Op, before map[string]bool, history
 			}
 		}
 		if o.Session == login.Name {
+			if e.adopts && (o.Kind == Write || o.Kind == Rotate) {
+				e.as = isAdopted
+				all = append(all, e)
+			}
 			e.as = isUse
 			all = append(all, e)
 			same := func(other Op) bool { return other.NewToken == o.NewToken && other.Call != o.Call }

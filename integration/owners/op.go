@@ -42,6 +42,7 @@ type Op struct {
 	Tries     int // to save
 	NewToken  string
 	NewHandle string
+	Calm      bool   // no call of its machine has failed
 	Got       string // what was read
 	Seen      []Seen // what was listed
 }
@@ -59,6 +60,7 @@ const (
 	LoginVisitor Kind = "login of visitor" // of a client that has a session without a user
 	LoginAgain   Kind = "login again"      // of the user that the session has; its Name stays
 	SwitchUser   Kind = "login as other"   // of another user than that of the session
+	Elsewhere    Kind = "login elsewhere"  // with a Manager that has no index
 	Rotate       Kind = "rotate"           // a new ID
 	Read         Kind = "read"             //
 	Write        Kind = "write"            //
@@ -155,6 +157,8 @@ func (o *Op) do(ctx context.Context, m *session.Manager) error {
 		return m.RevokeOne(ctx, o.Handle, o.Owners[0])
 	case Login:
 		return o.save(ctx, m.Start(), o.login)
+	case Elsewhere:
+		return o.save(ctx, m.Start(), func(s *session.Session) error { return s.Login(o.Owners[0].ID) })
 	case Visit:
 		return o.save(ctx, m.Start(), func(s *session.Session) error { return value.Set(s, "") })
 	case LoginVisitor:
@@ -180,6 +184,7 @@ func (o *Op) do(ctx context.Context, m *session.Manager) error {
 	switch o.Kind {
 	case Read:
 		o.Got, err = value.Get(s)
+		o.NewHandle = s.Handle()
 		return err
 	case Write:
 		return o.save(ctx, s, func(s *session.Session) error { return value.Set(s, o.Value) })

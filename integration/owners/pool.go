@@ -59,6 +59,9 @@ func (p *Pool) Learn(o Op) {
 		return
 	}
 	name := cmp.Or(o.Name, o.Session)
+	if o.Kind == Read && o.NewHandle != "" {
+		p.Handles[name] = o.NewHandle
+	}
 	known := false // if it has joined another login
 	for _, tokens := range p.Tokens {
 		known = known || slices.Contains(tokens, o.NewToken)
@@ -68,6 +71,9 @@ func (p *Pool) Learn(o Op) {
 		p.Handles[name] = o.NewHandle
 	}
 	for _, s := range o.Seen {
+		if s.Name == "" {
+			continue // it was adopted
+		}
 		p.Handles[s.Name] = s.Handle
 	}
 }

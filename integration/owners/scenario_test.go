@@ -22,6 +22,7 @@ var (
 type scenario struct {
 	name    string
 	before  int            // sessions that ann has: s0, s1 and so on. All are on the device
+	strange bool           // ann has also logged in where there is no index: session f
 	clients [][]func() *Op // what each client does; with w.token and the like filled in when it begins
 }
 
@@ -42,6 +43,10 @@ func using(kind Kind, name string) func() *Op {
 		o.Value = "written"
 	}
 	return one(o)
+}
+
+func writing(name, value string) func() *Op {
+	return one(Op{Kind: Write, Session: name, Value: value, Again: 1})
 }
 
 func of(kind Kind, owners ...session.Owner) func() *Op { return one(Op{Kind: kind, Owners: owners}) }
@@ -67,7 +72,8 @@ var scenarios = func() (all []scenario) {
 			}
 			names = append(names, name)
 		}
-		all = append(all, scenario{fmt.Sprintf("%d before; ", before) + strings.Join(names, " | "), before, clients})
+		strange := strings.Contains(strings.Join(names, " "), "of f")
+		all = append(all, scenario{fmt.Sprintf("%d before; ", before) + strings.Join(names, " | "), before, strange, clients})
 	}
 	visitor := one(Op{Kind: LoginVisitor, Name: "v", Owners: []session.Owner{ann}})
 	add(0, ops(login("a")), ops(of(Revoke, ann)))
@@ -95,6 +101,15 @@ var scenarios = func() (all []scenario) {
 	add(1, ops(of(Revoke, ann)), ops(using(Write, "s0"), using(Read, "s0")))
 	add(2, ops(using(Logout, "s0")), ops(of(List, ann)))
 	add(2, ops(using(Logout, "s0")), ops(but(RevokeOne, "s0")))
+	add(0, ops(using(Write, "f")), ops(of(Revoke, ann)))
+	add(0, ops(using(Write, "f")), ops(writing("f", "written too"), using(Read, "f"), of(Revoke, ann)))
+	add(1, ops(using(Write, "f")), ops(writing("f", "written too"), using(Read, "f"), but(RevokeOthers, "f")))
+	add(1, ops(using(Write, "f")), ops(but(RevokeOthers, "s0")))
+	add(1, ops(using(Write, "f")), ops(of(List, ann), but(RevokeOne, "f")))
+	add(0, ops(using(Write, "f")), ops(using(Rotate, "f"), of(Revoke, ann)))
+	add(0, ops(using(Rotate, "f")), ops(using(Rotate, "f"), of(List, ann)))
+	add(1, ops(using(Rotate, "f")), ops(of(Revoke, ann)))
+	add(1, ops(using(Write, "f")), ops(using(Logout, "f"), of(List, ann)))
 	return all
 }()
 
@@ -105,6 +120,14 @@ func (sc scenario) setUp(t *testing.T, w *world) {
 			do(login(fmt.Sprint("s", i)))
 		}
 	})
+	if sc.strange {
+		without := config
+		without.Owners = session.OwnersConfig{}
+		w.freelyWith(t, without, func(do func(func() *Op)) {
+			do(one(Op{Kind: Elsewhere, Name: "f", Owners: []session.Owner{ann}}))
+		})
+		w.freely(t, func(do func(func() *Op)) { do(using(Read, "f")) })
+	}
 	for _, program := range sc.clients {
 		w.add(w.machine(t), func() *Op {
 			if len(program) == 0 {
@@ -118,10 +141,12 @@ func (sc scenario) setUp(t *testing.T, w *world) {
 }
 
 // freely calls f with a function that does an operation without a schedule.
-func (w *world) freely(t *testing.T, f func(do func(func() *Op))) {
+func (w *world) freely(t *testing.T, f func(do func(func() *Op))) { w.freelyWith(t, config, f) }
+
+func (w *world) freelyWith(t *testing.T, config session.Config, f func(do func(func() *Op))) {
 	w.free = true
 	defer func() { w.free = false }()
-	mc := w.machine(t)
+	mc := w.machineWith(t, config)
 	defer func() { mc.dead = true; mc.stop() }()
 	c := &client{machine: mc, w: w, n: -2}
 	c.ctx = context.WithValue(mc.ctx, clientKey{}, c)
@@ -149,6 +174,10 @@ func (w *world) inspect(t *testing.T) {
 			}
 		}
 		look()
+		if len(w.pool.Tokens["f"]) > 0 {
+			do(writing("f", "written last"))
+			do(using(Read, "f"))
+		}
 		do(login("z"))
 		do(using(Read, "z"))
 		do(of(List, ann))

@@ -62,6 +62,7 @@ type machine struct {
 	ctx  context.Context
 	stop context.CancelFunc
 	dead bool
+	calm bool // no call has failed
 }
 
 // A client does one Op after the other on a machine.
@@ -132,7 +133,12 @@ var config = session.Config{
 
 func (w *world) machine(t testing.TB) *machine {
 	t.Helper()
-	var mc machine
+	return w.machineWith(t, config)
+}
+
+func (w *world) machineWith(t testing.TB, config session.Config) *machine {
+	t.Helper()
+	mc := machine{calm: true}
 	mc.ctx, mc.stop = context.WithCancel(t.Context())
 	var err error
 	var b session.Backend = &gate{w, &w.store}
@@ -191,6 +197,7 @@ func (w *world) do(c *client, o *Op) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c.pending = nil
+	o.Calm = c.calm
 	if o.Return == 0 { // otherwise it was killed
 		o.Return = w.tick()
 	}
@@ -411,6 +418,7 @@ func (w *world) land(x *call) {
 }
 
 func (w *world) fail(x *call, f fault) {
+	x.c.calm = false
 	switch f {
 	case lost, killedIn:
 		x.do()

@@ -113,7 +113,8 @@ const maxKeys = 8 // of an entry in a head
 
 // List adds a session, or gives one that is listed another key. from is the key
 // that it had, "" after a login with which it is listed anew: then it also stays
-// listed as it was. An earlier Until does not replace a later one, as the session may
+// listed as it was. If from is key, another program has given the session that key, and
+// may have left any number of others. An earlier Until does not replace a later one, as the session may
 // not get the key in the end. List reports whether the head has changed.
 func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
 	e.Epoch = h.Epoch
@@ -135,6 +136,10 @@ func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
 		} else {
 			// The session is under from or a key after it: one before is that of a marker.
 			e.Keys = append(slices.Clone(old.Keys[max(0, slices.Index(old.Keys, from)):]), key)
+			if len(e.Keys) > maxKeys && from == key {
+				e.Keys, e.Epoch, e.Again = []string{key}, h.Epoch, true
+				break
+			}
 			if len(e.Keys) > maxKeys {
 				return false, ErrManyKeys
 			}
@@ -150,6 +155,9 @@ func (h *Head) List(e Entry, from, key string) (changed bool, err error) {
 		return false, ErrUnfinished // it is in a page, and so is its epoch
 	default:
 		e.Keys = []string{from, key}
+		if from == key {
+			e.Keys, e.Again = []string{key}, true
+		}
 	}
 	h.Entries = append(slices.Clip(h.Entries), e)
 	return true, nil
@@ -195,6 +203,17 @@ func (h *Head) Revoke(r Revocation) Revocation {
 // Covered reports whether a revocation that is not carried out yet covers e.
 func (h *Head) Covered(e Entry) bool {
 	return slices.ContainsFunc(h.Ending, func(r Revocation) bool { return r.Covers(e) })
+}
+
+// Kept returns the keys of the sessions in the head that all revocations except: another
+// program can have logged in the same user anew under the key of an older entry.
+func (h *Head) Kept() (keys []string) {
+	for _, e := range h.Entries {
+		if !slices.ContainsFunc(h.Ending, func(r Revocation) bool { return !slices.Contains(r.Except, e.Handle) }) {
+			keys = append(keys, e.Keys...)
+		}
+	}
+	return keys
 }
 
 // Finish takes off the revocations of done, which have been carried out, with the
