@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/codec"
 )
 
 // updateLegacy is an UpdateItem of PHP's handler, which uses no expressions.
@@ -185,6 +186,113 @@ var besidePHP = map[string]PHPConfig{
 	"versioned":      {Connection: VersionedConnection},
 	"stock":          {Connection: StockLocking},
 	"stock unlocked": {Connection: StockUnlocked, AcceptLoss: true},
+}
+
+// serializes is a codec of package codec/php, for what a Backend looks at.
+type serializes struct {
+	codec.JSON
+	handler string
+}
+
+func (s serializes) SerializeHandler() string { return s.handler }
+
+// What New and With refuse because of the table.
+func TestCheckConfig(t *testing.T) {
+	const life = 24 * time.Minute
+	good := func(change func(*session.Config)) session.Config {
+		c := session.Config{
+			Codec: serializes{handler: "php"}, Tokens: PHPTokens(), StoreKey: PHPStoreKey("PHPSESSID"),
+			Cookie: session.Cookie{Name: "PHPSESSID"}, IdleTimeout: life,
+		}
+		if change != nil {
+			change(&c)
+		}
+		return c
+	}
+	versioned, stock := PHPConfig{Connection: VersionedConnection}, PHPConfig{Connection: StockLocking}
+	stockWithLoss := stock
+	stockWithLoss.AcceptLoss = true
+	named := PHPConfig{Connection: VersionedConnection, SessionName: "shop", SerializeHandler: "php_serialize", SessionLifetime: time.Hour}
+	for _, tt := range []struct {
+		name string
+		php  PHPConfig
+		cfg  session.Config
+		want string // in the error; "" if there is none
+	}{
+		{"versioned", versioned, good(nil), ""},
+		{"stock", stock, good(nil), ""},
+		{"unlocked", besidePHP["stock unlocked"], good(nil), ""},
+		{"another codec", versioned, good(func(c *session.Config) { c.Codec = codec.MessagePack{} }), "codec codec.MessagePack beside PHP"},
+		{"the default codec", stock, good(func(c *session.Config) { c.Codec = nil }), "codec codec.MessagePack beside PHP"},
+		{"another handler", versioned, good(func(c *session.Config) { c.Codec = serializes{handler: "php_binary"} }), `"php_binary", and Config.PHP has "php"`},
+		{"the default keys", versioned, good(func(c *session.Config) { c.StoreKey = nil }), `use PHPStoreKey("PHPSESSID")`},
+		{"keys of another name", versioned, good(func(c *session.Config) { c.StoreKey = PHPStoreKey("shop") }), "other keys"},
+		{"the default tokens", versioned, good(func(c *session.Config) { c.Tokens = session.Tokens{} }), "use PHPTokens"},
+		{"tokens with _ at an end", versioned, good(func(c *session.Config) { c.Tokens.Valid = func(string) bool { return true } }), "use PHPTokens"},
+		{"the default cookie", versioned, good(func(c *session.Config) { c.Cookie = session.Cookie{} }), "and that of PHP"},
+		{"a header", versioned, good(func(c *session.Config) { c.Cookie, c.Header = session.Cookie{}, "X-Session" }), ""},
+		{"the default timeout", versioned, good(func(c *session.Config) { c.IdleTimeout = 0 }), "IdleTimeout is 2h0m0s"},
+		{"no idle timeout", versioned, good(func(c *session.Config) { c.IdleTimeout = session.Never }), "IdleTimeout"},
+		{"a longer timeout of a session", versioned, good(func(c *session.Config) { c.MaxIdleTimeout = time.Hour }), "MaxIdleTimeout is 1h0m0s"},
+		{"other settings of PHP", named, good(nil), "php_serialize"},
+		{"other settings of both", named, good(func(c *session.Config) {
+			c.Codec, c.StoreKey, c.Cookie.Name, c.IdleTimeout = serializes{handler: "php_serialize"}, PHPStoreKey("shop"), "shop", time.Hour
+		}), ""},
+		{"Exclusive, versioned", versioned, good(func(c *session.Config) { c.Mode = session.Exclusive }), ""},
+		{"Exclusive, stock", stock, good(func(c *session.Config) { c.Mode = session.Exclusive }), "mode Exclusive"},
+		{"Exclusive for safe methods, stock", stock, good(func(c *session.Config) { c.SafeMode = session.Exclusive }), "mode Exclusive"},
+		{"Exclusive, stock, loss accepted", stockWithLoss, good(func(c *session.Config) { c.Mode = session.Exclusive }), ""},
+		{"often touched, stock", stock, good(func(c *session.Config) { c.TouchInterval = time.Minute }), "TouchInterval is 1m0s"},
+		{"often touched, versioned", versioned, good(func(c *session.Config) { c.TouchInterval = time.Minute }), ""},
+
+		{"an ordinary table", PHPConfig{}, session.Config{}, ""},
+		{"an ordinary table, a codec for PHP", PHPConfig{}, session.Config{Codec: serializes{handler: "php"}}, "Config.PHP is not set"},
+		{"an ordinary table, PHP's keys", PHPConfig{}, session.Config{Tokens: PHPTokens(), StoreKey: PHPStoreKey("PHPSESSID")}, "Config.PHP is not set"},
+		{"an ordinary table, keys of its own", PHPConfig{}, session.Config{Tokens: PHPTokens(), StoreKey: func(t string) string { return "web_" + t }}, ""},
+	} {
+		b := newBackend(t, newFake(), Config{PHP: tt.php})
+		if b.Shared() != (tt.php != PHPConfig{}) {
+			t.Errorf("%s: Shared is %v", tt.name, b.Shared())
+		}
+		_, err := session.New(b, tt.cfg)
+		if tt.want == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+
+	m, err := session.New(newBackend(t, newFake(), Config{PHP: stock}), good(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rt := range []session.Route{{Mode: session.Exclusive}, {SafeMode: session.Exclusive}} {
+		if _, err := m.With(rt); err == nil || !strings.Contains(err.Error(), "mode Exclusive") {
+			t.Errorf("With(%+v): %v", rt, err)
+		}
+	}
+	if _, err := m.With(session.Route{Mode: session.ReadOnly}); err != nil {
+		t.Error(err)
+	}
+	if err := (&Backend{}).CheckConfig(session.Config{}); err == nil {
+		t.Error("a Config without its defaults is accepted")
+	}
+}
+
+// What PHPTokens draws and accepts.
+func TestPHPTokens(t *testing.T) {
+	tokens := PHPTokens()
+	for range 100 {
+		if token := tokens.New(); len(token) != 32 || strings.Trim(token, "0123456789abcdefghijklmnopqrstuv") != "" || !tokens.Valid(token) {
+			t.Fatalf("drew %q", token)
+		}
+	}
+	for token, want := range map[string]bool{
+		"0123456789abcdefghijklmnop": true, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-": true,
+		"0123456789abcdefghijklmno_": false, "0123456789abcdefghijklmno,": false, "0123456789abcdefghijklmnoé": false,
+	} {
+		if tokens.Valid(token) != want {
+			t.Errorf("%q: want %v", token, want)
+		}
+	}
 }
 
 // The number of sightings is bounded, and an unlocked row costs no lock of them.

@@ -120,7 +120,7 @@ func (s *save) traceShared(found stored) trace {
 	h, old := found.history(), s.old.history
 	t := h.look(s.token, old)
 	switch {
-	case t == traceSame && found.rec.Version != s.old.version():
+	case t == traceSame && found.rec.Version != s.old.version() && s.holder == "": // it has taken a holder's lock away
 		return traceForgotten
 	case t == traceNewer && old != "" && h.index(old.newest()) < 0:
 		return traceAnew
