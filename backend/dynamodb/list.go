@@ -21,6 +21,9 @@ var _ admin.Lister = (*Backend)(nil)
 // and foreign items too. Reads are eventually consistent: an item that is
 // written meanwhile may be missed, or be out of date.
 //
+// Beside PHP, its sessions are listed like others, but without Created. A lock of
+// PHP's without a session is a foreign item.
+//
 // Entry.Size is the size that DynamoDB counts for the item, the names and the
 // values of all attributes. Of a foreign item an Entry has the times that List
 // can read.
@@ -155,7 +158,10 @@ func (b *Backend) entry(it map[string]types.AttributeValue, now time.Time, with 
 		e.Key = k.Value
 	}
 	rec, _, err := b.decode("", it, now)
-	if err == nil {
+	if b.Shared() && it[b.c.CreatedAttribute] == nil {
+		rec.Created = time.Time{} // PHP does not say
+	}
+	if err == nil && !(b.Shared() && b.ownerOf(it, e.Key) == ownedByOthers) {
 		e.DataSize, e.Created, e.Expires, e.LockedUntil = len(rec.Data), rec.Created, rec.Expires, rec.LockedUntil
 		if with != "" && bytes.Contains(rec.Data, []byte(with)) {
 			e.Data = string(rec.Data)

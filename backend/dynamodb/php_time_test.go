@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/admin"
 )
 
 // eachBesidePHP runs a test on an empty table of each kind, with the clock of
@@ -403,6 +407,106 @@ func TestTextBesidePHP(t *testing.T) {
 		mustSave(t, b, replaced(rec, rec.Version, "a|s:1:\"x\";"))
 		if _, isText := f.items[key]["data"].(*types.AttributeValueMemberS); !isText {
 			t.Errorf("stored %v", f.items[key])
+		}
+	})
+}
+
+// A Sweep deletes PHP's sessions that have expired, and what its locks leave behind.
+func TestSweepBesidePHP(t *testing.T) {
+	eachBesidePHP(t, func(t *testing.T, f *fake, b *Backend, _ *handler) {
+		now := time.Now()
+		old, soon := now.Add(-time.Hour), now.Add(time.Hour)
+		remains := item{"id": text("PHPSESSID_remains"), "lock": number(1)}
+		gone := []item{
+			php("PHPSESSID_a", old),
+			with(php("PHPSESSID_locked", old), "lock", number(1)),
+			item{"id": text("PHPSESSID_empty"), "expires": number(old.Unix())},
+			with(php("PHPSESSID_stale", old), "lock_until", number(soon.UnixMilli())),
+			own("PHPSESSID_own", old),
+			with(own("PHPSESSID_own locked by PHP", old), "lock", number(1)),
+			with(own("PHPSESSID_private", old), "private", text("x")),
+			lockedTo(own("PHPSESSID_lock is over", old), old),
+		}
+		stay := []item{
+			php("PHPSESSID_live", soon), own("PHPSESSID_own live", soon), php("other", old),
+			lockedTo(own("PHPSESSID_held", old), soon), with(php("PHPSESSID_for ever", old), "expires", number(0)),
+			{"id": text("PHPSESSID_key alone")}, {"id": text("other lock"), "lock": number(1)},
+			with(remains, "id", text("PHPSESSID_with data")),
+		}
+		stay[len(stay)-1]["data"] = text("a|i:1;")
+		f.put(gone...)
+		f.put(stay...)
+		f.put(remains)
+		sweep := func(want admin.Report) {
+			t.Helper()
+			got, err := b.Sweep(t.Context(), admin.SweepOptions{Segments: 1})
+			got.ReadUnits, got.WriteUnits, got.Elapsed = 0, 0, 0
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%v: %+v, want %+v", err, got, want)
+			}
+		}
+		first := admin.Report{Scanned: 17, Expired: 9, Deleted: 8, Kept: 1, Foreign: 2}
+		if !b.stock() {
+			first.Expired, first.Deleted = 10, 9
+			sweep(first)
+			if len(f.items) != len(stay) {
+				t.Errorf("left are %q", slices.Sorted(maps.Keys(f.items)))
+			}
+			return
+		}
+		sweep(first)
+		time.Sleep(time.Minute - time.Millisecond)
+		f.items["PHPSESSID_remains"] = remains
+		sweep(admin.Report{Scanned: 9, Expired: 1, Kept: 1, Foreign: 2})
+		time.Sleep(time.Millisecond)
+		sweep(admin.Report{Scanned: 9, Expired: 2, Deleted: 1, Kept: 1, Foreign: 2})
+		if len(f.items) != len(stay) {
+			t.Errorf("left are %q", slices.Sorted(maps.Keys(f.items)))
+		}
+
+		// What is stored or locked anew between the scan and its deletion stays.
+		for _, change := range []func(it item){
+			func(it item) { it["expires"] = number(soon.Unix()) },
+			func(it item) { delete(it, "lock") },
+		} {
+			f.items = map[string]item{"PHPSESSID_remains": maps.Clone(remains)}
+			time.Sleep(2 * time.Minute)
+			sweep(admin.Report{Scanned: 1})
+			time.Sleep(2 * time.Minute)
+			f.fail(fault{then: func() { change(f.items["PHPSESSID_remains"]) }})
+			sweep(admin.Report{Scanned: 1, Expired: 1, Kept: 1})
+		}
+	})
+}
+
+// A List has PHP's sessions.
+func TestListBesidePHP(t *testing.T) {
+	eachBesidePHP(t, func(t *testing.T, f *fake, b *Backend, _ *handler) {
+		now := time.Now()
+		f.put(php("PHPSESSID_a", now), with(php("PHPSESSID_b", now), "lock", number(1)), own("PHPSESSID_c", now),
+			php("other", now), item{"id": text("PHPSESSID_d"), "lock": number(1)}, with(own("PHPSESSID_e", now), "private", text("secret")))
+		got := map[string]admin.Entry{}
+		if _, err := b.List(t.Context(), admin.ListOptions{}, func(e admin.Entry) error { got[e.Key] = e; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		created := now.Add(-time.Hour).Truncate(time.Second).UTC()
+		expires := now.Truncate(time.Second).UTC()
+		for key, want := range map[string]admin.Entry{
+			"PHPSESSID_a": {DataSize: 6, Expires: expires},
+			"PHPSESSID_b": {DataSize: 6, Expires: expires, LockedUntil: now.Add(time.Minute).UTC()},
+			"PHPSESSID_c": {DataSize: 4, Expires: expires, Created: created},
+			"PHPSESSID_d": {Foreign: true},
+			"PHPSESSID_e": {DataSize: 6, Expires: expires, Created: created},
+			"other":       {DataSize: 6, Expires: expires, Foreign: true},
+		} {
+			e := got[key]
+			want.Key, want.Size = key, e.Size
+			if e != want {
+				t.Errorf("%s: %+v, want %+v", key, e, want)
+			}
+		}
+		if len(b.sightings.seen) != 0 {
+			t.Error("a List counts as a sight")
 		}
 	})
 }

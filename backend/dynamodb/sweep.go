@@ -336,7 +336,7 @@ func (b *Backend) ownerOf(it map[string]types.AttributeValue, key string) owner 
 	}
 	_, ok := epoch(it[b.c.CreatedAttribute], 1000)
 	version, isBinary := it[b.c.VersionAttribute].(*types.AttributeValueMemberB)
-	if ok && isBinary && history(version.Value).valid() {
+	if (ok || b.Shared()) && isBinary && history(version.Value).valid() {
 		return ownedByUs
 	}
 	return ownedByOthers
@@ -430,6 +430,9 @@ func (s *sweep) delete(r found) outcome {
 		return consumed, nil
 	})
 	var refused *types.ConditionalCheckFailedException
+	if r.remains {
+		s.b.sightings.forget(r.key) // it is gone, or was not what it was taken for
+	}
 	switch {
 	case err == nil:
 		if cost, known := unitsOf(consumed); known {
