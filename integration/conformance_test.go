@@ -26,6 +26,8 @@ func TestDynamoDBConformance(t *testing.T) {
 			VersionAttribute: "v#1",
 		}, proxy.Throttle},
 		{"Hang", dynamodb.Config{}, proxy.Hang},
+		{"PHP", dynamodb.Config{PHP: dynamodb.PHPConfig{Connection: dynamodb.VersionedConnection}}, proxy.InternalError},
+		{"PHPStock", dynamodb.Config{PHP: dynamodb.PHPConfig{Connection: dynamodb.StockLocking}}, proxy.DropRequest},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
