@@ -286,30 +286,31 @@ class VersionedConnection extends StandardSessionConnection
     private function touch(string $id, array $row): bool
     {
         $expires = ['N' => $this->endAfter($row)];
-        $request = [
-            'UpdateExpression' => 'SET #expires = :expires',
-            'ConditionExpression' => 'attribute_not_exists(#private) AND #expires > :now AND #expires < :expires',
-        ];
-        $values = [':expires' => $expires];
+        $condition = 'attribute_not_exists(#private) AND #expires > :now';
+        $lock = [];
         if (isset($row['lock'])) {
-            $request = [
-                'UpdateExpression' => 'SET #expires = :expires REMOVE #lock, #until',
-                'ConditionExpression' => '#expires > :now AND #lock = :lock',
-            ];
-            $values[':lock'] = $row['lock'];
+            $condition .= ' AND #lock = :lock';
+            $lock = [':lock' => $row['lock']];
         }
         unset($row['lock']);
-        $row[$this->getSessionLifetimeAttribute()] = $expires;
+        $remove = $lock === [] ? '' : 'REMOVE #lock, #until';
         try {
-            $this->update($id, $request, $values);
-        } catch (DynamoDbException $e) {
-            if (!self::isRefused($e)) {
-                return $this->fail('the store failed', $e);
+            $moved = $this->updateIf($id, "SET #expires = :expires $remove", "$condition AND #expires <= :expires", $lock
+                + [':expires' => $expires]);
+            // Perhaps another request has moved the end further.
+            if (!$moved && $lock !== []) {
+                $this->updateIf($id, $remove, $condition, $lock);
             }
-            // Nothing of this request is lost: the session has ended, has moved or
-            // is another's now, or another request has moved the end.
+        } catch (DynamoDbException $e) {
+            return $this->fail('the store failed', $e);
+        }
+        // If both were refused, nothing of this request is lost: the session has
+        // ended or moved, or the lock is another's now.
+        if ($moved) {
+            $row[$this->getSessionLifetimeAttribute()] = $expires;
         }
         $this->rows[$id] = $row;
+
         return true;
     }
 
@@ -446,6 +447,20 @@ class VersionedConnection extends StandardSessionConnection
             'ExpressionAttributeNames' => array_filter($names, $isUsed, ARRAY_FILTER_USE_KEY),
             'ExpressionAttributeValues' => array_filter($values, $isUsed, ARRAY_FILTER_USE_KEY),
         ]);
+    }
+
+    /** Sends an UpdateItem, and tells whether its condition held. */
+    private function updateIf(string $id, string $update, string $condition, array $values): bool
+    {
+        try {
+            $this->update($id, ['UpdateExpression' => $update, 'ConditionExpression' => $condition], $values);
+        } catch (DynamoDbException $e) {
+            if (self::isRefused($e)) {
+                return false;
+            }
+            throw $e;
+        }
+        return true;
     }
 
     private function getRow(string $id): array

@@ -119,7 +119,7 @@ func (b *Backend) newSave(key string, rec session.Record) (*save, error) {
 		":c": number(created),
 		":v": &types.AttributeValueMemberB{Value: []byte(s.next.history)},
 	}
-	if s.kind != saveCreates {
+	if s.kind != saveCreates && old.history != "" {
 		values[":old"] = &types.AttributeValueMemberB{Value: []byte(old.history)}
 	}
 	if s.holder != "" {
