@@ -20,7 +20,8 @@ var (
 // Join writes a session as PHP does. Values keep the place in which PHP has stored
 // them; new ones follow, ordered by name. Values keep their bytes, but for the
 // numbers of references. References between values stand as long as both values are
-// as they were read: otherwise Join fails, until both are set or deleted.
+// as they were read: otherwise Join fails, until both are set or deleted. Only the cases
+// of enums may be used by several values that are changed.
 //
 // Join refuses names that PHP would lose: one with a '|' with the handler [PHP], one
 // of more than 127 bytes with [Binary], and with both one that PHP takes for an
@@ -240,6 +241,10 @@ func (c Codec) attach(entries []entryToJoin) error {
 				}
 				k, ok := byDigest[string(r.link)]
 				if !ok || k >= i || r.to > entries[k].slots {
+					if r.kind == 'r' && len(r.copy) > 0 && r.copy[0] == 'E' {
+						out = append(out, r.copy...) // there is one of each case
+						continue
+					}
 					return errShared
 				}
 				to = entries[k].base + r.to
