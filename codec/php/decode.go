@@ -48,7 +48,10 @@ func (c Codec) Unmarshal(data []byte, v any) (err error) {
 	}
 	d := decoder{data: data, left: room.Allowance(len(data)), depth: c.maxDepth(), utf8: c.UTF8}
 	if w.refs > 0 {
-		w = walker{data: data, most: c.maxDepth(), links: true, record: true}
+		if err := d.charge(w.recorded()); err != nil {
+			return err
+		}
+		w = w.recorder()
 		if err := w.one(); err != nil {
 			return err
 		}
@@ -184,8 +187,14 @@ func (d *decoder) skip() error {
 
 var errLink = errors.New("php: the value shares an object or a reference with another value of the session, and cannot be read alone")
 
+// enterSize is the memory that following a reference takes.
+const enterSize = 256
+
 // enter calls read where the reference at pos leads to.
 func (d *decoder) enter(read func() error) error {
+	if err := d.charge(enterSize); err != nil {
+		return err
+	}
 	r := d.pos
 	to := r
 	for d.data[to] == 'r' || d.data[to] == 'R' {
@@ -210,6 +219,9 @@ func (d *decoder) enter(read func() error) error {
 
 // enterLink calls read where the copy in the link at pos is.
 func (d *decoder) enterLink(read func() error) error {
+	if err := d.charge(enterSize); err != nil {
+		return err
+	}
 	w := walker{data: d.data, pos: d.pos, most: math.MaxInt, links: true, record: true}
 	if err := w.link(); err != nil {
 		return err

@@ -57,8 +57,8 @@ func (c Codec) Join(values map[string][]byte) ([]byte, error) {
 		e.base = slots
 		slots += w.slots
 		e.slots = w.slots
-		e.refs = w.refs > 0
-		refs, opaque = refs || e.refs, opaque || w.opaque
+		e.refs = w.refs
+		refs, opaque = refs || e.refs > 0, opaque || w.opaque
 	}
 	if refs && opaque {
 		return nil, errOpaque
@@ -107,7 +107,7 @@ type entryToJoin struct {
 	value []byte
 	base  int
 	slots int
-	refs  bool
+	refs  int
 }
 
 // inOrder returns the values, with the names of PHP, in the order of PHP.
@@ -219,10 +219,11 @@ func (c Codec) attach(entries []entryToJoin) error {
 	attached := make([][]byte, len(entries))
 	for i := range entries {
 		e := &entries[i]
-		if !e.refs {
+		if e.refs == 0 {
 			continue
 		}
-		w := walker{data: e.value, most: c.maxDepth(), links: true, record: true}
+		w := walker{data: e.value, most: c.maxDepth(), links: true, slots: e.slots, refs: e.refs}
+		w = w.recorder()
 		if err := w.one(); err != nil {
 			return err
 		}

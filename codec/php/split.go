@@ -50,7 +50,7 @@ func (c Codec) Split(data []byte) (map[string][]byte, error) {
 		if w.opaque {
 			return nil, errOpaque
 		}
-		w = walker{data: data, most: c.maxDepth(), record: true}
+		w = w.recorder()
 		if entries, err = c.entries(&w, entries[:0]); err != nil {
 			return nil, err
 		}
@@ -275,7 +275,7 @@ func (c Codec) userToPHP(value []byte) ([]byte, error) {
 		return nil, errUserInt
 	}
 	id, err := w.quoted()
-	if err != nil || !isInt(string(id)) {
+	if err != nil || !isInt(string(id)) || !w.next(';') || w.pos != len(value) {
 		return nil, errUserInt
 	}
 	return append(append([]byte("i:"), id...), ';'), nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/seed-a7bee19b/session/internal/room"
 )
 
 // A walker goes over values that PHP has serialized and checks their form. It
@@ -191,6 +193,15 @@ func (w *walker) key() error {
 	}
 	return nil
 }
+
+// recorder returns a walker that goes over the data of w again and records. Its lists
+// have room for what w has found.
+func (w *walker) recorder() walker {
+	return walker{data: w.data, most: w.most, links: w.links, record: true, spans: make([]span, 0, w.slots), found: make([]reference, 0, w.refs)}
+}
+
+// recorded is the memory that a recorder takes.
+func (w *walker) recorded() int { return room.Of(24*w.slots) + room.Of(80*w.refs) }
 
 // slot counts a value that begins at start.
 func (w *walker) slot(start int) {
