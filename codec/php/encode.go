@@ -45,8 +45,12 @@ func (c Codec) Marshal(v any) (_ []byte, err error) {
 	case int64:
 		e.int(v)
 	case string:
+		if len(v) <= e.max {
+			e.b = make([]byte, 0, len(v)+12)
+		}
 		err = e.string(v)
 	default:
+		e.b = make([]byte, 0, 128)
 		x := reflect.ValueOf(v)
 		var p *plan
 		if p, err = planFor(x.Type()); err != nil {

@@ -105,6 +105,7 @@ func (c Codec) Join(values map[string][]byte) ([]byte, error) {
 type entryToJoin struct {
 	name  string
 	value []byte
+	place int // from 1 in the order of PHP, 0 for one that is new
 	base  int
 	slots int
 	refs  int
@@ -147,31 +148,27 @@ func (c Codec) inOrder(values map[string][]byte, entries []entryToJoin) ([]entry
 	if err != nil || !w.next(';') || w.pos != len(order) {
 		return nil, errOrder
 	}
-	places := make(map[string]int, len(entries))
+	names := string(list)
 	w = walker{data: list}
-	for w.pos < len(list) {
+	for place := 1; w.pos < len(list); place++ {
 		n, err := w.length(1)
 		if err != nil {
 			return nil, errOrder
 		}
-		name := string(list[w.pos : w.pos+n])
+		name := names[w.pos : w.pos+n]
 		w.pos += n
-		if _, twice := places[name]; !twice {
-			places[name] = len(places)
+		i, ok := slices.BinarySearchFunc(entries, name, func(e entryToJoin, name string) int { return strings.Compare(e.name, name) })
+		if ok && entries[i].place == 0 {
+			entries[i].place = place
 		}
 	}
 	slices.SortStableFunc(entries, func(a, b entryToJoin) int {
-		i, known := places[a.name]
-		j, other := places[b.name]
 		switch {
-		case known && other:
-			return i - j
-		case known:
-			return -1
-		case other:
-			return 1
+		case a.place == 0 || b.place == 0:
+			return b.place - a.place
+		default:
+			return a.place - b.place
 		}
-		return 0
 	})
 	return entries, nil
 }

@@ -372,9 +372,8 @@ func (w *walker) refer(r reference) error {
 	}
 	if w.record {
 		if r.kind == 'r' && r.link == nil {
-			switch t := w.data[w.spans[r.to-1].start]; {
-			case t == 'O' || t == 'E' || t == 'C' || t == 'r':
-			case t == linkMark: // Split has written it for an object
+			switch w.data[w.spans[r.to-1].start] {
+			case 'O', 'E', 'C', 'r', linkMark: // Split writes a link with a number for an object only
 			default:
 				return w.bad("a reference to an object, and this is none")
 			}
