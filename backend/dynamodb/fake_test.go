@@ -150,6 +150,10 @@ func (f *fake) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func
 		if !ok {
 			return nil
 		}
+		if in.ProjectionExpression == nil {
+			out.Item = copiedItem(it)
+			return nil
+		}
 		out.Item = item{}
 		for _, name := range strings.Split(*in.ProjectionExpression, ", ") {
 			if v, ok := it[in.ExpressionAttributeNames[name]]; ok {
@@ -171,6 +175,9 @@ func (f *fake) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ .
 	out := &dynamodb.UpdateItemOutput{}
 	err := f.do(ctx, "UpdateItem", func() error {
 		f.lastUpdate = in
+		if in.UpdateExpression == nil {
+			return f.updateLegacy(in, out)
+		}
 		err := checkPlaceholders(*in.UpdateExpression+" "+*in.ConditionExpression, in.ExpressionAttributeNames, in.ExpressionAttributeValues)
 		if err != nil {
 			return err

@@ -40,6 +40,11 @@ var _ admin.Sweeper = (*Backend)(nil)
 // dynamodb:DeleteItem. It fails with an error that wraps
 // [errors.ErrUnsupported] if the client is not a [ScanClient].
 //
+// Beside PHP, Sweep deletes PHP's expired sessions too, and what its locks leave of
+// sessions that were never stored: a lock without a session that this Backend has
+// seen for ForeignLease, in an earlier Sweep for example; with VersionedConnection at
+// once.
+//
 // With a budget the pages are small, and the rate stays within some per cent of
 // the budget over a few seconds. An answer without ConsumedCapacity ends the
 // sweep.
@@ -108,10 +113,12 @@ type sweep struct {
 	batches chan batch
 	told    admin.Report // at the last OnProgress
 
+	projection   string
 	filter       string
 	filterNames  map[string]string
 	filterValues map[string]types.AttributeValue
 	own, foreign expression // of a deletion
+	remains      expression
 
 	telling sync.Mutex // held while OnProgress or OnError runs
 
@@ -145,6 +152,7 @@ type batch struct {
 type found struct {
 	key     string
 	foreign bool
+	remains bool // of a lock of PHP's, see ownedByNone
 }
 
 // outcome says what became of a record.
@@ -173,6 +181,7 @@ func count(r *admin.Report, o outcome, n int64) {
 }
 
 func (s *sweep) expressions() {
+	s.projection = "#k, #c, #v"
 	// In an item of another writer 0 is not a time. Many mean "never" by it, and
 	// TTL leaves it alone too.
 	s.filter = "#e <= :cutoff AND (NOT (#e <= :zero) OR attribute_exists(#v))"
@@ -185,6 +194,9 @@ func (s *sweep) expressions() {
 	s.own = expression{
 		condition: "#e <= :cutoff AND attribute_exists(#v) AND (attribute_not_exists(#l) OR #u <= :ms)",
 		names:     s.b.names("#e", "#v", "#l", "#u"),
+	}
+	if s.b.Shared() {
+		s.expressionsShared()
 	}
 	s.foreign = expression{
 		// Another writer may use these names, but hardly both types too.
@@ -234,7 +246,7 @@ func (s *sweep) run() {
 func (s *sweep) read(n int) {
 	in := &dynamodb.ScanInput{
 		// Not the data. The version and the start show who wrote the item.
-		ProjectionExpression:      aws.String("#k, #c, #v"),
+		ProjectionExpression:      &s.projection,
 		FilterExpression:          &s.filter,
 		ExpressionAttributeNames:  s.filterNames,
 		ExpressionAttributeValues: s.filterValues,
@@ -276,12 +288,21 @@ func (s *sweep) page(seg *segment, next string, out *dynamodb.ScanOutput) (*page
 		if !ok {
 			continue // a partition key of type S is always there
 		}
-		foreign := !s.b.ours(it)
-		if foreign && !s.from.Foreign {
-			p.tally.Foreign++
-			continue
+		r := found{key: key.Value}
+		switch s.b.ownerOf(it, key.Value) {
+		case ownedByUs:
+		case ownedByNone:
+			if !s.b.mayRemoveRemains(key.Value, it) {
+				continue // it may be of a request in flight
+			}
+			r.remains = true
+		default:
+			if r.foreign = true; !s.from.Foreign {
+				p.tally.Foreign++
+				continue
+			}
 		}
-		records = append(records, found{key.Value, foreign})
+		records = append(records, r)
 	}
 	p.tally.Expired = int64(len(records))
 	if s.from.DryRun {
@@ -297,11 +318,28 @@ func (s *sweep) page(seg *segment, next string, out *dynamodb.ScanOutput) (*page
 	return p, records
 }
 
-// ours reports whether this package wrote an item, by its start and version.
-func (b *Backend) ours(it map[string]types.AttributeValue) bool {
+// owner says whose an item is.
+type owner int
+
+const (
+	ownedByOthers owner = iota
+	ownedByUs           // or a session of PHP's, beside PHP
+	// ownedByNone: a lock of PHP's without a session. A request that ends without
+	// storing one, or dies, leaves it behind. TTL leaves it alone, as it has no Expires.
+	ownedByNone
+)
+
+// ownerOf tells by the start and the version whether this package wrote an item.
+func (b *Backend) ownerOf(it map[string]types.AttributeValue, key string) owner {
+	if b.Shared() && it[b.c.VersionAttribute] == nil {
+		return b.ownerShared(it, key)
+	}
 	_, ok := epoch(it[b.c.CreatedAttribute], 1000)
 	version, isBinary := it[b.c.VersionAttribute].(*types.AttributeValueMemberB)
-	return ok && isBinary && history(version.Value).valid()
+	if ok && isBinary && history(version.Value).valid() {
+		return ownedByUs
+	}
+	return ownedByOthers
 }
 
 // advance moves the segment past its finished pages. Pages finish in any order,
@@ -357,6 +395,12 @@ func (s *sweep) estimate() float64 {
 
 func (s *sweep) delete(r found) outcome {
 	expr, values := &s.own, map[string]types.AttributeValue{":cutoff": s.filterValues[":cutoff"]}
+	millis := !r.foreign && !r.remains
+	if r.remains {
+		expr, values = &s.remains, map[string]types.AttributeValue{":number": &types.AttributeValueMemberS{Value: "N"}}
+	} else if millis && s.b.Shared() {
+		values[":binary"] = &types.AttributeValueMemberS{Value: "B"}
+	}
 	if r.foreign {
 		expr = &s.foreign
 		values[":zero"] = s.filterValues[":zero"]
@@ -375,7 +419,7 @@ func (s *sweep) delete(r found) outcome {
 	}
 	var consumed *types.ConsumedCapacity
 	unsure, err := s.call(opDeleteItem, s.estimate, func(ctx context.Context) (*types.ConsumedCapacity, error) {
-		if !r.foreign {
+		if millis {
 			values[":ms"] = number(s.b.now().UnixMilli())
 		}
 		out, err := s.b.client.DeleteItem(ctx, in, s.b.opts...)
