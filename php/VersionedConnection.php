@@ -40,8 +40,8 @@ use Aws\DynamoDb\StandardSessionConnection;
  * writes the session by itself at the end of the page, nobody can catch the
  * exception, and it is logged as a fatal error.
  *
- * Without locking, overlapping requests of one visitor are refused when they
- * change the session both. With locking they wait for each other.
+ * Without locking, two requests may have one session open. If both change it, the
+ * second is refused. With locking they wait for each other.
  *
  * Reads. session_start() throws a RuntimeException if the store fails, or if
  * another request keeps the lock for longer than max_lock_wait_time seconds. The
@@ -60,6 +60,9 @@ use Aws\DynamoDb\StandardSessionConnection;
  * session_destroy() and session_regenerate_id(true) fail if a Go page has replaced
  * the ID since this request has read the session: the session goes on under the new
  * ID, and a logout must be repeated there.
+ *
+ * The Go side keeps values of its own in the session. Their names begin with
+ * "_session.", and a page should leave them as they are.
  *
  * No row is stored for a visitor whose session is empty. If two requests begin a
  * session under the same ID at the same time, the second is refused. A write that
@@ -344,7 +347,7 @@ class VersionedConnection extends StandardSessionConnection
         $condition = 'attribute_not_exists(#expires) OR #expires <= :now';
         $values = [];
         if (isset($row['private'], $row['version'])) {
-            $condition .= ' OR (attribute_exists(#private) AND #version = :old_version)';
+            $condition .= ' OR #version = :old_version';
             $values[':old_version'] = $row['version'];
         }
         return $this->store($id, [], $data, [
