@@ -31,7 +31,9 @@ func newCore(backend Backend, cfg Config) *core {
 	if m.locker == nil {
 		m.locking, _ = backend.(LockingBackend)
 	}
-	_, m.shared = backend.(interface{ CheckConfig(Config) error })
+	if b, ok := backend.(SharedBackend); ok {
+		m.shared = b.Shared()
+	}
 	return m
 }
 

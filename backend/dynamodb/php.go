@@ -132,7 +132,7 @@ var _ session.SharedBackend = (*Backend)(nil)
 func (b *Backend) CheckConfig(cfg session.Config) error {
 	token := cfg.Tokens.New()
 	key := cfg.StoreKey(token)
-	if !b.shared() {
+	if !b.Shared() {
 		if strings.HasSuffix(key, "_"+token) {
 			return errors.New("dynamodb: StoreKey makes keys under which the session handler of the AWS SDK for PHP stores sessions, " +
 				"and a page in PHP would destroy these: set Config.PHP of the Backend, or use another StoreKey")
