@@ -70,9 +70,10 @@ use Aws\DynamoDb\StandardSessionConnection;
  * show it, it has failed, as a second try could bring back a session that was
  * destroyed in between.
  *
- * Cost. A page sends what it would send with the stock handler: with locking two
- * UpdateItem, otherwise a GetItem and an UpdateItem. A refusal costs a GetItem more,
- * and so does a page that begins a session. A request that waits for a lock
+ * Cost. A page sends what it sends with the stock handler: with locking two
+ * UpdateItem, otherwise a GetItem and an UpdateItem. With locking a page that finds no
+ * session sends a GetItem more. A visitor whose session stays empty saves the last
+ * UpdateItem. A refused write is followed by a GetItem. A request that waits for a lock
  * sends a GetItem every 10 to 50 ms.
  */
 class VersionedConnection extends StandardSessionConnection
