@@ -40,8 +40,8 @@ use Aws\DynamoDb\StandardSessionConnection;
  * writes the session by itself at the end of the page, nobody can catch the
  * exception, and it is logged as a fatal error.
  *
- * Without locking, overlapping requests of one visitor are refused when they
- * change the session both. With locking they wait for each other.
+ * Without locking, two requests may have one session open. If both change it, the
+ * second is refused. With locking they wait for each other.
  *
  * Reads. session_start() throws a RuntimeException if the store fails, or if
  * another request keeps the lock for longer than max_lock_wait_time seconds. The
@@ -61,15 +61,19 @@ use Aws\DynamoDb\StandardSessionConnection;
  * the ID since this request has read the session: the session goes on under the new
  * ID, and a logout must be repeated there.
  *
+ * The Go side keeps values of its own in the session. Their names begin with
+ * "_session.", and a page should leave them as they are.
+ *
  * No row is stored for a visitor whose session is empty. If two requests begin a
  * session under the same ID at the same time, the second is refused. A write that
  * begins a session is sent once: if its answer is lost and the row does not
  * show it, it has failed, as a second try could bring back a session that was
  * destroyed in between.
  *
- * Cost. A page sends what it would send with the stock handler: with locking two
- * UpdateItem, otherwise a GetItem and an UpdateItem. A refusal costs a GetItem more,
- * and so does a page that begins a session. A request that waits for a lock
+ * Cost. A page sends what it sends with the stock handler: with locking two
+ * UpdateItem, otherwise a GetItem and an UpdateItem. With locking a page that finds no
+ * session sends a GetItem more. A visitor whose session stays empty saves the last
+ * UpdateItem. A refused write is followed by a GetItem. A request that waits for a lock
  * sends a GetItem every 10 to 50 ms.
  */
 class VersionedConnection extends StandardSessionConnection
@@ -344,7 +348,7 @@ class VersionedConnection extends StandardSessionConnection
         $condition = 'attribute_not_exists(#expires) OR #expires <= :now';
         $values = [];
         if (isset($row['private'], $row['version'])) {
-            $condition .= ' OR (attribute_exists(#private) AND #version = :old_version)';
+            $condition .= ' OR #version = :old_version';
             $values[':old_version'] = $row['version'];
         }
         return $this->store($id, [], $data, [

@@ -298,12 +298,14 @@ func TestRefusalIsReported(t *testing.T) {
 func TestTwoPagesBeginASession(t *testing.T) {
 	t.Parallel()
 	connections(t, func(t *testing.T, table string, s site) {
-		a, b := start(t, s), start(t, s)
-		a.run(t, open("id"))
-		b.run(t, open("id"))
-		a.run(t, `$_SESSION['a'] = 1; session_write_close();`)
-		b.refused(t, `$_SESSION['b'] = 1; session_write_close();`, notSaved)
-		a.want(t, show("id"), `{"a":1}`)
+		for id, first := range map[string]site{"versioned": s, "stock": stock(table, false)} {
+			a, b := start(t, first), start(t, s)
+			a.run(t, open(id))
+			b.run(t, open(id))
+			a.run(t, `$_SESSION['a'] = 1; session_write_close();`)
+			b.refused(t, `$_SESSION['b'] = 1; session_write_close();`, notSaved)
+			a.want(t, show(id), `{"a":1}`)
+		}
 	})
 }
 
