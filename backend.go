@@ -26,6 +26,11 @@ type Record struct {
 	// accept it; the number of records under old keys is bounded. Load never sets
 	// it.
 	Continues bool
+	// Private is for Save: the record is the Manager's own, a marker under an old
+	// ID or a record of the index of owners, and not a session. A [SharedBackend]
+	// should keep it from the other program, which could take it for a session of
+	// its own. Load never sets it.
+	Private bool
 	// Version is set by the backend on Load, and names the state that a Save
 	// replaces.
 	Version Version
@@ -142,4 +147,16 @@ type TextBackend interface {
 	// so MUST refuse other Data with [ErrEncode] and change nothing, and store
 	// what is valid as it is, whatever characters it has.
 	TextOnly() bool
+}
+
+// SharedBackend is a [Backend] whose records another program reads and writes too,
+// such as a site's pages in another language. It knows what that program demands.
+type SharedBackend interface {
+	Backend
+
+	// CheckConfig returns an error if a Manager with cfg, whose defaults are filled
+	// in, could not read the sessions of the other program, or would damage them.
+	// [New] fails with that error, and so does [Manager.With], which calls it with the
+	// Mode and the SafeMode of the view.
+	CheckConfig(cfg Config) error
 }

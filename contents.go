@@ -233,6 +233,10 @@ const justMoved = 10 * time.Second
 // recent reports whether the answer with the new ID may be in flight.
 func (e *movedError) recent() bool { return time.Since(e.at) < justMoved }
 
+// maxMarkedVersion is the length of the longest Version that a marker has. A
+// request that needs a longer one reads the record.
+const maxMarkedVersion = 512
+
 // joinMarker makes the Data of a marker: where the session went, the sealed token
 // if there is one, and kept, what the session was.
 func (m *core) joinMarker(key string, v Version, sealed sealedToken, kept map[string][]byte) ([]byte, error) {
@@ -240,11 +244,12 @@ func (m *core) joinMarker(key string, v Version, sealed sealedToken, kept map[st
 	if err != nil {
 		return nil, err
 	}
-	version, err := m.encode(base64.RawURLEncoding.EncodeToString([]byte(v)))
-	if err != nil {
-		return nil, err
+	values := map[string][]byte{movedName: encodedKey}
+	if len(v) <= maxMarkedVersion {
+		if values[versionName], err = m.encode(base64.RawURLEncoding.EncodeToString([]byte(v))); err != nil {
+			return nil, err
+		}
 	}
-	values := map[string][]byte{movedName: encodedKey, versionName: version}
 	if sealed != "" {
 		if values[sealedName], err = m.encode(string(sealed)); err != nil {
 			return nil, err
@@ -267,7 +272,7 @@ func (m *core) splitMarker(rec Record, values map[string][]byte) error {
 	if err := m.decode(values[movedName], &to.key); err != nil {
 		return err
 	}
-	if data := values[versionName]; data != nil { // there was none once
+	if data := values[versionName]; data != nil { // earlier versions stored none
 		var text string
 		if err := m.decode(data, &text); err != nil {
 			return err

@@ -97,7 +97,25 @@ func New(backend Backend, cfg Config) (*Manager, error) {
 	if err := m.canLock(cfg.Mode, cfg.SafeMode); err != nil {
 		return nil, err
 	}
+	if err := m.shares(cfg.Mode, cfg.SafeMode); err != nil {
+		return nil, err
+	}
 	return m, nil
+}
+
+// shares returns an error if another program could not go on to share the backend
+// with a Manager that has these modes.
+func (m *core) shares(mode, safeMode Mode) error {
+	b, ok := m.backend.(SharedBackend)
+	if !ok {
+		return nil
+	}
+	cfg := m.cfg
+	cfg.Mode, cfg.SafeMode = mode, safeMode
+	if err := b.CheckConfig(cfg); err != nil {
+		return fmt.Errorf("session: the Config does not suit the backend: %w", err)
+	}
+	return nil
 }
 
 // canLock returns an error if one of the modes needs locks and there are none.
@@ -170,6 +188,9 @@ func (m *Manager) With(rt Route) (*Manager, error) {
 		v.freshWithin = rt.FreshWithin
 	}
 	if err := m.canLock(v.mode, v.safeMode); err != nil {
+		return nil, err
+	}
+	if err := m.shares(v.mode, v.safeMode); err != nil {
 		return nil, err
 	}
 	return &v, nil

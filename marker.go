@@ -20,7 +20,7 @@ func (s *Session) marker(key string, v Version, sealed sealedToken, kept map[str
 		return Record{}, err
 	}
 	return Record{
-		Data: data, Created: time.Now(), Expires: s.markedUntil(), KeepLater: true, Version: s.stored.rec.Version,
+		Data: data, Created: time.Now(), Expires: s.markedUntil(), KeepLater: true, Private: true, Version: s.stored.rec.Version,
 	}, nil
 }
 

@@ -82,7 +82,7 @@ func (m *core) indexRecord(v any, until int64) (Record, error) {
 	case until > now.Unix():
 		expires = time.Unix(until, 0).Add(margin)
 	}
-	return Record{Data: data, Created: now, Expires: expires, Continues: true}, nil
+	return Record{Data: data, Created: now, Expires: expires, Continues: true, Private: true}, nil
 }
 
 // changeOwner replaces the head of the record at key by what f makes of it, with a

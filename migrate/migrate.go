@@ -247,6 +247,18 @@ func (m *mover) TextOnly() bool {
 	return text(m.fresh.backend) || m.phase == Hold && text(m.old.backend)
 }
 
+// CheckConfig implements [session.SharedBackend].
+func (m *mover) CheckConfig(cfg session.Config) error {
+	for _, b := range []session.Backend{m.fresh.backend, m.old.backend} {
+		if shared, ok := b.(session.SharedBackend); ok {
+			if err := shared.CheckConfig(cfg); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // pause lets other requests go first, after some tries.
 func pause(ctx context.Context, try int) error {
 	if try < 3 {

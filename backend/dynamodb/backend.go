@@ -47,6 +47,8 @@ type Backend struct {
 	expr     expressions
 	fixed    int // bytes of all attribute names, and of a lock
 
+	sightings sightings // of PHP's locks
+
 	// returnsItems is set once an item has come with a refusal; see stored.
 	returnsItems atomic.Bool
 }
@@ -101,6 +103,9 @@ func NewFromClient(client Client, c Config) (*Backend, error) {
 		c.LockAttribute, c.LockUntilAttribute,
 	} {
 		b.fixed += len(name)
+	}
+	if b.shared() {
+		b.fixed += max(0, len(c.PrivateAttribute)-len(c.DataAttribute)) // an item has one of the two
 	}
 	return b, nil
 }

@@ -22,6 +22,8 @@ type conditional struct {
 	expr   *expression
 	values map[string]types.AttributeValue
 	ttl    time.Duration // of the lock that :until ends; 0 if there is no :until
+	was    base          // the state that sameState stands for
+	dead   *lock         // of PHP's, which is not in the way of freeLock; or nil
 }
 
 // refusal is the answer of DynamoDB that a condition does not hold.
@@ -34,6 +36,7 @@ type refusal struct {
 // update changes the item. It returns the attributes that the expression asks
 // for, or a refusal if the condition does not hold.
 func (b *Backend) update(ctx context.Context, w conditional) (map[string]types.AttributeValue, *refusal, error) {
+	w = b.resolve(w)
 	in := &dynamodb.UpdateItemInput{
 		TableName:                 &b.c.Table,
 		Key:                       b.key(w.key),
@@ -70,6 +73,7 @@ func (b *Backend) update(ctx context.Context, w conditional) (map[string]types.A
 // hold. It sends only the values that the condition uses.
 func (b *Backend) remove(ctx context.Context, w conditional) (*refusal, error) {
 	w.values = maps.Clone(w.values)
+	w = b.resolve(w)
 	maps.DeleteFunc(w.values, func(name string, _ types.AttributeValue) bool { return !strings.Contains(w.expr.condition, name) })
 	in := &dynamodb.DeleteItemInput{
 		TableName:                 &b.c.Table,
@@ -123,7 +127,7 @@ func (b *Backend) stored(ctx context.Context, key string, refused *refusal) (s s
 	switch {
 	case refused.item != nil:
 		b.returnsItems.Store(true)
-		s.rec, s.lock, s.err = b.decode(refused.item, refused.at)
+		s.rec, s.lock, s.err = b.decode(key, refused.item, refused.at)
 	case b.returnsItems.Load():
 		s.err = session.ErrNotFound
 	default:
@@ -136,8 +140,9 @@ func (b *Backend) stored(ctx context.Context, key string, refused *refusal) (s s
 // that was sent before the deadline, and is still in flight, would find the
 // record and be applied. The error says why the record was not removed.
 func (b *Backend) bury(ctx context.Context, key string, rec session.Record) (removal, error) {
-	refused, err := b.remove(ctx, conditional{key: key, expr: &b.expr.overdue, values: map[string]types.AttributeValue{
-		":old": &types.AttributeValueMemberB{Value: []byte(rec.Version)},
+	_, was := b.was(rec.Version)
+	refused, err := b.remove(ctx, conditional{key: key, expr: &b.expr.overdue, was: was, values: map[string]types.AttributeValue{
+		":old": &types.AttributeValueMemberB{Value: []byte(was.history)},
 	}})
 	switch {
 	case err != nil:

@@ -31,6 +31,7 @@ const (
 	DefaultVersionAttribute   = "version"
 	DefaultLockAttribute      = "lock"
 	DefaultLockUntilAttribute = "lock_until"
+	DefaultPrivateAttribute   = "private"
 
 	DefaultMaxAttempts    = 4
 	DefaultAttemptTimeout = 2 * time.Second
@@ -60,6 +61,11 @@ type Config struct {
 	VersionAttribute   string
 	LockAttribute      string
 	LockUntilAttribute string
+
+	// PrivateAttribute is for a table beside PHP: it holds the data of records that
+	// are not sessions, instead of DataAttribute, so that PHP sees no session there.
+	// Default "private".
+	PrivateAttribute string
 
 	// DataType is the type that Save gives to DataAttribute. Load reads both
 	// types, so it can be changed at any time. Default Binary.
@@ -92,6 +98,10 @@ type Config struct {
 	// if the context would end first. Defaults 50 ms and 1 s.
 	BackoffBase time.Duration
 	MaxBackoff  time.Duration
+
+	// PHP describes the session handler of the AWS SDK for PHP, if that uses the table
+	// too. Default: it does not.
+	PHP PHPConfig
 
 	// OnRequest is called after each request, including retries and requests
 	// about the table. ctx is that of the call, with the values that an observer
@@ -126,15 +136,19 @@ func (c *Config) complete() error {
 	case c.MaxItemSize == 0:
 		c.MaxItemSize = MaxItemSize
 	}
+	if err := c.PHP.complete(); err != nil {
+		return err
+	}
 	return c.completeRetries()
 }
 
 func (c *Config) completeAttributes() error {
-	attributes := []struct {
+	type attribute struct {
 		field string
 		value *string
 		def   string
-	}{
+	}
+	attributes := []attribute{
 		{"KeyAttribute", &c.KeyAttribute, DefaultKeyAttribute},
 		{"DataAttribute", &c.DataAttribute, DefaultDataAttribute},
 		{"ExpiresAttribute", &c.ExpiresAttribute, DefaultExpiresAttribute},
@@ -142,6 +156,9 @@ func (c *Config) completeAttributes() error {
 		{"VersionAttribute", &c.VersionAttribute, DefaultVersionAttribute},
 		{"LockAttribute", &c.LockAttribute, DefaultLockAttribute},
 		{"LockUntilAttribute", &c.LockUntilAttribute, DefaultLockUntilAttribute},
+	}
+	if c.PHP != (PHPConfig{}) {
+		attributes = append(attributes, attribute{"PrivateAttribute", &c.PrivateAttribute, DefaultPrivateAttribute})
 	}
 	used := make(map[string]string, len(attributes))
 	for _, a := range attributes {

@@ -23,6 +23,9 @@ func TestConformance(t *testing.T) {
 		{"binary", Config{}, false},
 		{"string", Config{DataType: String}, false},
 		{"ALL_OLD ignored", Config{}, true},
+		{"beside PHP", Config{PHP: PHPConfig{Connection: VersionedConnection}}, false},
+		{"beside PHP's handler", Config{DataType: String, PHP: PHPConfig{Connection: StockLocking}}, false},
+		{"beside PHP's handler, ALL_OLD ignored", Config{PHP: PHPConfig{Connection: StockUnlocked, AcceptLoss: true}}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conformance.TestBackend(t, conformance.Backend{

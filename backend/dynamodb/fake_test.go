@@ -431,6 +431,9 @@ func clauseHolds(clause string, names map[string]string, values, it item) bool {
 	case *types.AttributeValueMemberB:
 		r, ok := right.(*types.AttributeValueMemberB)
 		return ok && words[1] == "=" && string(l.Value) == string(r.Value)
+	case *types.AttributeValueMemberS:
+		r, ok := right.(*types.AttributeValueMemberS)
+		return ok && words[1] == "=" && l.Value == r.Value
 	case *types.AttributeValueMemberN:
 		r, ok := right.(*types.AttributeValueMemberN)
 		if !ok {
@@ -445,6 +448,8 @@ func clauseHolds(clause string, names map[string]string, values, it item) bool {
 			return a <= b
 		case ">":
 			return a > b
+		case "=":
+			return a == b
 		}
 	}
 	return false

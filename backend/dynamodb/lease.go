@@ -40,6 +40,9 @@ func (b *Backend) Acquire(ctx context.Context, key string, ttl time.Duration) (s
 			return b.acquired(ctx, key, id, item)
 		}
 		found := b.stored(ctx, key, refused)
+		if found.lock.dead(refused.at) {
+			w.dead = &found.lock
+		}
 		v := refusedAcquire{
 			row:     found.row(),
 			expired: found.expired(refused.at),
@@ -65,7 +68,7 @@ func (b *Backend) Acquire(ctx context.Context, key string, ttl time.Duration) (s
 // acquired returns what the holder of the lock gets: the item that Acquire has
 // just locked. It tries to free one that it cannot read.
 func (b *Backend) acquired(ctx context.Context, key, id string, item map[string]types.AttributeValue) (session.Record, error) {
-	rec, l, err := b.decode(item, b.now())
+	rec, l, err := b.decode(key, item, b.now())
 	if err != nil {
 		_, _, _ = b.update(ctx, conditional{key: key, expr: &b.expr.release, values: mine(id)})
 		return session.Record{}, err
@@ -144,10 +147,10 @@ func (b *Backend) Release(ctx context.Context, key string, v session.Version, ex
 
 // release is a Release in progress.
 type release struct {
-	lock    string  // its ID
-	old     history // of the record that Acquire returned
-	until   int64   // Expires to move to, epoch seconds
-	moves   bool    // Expires
+	lock    string // its ID
+	old     base   // of the record that Acquire returned
+	until   int64  // Expires to move to, epoch seconds
+	moves   bool   // Expires
 	request conditional
 }
 
@@ -157,7 +160,7 @@ func (b *Backend) newRelease(key string, v session.Version, expires time.Time) (
 	if err != nil {
 		return nil, err
 	}
-	held, old := split(v)
+	held, old := b.was(v)
 	if held.id == "" {
 		return nil, &session.ConflictError{}
 	}
@@ -184,7 +187,7 @@ func (r *release) refused(refused *refusal, found stored) refusedRelease {
 		row:     found.row(),
 		expired: found.expired(refused.at),
 		own:     found.lock.id == r.lock,
-		unmoved: history(found.rec.Version) == r.old && found.rec.Expires.Unix() < r.until,
+		unmoved: found.rec.Version == r.old.version() && found.rec.Expires.Unix() < r.until,
 	}
 }
 

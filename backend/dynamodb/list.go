@@ -154,7 +154,7 @@ func (b *Backend) entry(it map[string]types.AttributeValue, now time.Time, with 
 	if k, ok := it[b.c.KeyAttribute].(*types.AttributeValueMemberS); ok {
 		e.Key = k.Value
 	}
-	rec, _, err := b.decode(it, now)
+	rec, _, err := b.decode("", it, now)
 	if err == nil {
 		e.DataSize, e.Created, e.Expires, e.LockedUntil = len(rec.Data), rec.Created, rec.Expires, rec.LockedUntil
 		if with != "" && bytes.Contains(rec.Data, []byte(with)) {

@@ -56,5 +56,5 @@ func (b *Backend) get(ctx context.Context, key string, consistent bool) (session
 	if out.Item == nil {
 		return session.Record{}, lock{}, session.ErrNotFound
 	}
-	return b.decode(out.Item, b.now())
+	return b.decode(key, out.Item, b.now())
 }

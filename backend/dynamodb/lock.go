@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
 	"github.com/seed-a7bee19b/session"
 )
 
@@ -21,10 +23,20 @@ const (
 type lock struct {
 	id    string // drawn by the holder
 	until int64  // epoch milliseconds
+
+	// A lock of PHP's stock handler has no ID and no end. Until is then when it is
+	// taken for that of a dead holder, and seen is the Expires beside it.
+	foreign types.AttributeValue
+	seen    types.AttributeValue
 }
 
 // live reports whether the lease runs at now. The conditions use the same rule.
-func (l lock) live(now time.Time) bool { return l.id != "" && l.until > now.UnixMilli() }
+func (l lock) live(now time.Time) bool {
+	return (l.id != "" || l.foreign != nil) && l.until > now.UnixMilli()
+}
+
+// dead reports whether l is a lock of PHP's whose holder is taken for dead.
+func (l lock) dead(now time.Time) bool { return l.foreign != nil && !l.live(now) }
 
 func (l lock) end() time.Time { return time.UnixMilli(l.until).UTC() }
 
@@ -67,7 +79,10 @@ func (h holding) tail() uint64 {
 
 // split decodes v. The holding has no ID if v is not that of a holder.
 func split(v session.Version) (holding, history) {
-	if len(v) < holdingSize || !strings.HasPrefix(string(v), holderMark) || !history(v[holdingSize:]).valid() {
+	if len(v) < holdingSize || !strings.HasPrefix(string(v), holderMark) {
+		return holding{}, history(v)
+	}
+	if _, packed := unpack(v[holdingSize:]); !packed && !history(v[holdingSize:]).valid() {
 		return holding{}, history(v)
 	}
 	const idEnd = len(holderMark) + lockIDSize

@@ -50,10 +50,14 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 			return "", err
 		}
 		if refused == nil {
-			return session.Version(s.next), nil
+			return s.next.version(), nil
 		}
 		found := b.stored(ctx, key, refused)
 		v := s.refused(refused, found).verdict()
+		if found.lock.dead(refused.at) && (v == verdictWasLocked || v == verdictUnknown && s.request.dead == nil) {
+			s.request.dead = &found.lock
+			continue
+		}
 		if v == verdictExpired {
 			var r removal
 			r, found.err = b.bury(ctx, key, found.rec)
@@ -63,7 +67,7 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 		case verdictSuccess:
 			// If others have written since, the next Save with this version
 			// conflicts.
-			return session.Version(s.next), nil
+			return s.next.version(), nil
 		case verdictAgain:
 			b.leaveExpires(s)
 		default:
@@ -78,27 +82,29 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 // save is a Save in progress.
 type save struct {
 	kind    saveKind
-	holder  string  // ID of the lock that the version names, "" for none
-	old     history // what it replaces, "" if it creates
+	holder  string // ID of the lock that the version names, "" for none
+	old     base   // what it replaces, zero if it creates
 	token   string
-	next    history // what it writes
-	expires int64   // epoch seconds
-	keeps   bool    // a later Expires stays
+	next    base  // what it writes
+	expires int64 // epoch seconds
+	keeps   bool  // a later Expires stays
+	private bool  // as Private of the record, on a table beside PHP
+	empty   bool  // there, no data is stored
 	request conditional
 }
 
 // newSave prepares a Save, and refuses one that must not be sent.
 func (b *Backend) newSave(key string, rec session.Record) (*save, error) {
-	held, old := split(rec.Version)
+	held, old := b.was(rec.Version)
 	s := &save{holder: held.id, old: old, token: newToken()}
-	s.next = old.push(s.token)
-	expires, created, err := b.fits(key, rec, s.next)
+	s.next = base{history: old.history.push(s.token)}
+	expires, created, err := b.fits(key, rec, s.next.history)
 	if err != nil {
 		return nil, err
 	}
 	s.expires = expires
 	switch {
-	case old == "":
+	case rec.Version == "":
 		s.kind = saveCreates
 	case rec.Expires.After(b.now()):
 		s.kind = saveReplaces
@@ -111,15 +117,18 @@ func (b *Backend) newSave(key string, rec session.Record) (*save, error) {
 		":d": b.data(rec.Data),
 		":e": number(expires),
 		":c": number(created),
-		":v": &types.AttributeValueMemberB{Value: []byte(s.next)},
+		":v": &types.AttributeValueMemberB{Value: []byte(s.next.history)},
 	}
 	if s.kind != saveCreates {
-		values[":old"] = &types.AttributeValueMemberB{Value: []byte(old)}
+		values[":old"] = &types.AttributeValueMemberB{Value: []byte(old.history)}
 	}
 	if s.holder != "" {
 		values[":mine"] = &types.AttributeValueMemberB{Value: []byte(s.holder)}
 	}
-	s.request = conditional{key: key, expr: b.expr.ofSave(s.kind, s.holder != ""), values: values}
+	if b.shared() {
+		b.share(s, rec, values)
+	}
+	s.request = conditional{key: key, expr: b.saveExpr(s), values: values, was: old}
 	if s.keeps {
 		s.request.expr = s.request.expr.unlessLater()
 	}
@@ -145,8 +154,28 @@ func (b *Backend) sendSave(ctx context.Context, s *save) (*refusal, error) {
 // "the later of the two", so that takes another one.
 func (b *Backend) leaveExpires(s *save) {
 	s.kind, s.keeps = saveReplaces, false
-	s.request.expr = b.expr.ofSave(s.kind, s.holder != "").keepingExpires()
+	s.request.expr = b.saveExpr(s).keepingExpires()
 	delete(s.request.values, ":e")
+}
+
+// saveExpr returns the expression for s.
+func (b *Backend) saveExpr(s *save) *expression {
+	e := b.expr.ofSave(s.kind, s.holder != "")
+	if b.shared() && s.kind != saveEnds {
+		e = e.storing(s.private, s.empty)
+	}
+	return e
+}
+
+// share prepares s for a table beside PHP.
+func (b *Backend) share(s *save, rec session.Record, values map[string]types.AttributeValue) {
+	s.private, s.empty = rec.Private, !rec.Private && len(rec.Data) == 0
+	if s.empty {
+		delete(values, ":d")
+	}
+	if s.next.whole = b.stock() && !s.private; s.next.whole {
+		s.next.data = values[":d"]
+	}
 }
 
 // refused returns the inputs for the verdict on s.
@@ -160,17 +189,31 @@ func (s *save) refused(refused *refusal, found stored) refusedSave {
 		holder:  s.holder != "",
 		lost:    refused.unsure != nil,
 		row:     found.row(),
-		trace:   history(found.rec.Version).look(s.token, s.old),
+		trace:   s.trace(found),
 		barred:  barred,
 		expired: found.expired(refused.at),
 		later:   s.keeps && found.rec.Expires.Unix() > s.expires,
 	}
 }
 
+// trace says how the record that was found relates to s. The handler of the SDK for PHP
+// changes the data and leaves the history.
+func (s *save) trace(found stored) trace {
+	state, packed := unpack(found.rec.Version)
+	if !packed {
+		state.history = history(found.rec.Version)
+	}
+	t := state.history.look(s.token, s.old.history)
+	if t == traceSame && state.version() != s.old.version() {
+		return traceNewer
+	}
+	return t
+}
+
 // doubt says why the record that was found does not tell whether s was
 // applied.
 func (s *save) doubt(found stored) error {
-	if history(found.rec.Version).look(s.token, s.old) == traceForgotten {
+	if s.trace(found) == traceForgotten {
 		return fmt.Errorf("there were %d or more other writes since", tokens)
 	}
 	return errors.New("the record is as it was, and locked")

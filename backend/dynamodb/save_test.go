@@ -726,7 +726,7 @@ func FuzzDecode(f *testing.F) {
 	b := newBackend(f, newFake(), Config{})
 	f.Fuzz(func(t *testing.T, data []byte, expires, created string, version, id []byte, until string) {
 		now := time.UnixMilli(1700000000000)
-		rec, l, err := b.decode(item{
+		rec, l, err := b.decode("k", item{
 			"data":    &types.AttributeValueMemberB{Value: data},
 			"expires": &types.AttributeValueMemberN{Value: expires},
 			"created": &types.AttributeValueMemberN{Value: created},

@@ -379,7 +379,7 @@ func TestRefusedSave(t *testing.T) {
 		return stored{rec: session.Record{Version: session.Version(h), Expires: at.Add(expires)}, lock: l}
 	}
 	until := func(id string, d time.Duration) lock { return lock{id: id, until: at.Add(d).UnixMilli()} }
-	plain := save{kind: saveReplaces, old: old, token: token, expires: at.Add(time.Hour).Unix()}
+	plain := save{kind: saveReplaces, old: base{history: old}, token: token, expires: at.Add(time.Hour).Unix()}
 	holds, keeps, ends := plain, plain, plain
 	holds.holder, keeps.keeps, ends.kind = "mine", true, saveEnds
 	for _, tt := range []struct {

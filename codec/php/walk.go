@@ -387,8 +387,12 @@ func (w *walker) one() error {
 	return nil
 }
 
-// isClass reports whether PHP takes name for the name of a class.
+// isClass reports whether PHP takes name for the name of a class. With a backslash at
+// its begin, PHP would destroy the session.
 func isClass(name []byte) bool {
+	if len(name) > 0 && name[0] == '\\' {
+		return false
+	}
 	for _, c := range name {
 		if !letter(c) && c != '\\' {
 			return false

@@ -6,6 +6,7 @@
 //	go run ./shop
 //	go run ./shop -store dynamodb -table sessions
 //	go run ./shop -endpoint http://localhost:8000
+//	go run ./shop -endpoint http://localhost:8000 -php http://localhost:8001
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -56,6 +58,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	store := flags.String("store", "memory", "where sessions are kept: memory or dynamodb")
 	table := flags.String("table", dynamodb.DefaultTable, "DynamoDB `table`; it is created if necessary")
 	endpoint := flags.String("endpoint", "", "`URL` of DynamoDB Local; implies -store dynamodb")
+	phpServer := flags.String("php", "", "`URL` of a PHP server with the page in php/; its sessions are those of the shop, in DynamoDB")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -64,23 +67,33 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 
 	var backend session.Backend
-	var where string
+	var at site
+	tableConfig := dynamodb.Config{Table: *table}
+	if *phpServer != "" {
+		server, err := url.Parse(*phpServer)
+		if err != nil || server.Host == "" {
+			return fmt.Errorf("-php is %q; it must be the URL of a server", *phpServer)
+		}
+		at.php, tableConfig.PHP = server, phpSessions
+	}
 	switch {
 	case *store == "dynamodb" || *endpoint != "":
 		fmt.Fprintf(out, "Making sure that there is a DynamoDB table %q ...\n", *table)
-		b, err := openTable(ctx, *table, *endpoint)
+		b, err := openTable(ctx, tableConfig, *endpoint)
 		if err != nil {
 			return err
 		}
-		backend, where = b, fmt.Sprintf("DynamoDB table %q", *table)
+		backend, at.store = b, fmt.Sprintf("DynamoDB table %q", *table)
+	case at.php != nil:
+		return errors.New("-php needs -store dynamodb or -endpoint: PHP has its sessions in DynamoDB")
 	case *store == "memory":
-		backend, where = &memory.Backend{}, "memory"
+		backend, at.store = &memory.Backend{}, "memory"
 	default:
 		return fmt.Errorf("-store is %q; it can be memory or dynamodb", *store)
 	}
 
 	log := slog.New(slog.NewTextHandler(out, nil))
-	handler, err := newShop(backend, where, log, ctx.Done())
+	handler, err := newShop(backend, at, log, ctx.Done())
 	if err != nil {
 		return err
 	}
@@ -89,8 +102,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "\nThe shop is open: http://%v (Ctrl-C closes it)\n", listener.Addr())
-	fmt.Fprintf(out, "Sessions are kept in %s.\n", where)
-	if where == "memory" {
+	fmt.Fprintf(out, "Sessions are kept in %s.\n", at.store)
+	if at.store == "memory" {
 		fmt.Fprint(out, `They end with this program. To keep them in DynamoDB, or in DynamoDB Local:
 
 	make demo ARGS="-store dynamodb -table sessions"
@@ -105,8 +118,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// openTable returns a Backend over a table, and creates the table if necessary.
-func openTable(ctx context.Context, table, endpoint string) (*dynamodb.Backend, error) {
+// openTable returns a Backend over the table of c, and creates the table if
+// necessary.
+func openTable(ctx context.Context, c dynamodb.Config, endpoint string) (*dynamodb.Backend, error) {
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return nil, err
@@ -122,7 +136,7 @@ func openTable(ctx context.Context, table, endpoint string) (*dynamodb.Backend, 
 			cfg.Credentials = aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("local", "local", ""))
 		}
 	}
-	backend, err := dynamodb.New(cfg, dynamodb.Config{Table: table})
+	backend, err := dynamodb.New(cfg, c)
 	if err != nil {
 		return nil, err
 	}

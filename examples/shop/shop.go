@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -35,15 +36,21 @@ var files embed.FS
 type shop struct {
 	sessions *session.Manager
 	pages    map[string]*template.Template
-	store    string // where sessions are kept, in words
+	site     site
 	log      *slog.Logger
 	closing  <-chan struct{} // closed when the streams are to end
 }
 
+// site is what the shop has around it.
+type site struct {
+	store string   // where sessions are kept, in words
+	php   *url.URL // a server with pages in PHP, nil if there is none
+}
+
 // newShop returns the whole application over backend. Its streams end when closing
 // is closed, because a server waits for them.
-func newShop(backend session.Backend, store string, log *slog.Logger, closing <-chan struct{}) (http.Handler, error) {
-	sh := &shop{store: store, log: log, closing: closing, pages: make(map[string]*template.Template)}
+func newShop(backend session.Backend, site site, log *slog.Logger, closing <-chan struct{}) (http.Handler, error) {
+	sh := &shop{site: site, log: log, closing: closing, pages: make(map[string]*template.Template)}
 	for _, name := range []string{"catalogue", "cart", "account", "confirm", "login", "error"} {
 		t, err := template.ParseFS(files, "templates/layout.html", "templates/"+name+".html")
 		if err != nil {
@@ -51,15 +58,19 @@ func newShop(backend session.Backend, store string, log *slog.Logger, closing <-
 		}
 		sh.pages[name] = t
 	}
-	var err error
-	sh.sessions, err = session.New(backend, session.Config{
+	cfg := session.Config{
 		// The demo uses plain HTTP on this machine. With HTTPS, leave Cookie out:
 		// then the cookie is sent over HTTPS only.
 		Cookie:       session.Cookie{InsecureHTTP: true},
 		Owners:       session.OwnersConfig{Index: true}, // members see where they are logged in
 		ErrorHandler: sh.sessionError,
 		Observer:     observer{log},
-	})
+	}
+	if site.php != nil {
+		cfg = besidePHP(cfg)
+	}
+	var err error
+	sh.sessions, err = session.New(backend, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +99,9 @@ func newShop(backend session.Backend, store string, log *slog.Logger, closing <-
 	mux.Handle("POST /account/others", fresh.HandlerFunc(members(sh.endOthers)))
 	mux.Handle("GET /confirm", sh.sessions.HandlerFunc(members(sh.confirmPage)))
 	mux.Handle("POST /confirm", sh.sessions.HandlerFunc(members(sh.confirm)))
+	if site.php != nil {
+		mux.Handle(phpPath, phpPages(site.php))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { sh.errorPage(w, r, http.StatusNotFound) })
 
 	csrf := http.NewCrossOriginProtection()
@@ -333,7 +347,7 @@ func (sh *shop) render(w http.ResponseWriter, r *http.Request, s *session.Sessio
 }
 
 func (sh *shop) write(w http.ResponseWriter, r *http.Request, name string, p page) {
-	p.Store = sh.store
+	p.Store = sh.site.store
 	p.Cost, _ = r.Context().Value(costKey{}).(*cost)
 	var buf bytes.Buffer // so that a template that fails does not send half a page
 	if err := sh.pages[name].ExecuteTemplate(&buf, "layout", p); err != nil {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/backend/dynamodb"
 	"github.com/seed-a7bee19b/session/backend/memory"
 )
 
@@ -84,7 +85,7 @@ func forEachStore(t *testing.T, f func(t *testing.T, s *store)) {
 	t.Run("memory", func(t *testing.T) { f(t, &store{Backend: &memory.Backend{}}) })
 	if endpoint := os.Getenv("DYNAMODB_ENDPOINT"); endpoint != "" {
 		t.Run("dynamodb", func(t *testing.T) {
-			b, err := openTable(t.Context(), "shop-test", endpoint)
+			b, err := openTable(t.Context(), dynamodb.Config{Table: "shop-test"}, endpoint)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +99,7 @@ func forEachStore(t *testing.T, f func(t *testing.T, s *store)) {
 func open(t *testing.T, backend session.Backend) (string, *logs) {
 	t.Helper()
 	var log logs
-	h, err := newShop(backend, "memory", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), t.Context().Done())
+	h, err := newShop(backend, site{store: "memory"}, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), t.Context().Done())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -560,7 +561,7 @@ func TestRun(t *testing.T) {
 // TestStreamAndTimeouts checks that the timeouts of the server and of the store do
 // not end a stream, and that it is for one member.
 func TestStreamAndTimeouts(t *testing.T) {
-	h, err := newShop(&memory.Backend{}, "memory", slog.New(slog.DiscardHandler), t.Context().Done())
+	h, err := newShop(&memory.Backend{}, site{store: "memory"}, slog.New(slog.DiscardHandler), t.Context().Done())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,197 @@
+package dynamodb
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed-a7bee19b/session"
+)
+
+// PHPConfig describes the other side of a table that the session handler of the AWS
+// SDK for PHP uses too. The zero value says that there is none: then every item of
+// the table must be of this package.
+//
+// Beside PHP, the rows, the keys, the cookie and the format of the values are those
+// of the handler, so a Manager needs the codec of package codec/php, [PHPTokens] and
+// [PHPStoreKey]. [session.New] refuses a Config that lacks one of them, because PHP
+// destroys a session that it cannot decode.
+type PHPConfig struct {
+	// Connection says how PHP writes. It is required.
+	Connection PHPConnection
+
+	// SessionName is session.name of PHP, the name of the cookie. Default
+	// "PHPSESSID".
+	SessionName string
+
+	// SerializeHandler is session.serialize_handler of PHP: "php", "php_binary" or
+	// "php_serialize". Default "php".
+	SerializeHandler string
+
+	// SessionLifetime is session_lifetime of the handler, which is
+	// session.gc_maxlifetime unless it is set. PHP moves the deadline to that with
+	// each request, so IdleTimeout of the Manager must be the same. Default 24
+	// minutes.
+	SessionLifetime time.Duration
+
+	// ForeignLease is how long a lock of the stock handler is respected. That lock has
+	// no end. If this process has seen it for so long, and nothing was written
+	// meanwhile, it takes the holder for dead and the lock for free. A holder that
+	// lives overwrites later what was saved. Default 60 seconds; it must be longer
+	// than the longest request of PHP's.
+	ForeignLease time.Duration
+
+	// AcceptLoss allows what loses changes or sessions: StockUnlocked, and mode
+	// Exclusive with StockLocking.
+	AcceptLoss bool
+}
+
+// PHPConnection says how the PHP side of a table writes.
+type PHPConnection int
+
+const (
+	// VersionedConnection is php/VersionedConnection.php of this repository, on all
+	// PHP servers: conditional writes, and locks with a lease. All promises of
+	// package session hold, on both sides, with PHP's locking on or off.
+	VersionedConnection PHPConnection = iota + 1
+
+	// StockLocking is the handler of the SDK with 'locking' => true. No change that
+	// was acknowledged is lost, if no request waits for a lock for longer than
+	// max_lock_wait_time: after that PHP goes on with an empty session, and stores it.
+	// A request of PHP's in flight brings back a session that was logged out or given
+	// a new ID meanwhile. A page in mode Exclusive whose process dies makes PHP wait
+	// for so long, so that mode needs AcceptLoss.
+	StockLocking
+
+	// StockUnlocked is the handler of the SDK without locking. PHP overwrites what
+	// others have stored since it read the session, and brings back sessions as with
+	// StockLocking. It needs AcceptLoss.
+	StockUnlocked
+)
+
+const (
+	defaultSessionName      = "PHPSESSID"
+	defaultSerializeHandler = "php"
+	defaultSessionLifetime  = 24 * time.Minute
+	defaultForeignLease     = time.Minute
+)
+
+func (p *PHPConfig) complete() error {
+	if *p == (PHPConfig{}) {
+		return nil
+	}
+	switch p.Connection {
+	case VersionedConnection, StockLocking:
+	case StockUnlocked:
+		if !p.AcceptLoss {
+			return errors.New("dynamodb: Config.PHP: without locking, the handler of the SDK overwrites what others have stored: " +
+				"use VersionedConnection.php on the PHP side, or set AcceptLoss")
+		}
+	case 0:
+		return errors.New("dynamodb: Config.PHP has no Connection: it is VersionedConnection, StockLocking or StockUnlocked")
+	default:
+		return fmt.Errorf("dynamodb: Config.PHP: unknown Connection %d", int(p.Connection))
+	}
+	if p.SessionName == "" {
+		p.SessionName = defaultSessionName
+	}
+	switch p.SerializeHandler {
+	case "":
+		p.SerializeHandler = defaultSerializeHandler
+	case "php", "php_binary", "php_serialize":
+	default:
+		return fmt.Errorf("dynamodb: Config.PHP: SerializeHandler is %q; it can be php, php_binary or php_serialize", p.SerializeHandler)
+	}
+	switch {
+	case p.SessionLifetime == 0:
+		p.SessionLifetime = defaultSessionLifetime
+	case p.SessionLifetime < time.Second || p.SessionLifetime%time.Second != 0:
+		return fmt.Errorf("dynamodb: Config.PHP: SessionLifetime is %v; it must be a number of seconds", p.SessionLifetime)
+	}
+	switch {
+	case p.ForeignLease == 0:
+		p.ForeignLease = defaultForeignLease
+	case p.ForeignLease < time.Second:
+		return fmt.Errorf("dynamodb: Config.PHP: ForeignLease is %v; it must be at least 1 second", p.ForeignLease)
+	}
+	return nil
+}
+
+// serializer is a codec of package codec/php.
+type serializer interface{ SerializeHandler() string }
+
+var _ session.SharedBackend = (*Backend)(nil)
+
+// CheckConfig implements [session.SharedBackend]. It refuses a Config whose sessions
+// PHP would destroy, or would not find, and one that loses changes if
+// [PHPConfig].AcceptLoss is not set. It is nil if the table has no PHP beside it,
+// unless the keys are those of PHP's handler.
+func (b *Backend) CheckConfig(cfg session.Config) error {
+	token := cfg.Tokens.New()
+	key := cfg.StoreKey(token)
+	if !b.shared() {
+		if strings.HasSuffix(key, "_"+token) {
+			return errors.New("dynamodb: StoreKey makes keys under which the session handler of the AWS SDK for PHP stores sessions, " +
+				"and a page in PHP would destroy these: set Config.PHP of the Backend, or use another StoreKey")
+		}
+		return nil
+	}
+	php := &b.c.PHP
+	codec, ok := cfg.Codec.(serializer)
+	switch {
+	case !ok:
+		return fmt.Errorf("dynamodb: codec %T, and PHP would destroy each session that it opens, as it cannot decode it: use codec/php", cfg.Codec)
+	case codec.SerializeHandler() != php.SerializeHandler:
+		return fmt.Errorf("dynamodb: the codec is for the serialize handler %q, and Config.PHP has %q", codec.SerializeHandler(), php.SerializeHandler)
+	case strings.Trim(token, "_") != token || cfg.Tokens.Valid("_"+token) || cfg.Tokens.Valid(token+"_"):
+		return errors.New("dynamodb: Tokens has tokens that begin or end with '_', which PHP leaves out: use PHPTokens")
+	case key != php.SessionName+"_"+token:
+		return fmt.Errorf("dynamodb: StoreKey makes other keys than PHP's handler: use PHPStoreKey(%q)", php.SessionName)
+	case cfg.Cookie.Name != php.SessionName:
+		return fmt.Errorf("dynamodb: the cookie is %q, and that of PHP is %q", cfg.Cookie.Name, php.SessionName)
+	case cfg.IdleTimeout != php.SessionLifetime:
+		return fmt.Errorf("dynamodb: IdleTimeout is %v, and PHP's SessionLifetime is %v: each side would undo the deadline of the other",
+			cfg.IdleTimeout, php.SessionLifetime)
+	case php.Connection == StockLocking && !php.AcceptLoss && (cfg.Mode == session.Exclusive || cfg.SafeMode == session.Exclusive):
+		return errors.New("dynamodb: mode Exclusive beside the handler of the SDK: if a process dies with a lock, " +
+			"PHP goes on with an empty session and stores it: use VersionedConnection.php on the PHP side, or set AcceptLoss")
+	}
+	return nil
+}
+
+// PHPTokens returns the tokens of a Manager beside PHP. It accepts the IDs of PHP: 22
+// to 256 letters, digits and '-'. It draws 32 of 0-9 and a-v, 160 random bits. PHP's
+// handler takes '_' off both ends of an ID, so no token has one. IDs with a comma,
+// which session.sid_bits_per_character = 6 makes, are not accepted.
+func PHPTokens() session.Tokens {
+	return session.Tokens{
+		New: func() string {
+			var b [20]byte
+			rand.Read(b[:]) // never fails
+			return strings.ToLower(base32.HexEncoding.EncodeToString(b[:]))
+		},
+		Valid:     isPHPID,
+		MinLength: 22,
+		MaxLength: 256,
+	}
+}
+
+func isPHPID(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// PHPStoreKey returns a [session.Config].StoreKey for the keys of PHP's handler: the
+// name of the session, '_' and the token. See there what it gives up.
+func PHPStoreKey(sessionName string) func(token string) string {
+	return func(token string) string { return sessionName + "_" + token }
+}

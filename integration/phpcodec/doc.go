@@ -1,0 +1,2 @@
+// Package phpcodec tests package codec/php against a real PHP.
+package phpcodec
