@@ -150,7 +150,9 @@ type TextBackend interface {
 }
 
 // SharedBackend is a [Backend] whose records another program reads and writes too,
-// such as a site's pages in another language. It knows what that program demands.
+// such as a site's pages in another language. It knows what that program demands. If
+// a configuration decides whether there is such a program, the Backend also has a
+// method Shared() bool that says so.
 type SharedBackend interface {
 	Backend
 

@@ -31,7 +31,10 @@ func newCore(backend Backend, cfg Config) *core {
 	if m.locker == nil {
 		m.locking, _ = backend.(LockingBackend)
 	}
-	_, m.shared = backend.(interface{ CheckConfig(Config) error })
+	if _, ok := backend.(SharedBackend); ok {
+		b, asks := backend.(interface{ Shared() bool })
+		m.shared = !asks || b.Shared()
+	}
 	return m
 }
 

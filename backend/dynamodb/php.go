@@ -125,6 +125,9 @@ type serializer interface{ SerializeHandler() string }
 
 var _ session.SharedBackend = (*Backend)(nil)
 
+// Shared reports whether PHP uses the table too.
+func (b *Backend) Shared() bool { return b.shared() }
+
 // CheckConfig implements [session.SharedBackend]. It refuses a Config whose sessions
 // PHP would destroy, or would not find, and one that loses changes if
 // [PHPConfig].AcceptLoss is not set. It is nil if the table has no PHP beside it,

@@ -89,6 +89,7 @@ func (g *globals) add(root *cobra.Command) {
 		{"version-attribute", dynamodb.DefaultVersionAttribute, "the version", &g.attributes.VersionAttribute},
 		{"lock-attribute", dynamodb.DefaultLockAttribute, "the lock", &g.attributes.LockAttribute},
 		{"lock-until-attribute", dynamodb.DefaultLockUntilAttribute, "the end of the lock", &g.attributes.LockUntilAttribute},
+		{"private-attribute", dynamodb.DefaultPrivateAttribute, "what PHP is not to see", &g.attributes.PrivateAttribute},
 	} {
 		f.StringVar(n.value, n.flag, n.def, "`name` of the DynamoDB attribute with "+n.what)
 	}
@@ -120,7 +121,8 @@ func (g *globals) check(cmd *cobra.Command) error {
 		}
 	case "redis":
 		f := changed("table", "endpoint", "region", "profile", "key-attribute", "data-attribute", "expires-attribute",
-			"created-attribute", "version-attribute", "lock-attribute", "lock-until-attribute", "php")
+			"created-attribute", "version-attribute", "lock-attribute", "lock-until-attribute",
+			"private-attribute", "php")
 		if f != "" {
 			return usageError("--%s is for DynamoDB, but the backend is Redis: leave it out, or leave out --redis and --backend", f)
 		}

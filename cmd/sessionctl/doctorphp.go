@@ -88,12 +88,9 @@ func newPHPRow(item map[string]types.AttributeValue, names *dynamodb.Config) (ph
 	r.versioned = version != nil && len(version.Value) > 0 && created
 	_, r.expires = item[names.ExpiresAttribute].(*types.AttributeValueMemberN)
 	_, r.stockLock = item[names.LockAttribute].(*types.AttributeValueMemberN)
-	_, r.private = item[privateAttribute]
+	_, r.private = item[names.PrivateAttribute]
 	return r, true
 }
-
-// privateAttribute has what PHP is not to see.
-const privateAttribute = "private"
 
 // add counts a row.
 func (c *phpCount) add(r phpRow) {

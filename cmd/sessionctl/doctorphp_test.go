@@ -214,7 +214,7 @@ func FuzzPHP(f *testing.F) {
 			item["lock"] = &types.AttributeValueMemberN{Value: "1"}
 		}
 		var c phpCount
-		if r, ok := newPHPRow(item, &dynamodb.Config{KeyAttribute: "id", DataAttribute: "data", ExpiresAttribute: "expires", LockAttribute: "lock", VersionAttribute: "version", CreatedAttribute: "created"}); ok {
+		if r, ok := newPHPRow(item, &dynamodb.Config{KeyAttribute: "id", DataAttribute: "data", ExpiresAttribute: "expires", LockAttribute: "lock", VersionAttribute: "version", CreatedAttribute: "created", PrivateAttribute: "private"}); ok {
 			c.add(r)
 		}
 		if r, ok := c.result(); ok {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/seed-a7bee19b/session/backend/dynamodb"
 	"github.com/seed-a7bee19b/session/codec/php"
 )
 
@@ -86,6 +87,24 @@ func phpName(s string) bool {
 func either(names []string) string {
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// config is that of the backend. A command accepts what an application has to accept
+// loss for, as it sends no page.
+func (f *phpFlags) config() dynamodb.PHPConfig {
+	if !f.on() {
+		return dynamodb.PHPConfig{}
+	}
+	c := dynamodb.PHPConfig{SessionName: f.sessionName, SerializeHandler: f.handler, AcceptLoss: true}
+	switch f.connection {
+	case "versioned":
+		c.Connection = dynamodb.VersionedConnection
+	case "stock-locking":
+		c.Connection = dynamodb.StockLocking
+	case "stock-unlocked":
+		c.Connection = dynamodb.StockUnlocked
+	}
+	return c
 }
 
 func (f *phpFlags) codec() php.Codec {
