@@ -157,10 +157,16 @@ func TestPHPFlags(t *testing.T) {
 		"--php=versioned|--php-user-int":                     "needs --php-user",
 		"--php=versioned|--redis=redis://localhost":          "--php is for DynamoDB",
 		"--php=versioned|--user=ann":                         "--user needs --php-user",
+		"migrate|--to-table=new|--php=versioned":             "take PHP off the table first",
+		"bench|--php=versioned":                              "measure on one of its own",
 		"--php=versioned|--session-name=a;b|--php-user=user": "letters and digits",
 	} {
 		t.Run(flags, func(t *testing.T) {
-			got := sessionctl(t.Context(), append([]string{"list"}, strings.Split(flags, "|")...)...)
+			words := strings.Split(flags, "|")
+			if strings.HasPrefix(flags, "-") {
+				words = append([]string{"list"}, words...)
+			}
+			got := sessionctl(t.Context(), words...)
 			if got.code != codeUsage || !strings.Contains(got.stderr, want) {
 				t.Errorf("got %+v", got)
 			}
