@@ -149,16 +149,19 @@ type TextBackend interface {
 	TextOnly() bool
 }
 
-// SharedBackend is a [Backend] whose records another program reads and writes too,
-// such as a site's pages in another language. It knows what that program demands. If
-// a configuration decides whether there is such a program, the Backend also has a
-// method Shared() bool that says so.
+// SharedBackend is a [Backend] that can be set to store records that another program
+// reads and writes too, such as a site's pages in another language. It knows what that
+// program demands.
 type SharedBackend interface {
 	Backend
 
+	// Shared reports whether there is such a program. A session may then be found
+	// under a key that no Manager has given it.
+	Shared() bool
+
 	// CheckConfig returns an error if a Manager with cfg, whose defaults are filled
-	// in, could not read the sessions of the other program, or would damage them.
-	// [New] fails with that error, and so does [Manager.With], which calls it with the
+	// in, could not read the sessions of the other program, or would damage them, or
+	// let that program damage its own. [New] fails with that error, and so does [Manager.With], which calls it with the
 	// Mode and the SafeMode of the view.
 	CheckConfig(cfg Config) error
 }

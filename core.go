@@ -31,9 +31,8 @@ func newCore(backend Backend, cfg Config) *core {
 	if m.locker == nil {
 		m.locking, _ = backend.(LockingBackend)
 	}
-	if _, ok := backend.(SharedBackend); ok {
-		b, asks := backend.(interface{ Shared() bool })
-		m.shared = !asks || b.Shared()
+	if b, ok := backend.(SharedBackend); ok {
+		m.shared = b.Shared()
 	}
 	return m
 }

@@ -28,6 +28,8 @@ func (s *Session) conclude(ctx context.Context, key string, rec Record, asked ti
 	touched := looks == 0 && s.hold == nil && rec.Expired(asked) && !over && asked.Sub(rec.Expires) < lateTouch
 	var err error
 	if touched { // it may have been, since we asked, and then be alive
+		_, decoded := s.m.split(rec)
+		rec.Private = asMoved(decoded) != nil
 		err = s.m.endUnlessTouched(ctx, key, rec)
 	} else {
 		err = s.m.end(ctx, key, rec.Version)

@@ -102,6 +102,14 @@ func (c *sessionctl) phpTable(t *testing.T, dataType, handler, connection string
 	gone := maps.Clone(items["seed"])
 	gone["id"], gone["expires"] = &types.AttributeValueMemberS{Value: "PHPSESSID_" + phpID("gone")}, seconds(time.Now().Add(-48*time.Hour))
 	put(gone)
+	for name, more := range map[string]map[string]types.AttributeValue{
+		"phantom": {"lock": &types.AttributeValueMemberN{Value: "1"}},
+		"locked":  {"lock": &types.AttributeValueMemberN{Value: "1"}, "expires": gone["expires"], "data": gone["data"]},
+	} {
+		item := map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "PHPSESSID_" + phpID(name)}}
+		maps.Copy(item, more)
+		put(item)
+	}
 
 	flags := []string{"--php", connection}
 	if handler != "php" {
@@ -173,7 +181,7 @@ func (c *sessionctl) phpTable(t *testing.T, dataType, handler, connection string
 		slices.Sort(keys)
 		return keys
 	}
-	if keys := left(); slices.Contains(keys, "PHPSESSID_"+phpID("seed")) || len(keys) != len(items) {
+	if keys := left(); slices.Contains(keys, "PHPSESSID_"+phpID("seed")) || len(keys) != len(items)+2 {
 		t.Errorf("left are %v", keys)
 	}
 	for _, item := range items {

@@ -238,6 +238,7 @@ func (m *mover) face() session.Backend {
 
 var (
 	_ session.TextBackend    = (*mover)(nil)
+	_ session.SharedBackend  = (*mover)(nil)
 	_ session.LockingBackend = (*lockingListingSweeping)(nil)
 	_ admin.Lister           = (*lockingListingSweeping)(nil)
 	_ admin.Sweeper          = (*lockingListingSweeping)(nil)

@@ -189,7 +189,7 @@ func (m *mover) move(ctx context.Context, key string, n, o found, begun time.Tim
 		}
 	} else {
 		note := o.Record
-		note.Data, note.KeepLater = movedData(n.Version), true
+		note.Data, note.KeepLater, note.Private = movedData(n.Version), true, true
 		if _, err := m.old.save(ctx, key, note); err != nil {
 			return session.Record{}, err
 		}
@@ -217,7 +217,7 @@ func (m *mover) complete(ctx context.Context, key string, n, o found) (session.R
 func (m *mover) remove(ctx context.Context, key string, o found) error {
 	if m.old.backend != nil {
 		note := o.Record
-		note.Data, note.KeepLater = movedData(""), true
+		note.Data, note.KeepLater, note.Private = movedData(""), true, true
 		_, err := m.old.save(ctx, key, note)
 		return err
 	}

@@ -51,7 +51,7 @@ func (f *fromBackend) Load(ctx context.Context, key string) (session.Record, err
 
 // Remove implements [Source].
 func (f *fromBackend) Remove(ctx context.Context, key string, loaded session.Record) error {
-	loaded.Data, loaded.KeepLater = movedData(""), true
+	loaded.Data, loaded.KeepLater, loaded.Private = movedData(""), true, true
 	_, err := f.backend.Save(ctx, f.key(key), loaded)
 	return err
 }

@@ -247,13 +247,29 @@ func (m *mover) TextOnly() bool {
 	return text(m.fresh.backend) || m.phase == Hold && text(m.old.backend)
 }
 
-// CheckConfig implements [session.SharedBackend].
+// Shared implements [session.SharedBackend].
+func (m *mover) Shared() bool { return m.fresh.shared() || m.old.shared() }
+
+func (s *store) shared() bool {
+	b, ok := s.backend.(session.SharedBackend)
+	return ok && b.Shared()
+}
+
+// CheckConfig implements [session.SharedBackend]. Nothing can be moved into a store
+// that another program uses, because that would find what this package keeps there.
 func (m *mover) CheckConfig(cfg session.Config) error {
-	for _, b := range []session.Backend{m.fresh.backend, m.old.backend} {
-		if shared, ok := b.(session.SharedBackend); ok {
-			if err := shared.CheckConfig(cfg); err != nil {
-				return err
-			}
+	if m.fresh.shared() {
+		return fmt.Errorf("migrate: the new backend, a %T, is shared with another program, which would find copies and tombstones there", m.fresh.backend)
+	}
+	for _, s := range []*store{&m.fresh, &m.old} {
+		b, ok := s.backend.(session.SharedBackend)
+		if !ok {
+			continue
+		}
+		of := cfg
+		of.StoreKey = func(token string) string { return s.key(cfg.StoreKey(token)) }
+		if err := b.CheckConfig(of); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -104,7 +104,7 @@ func NewFromClient(client Client, c Config) (*Backend, error) {
 	} {
 		b.fixed += len(name)
 	}
-	if b.shared() {
+	if b.Shared() {
 		b.fixed += max(0, len(c.PrivateAttribute)-len(c.DataAttribute)) // an item has one of the two
 	}
 	return b, nil

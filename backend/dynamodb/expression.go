@@ -62,7 +62,7 @@ func (b *Backend) newExpressions() expressions {
 		release:     b.expression("REMOVE #l, #u", "#l = :mine AND #e > :now"),
 		releaseMove: b.expression("SET #e = :e REMOVE #l, #u", "#l = :mine AND #e > :now AND #e < :e"),
 	}
-	if b.shared() {
+	if b.Shared() {
 		// PHP's rows have no version, and it leaves one without Expires behind if it
 		// dies before it has stored a session that it has locked.
 		e.create.condition = "attribute_not_exists(#e) OR #e <= :now"
@@ -79,7 +79,7 @@ func (b *Backend) newExpressions() expressions {
 // expression returns one with the names that it uses, as DynamoDB refuses
 // others.
 func (b *Backend) expression(text, condition string) expression {
-	if !b.shared() {
+	if !b.Shared() {
 		condition = strings.NewReplacer(sameState, ordinarySame, freeLock, ordinaryFree).Replace(condition)
 	}
 	var used []string

@@ -80,7 +80,7 @@ func number(n int64) *types.AttributeValueMemberN {
 // decode reads an item that Save or Acquire wrote, or PHP if the table is beside it,
 // and refuses any other. It sets LockedUntil if the lock is live at now.
 func (b *Backend) decode(key string, item map[string]types.AttributeValue, now time.Time) (rec session.Record, l lock, err error) {
-	if b.shared() {
+	if b.Shared() {
 		return b.decodeShared(key, item, now)
 	}
 	switch data := item[b.c.DataAttribute].(type) {

@@ -125,9 +125,6 @@ type serializer interface{ SerializeHandler() string }
 
 var _ session.SharedBackend = (*Backend)(nil)
 
-// Shared reports whether PHP uses the table too.
-func (b *Backend) Shared() bool { return b.shared() }
-
 // CheckConfig implements [session.SharedBackend]. It refuses a Config whose sessions
 // PHP would destroy, or would not find, and one that loses changes if
 // [PHPConfig].AcceptLoss is not set. It is nil if the table has no PHP beside it,
@@ -135,7 +132,7 @@ func (b *Backend) Shared() bool { return b.shared() }
 func (b *Backend) CheckConfig(cfg session.Config) error {
 	token := cfg.Tokens.New()
 	key := cfg.StoreKey(token)
-	if !b.shared() {
+	if !b.Shared() {
 		if strings.HasSuffix(key, "_"+token) {
 			return errors.New("dynamodb: StoreKey makes keys under which the session handler of the AWS SDK for PHP stores sessions, " +
 				"and a page in PHP would destroy these: set Config.PHP of the Backend, or use another StoreKey")

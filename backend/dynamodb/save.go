@@ -125,7 +125,7 @@ func (b *Backend) newSave(key string, rec session.Record) (*save, error) {
 	if s.holder != "" {
 		values[":mine"] = &types.AttributeValueMemberB{Value: []byte(s.holder)}
 	}
-	if b.shared() {
+	if b.Shared() {
 		b.share(s, rec, values)
 	}
 	s.request = conditional{key: key, expr: b.saveExpr(s), values: values, was: old}
@@ -161,7 +161,7 @@ func (b *Backend) leaveExpires(s *save) {
 // saveExpr returns the expression for s.
 func (b *Backend) saveExpr(s *save) *expression {
 	e := b.expr.ofSave(s.kind, s.holder != "")
-	if b.shared() && s.kind != saveEnds {
+	if b.Shared() && s.kind != saveEnds {
 		e = e.storing(s.private, s.empty)
 	}
 	return e

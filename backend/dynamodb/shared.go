@@ -17,10 +17,11 @@ import (
 // written: without a version and a start, with a lock of type N that has no end, and
 // without data if the session is empty.
 
-func (b *Backend) shared() bool { return b.c.PHP.Connection != 0 }
+// Shared reports whether PHP uses the table too, which [Config].PHP says.
+func (b *Backend) Shared() bool { return b.c.PHP.Connection != 0 }
 
 // stock reports whether PHP changes data and leaves the version as it is.
-func (b *Backend) stock() bool { return b.shared() && b.c.PHP.Connection != VersionedConnection }
+func (b *Backend) stock() bool { return b.Shared() && b.c.PHP.Connection != VersionedConnection }
 
 // base is the state of an item, as far as a Save demands that it is unchanged.
 type base struct {
@@ -90,7 +91,7 @@ func unpack(v session.Version) (base, bool) {
 // was decodes the Version that a caller hands in.
 func (b *Backend) was(v session.Version) (holding, base) {
 	held, h := split(v)
-	if b.shared() {
+	if b.Shared() {
 		if s, ok := unpack(session.Version(h)); ok {
 			return held, s
 		}
@@ -101,7 +102,7 @@ func (b *Backend) was(v session.Version) (holding, base) {
 // state returns the base of an item, whose version is h.
 func (b *Backend) state(item map[string]types.AttributeValue, h history) base {
 	s := base{history: h}
-	if b.shared() && item[b.c.PrivateAttribute] == nil && (h == "" || b.stock()) {
+	if b.Shared() && item[b.c.PrivateAttribute] == nil && (h == "" || b.stock()) {
 		s.whole, s.data = true, item[b.c.DataAttribute]
 	}
 	return s
@@ -141,7 +142,7 @@ const (
 
 // resolve returns w with the conditions for its state, on a table beside PHP.
 func (b *Backend) resolve(w conditional) conditional {
-	if !b.shared() {
+	if !b.Shared() {
 		return w
 	}
 	condition := w.expr.condition

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -28,7 +29,8 @@ var _ admin.Sweeper = (*Backend)(nil)
 // in flight, scans and deletions together. A scan waits when it is more than a
 // page and a batch per worker ahead. The client should keep as many connections
 // open; the client of the SDK keeps 10. A batch has at most opts.BatchSize
-// items, all of one page. With opts.DryRun, opts.BeforeBatch is not called. With
+// items, all of one page. Beside PHP, the items of its handler count as written by
+// this package, and an item that is nothing but a lock of the handler counts as expired. With opts.DryRun, opts.BeforeBatch is not called. With
 // opts.Foreign an item whose time is 0 or less stays, because many writers mean
 // "never" by it.
 //
@@ -108,10 +110,12 @@ type sweep struct {
 	batches chan batch
 	told    admin.Report // at the last OnProgress
 
+	shown        string // of an item
 	filter       string
 	filterNames  map[string]string
 	filterValues map[string]types.AttributeValue
 	own, foreign expression // of a deletion
+	php, phantom expression // beside PHP
 
 	telling sync.Mutex // held while OnProgress or OnError runs
 
@@ -145,6 +149,8 @@ type batch struct {
 type found struct {
 	key     string
 	foreign bool
+	php     bool // the session handler of PHP has written it
+	phantom bool // it is a lock of that handler, and no session
 }
 
 // outcome says what became of a record.
@@ -178,6 +184,14 @@ func (s *sweep) expressions() {
 	s.filter = "#e <= :cutoff AND (NOT (#e <= :zero) OR attribute_exists(#v))"
 	s.filterNames = s.b.names("#k", "#e", "#c", "#v")
 	s.filterValues = map[string]types.AttributeValue{":cutoff": number(s.from.Cutoff), ":zero": number(0)}
+	s.shown = "#k, #c, #v"
+	phantom := "attribute_not_exists(#e) AND attribute_not_exists(#d) AND attribute_not_exists(#v) AND attribute_type(#l, :number)"
+	if s.b.Shared() {
+		s.shown += ", #e"
+		s.filter = "((" + s.filter + ") OR (" + phantom + "))"
+		s.filterNames = s.b.names("#k", "#e", "#c", "#v", "#d", "#l")
+		s.filterValues[":number"] = &types.AttributeValueMemberS{Value: "N"}
+	}
 	if s.from.Prefix != "" {
 		s.filter += " AND begins_with(#k, :prefix)"
 		s.filterValues[":prefix"] = &types.AttributeValueMemberS{Value: s.from.Prefix}
@@ -191,6 +205,17 @@ func (s *sweep) expressions() {
 		condition: "#e <= :cutoff AND NOT (#e <= :zero) AND attribute_not_exists(#l) AND NOT (attribute_type(#c, :number) AND attribute_type(#v, :binary))",
 		names:     s.b.names("#e", "#c", "#v", "#l"),
 	}
+	if !s.b.Shared() {
+		return
+	}
+	// A lock of PHP's handler has no end, and nothing that has expired has a use.
+	s.own.condition = "#e <= :cutoff AND attribute_exists(#v) AND (attribute_not_exists(#l) OR attribute_type(#l, :number) OR #u <= :ms)"
+	s.php = expression{
+		condition: "#e <= :cutoff AND NOT (#e <= :zero) AND attribute_not_exists(#v) AND (attribute_not_exists(#l) OR attribute_type(#l, :number))",
+		names:     s.b.names("#e", "#v", "#l"),
+	}
+	// A page that begins a session and has lost its lock stores it all the same.
+	s.phantom = expression{condition: phantom, names: s.b.names("#e", "#d", "#v", "#l")}
 }
 
 // run returns when all work is done and all of its goroutines have ended.
@@ -234,7 +259,7 @@ func (s *sweep) run() {
 func (s *sweep) read(n int) {
 	in := &dynamodb.ScanInput{
 		// Not the data. The version and the start show who wrote the item.
-		ProjectionExpression:      aws.String("#k, #c, #v"),
+		ProjectionExpression:      &s.shown,
 		FilterExpression:          &s.filter,
 		ExpressionAttributeNames:  s.filterNames,
 		ExpressionAttributeValues: s.filterValues,
@@ -276,12 +301,16 @@ func (s *sweep) page(seg *segment, next string, out *dynamodb.ScanOutput) (*page
 		if !ok {
 			continue // a partition key of type S is always there
 		}
-		foreign := !s.b.ours(it)
-		if foreign && !s.from.Foreign {
+		r := found{key: key.Value, foreign: !s.b.ours(it)}
+		if r.foreign && s.b.Shared() && strings.HasPrefix(r.key, s.b.c.PHP.SessionName+"_") {
+			_, expires := it[s.b.c.ExpiresAttribute]
+			r.foreign, r.php, r.phantom = false, expires, !expires
+		}
+		if r.foreign && !s.from.Foreign {
 			p.tally.Foreign++
 			continue
 		}
-		records = append(records, found{key.Value, foreign})
+		records = append(records, r)
 	}
 	p.tally.Expired = int64(len(records))
 	if s.from.DryRun {
@@ -357,7 +386,17 @@ func (s *sweep) estimate() float64 {
 
 func (s *sweep) delete(r found) outcome {
 	expr, values := &s.own, map[string]types.AttributeValue{":cutoff": s.filterValues[":cutoff"]}
-	if r.foreign {
+	if n := s.filterValues[":number"]; n != nil {
+		values[":number"] = n
+	}
+	switch {
+	case r.php:
+		expr = &s.php
+		values[":zero"] = s.filterValues[":zero"]
+	case r.phantom:
+		expr = &s.phantom
+		delete(values, ":cutoff")
+	case r.foreign:
 		expr = &s.foreign
 		values[":zero"] = s.filterValues[":zero"]
 		values[":number"] = &types.AttributeValueMemberS{Value: "N"}
@@ -375,7 +414,7 @@ func (s *sweep) delete(r found) outcome {
 	}
 	var consumed *types.ConsumedCapacity
 	unsure, err := s.call(opDeleteItem, s.estimate, func(ctx context.Context) (*types.ConsumedCapacity, error) {
-		if !r.foreign {
+		if expr == &s.own {
 			values[":ms"] = number(s.b.now().UnixMilli())
 		}
 		out, err := s.b.client.DeleteItem(ctx, in, s.b.opts...)

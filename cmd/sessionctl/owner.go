@@ -398,6 +398,7 @@ func (a *app) findByScan(ctx context.Context, s store, all owners, h how, r *sea
 		expired := now.Sub(e.Expires) > clockTrust
 		mu.Lock()
 		switch {
+		case a.php.isLock(&e):
 		case e.Foreign && (e.Expires.IsZero() || !expired):
 			r.Foreign++
 		case expired:

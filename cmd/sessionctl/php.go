@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 	"github.com/seed-a7bee19b/session/codec/php"
 )
@@ -134,6 +135,11 @@ func phpToken(s string) bool {
 	return len(s) >= 22 && len(s) <= 256 && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != ',' && r != '-'
 	})
+}
+
+// isLock reports whether e is a lock of the stock handler where there is no session.
+func (f *phpFlags) isLock(e *admin.Entry) bool {
+	return f.on() && e.Foreign && e.DataSize == 0 && e.Expires.IsZero() && strings.HasPrefix(e.Key, f.sessionName+"_")
 }
 
 // codecName is what the codec of the sessions is called.
