@@ -2,6 +2,7 @@ package dynamodb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -62,9 +63,9 @@ type Config struct {
 	LockAttribute      string
 	LockUntilAttribute string
 
-	// PrivateAttribute is for a table beside PHP: it holds the data of records that
-	// are not sessions, instead of DataAttribute, so that PHP sees no session there.
-	// Default "private".
+	// PrivateAttribute is for a table beside PHP, and cannot be set without
+	// Config.PHP. It holds the data of records that are not sessions, instead of
+	// DataAttribute, so that PHP sees no session there. Default "private".
 	PrivateAttribute string
 
 	// DataType is the type that Save gives to DataAttribute. Load reads both
@@ -139,6 +140,9 @@ func (c *Config) complete() error {
 	if err := c.PHP.complete(); err != nil {
 		return err
 	}
+	if err := c.checkPHPAttributes(); err != nil {
+		return err
+	}
 	return c.completeRetries()
 }
 
@@ -156,6 +160,9 @@ func (c *Config) completeAttributes() error {
 		{"VersionAttribute", &c.VersionAttribute, DefaultVersionAttribute},
 		{"LockAttribute", &c.LockAttribute, DefaultLockAttribute},
 		{"LockUntilAttribute", &c.LockUntilAttribute, DefaultLockUntilAttribute},
+	}
+	if c.PHP == (PHPConfig{}) && c.PrivateAttribute != "" {
+		return errors.New("dynamodb: Config.PrivateAttribute is set, and Config.PHP is not")
 	}
 	if c.PHP != (PHPConfig{}) {
 		attributes = append(attributes, attribute{"PrivateAttribute", &c.PrivateAttribute, DefaultPrivateAttribute})

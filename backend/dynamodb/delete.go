@@ -16,6 +16,7 @@ func (b *Backend) Delete(ctx context.Context, key string) error {
 	if err := b.check(ctx, opDeleteItem, key); err != nil {
 		return err
 	}
+	b.sightings.forget(key)
 	in := &dynamodb.DeleteItemInput{TableName: &b.c.Table, Key: b.key(key), ReturnConsumedCapacity: b.consumed}
 	_, err := b.call(ctx, opDeleteItem, func(ctx context.Context) (*types.ConsumedCapacity, error) {
 		out, err := b.client.DeleteItem(ctx, in, b.opts...)

@@ -65,7 +65,7 @@ func (b *Backend) newExpressions() expressions {
 	if b.Shared() {
 		// PHP's rows have no version, and it leaves one without Expires behind if it
 		// dies before it has stored a session that it has locked.
-		e.create.condition = "attribute_not_exists(#e) OR #e <= :now"
+		e.create = b.expression(set, "#e <= :now OR (attribute_not_exists(#e) AND "+free+")")
 		e.touch.condition = "#e > :now AND #e < :e"
 		e.acquire.condition = "#e > :now AND " + free
 		e.load.text += ", #p"

@@ -27,7 +27,8 @@ type lock struct {
 	// A lock of PHP's stock handler has no ID and no end. Until is then when it is
 	// taken for that of a dead holder, and seen is the Expires beside it.
 	foreign types.AttributeValue
-	seen    types.AttributeValue
+	seen    types.AttributeValue // nil if there was none
+	sum     uint64               // of the state of the item
 }
 
 // live reports whether the lease runs at now. The conditions use the same rule.

@@ -98,6 +98,10 @@ func (p *PHPConfig) complete() error {
 	if p.SessionName == "" {
 		p.SessionName = defaultSessionName
 	}
+	if !isSessionName(p.SessionName) {
+		return fmt.Errorf("dynamodb: Config.PHP: SessionName is %q; it can have letters, digits, '-' and '_', "+
+			"not only digits and no '_' at its beginning, and %d bytes", p.SessionName, maxKey-1-maxPHPID)
+	}
 	switch p.SerializeHandler {
 	case "":
 		p.SerializeHandler = defaultSerializeHandler
@@ -120,46 +124,104 @@ func (p *PHPConfig) complete() error {
 	return nil
 }
 
+// checkPHPAttributes refuses names that PHP cannot have. Those of the handler's own
+// attributes are settings there too, except that of the lock.
+func (c *Config) checkPHPAttributes() error {
+	if c.PHP == (PHPConfig{}) {
+		return nil
+	}
+	fixed := []struct{ field, value, name string }{{"LockAttribute", c.LockAttribute, DefaultLockAttribute}}
+	if c.PHP.Connection == VersionedConnection {
+		fixed = append(fixed, []struct{ field, value, name string }{
+			{"CreatedAttribute", c.CreatedAttribute, DefaultCreatedAttribute},
+			{"VersionAttribute", c.VersionAttribute, DefaultVersionAttribute},
+			{"LockUntilAttribute", c.LockUntilAttribute, DefaultLockUntilAttribute},
+			{"PrivateAttribute", c.PrivateAttribute, DefaultPrivateAttribute},
+		}...)
+	}
+	for _, f := range fixed {
+		if f.value != f.name {
+			return fmt.Errorf("dynamodb: Config.%s is %q, and PHP calls that attribute %q", f.field, f.value, f.name)
+		}
+	}
+	return nil
+}
+
+// isSessionName reports whether PHP can have name as its session.name, and its handler
+// as the beginning of a key, from which it takes '_' off.
+func isSessionName(name string) bool {
+	const digits, others = "0123456789", "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
+	return len(name) <= maxKey-1-maxPHPID && name[0] != '_' &&
+		strings.Trim(name, digits) != "" && strings.Trim(name, digits+others) == ""
+}
+
 // serializer is a codec of package codec/php.
 type serializer interface{ SerializeHandler() string }
 
 var _ session.SharedBackend = (*Backend)(nil)
 
-// CheckConfig implements [session.SharedBackend]. It refuses a Config whose sessions
-// PHP would destroy, or would not find, and one that loses changes if
-// [PHPConfig].AcceptLoss is not set. It is nil if the table has no PHP beside it,
-// unless the keys are those of PHP's handler.
+// CheckConfig implements [session.SharedBackend]. On a table beside PHP it refuses a
+// Config whose sessions PHP would destroy or would not find, one whose deadlines PHP
+// would undo, and one that loses changes if [PHPConfig].AcceptLoss is not set.
+//
+// On another table it refuses what PHP would destroy for certain if it used that table:
+// a codec for PHP, and the keys that PHP's handler has by default. Set Config.PHP
+// there; with VersionedConnection it costs the same requests, also if no PHP is left.
 func (b *Backend) CheckConfig(cfg session.Config) error {
+	if cfg.Tokens.New == nil || cfg.Tokens.Valid == nil || cfg.StoreKey == nil || cfg.Codec == nil {
+		return errors.New("dynamodb: CheckConfig needs a Config with its defaults filled in")
+	}
 	token := cfg.Tokens.New()
 	key := cfg.StoreKey(token)
-	if !b.Shared() {
-		if strings.HasSuffix(key, "_"+token) {
-			return errors.New("dynamodb: StoreKey makes keys under which the session handler of the AWS SDK for PHP stores sessions, " +
-				"and a page in PHP would destroy these: set Config.PHP of the Backend, or use another StoreKey")
-		}
-		return nil
-	}
+	codec, isPHP := cfg.Codec.(serializer)
 	php := &b.c.PHP
-	codec, ok := cfg.Codec.(serializer)
 	switch {
-	case !ok:
-		return fmt.Errorf("dynamodb: codec %T, and PHP would destroy each session that it opens, as it cannot decode it: use codec/php", cfg.Codec)
+	case !b.Shared() && isPHP:
+		return fmt.Errorf("dynamodb: codec %T is for sessions that PHP uses too, and Config.PHP is not set: "+
+			"PHP's handler and this table would overwrite each other's sessions", cfg.Codec)
+	case !b.Shared() && key == defaultSessionName+"_"+token:
+		return errors.New("dynamodb: StoreKey makes the keys of the session handler of the AWS SDK for PHP, and Config.PHP is not set: " +
+			"PHP destroys a session that it opens and cannot decode")
+	case !b.Shared():
+		return nil
+	case !isPHP:
+		return fmt.Errorf("dynamodb: codec %T beside PHP, which destroys a session that it opens and cannot decode: use codec/php", cfg.Codec)
 	case codec.SerializeHandler() != php.SerializeHandler:
 		return fmt.Errorf("dynamodb: the codec is for the serialize handler %q, and Config.PHP has %q", codec.SerializeHandler(), php.SerializeHandler)
-	case strings.Trim(token, "_") != token || cfg.Tokens.Valid("_"+token) || cfg.Tokens.Valid(token+"_"):
-		return errors.New("dynamodb: Tokens has tokens that begin or end with '_', which PHP leaves out: use PHPTokens")
+	case mayTrim(cfg.Tokens, token):
+		return errors.New("dynamodb: Tokens has tokens that begin or end with '_', which PHP's handler takes off: use PHPTokens")
 	case key != php.SessionName+"_"+token:
 		return fmt.Errorf("dynamodb: StoreKey makes other keys than PHP's handler: use PHPStoreKey(%q)", php.SessionName)
-	case cfg.Cookie.Name != php.SessionName:
-		return fmt.Errorf("dynamodb: the cookie is %q, and that of PHP is %q", cfg.Cookie.Name, php.SessionName)
+	case cfg.Header == "" && cfg.Cookie.Name != php.SessionName:
+		return fmt.Errorf("dynamodb: the cookie is called %q, and that of PHP %q", cfg.Cookie.Name, php.SessionName)
 	case cfg.IdleTimeout != php.SessionLifetime:
-		return fmt.Errorf("dynamodb: IdleTimeout is %v, and PHP's SessionLifetime is %v: each side would undo the deadline of the other",
+		return fmt.Errorf("dynamodb: IdleTimeout is %v, and PHP's SessionLifetime is %v: each side would undo the deadlines of the other",
 			cfg.IdleTimeout, php.SessionLifetime)
-	case php.Connection == StockLocking && !php.AcceptLoss && (cfg.Mode == session.Exclusive || cfg.SafeMode == session.Exclusive):
+	case cfg.MaxIdleTimeout != cfg.IdleTimeout:
+		return fmt.Errorf("dynamodb: MaxIdleTimeout is %v, and PHP ends each session after its SessionLifetime, %v",
+			cfg.MaxIdleTimeout, php.SessionLifetime)
+	}
+	return php.checkLocks(cfg)
+}
+
+// checkLocks judges what only the handler of the SDK does.
+func (p *PHPConfig) checkLocks(cfg session.Config) error {
+	switch {
+	case p.Connection == VersionedConnection:
+		return nil
+	case p.Connection == StockLocking && !p.AcceptLoss && (cfg.Mode == session.Exclusive || cfg.SafeMode == session.Exclusive):
 		return errors.New("dynamodb: mode Exclusive beside the handler of the SDK: if a process dies with a lock, " +
 			"PHP goes on with an empty session and stores it: use VersionedConnection.php on the PHP side, or set AcceptLoss")
+	case p.Connection == StockLocking && cfg.TouchInterval <= p.ForeignLease:
+		return fmt.Errorf("dynamodb: TouchInterval is %v, and must be longer than ForeignLease, which is %v: "+
+			"a lock beside another deadline is taken for a new one", cfg.TouchInterval, p.ForeignLease)
 	}
 	return nil
+}
+
+// mayTrim reports whether t may have a token with '_' at one of its ends.
+func mayTrim(t session.Tokens, token string) bool {
+	return strings.Trim(token, "_") != token || t.Valid("_"+token[1:]) || t.Valid(token[:len(token)-1]+"_")
 }
 
 // PHPTokens returns the tokens of a Manager beside PHP. It accepts the IDs of PHP: 22
@@ -174,10 +236,16 @@ func PHPTokens() session.Tokens {
 			return strings.ToLower(base32.HexEncoding.EncodeToString(b[:]))
 		},
 		Valid:     isPHPID,
-		MinLength: 22,
-		MaxLength: 256,
+		MinLength: minPHPID,
+		MaxLength: maxPHPID,
 	}
 }
+
+// The lengths of session.sid_length.
+const (
+	minPHPID = 22
+	maxPHPID = 256
+)
 
 func isPHPID(s string) bool {
 	for i := range len(s) {

@@ -54,8 +54,7 @@ func (b *Backend) Save(ctx context.Context, key string, rec session.Record) (ses
 		}
 		found := b.stored(ctx, key, refused)
 		v := s.refused(refused, found).verdict()
-		if found.lock.dead(refused.at) && (v == verdictWasLocked || v == verdictUnknown && s.request.dead == nil) {
-			s.request.dead = &found.lock
+		if s.breaks(v, refused, found) {
 			continue
 		}
 		if v == verdictExpired {
@@ -88,7 +87,8 @@ type save struct {
 	next    base  // what it writes
 	expires int64 // epoch seconds
 	keeps   bool  // a later Expires stays
-	private bool  // as Private of the record, on a table beside PHP
+	shared  bool  // the table is beside PHP
+	private bool  // there, as Private of the record
 	empty   bool  // there, no data is stored
 	request conditional
 }
@@ -96,7 +96,7 @@ type save struct {
 // newSave prepares a Save, and refuses one that must not be sent.
 func (b *Backend) newSave(key string, rec session.Record) (*save, error) {
 	held, old := b.was(rec.Version)
-	s := &save{holder: held.id, old: old, token: newToken()}
+	s := &save{holder: held.id, old: old, token: newToken(), shared: b.Shared()}
 	s.next = base{history: old.history.push(s.token)}
 	expires, created, err := b.fits(key, rec, s.next.history)
 	if err != nil {
@@ -119,13 +119,13 @@ func (b *Backend) newSave(key string, rec session.Record) (*save, error) {
 		":c": number(created),
 		":v": &types.AttributeValueMemberB{Value: []byte(s.next.history)},
 	}
-	if s.kind != saveCreates {
+	if s.kind != saveCreates && !s.shared {
 		values[":old"] = &types.AttributeValueMemberB{Value: []byte(old.history)}
 	}
 	if s.holder != "" {
 		values[":mine"] = &types.AttributeValueMemberB{Value: []byte(s.holder)}
 	}
-	if b.Shared() {
+	if s.shared {
 		b.share(s, rec, values)
 	}
 	s.request = conditional{key: key, expr: b.saveExpr(s), values: values, was: old}
@@ -161,7 +161,7 @@ func (b *Backend) leaveExpires(s *save) {
 // saveExpr returns the expression for s.
 func (b *Backend) saveExpr(s *save) *expression {
 	e := b.expr.ofSave(s.kind, s.holder != "")
-	if b.Shared() && s.kind != saveEnds {
+	if s.shared && s.kind != saveEnds {
 		e = e.storing(s.private, s.empty)
 	}
 	return e
@@ -178,42 +178,63 @@ func (b *Backend) share(s *save, rec session.Record, values map[string]types.Att
 	}
 }
 
+// breaks makes s one that ignores the lock of a dead holder in PHP, if that has refused
+// it, which v says. It does so once for each state of the item.
+func (s *save) breaks(v verdict, refused *refusal, found stored) bool {
+	dead := found.lock
+	if !dead.dead(refused.at) || s.request.dead != nil && s.request.dead.sum == dead.sum {
+		return false
+	}
+	switch {
+	case v == verdictWasLocked, v == verdictUnknown && found.err == nil && s.trace(found) == traceSame: // the same request once more
+	case s.kind == saveCreates && v == verdictUnseen: // what PHP leaves of a session that it has not stored
+	default:
+		return false
+	}
+	s.request.dead = &dead
+	return true
+}
+
 // refused returns the inputs for the verdict on s.
 func (s *save) refused(refused *refusal, found stored) refusedSave {
 	barred := found.lock.live(refused.at)
 	if s.holder != "" {
 		barred = found.lock.id != s.holder
 	}
+	row, trace := found.row(), s.trace(found)
+	if trace == traceAnew {
+		row = rowGone
+	}
 	return refusedSave{
 		kind:    s.kind,
 		holder:  s.holder != "",
 		lost:    refused.unsure != nil,
-		row:     found.row(),
-		trace:   s.trace(found),
+		row:     row,
+		trace:   trace,
 		barred:  barred,
 		expired: found.expired(refused.at),
 		later:   s.keeps && found.rec.Expires.Unix() > s.expires,
 	}
 }
 
-// trace says how the record that was found relates to s. The handler of the SDK for PHP
-// changes the data and leaves the history.
+// trace says how the record that was found relates to s.
 func (s *save) trace(found stored) trace {
-	state, packed := unpack(found.rec.Version)
-	if !packed {
-		state.history = history(found.rec.Version)
-	}
-	t := state.history.look(s.token, s.old.history)
-	if t == traceSame && state.version() != s.old.version() {
+	if found.err != nil {
 		return traceNewer
 	}
-	return t
+	if s.shared {
+		return s.traceShared(found)
+	}
+	return history(found.rec.Version).look(s.token, s.old.history)
 }
 
 // doubt says why the record that was found does not tell whether s was
 // applied.
 func (s *save) doubt(found stored) error {
-	if s.trace(found) == traceForgotten {
+	switch t := s.trace(found); {
+	case t == traceForgotten && s.shared && found.history() == s.old.history:
+		return errors.New("PHP has changed the data, and may change it back")
+	case t == traceForgotten:
 		return fmt.Errorf("there were %d or more other writes since", tokens)
 	}
 	return errors.New("the record is as it was, and locked")

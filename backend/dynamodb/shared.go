@@ -2,10 +2,8 @@ package dynamodb
 
 import (
 	"encoding/binary"
-	"fmt"
 	"hash/fnv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -108,6 +106,28 @@ func (b *Backend) state(item map[string]types.AttributeValue, h history) base {
 	return s
 }
 
+// history returns that of the record.
+func (s stored) history() history {
+	if state, packed := unpack(s.rec.Version); packed {
+		return state.history
+	}
+	return history(s.rec.Version)
+}
+
+// traceShared is trace beside PHP, whose handler changes the data and leaves the
+// history, and makes sessions anew under an ID that a client has.
+func (s *save) traceShared(found stored) trace {
+	h, old := found.history(), s.old.history
+	t := h.look(s.token, old)
+	switch {
+	case t == traceSame && found.rec.Version != s.old.version():
+		return traceForgotten
+	case t == traceNewer && old != "" && h.index(old.newest()) < 0:
+		return traceAnew
+	}
+	return t
+}
+
 // same returns the condition that an item is still s, and adds its values.
 func (b *Backend) same(s base, values map[string]types.AttributeValue) string {
 	condition := "attribute_not_exists(#v)"
@@ -153,8 +173,14 @@ func (b *Backend) resolve(w conditional) conditional {
 		w.values[":binary"] = &types.AttributeValueMemberS{Value: "B"}
 		free := sharedFree
 		if w.dead != nil {
-			free += " OR (#l = :held AND #e = :seen)"
-			w.values[":held"], w.values[":seen"] = w.dead.foreign, w.dead.seen
+			w.values[":held"] = w.dead.foreign
+			delete(w.values, ":seen")
+			if w.dead.seen == nil {
+				free += " OR (#l = :held AND attribute_not_exists(#e))"
+			} else {
+				free += " OR (#l = :held AND #e = :seen)"
+				w.values[":seen"] = w.dead.seen
+			}
 		}
 		condition = strings.ReplaceAll(condition, freeLock, free+")")
 	}
@@ -164,71 +190,15 @@ func (b *Backend) resolve(w conditional) conditional {
 	return w
 }
 
-// sightings are the locks of PHP's that this process has seen, by key. Their time
-// counts as long as the item stays as it is.
-type sightings struct {
-	mu   sync.Mutex
-	seen map[string]sighting
-}
-
-type sighting struct {
-	first, last time.Time
-	sum         uint64 // of the item
-}
-
-const maxSightings = 4096
-
-// since returns when the lock on an item was first seen.
-func (s *sightings) since(key string, sum uint64, now time.Time, lease time.Duration) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old, ok := s.seen[key]
-	if !ok || old.sum != sum {
-		old = sighting{first: now, sum: sum}
-	}
-	old.last = now
-	if s.seen == nil {
-		s.seen = make(map[string]sighting)
-	}
-	if len(s.seen) >= maxSightings && !ok {
-		for k, e := range s.seen {
-			if now.Sub(e.last) > 2*lease {
-				delete(s.seen, k)
-			}
-		}
-		if len(s.seen) >= maxSightings {
-			clear(s.seen) // these locks live longer
-		}
-	}
-	s.seen[key] = old
-	return old.first
-}
-
-// forget is called for an item without a lock of PHP's.
-func (s *sightings) forget(key string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.seen, key)
-}
-
-// foreignLock returns the lock of PHP's on an item. Each write of PHP's moves the
-// deadline, so a lock beside the same deadline and state has had the same holder.
-// key is "" for a look that does not count.
-func (b *Backend) foreignLock(key string, id, expires types.AttributeValue, v session.Version, now time.Time) lock {
-	lease := b.c.PHP.ForeignLease
-	first := now
-	if key != "" {
-		first = b.sightings.since(key, checksum(fmt.Appendf(nil, "%v %s", expires.(*types.AttributeValueMemberN).Value, v)), now, lease)
-	}
-	return lock{foreign: id, seen: expires, until: milliseconds(first.Add(lease))}
-}
-
 // decodeShared is decode for a table beside PHP.
 func (b *Backend) decodeShared(key string, item map[string]types.AttributeValue, now time.Time) (rec session.Record, l lock, err error) {
 	if item[b.c.ExpiresAttribute] == nil {
 		// PHP has locked a session that does not exist yet. It takes each item
 		// without a deadline for none.
-		return session.Record{}, lock{}, session.ErrNotFound
+		if id := item[b.c.LockAttribute]; id != nil {
+			l = b.foreignLock(key, id, nil, "", now)
+		}
+		return session.Record{}, l, session.ErrNotFound
 	}
 	expires, ok := epoch(item[b.c.ExpiresAttribute], 1)
 	if !ok {
@@ -261,6 +231,8 @@ func (b *Backend) decodeShared(key string, item map[string]types.AttributeValue,
 		if created, ok := epoch(item[b.c.CreatedAttribute], 1000); ok {
 			rec.Created = time.UnixMilli(created).UTC()
 		}
+	} else if attribute == b.c.PrivateAttribute {
+		return session.Record{}, lock{}, b.foreign(item, b.c.VersionAttribute, "B with up to 16 tokens")
 	}
 	rec.Version = b.state(item, h).version()
 
@@ -276,7 +248,7 @@ func (b *Backend) decodeShared(key string, item map[string]types.AttributeValue,
 	default:
 		l = b.foreignLock(key, id, item[b.c.ExpiresAttribute], rec.Version, now)
 	}
-	if l.foreign == nil && key != "" {
+	if l.foreign == nil {
 		b.sightings.forget(key)
 	}
 	if l.live(now) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -29,8 +28,7 @@ var _ admin.Sweeper = (*Backend)(nil)
 // in flight, scans and deletions together. A scan waits when it is more than a
 // page and a batch per worker ahead. The client should keep as many connections
 // open; the client of the SDK keeps 10. A batch has at most opts.BatchSize
-// items, all of one page. Beside PHP, the items of its handler count as written by
-// this package, and an item that is nothing but a lock of the handler counts as expired. With opts.DryRun, opts.BeforeBatch is not called. With
+// items, all of one page. With opts.DryRun, opts.BeforeBatch is not called. With
 // opts.Foreign an item whose time is 0 or less stays, because many writers mean
 // "never" by it.
 //
@@ -41,6 +39,11 @@ var _ admin.Sweeper = (*Backend)(nil)
 // the budgets count it by the size of the item. Sweep needs dynamodb:Scan and
 // dynamodb:DeleteItem. It fails with an error that wraps
 // [errors.ErrUnsupported] if the client is not a [ScanClient].
+//
+// Beside PHP, Sweep deletes PHP's expired sessions too, and what its locks leave of
+// sessions that were never stored: a lock without a session that this Backend has
+// seen for ForeignLease, in an earlier Sweep for example; with VersionedConnection at
+// once.
 //
 // With a budget the pages are small, and the rate stays within some per cent of
 // the budget over a few seconds. An answer without ConsumedCapacity ends the
@@ -110,12 +113,12 @@ type sweep struct {
 	batches chan batch
 	told    admin.Report // at the last OnProgress
 
-	shown        string // of an item
+	projection   string
 	filter       string
 	filterNames  map[string]string
 	filterValues map[string]types.AttributeValue
 	own, foreign expression // of a deletion
-	php, phantom expression // beside PHP
+	remains      expression
 
 	telling sync.Mutex // held while OnProgress or OnError runs
 
@@ -149,8 +152,7 @@ type batch struct {
 type found struct {
 	key     string
 	foreign bool
-	php     bool // the session handler of PHP has written it
-	phantom bool // it is a lock of that handler, and no session
+	remains bool // of a lock of PHP's, see ownedByNone
 }
 
 // outcome says what became of a record.
@@ -179,19 +181,12 @@ func count(r *admin.Report, o outcome, n int64) {
 }
 
 func (s *sweep) expressions() {
+	s.projection = "#k, #c, #v"
 	// In an item of another writer 0 is not a time. Many mean "never" by it, and
 	// TTL leaves it alone too.
 	s.filter = "#e <= :cutoff AND (NOT (#e <= :zero) OR attribute_exists(#v))"
 	s.filterNames = s.b.names("#k", "#e", "#c", "#v")
 	s.filterValues = map[string]types.AttributeValue{":cutoff": number(s.from.Cutoff), ":zero": number(0)}
-	s.shown = "#k, #c, #v"
-	phantom := "attribute_not_exists(#e) AND attribute_not_exists(#d) AND attribute_not_exists(#v) AND attribute_type(#l, :number)"
-	if s.b.Shared() {
-		s.shown += ", #e"
-		s.filter = "((" + s.filter + ") OR (" + phantom + "))"
-		s.filterNames = s.b.names("#k", "#e", "#c", "#v", "#d", "#l")
-		s.filterValues[":number"] = &types.AttributeValueMemberS{Value: "N"}
-	}
 	if s.from.Prefix != "" {
 		s.filter += " AND begins_with(#k, :prefix)"
 		s.filterValues[":prefix"] = &types.AttributeValueMemberS{Value: s.from.Prefix}
@@ -200,22 +195,14 @@ func (s *sweep) expressions() {
 		condition: "#e <= :cutoff AND attribute_exists(#v) AND (attribute_not_exists(#l) OR #u <= :ms)",
 		names:     s.b.names("#e", "#v", "#l", "#u"),
 	}
+	if s.b.Shared() {
+		s.expressionsShared()
+	}
 	s.foreign = expression{
 		// Another writer may use these names, but hardly both types too.
 		condition: "#e <= :cutoff AND NOT (#e <= :zero) AND attribute_not_exists(#l) AND NOT (attribute_type(#c, :number) AND attribute_type(#v, :binary))",
 		names:     s.b.names("#e", "#c", "#v", "#l"),
 	}
-	if !s.b.Shared() {
-		return
-	}
-	// A lock of PHP's handler has no end, and nothing that has expired has a use.
-	s.own.condition = "#e <= :cutoff AND attribute_exists(#v) AND (attribute_not_exists(#l) OR attribute_type(#l, :number) OR #u <= :ms)"
-	s.php = expression{
-		condition: "#e <= :cutoff AND NOT (#e <= :zero) AND attribute_not_exists(#v) AND (attribute_not_exists(#l) OR attribute_type(#l, :number))",
-		names:     s.b.names("#e", "#v", "#l"),
-	}
-	// A page that begins a session and has lost its lock stores it all the same.
-	s.phantom = expression{condition: phantom, names: s.b.names("#e", "#d", "#v", "#l")}
 }
 
 // run returns when all work is done and all of its goroutines have ended.
@@ -259,7 +246,7 @@ func (s *sweep) run() {
 func (s *sweep) read(n int) {
 	in := &dynamodb.ScanInput{
 		// Not the data. The version and the start show who wrote the item.
-		ProjectionExpression:      &s.shown,
+		ProjectionExpression:      &s.projection,
 		FilterExpression:          &s.filter,
 		ExpressionAttributeNames:  s.filterNames,
 		ExpressionAttributeValues: s.filterValues,
@@ -301,14 +288,19 @@ func (s *sweep) page(seg *segment, next string, out *dynamodb.ScanOutput) (*page
 		if !ok {
 			continue // a partition key of type S is always there
 		}
-		r := found{key: key.Value, foreign: !s.b.ours(it)}
-		if r.foreign && s.b.Shared() && strings.HasPrefix(r.key, s.b.c.PHP.SessionName+"_") {
-			_, expires := it[s.b.c.ExpiresAttribute]
-			r.foreign, r.php, r.phantom = false, expires, !expires
-		}
-		if r.foreign && !s.from.Foreign {
-			p.tally.Foreign++
-			continue
+		r := found{key: key.Value}
+		switch s.b.ownerOf(it, key.Value) {
+		case ownedByUs:
+		case ownedByNone:
+			if !s.b.mayRemoveRemains(key.Value, it) {
+				continue // it may be of a request in flight
+			}
+			r.remains = true
+		default:
+			if r.foreign = true; !s.from.Foreign {
+				p.tally.Foreign++
+				continue
+			}
 		}
 		records = append(records, r)
 	}
@@ -326,11 +318,28 @@ func (s *sweep) page(seg *segment, next string, out *dynamodb.ScanOutput) (*page
 	return p, records
 }
 
-// ours reports whether this package wrote an item, by its start and version.
-func (b *Backend) ours(it map[string]types.AttributeValue) bool {
+// owner says whose an item is.
+type owner int
+
+const (
+	ownedByOthers owner = iota
+	ownedByUs           // or a session of PHP's, beside PHP
+	// ownedByNone: a lock of PHP's without a session. A request that ends without
+	// storing one, or dies, leaves it behind. TTL leaves it alone, as it has no Expires.
+	ownedByNone
+)
+
+// ownerOf tells by the start and the version whether this package wrote an item.
+func (b *Backend) ownerOf(it map[string]types.AttributeValue, key string) owner {
+	if b.Shared() && it[b.c.VersionAttribute] == nil {
+		return b.ownerShared(it, key)
+	}
 	_, ok := epoch(it[b.c.CreatedAttribute], 1000)
 	version, isBinary := it[b.c.VersionAttribute].(*types.AttributeValueMemberB)
-	return ok && isBinary && history(version.Value).valid()
+	if ok && isBinary && history(version.Value).valid() {
+		return ownedByUs
+	}
+	return ownedByOthers
 }
 
 // advance moves the segment past its finished pages. Pages finish in any order,
@@ -386,17 +395,13 @@ func (s *sweep) estimate() float64 {
 
 func (s *sweep) delete(r found) outcome {
 	expr, values := &s.own, map[string]types.AttributeValue{":cutoff": s.filterValues[":cutoff"]}
-	if n := s.filterValues[":number"]; n != nil {
-		values[":number"] = n
+	millis := !r.foreign && !r.remains
+	if r.remains {
+		expr, values = &s.remains, map[string]types.AttributeValue{":number": &types.AttributeValueMemberS{Value: "N"}}
+	} else if millis && s.b.Shared() {
+		values[":binary"] = &types.AttributeValueMemberS{Value: "B"}
 	}
-	switch {
-	case r.php:
-		expr = &s.php
-		values[":zero"] = s.filterValues[":zero"]
-	case r.phantom:
-		expr = &s.phantom
-		delete(values, ":cutoff")
-	case r.foreign:
+	if r.foreign {
 		expr = &s.foreign
 		values[":zero"] = s.filterValues[":zero"]
 		values[":number"] = &types.AttributeValueMemberS{Value: "N"}
@@ -414,7 +419,7 @@ func (s *sweep) delete(r found) outcome {
 	}
 	var consumed *types.ConsumedCapacity
 	unsure, err := s.call(opDeleteItem, s.estimate, func(ctx context.Context) (*types.ConsumedCapacity, error) {
-		if expr == &s.own {
+		if millis {
 			values[":ms"] = number(s.b.now().UnixMilli())
 		}
 		out, err := s.b.client.DeleteItem(ctx, in, s.b.opts...)

@@ -92,8 +92,13 @@ const (
 	// creation of the record: a token of the Save would be in it.
 	traceNewer
 	// traceForgotten: it has the tokens of others only, as many as it can hold.
-	// A token of the Save may have been pushed out.
+	// A token of the Save may have been pushed out. Or PHP has changed the data and
+	// left the version, so that another write of its can bring back the state that the
+	// Save was to replace.
 	traceForgotten
+	// traceAnew: PHP has made another record under the key. The one of the Save is
+	// gone.
+	traceAnew
 )
 
 // look compares h with a Save that writes token over old.
