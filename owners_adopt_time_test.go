@@ -377,7 +377,8 @@ func TestTheLimitWhenASessionIsListed(t *testing.T) {
 // sharedStore is a store whose records another program writes too.
 type sharedStore struct{ store }
 
-func (*sharedStore) Shared() bool                     { return true }
+func (*sharedStore) Shared() bool { return true }
+
 func (*sharedStore) CheckConfig(session.Config) error { return nil }
 
 // write has the other program write the values of the session of token under the

@@ -10,9 +10,10 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/vmihailenco/msgpack/v5"
+
 	"github.com/seed-a7bee19b/session/internal/nameset"
 	"github.com/seed-a7bee19b/session/internal/room"
-	"github.com/vmihailenco/msgpack/v5"
 )
 
 // timestamp is the type of the only extension that this package reads and writes.

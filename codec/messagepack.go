@@ -11,9 +11,10 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/vmihailenco/msgpack/v5"
+
 	"github.com/seed-a7bee19b/session/internal/readback"
 	"github.com/seed-a7bee19b/session/internal/room"
-	"github.com/vmihailenco/msgpack/v5"
 )
 
 // The limits that apply where a field of [MessagePack] or [JSON] is zero.

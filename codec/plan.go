@@ -10,8 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-a7bee19b/session/internal/room"
 	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/seed-a7bee19b/session/internal/room"
 )
 
 // op names a way to read a value.

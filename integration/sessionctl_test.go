@@ -32,6 +32,7 @@ func TestSessionctl(t *testing.T) {
 	t.Run("no permission", c.noPermission)
 	t.Run("no credentials", c.noCredentials)
 	t.Run("redis", c.redis)
+	t.Run("PHP", c.php)
 }
 
 // sessionctl is the program.

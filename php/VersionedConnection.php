@@ -40,8 +40,8 @@ use Aws\DynamoDb\StandardSessionConnection;
  * writes the session by itself at the end of the page, nobody can catch the
  * exception, and it is logged as a fatal error.
  *
- * Without locking, overlapping requests of one visitor are refused when they
- * change the session both. With locking they wait for each other.
+ * Without locking, two requests may have one session open. If both change it, the
+ * second is refused. With locking they wait for each other.
  *
  * Reads. session_start() throws a RuntimeException if the store fails, or if
  * another request keeps the lock for longer than max_lock_wait_time seconds. The
@@ -61,15 +61,19 @@ use Aws\DynamoDb\StandardSessionConnection;
  * the ID since this request has read the session: the session goes on under the new
  * ID, and a logout must be repeated there.
  *
+ * The Go side keeps values of its own in the session. Their names begin with
+ * "_session.", and a page should leave them as they are.
+ *
  * No row is stored for a visitor whose session is empty. If two requests begin a
  * session under the same ID at the same time, the second is refused. A write that
  * begins a session is sent once: if its answer is lost and the row does not
  * show it, it has failed, as a second try could bring back a session that was
  * destroyed in between.
  *
- * Cost. A page sends what it would send with the stock handler: with locking two
- * UpdateItem, otherwise a GetItem and an UpdateItem. A refusal costs a GetItem more,
- * and so does a page that begins a session. A request that waits for a lock
+ * Cost. A page sends what it sends with the stock handler: with locking two
+ * UpdateItem, otherwise a GetItem and an UpdateItem. With locking a page that finds no
+ * session sends a GetItem more. A visitor whose session stays empty saves the last
+ * UpdateItem. A refused write is followed by a GetItem. A request that waits for a lock
  * sends a GetItem every 10 to 50 ms.
  */
 class VersionedConnection extends StandardSessionConnection
@@ -286,30 +290,31 @@ class VersionedConnection extends StandardSessionConnection
     private function touch(string $id, array $row): bool
     {
         $expires = ['N' => $this->endAfter($row)];
-        $request = [
-            'UpdateExpression' => 'SET #expires = :expires',
-            'ConditionExpression' => 'attribute_not_exists(#private) AND #expires > :now AND #expires < :expires',
-        ];
-        $values = [':expires' => $expires];
+        $condition = 'attribute_not_exists(#private) AND #expires > :now';
+        $lock = [];
         if (isset($row['lock'])) {
-            $request = [
-                'UpdateExpression' => 'SET #expires = :expires REMOVE #lock, #until',
-                'ConditionExpression' => '#expires > :now AND #lock = :lock',
-            ];
-            $values[':lock'] = $row['lock'];
+            $condition .= ' AND #lock = :lock';
+            $lock = [':lock' => $row['lock']];
         }
         unset($row['lock']);
-        $row[$this->getSessionLifetimeAttribute()] = $expires;
+        $remove = $lock === [] ? '' : 'REMOVE #lock, #until';
         try {
-            $this->update($id, $request, $values);
-        } catch (DynamoDbException $e) {
-            if (!self::isRefused($e)) {
-                return $this->fail('the store failed', $e);
+            $moved = $this->updateIf($id, "SET #expires = :expires $remove", "$condition AND #expires <= :expires", $lock
+                + [':expires' => $expires]);
+            // Perhaps another request has moved the end further.
+            if (!$moved && $lock !== []) {
+                $this->updateIf($id, $remove, $condition, $lock);
             }
-            // Nothing of this request is lost: the session has ended, has moved or
-            // is another's now, or another request has moved the end.
+        } catch (DynamoDbException $e) {
+            return $this->fail('the store failed', $e);
+        }
+        // If both were refused, nothing of this request is lost: the session has
+        // ended or moved, or the lock is another's now.
+        if ($moved) {
+            $row[$this->getSessionLifetimeAttribute()] = $expires;
         }
         $this->rows[$id] = $row;
+
         return true;
     }
 
@@ -343,7 +348,7 @@ class VersionedConnection extends StandardSessionConnection
         $condition = 'attribute_not_exists(#expires) OR #expires <= :now';
         $values = [];
         if (isset($row['private'], $row['version'])) {
-            $condition .= ' OR (attribute_exists(#private) AND #version = :old_version)';
+            $condition .= ' OR #version = :old_version';
             $values[':old_version'] = $row['version'];
         }
         return $this->store($id, [], $data, [
@@ -446,6 +451,20 @@ class VersionedConnection extends StandardSessionConnection
             'ExpressionAttributeNames' => array_filter($names, $isUsed, ARRAY_FILTER_USE_KEY),
             'ExpressionAttributeValues' => array_filter($values, $isUsed, ARRAY_FILTER_USE_KEY),
         ]);
+    }
+
+    /** Sends an UpdateItem, and tells whether its condition held. */
+    private function updateIf(string $id, string $update, string $condition, array $values): bool
+    {
+        try {
+            $this->update($id, ['UpdateExpression' => $update, 'ConditionExpression' => $condition], $values);
+        } catch (DynamoDbException $e) {
+            if (self::isRefused($e)) {
+                return false;
+            }
+            throw $e;
+        }
+        return true;
     }
 
     private function getRow(string $id): array

@@ -54,6 +54,9 @@ from the application. So bench needs --yes there, and --rate is wise.
   sessionctl bench --rate 50 --mix read=80,write=20 --size 3000 --yes`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.php.on() {
+				return usageError("bench is not for a table that PHP uses: measure on one of its own, and leave out --php")
+			}
 			b, err := a.newBench(cmd.Context(), &f)
 			if err != nil {
 				return err

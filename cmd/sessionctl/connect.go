@@ -33,6 +33,7 @@ type globals struct {
 	prefix       string
 
 	codec   string
+	php     phpFlags
 	timeout time.Duration
 	json    bool
 	verbose bool
@@ -76,6 +77,7 @@ func (g *globals) add(root *cobra.Command) {
 
 	f = group("How the application stores its sessions", false)
 	f.StringVar(&g.codec, "codec", "msgpack", "codec of the sessions: msgpack or json")
+	g.php.add(f)
 	for _, n := range []struct {
 		flag, def, what string
 		value           *string
@@ -87,13 +89,16 @@ func (g *globals) add(root *cobra.Command) {
 		{"version-attribute", dynamodb.DefaultVersionAttribute, "the version", &g.attributes.VersionAttribute},
 		{"lock-attribute", dynamodb.DefaultLockAttribute, "the lock", &g.attributes.LockAttribute},
 		{"lock-until-attribute", dynamodb.DefaultLockUntilAttribute, "the end of the lock", &g.attributes.LockUntilAttribute},
+		{"private-attribute", dynamodb.DefaultPrivateAttribute, "what PHP is not to see", &g.attributes.PrivateAttribute},
 	} {
 		f.StringVar(n.value, n.flag, n.def, "`name` of the DynamoDB attribute with "+n.what)
 	}
 	for _, gr := range g.groups {
 		root.PersistentFlags().AddFlagSet(gr.flags)
 	}
-	for name, values := range map[string][]string{"backend": {"dynamodb", "redis"}, "codec": {"msgpack", "json"}} {
+	for name, values := range map[string][]string{
+		"backend": {"dynamodb", "redis"}, "codec": {"msgpack", "json"}, "php": phpConnections, "serialize-handler": phpHandlers,
+	} {
 		_ = root.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 }
@@ -116,12 +121,16 @@ func (g *globals) check(cmd *cobra.Command) error {
 		}
 	case "redis":
 		f := changed("table", "endpoint", "region", "profile", "key-attribute", "data-attribute", "expires-attribute",
-			"created-attribute", "version-attribute", "lock-attribute", "lock-until-attribute")
+			"created-attribute", "version-attribute", "lock-attribute", "lock-until-attribute",
+			"private-attribute", "php")
 		if f != "" {
 			return usageError("--%s is for DynamoDB, but the backend is Redis: leave it out, or leave out --redis and --backend", f)
 		}
 	default:
 		return usageError("--backend is %q; it can be dynamodb or redis", g.backend)
+	}
+	if err := g.php.check(changed); err != nil {
+		return err
 	}
 	if g.timeout < 0 {
 		return usageError("--timeout %v is negative", g.timeout)

@@ -72,13 +72,14 @@ type doctor struct {
 
 // doctorResult is the output of doctor with --json.
 type doctorResult struct {
-	OK         bool     `json:"ok"`
-	Store      string   `json:"store,omitempty"`
-	Checks     []check  `json:"checks"`
-	Latency    *latency `json:"latency,omitempty"`
-	Requests   int      `json:"requests"`
-	ReadUnits  float64  `json:"read_units"`
-	WriteUnits float64  `json:"write_units"`
+	OK         bool       `json:"ok"`
+	Store      string     `json:"store,omitempty"`
+	Checks     []check    `json:"checks"`
+	Latency    *latency   `json:"latency,omitempty"`
+	PHP        *phpResult `json:"php,omitempty"` // if PHP uses the table
+	Requests   int        `json:"requests"`
+	ReadUnits  float64    `json:"read_units"`
+	WriteUnits float64    `json:"write_units"`
 }
 
 // check is the result of one check.
@@ -244,13 +245,16 @@ func percentiles(took []time.Duration) *latency {
 	return &latency{Reads: len(took), P50: at(0.50), P95: at(0.95), P99: at(0.99), Max: at(1)}
 }
 
-// sample looks at some of what is stored.
-func (d *doctor) sample(ctx context.Context, s store) {
+// sample looks at some of what is stored. It reports whether PHP may have stored some.
+func (d *doctor) sample(ctx context.Context, s store) (php bool) {
 	const most = 50
 	var looked, foreign, expired, moved, index int
 	now := time.Now()
 	report, err := admin.List(ctx, s, admin.ListOptions{Limit: most, DataWith: dataOfKind}, func(e admin.Entry) error {
 		looked++
+		if _, is := cutPHPKey(e.Key); is && (!isDigest(e.Key) || strings.HasPrefix(e.Key, phpSessionName+"_")) {
+			php = true
+		}
 		switch {
 		case e.Foreign:
 			foreign++
@@ -285,6 +289,7 @@ func (d *doctor) sample(ctx context.Context, s store) {
 	default:
 		d.says(isOK, "records", fmt.Sprintf("Of %d records, %s.", looked, ended), "")
 	}
+	return php
 }
 
 func plural(n int, one, many string) string {

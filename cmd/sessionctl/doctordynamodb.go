@@ -69,7 +69,9 @@ func (d *doctor) dynamoDB(ctx context.Context) error {
 	})
 	d.clock(clock)
 	if d.needs("Scan") {
-		d.sample(ctx, s)
+		if php := d.sample(ctx, s); php || d.php.on() {
+			d.onPHP(ctx, s)
+		}
 	}
 	return nil
 }

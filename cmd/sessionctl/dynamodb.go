@@ -75,6 +75,7 @@ func (a *app) openDynamoDB(ctx context.Context) (*dynamoStore, error) {
 	s := &dynamoStore{table: a.table, endpoint: endpoint, config: a.attributes}
 	s.config.Table = a.table
 	s.config.OnRequest = a.observe
+	s.config.PHP = a.php.config()
 	a.dynamo = s // what explains errors needs it
 	if onLoopback(endpoint) {
 		cfg.Region = cmp.Or(cfg.Region, "us-east-1")

@@ -172,7 +172,7 @@ func (w *purge) one(ctx context.Context, key string) error {
 			return errIndex
 		case notMigrated(rec.Data) != nil:
 			return errMigrated
-		case !w.f.undecodable && !decodes(rec.Data):
+		case !w.f.undecodable && !w.decodes(rec.Data):
 			return errSealed
 		case w.f.dryRun:
 			return errDryRun
@@ -221,9 +221,13 @@ func (w *purge) one(ctx context.Context, key string) error {
 }
 
 // decodes reports whether any codec can take data apart.
-func decodes(data []byte) bool {
+func (a *app) decodes(data []byte) bool {
 	if is, copied := migrated(data); is {
 		data = copied
+	}
+	if a.php.on() {
+		_, err := a.php.codec().Split(data)
+		return err == nil
 	}
 	for _, c := range []session.Codec{codec.MessagePack{}, codec.JSON{}} {
 		if _, err := c.Split(data); err == nil {

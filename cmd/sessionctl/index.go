@@ -8,7 +8,6 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/admin"
-	"github.com/seed-a7bee19b/session/codec"
 )
 
 // dataOfKind is for a list that has to tell the kind of each record: it is in
@@ -33,7 +32,7 @@ func indexOf(data string) (rec indexRecord, is bool, err error) {
 	if !strings.Contains(data, ownerValue) {
 		return rec, false, nil
 	}
-	for _, c := range []session.Codec{codec.MessagePack{}, codec.JSON{}} {
+	for _, c := range allCodecs() {
 		values, err := c.Split([]byte(data))
 		if err != nil {
 			continue

@@ -47,6 +47,8 @@ func (a *app) key(key string) string {
 	switch {
 	case key == "" || a.keys == keysShow || isAlias(key):
 		return key
+	case a.php.on() || len(key) >= minToken && strings.HasPrefix(key, phpSessionName+"_"): // a token follows
+		return alias(key)
 	case a.keys != keysHide && (len(key) < minToken || isDigest(key)):
 		return key
 	}

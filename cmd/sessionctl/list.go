@@ -312,7 +312,7 @@ func (a *app) listOwned(ctx context.Context, s store, f *listFlags) error {
 		a.note("These are the first %s. --limit 0 lists all.", count(int64(len(sessions))))
 		return nil
 	}
-	incomplete := searched.missed(a.codec, f.of.whose())
+	incomplete := searched.missed(a.codecName(), f.of.whose())
 	if len(sessions) == 0 && incomplete == nil {
 		a.nobody(f.of, searched)
 	}

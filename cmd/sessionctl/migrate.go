@@ -57,6 +57,8 @@ It needs the permissions of "sessionctl iam operator" on both stores.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			changed := cmd.Flags().Changed
 			switch {
+			case a.php.on():
+				return usageError("migrate is not for a table that PHP uses, which would not find its sessions any more: take PHP off the table first, and leave out --php")
 			case changed("to-table") == changed("to-redis"):
 				return usageError("name one new store, with --to-table or --to-redis")
 			case changed("to-table") && (changed("to-prefix") || changed("to-redis-cluster")):

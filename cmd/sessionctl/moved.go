@@ -9,7 +9,6 @@ import (
 
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/admin"
-	"github.com/seed-a7bee19b/session/codec"
 )
 
 // errWhereMoved says that a session has a new ID, and nobody can tell which.
@@ -22,7 +21,7 @@ func movedTo(data []byte) (key string, moved bool, err error) {
 	if !bytes.Contains(data, []byte(movedValue)) {
 		return "", false, nil
 	}
-	for _, c := range []session.Codec{codec.MessagePack{}, codec.JSON{}} {
+	for _, c := range allCodecs() {
 		values, err := c.Split(data)
 		if err != nil {
 			continue

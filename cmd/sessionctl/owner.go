@@ -38,6 +38,9 @@ func (f *ownerFlags) parse(cmd *cobra.Command) (owners, error) {
 		if f.user == "" {
 			return nil, usageError("--user needs a name: a session without a login has no user")
 		}
+		if php, _ := cmd.Flags().GetString("php"); php != "" && !cmd.Flags().Changed("php-user") {
+			return nil, usageError("--user needs --php-user, the name of the value of $_SESSION that has the user")
+		}
 		all = append(all, session.User(f.user))
 	}
 	for _, text := range f.owners {
@@ -166,6 +169,9 @@ func (r *search) missed(codec, whose string) error {
 		return nil
 	}
 	todo := "Name another codec with --codec. An application that encrypts its sessions has to end them itself."
+	if strings.HasPrefix(codec, "php") {
+		todo = "Name another handler with --serialize-handler; \"sessionctl doctor\" finds the one that PHP uses. With --php-user-int the user has to be an integer in each session, and without it a string."
+	}
 	if r.Undecodable == 0 {
 		todo = "If the application uses other attribute names, pass them: \"sessionctl help\" has the flags. Other writers have to end their own sessions."
 	}
@@ -195,7 +201,7 @@ func (a *app) sessionsOf(ctx context.Context, s store, all owners, h how) ([]own
 	switch {
 	case errors.Is(err, session.ErrDecode):
 		found, r.Indexed = nil, false
-		a.note("The record of the %s in the index of owners does not decode with codec %s, so this reads all of %s.", all, a.codec, s)
+		a.note("The record of the %s in the index of owners does not decode with codec %s, so this reads all of %s.", all, a.codecName(), s)
 	case err != nil && h.scan && ctx.Err() == nil:
 		what, _ := a.explain(ctx, err)
 		a.note("The index of owners cannot be read: %s", what)
@@ -203,6 +209,7 @@ func (a *app) sessionsOf(ctx context.Context, s store, all owners, h how) ([]own
 		return nil, nil, err
 	case !r.Indexed:
 		a.note("The index of owners has no record of the %s, so this reads all of %s.", all, s)
+	case !h.scan && a.php.on(): // PHP lists nobody
 	case !h.scan:
 		r.NotSearched = notSearched
 		first := ""
@@ -237,7 +244,7 @@ func (a *app) findInIndex(ctx context.Context, s store, all owners, most int, r 
 		return nil, err
 	}
 	w := &watchedStore{store: s}
-	m, err := newIndexManager(w, c)
+	m, err := a.newIndexManager(w, c)
 	if err != nil {
 		return nil, err
 	}
@@ -278,11 +285,15 @@ func (a *app) withScan(ctx context.Context, err error) error {
 
 // newIndexManager returns a Manager that lists and revokes sessions. The timeouts
 // of the application are not known here; the deadlines in the store are.
-func newIndexManager(s session.Backend, c session.Codec) (*session.Manager, error) {
+func (a *app) newIndexManager(s store, c session.Codec) (*session.Manager, error) {
 	const ages = 100 * 365 * 24 * time.Hour
-	return session.New(s, session.Config{
+	cfg := session.Config{
 		Codec: c, IdleTimeout: ages, AbsoluteTimeout: ages, Owners: session.OwnersConfig{Index: true},
-	})
+	}
+	if a.php.on() {
+		cfg.StoreKey = a.php.storeKey
+	}
+	return session.New(struct{ store }{s}, cfg) // which has no CheckConfig
 }
 
 // watchedStore remembers what a Manager has loaded: first the record of the
@@ -387,6 +398,7 @@ func (a *app) findByScan(ctx context.Context, s store, all owners, h how, r *sea
 		expired := now.Sub(e.Expires) > clockTrust
 		mu.Lock()
 		switch {
+		case a.php.isLock(&e):
 		case e.Foreign && (e.Expires.IsZero() || !expired):
 			r.Foreign++
 		case expired:

@@ -216,7 +216,7 @@ func (a *app) revoke(ctx context.Context, s store, keys []string, f *revokeFlags
 		if sessions, searched, err = a.sessionsOf(ctx, s, f.of, how{scan: f.scan, readUnits: f.readUnits}); err != nil {
 			return err
 		}
-		incomplete = searched.missed(a.codec, f.of.whose())
+		incomplete = searched.missed(a.codecName(), f.of.whose())
 		if len(sessions) == 0 && incomplete == nil {
 			a.nobody(f.of, searched)
 		}
@@ -327,7 +327,7 @@ func (a *app) revokeListed(ctx context.Context, s store, all owners) error {
 	if err != nil {
 		return err
 	}
-	m, err := newIndexManager(s, c)
+	m, err := a.newIndexManager(s, c)
 	if err != nil {
 		return err
 	}

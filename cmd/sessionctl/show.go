@@ -11,11 +11,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"github.com/seed-a7bee19b/session"
+	"github.com/seed-a7bee19b/session/codec/php"
 )
 
 // The values that package session keeps for itself.
@@ -95,6 +97,9 @@ func (a *app) oneKey(ctx context.Context, args []string, tokenStdin bool) (strin
 	case tokenStdin && len(args) > 0:
 		return "", usageError("give a KEY or --token-stdin, not both")
 	case tokenStdin:
+		if a.php.on() {
+			return a.php.tokenKey(a.input(ctx))
+		}
 		if a.anyToken {
 			return anyTokenKey(a.input(ctx))
 		}
@@ -237,7 +242,7 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 			return err
 		}
 		return &exitError{codeFound, &wordsError{
-			what: fmt.Sprintf("The session does not decode with codec %s.", a.codec),
+			what: fmt.Sprintf("The session does not decode with codec %s.", a.codecName()),
 			todo: "If the application uses another codec, name it with --codec; --verbose prints the cause.", err: err,
 		}}
 	}
@@ -245,23 +250,24 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 		data := encoded[name]
 		var value any
 		err := c.Unmarshal(data, &value)
-		text, isText := value.(string)
+		content, isText := value.(string)
 		switch name {
 		case idleValue: // says when Expires was written, and nothing that it does not
 			continue
 		case movedValue:
 			v.Kind = "moved"
 			if isText {
-				v.MovedTo = a.key(text)
+				v.MovedTo = a.key(content)
 			}
 			continue
 		case lifetimeValue:
-			v.Lifetime = parseLife(text)
+			v.Lifetime = parseLife(content)
 			continue
 		case userValue:
 			v.LoggedIn = true
 			if isText && values {
-				v.User = &text
+				user := asText(content)
+				v.User = &user
 			}
 			continue
 		case listedValue:
@@ -273,7 +279,7 @@ func (a *app) show(ctx context.Context, s store, key string, values bool) error 
 		if strings.HasPrefix(name, reservedPrefix) {
 			continue // of the session package, for its own use
 		}
-		sv := shownValue{Name: name, Type: typeName(value), Size: len(data)}
+		sv := shownValue{Name: asText(name), Type: typeName(value), Size: len(data)}
 		if err != nil {
 			sv.Type = "undecodable"
 		} else if values {
@@ -418,7 +424,16 @@ func typeName(v any) string {
 	case nil:
 		return "null"
 	case string:
+		if !utf8.ValidString(v) { // of PHP
+			return "bytes"
+		}
 		return "text"
+	case php.Object:
+		return "object"
+	case php.Enum:
+		return "enum"
+	case php.Opaque:
+		return "object that serializes itself"
 	case []byte:
 		return "bytes"
 	case bool:
@@ -444,6 +459,16 @@ func typeName(v any) string {
 // jsonable is v without what encoding/json cannot write.
 func jsonable(v any) any {
 	switch v := v.(type) {
+	case string:
+		if !utf8.ValidString(v) {
+			return []byte(v)
+		}
+	case php.Object:
+		return phpObject(v)
+	case php.Enum:
+		return v.Class + "::" + v.Case
+	case php.Opaque:
+		return map[string]any{"class": asText(v.Class), "data": []byte(v.Data)}
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return fmt.Sprint(v)
@@ -459,13 +484,13 @@ func jsonable(v any) any {
 	case map[string]any:
 		m := make(map[string]any, len(v))
 		for k, e := range v {
-			m[k] = jsonable(e)
+			m[asText(k)] = jsonable(e)
 		}
 		return m
 	case map[any]any:
 		m := make(map[string]any, len(v))
 		for k, e := range v {
-			m[fmt.Sprint(k)] = jsonable(e)
+			m[asText(fmt.Sprint(k))] = jsonable(e)
 		}
 		return m
 	}

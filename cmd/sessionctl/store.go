@@ -7,6 +7,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/codec"
+	"github.com/seed-a7bee19b/session/codec/php"
 )
 
 // store is a backend with what the commands need besides.
@@ -39,8 +40,20 @@ func (a *app) open(ctx context.Context) (store, error) {
 	return a.openDynamoDB(ctx)
 }
 
+// allCodecs returns the codecs by which a record of package session may be told,
+// whatever the flags say.
+func allCodecs() []session.Codec {
+	return []session.Codec{
+		codec.MessagePack{}, codec.JSON{},
+		php.Codec{}, php.Codec{Handler: php.Binary}, php.Codec{Handler: php.Serialize},
+	}
+}
+
 // codec is the one that the sessions are written with.
 func (a *app) sessionCodec() (session.Codec, error) {
+	if a.php.on() {
+		return a.php.codec(), nil
+	}
 	switch a.codec {
 	case "msgpack":
 		return codec.MessagePack{}, nil

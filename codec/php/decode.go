@@ -27,7 +27,8 @@ import (
 // Times are in UTC, unless PHP has stored a zone. Nothing in *v aliases data.
 //
 // A reference is decoded as a copy of what it refers to. An array or an object that
-// contains itself is an error, and so is a reference to another value of the session.
+// contains itself is an error, and so is a reference to a part of another value of the
+// session that has references itself.
 //
 // Into an any, it decodes nil, bool, int64, float64, string, []any for an array with the
 // keys 0, 1 and so on, and for one without elements, map[string]any for other arrays,
@@ -47,11 +48,14 @@ func (c Codec) Unmarshal(data []byte, v any) (err error) {
 	}
 	d := decoder{data: data, left: room.Allowance(len(data)), depth: c.maxDepth(), utf8: c.UTF8}
 	if w.refs > 0 {
-		w = walker{data: data, most: c.maxDepth(), links: true, record: true}
+		if err := d.charge(w.recorded()); err != nil {
+			return err
+		}
+		w = w.recorder()
 		if err := w.one(); err != nil {
 			return err
 		}
-		d.starts = w.starts
+		d.spans = w.spans
 		d.work = 64*len(data) + 4096
 	}
 	defer caught("Unmarshal", &err)
@@ -90,9 +94,9 @@ type decoder struct {
 	utf8  bool
 
 	// For values with references only.
-	starts []int // of the slots
-	open   []int // where the arrays and objects around pos begin
-	work   int   // steps that may still be taken
+	spans []span // of the slots
+	open  []int  // where the arrays and objects around pos begin
+	work  int    // steps that may still be taken
 }
 
 // charge accounts for memory that is about to be allocated.
@@ -172,7 +176,7 @@ func (d *decoder) skip() error {
 	if err := w.value(w.most); err != nil {
 		return err
 	}
-	if d.starts != nil {
+	if d.spans != nil {
 		if d.work -= w.pos - d.pos; d.work < 0 {
 			return errMemory
 		}
@@ -183,22 +187,25 @@ func (d *decoder) skip() error {
 
 var errLink = errors.New("php: the value shares an object or a reference with another value of the session, and cannot be read alone")
 
+// enterSize is the memory that following a reference takes.
+const enterSize = 256
+
 // enter calls read where the reference at pos leads to.
 func (d *decoder) enter(read func() error) error {
+	if err := d.charge(enterSize); err != nil {
+		return err
+	}
 	r := d.pos
 	to := r
 	for d.data[to] == 'r' || d.data[to] == 'R' {
 		d.pos = to + 2
-		to = d.starts[d.count()-1]
+		to = d.spans[d.count()-1].start
 		if to == r {
 			return errItself
 		}
 		if d.work--; d.work < 0 {
 			return errMemory
 		}
-	}
-	if d.data[to] == linkMark {
-		return errLink
 	}
 	if slices.Contains(d.open, to) {
 		return errItself
@@ -210,6 +217,25 @@ func (d *decoder) enter(read func() error) error {
 	return err
 }
 
+// enterLink calls read where the copy in the link at pos is.
+func (d *decoder) enterLink(read func() error) error {
+	if err := d.charge(enterSize); err != nil {
+		return err
+	}
+	w := walker{data: d.data, pos: d.pos, most: math.MaxInt, links: true, record: true}
+	if err := w.link(); err != nil {
+		return err
+	}
+	inside := w.found[0].copy
+	if inside == nil {
+		return errLink
+	}
+	d.pos = w.pos - 1 - len(inside)
+	err := read()
+	d.pos = w.pos
+	return err
+}
+
 var errItself = errors.New("php: an array or an object contains itself")
 
 // nest goes one level deeper, into the array or object that begins at pos, and returns
@@ -218,7 +244,7 @@ func (d *decoder) nest() error {
 	if d.depth--; d.depth < 0 {
 		return errTooDeep
 	}
-	if d.starts != nil {
+	if d.spans != nil {
 		d.open = append(d.open, d.pos)
 	}
 	return nil
@@ -228,13 +254,13 @@ func (d *decoder) nest() error {
 func (d *decoder) leave() {
 	d.pos++
 	d.depth++
-	if d.starts != nil {
+	if d.spans != nil {
 		d.open = d.open[:len(d.open)-1]
 	}
 }
 
 func (d *decoder) value(p *plan, v reflect.Value) error {
-	if d.starts != nil {
+	if d.spans != nil {
 		if d.work--; d.work < 0 {
 			return errMemory
 		}
@@ -248,7 +274,7 @@ func (d *decoder) value(p *plan, v reflect.Value) error {
 		return nil
 	case linkMark:
 		if p.op != opRaw {
-			return errLink
+			return d.enterLink(func() error { return d.value(p, v) })
 		}
 	case 'r', 'R':
 		if p.op != opRaw {
@@ -646,7 +672,7 @@ func (d *decoder) special(p *plan, v reflect.Value) error {
 			return err
 		}
 		raw := d.data[start:d.pos]
-		if d.starts != nil && len(raw) != len(d.data) && hasReferences(raw) {
+		if d.spans != nil && len(raw) != len(d.data) && hasReferences(raw) {
 			return fmt.Errorf("php: a part of a value that is to be a %v has references (byte %d of %d)", p.typ, start, len(d.data))
 		}
 		if err := d.charge(room.Of(len(raw))); err != nil {
@@ -735,7 +761,7 @@ func (d *decoder) fields() (class []byte, fields []Field, err error) {
 func (d *decoder) boxed(size int, x any) (any, error) { return x, d.charge(room.Of(size)) }
 
 func (d *decoder) any() (x any, err error) {
-	if d.starts != nil {
+	if d.spans != nil {
 		if d.work--; d.work < 0 {
 			return nil, errMemory
 		}
@@ -787,7 +813,12 @@ func (d *decoder) any() (x any, err error) {
 		})
 		return x, err
 	case linkMark:
-		return nil, errLink
+		err = d.enterLink(func() error {
+			var err error
+			x, err = d.any()
+			return err
+		})
+		return x, err
 	}
 	return d.anyArray()
 }

@@ -29,8 +29,8 @@ import (
 // types that have a method to encode them and none to decode them; a value that is
 // nested too deep, contains itself or is too large; and every value that would not be
 // read back equal. Among these are an unexported field that is not zero, a pointer to a
-// nil pointer, a map of strings with the keys "0", "1" and so on, which is a list for
-// PHP, and in an any an unsigned integer of more than 63 bits.
+// nil pointer, a map of strings with the only key "0", which is a list for PHP, and in an
+// any an unsigned integer of more than 63 bits.
 func (c Codec) Marshal(v any) (_ []byte, err error) {
 	defer caught("Marshal", &err)
 	e := encoder{max: c.maxSize(), depth: c.maxDepth(), utf8: c.UTF8}
@@ -45,8 +45,12 @@ func (c Codec) Marshal(v any) (_ []byte, err error) {
 	case int64:
 		e.int(v)
 	case string:
+		if len(v) <= e.max {
+			e.b = make([]byte, 0, len(v)+12)
+		}
 		err = e.string(v)
 	default:
+		e.b = make([]byte, 0, 128)
 		x := reflect.ValueOf(v)
 		var p *plan
 		if p, err = planFor(x.Type()); err != nil {
@@ -298,7 +302,11 @@ func (e *encoder) mapping(p *plan, v reflect.Value) error {
 	}
 	slices.SortFunc(keys, compareKeys)
 	if n := len(keys); n > 0 && keys[0].int && keys[0].n == 0 && keys[n-1].int && keys[n-1].n == int64(n-1) && (p.key.op == opString || e.inAny) {
-		return lost(p.typ, "it has the keys 0, 1 and so on, which is a list for PHP; use a slice, or a map of integers that is not in an any")
+		// In this order it would be a list.
+		if n == 1 {
+			return lost(p.typ, "it has only the key 0, which is a list for PHP; use a slice, or a map of integers that is not in an any")
+		}
+		keys = append(keys[1:], keys[0])
 	}
 	if err := e.begin("a:", len(keys)); err != nil {
 		return err
@@ -386,11 +394,19 @@ func (e *encoder) special(p *plan, v reflect.Value) error {
 		}
 		return e.fields("a:", x, false)
 	case Object:
+		if x.Class == "" && x.Fields == nil {
+			e.null()
+			return nil
+		}
 		if !isClass([]byte(x.Class)) {
 			return lost(p.typ, "its Class is not the name of a class")
 		}
 		return e.fields(classHead(x.Class), x.Fields, true)
 	case Enum:
+		if x == (Enum{}) {
+			e.null()
+			return nil
+		}
 		if !isClass([]byte(x.Class)) || !isName([]byte(x.Case)) {
 			return lost(p.typ, "its Class or its Case is no name")
 		}
@@ -399,6 +415,10 @@ func (e *encoder) special(p *plan, v reflect.Value) error {
 		e.b = strconv.AppendInt(e.b, int64(len(name)), 10)
 		e.b = append(append(append(e.b, ":\""...), name...), "\";"...)
 	case Opaque:
+		if x.Class == "" && x.Data == nil {
+			e.null()
+			return nil
+		}
 		if !isClass([]byte(x.Class)) || x.Data == nil {
 			return lost(p.typ, "its Class is not the name of a class, or its Data is nil")
 		}

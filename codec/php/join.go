@@ -20,7 +20,8 @@ var (
 // Join writes a session as PHP does. Values keep the place in which PHP has stored
 // them; new ones follow, ordered by name. Values keep their bytes, but for the
 // numbers of references. References between values stand as long as both values are
-// as they were read: otherwise Join fails, until both are set or deleted.
+// as they were read: otherwise Join fails, until both are set or deleted. Only the cases
+// of enums may be used by several values that are changed.
 //
 // Join refuses names that PHP would lose: one with a '|' with the handler [PHP], one
 // of more than 127 bytes with [Binary], and with both one that PHP takes for an
@@ -56,8 +57,8 @@ func (c Codec) Join(values map[string][]byte) ([]byte, error) {
 		e.base = slots
 		slots += w.slots
 		e.slots = w.slots
-		e.refs = w.refs > 0
-		refs, opaque = refs || e.refs, opaque || w.opaque
+		e.refs = w.refs
+		refs, opaque = refs || e.refs > 0, opaque || w.opaque
 	}
 	if refs && opaque {
 		return nil, errOpaque
@@ -104,9 +105,10 @@ func (c Codec) Join(values map[string][]byte) ([]byte, error) {
 type entryToJoin struct {
 	name  string
 	value []byte
+	place int // from 1 in the order of PHP, 0 for one that is new
 	base  int
 	slots int
-	refs  bool
+	refs  int
 }
 
 // inOrder returns the values, with the names of PHP, in the order of PHP.
@@ -146,31 +148,27 @@ func (c Codec) inOrder(values map[string][]byte, entries []entryToJoin) ([]entry
 	if err != nil || !w.next(';') || w.pos != len(order) {
 		return nil, errOrder
 	}
-	places := make(map[string]int, len(entries))
+	names := string(list)
 	w = walker{data: list}
-	for w.pos < len(list) {
+	for place := 1; w.pos < len(list); place++ {
 		n, err := w.length(1)
 		if err != nil {
 			return nil, errOrder
 		}
-		name := string(list[w.pos : w.pos+n])
+		name := names[w.pos : w.pos+n]
 		w.pos += n
-		if _, twice := places[name]; !twice {
-			places[name] = len(places)
+		i, ok := slices.BinarySearchFunc(entries, name, func(e entryToJoin, name string) int { return strings.Compare(e.name, name) })
+		if ok && entries[i].place == 0 {
+			entries[i].place = place
 		}
 	}
 	slices.SortStableFunc(entries, func(a, b entryToJoin) int {
-		i, known := places[a.name]
-		j, other := places[b.name]
 		switch {
-		case known && other:
-			return i - j
-		case known:
-			return -1
-		case other:
-			return 1
+		case a.place == 0 || b.place == 0:
+			return b.place - a.place
+		default:
+			return a.place - b.place
 		}
-		return 0
 	})
 	return entries, nil
 }
@@ -218,10 +216,11 @@ func (c Codec) attach(entries []entryToJoin) error {
 	attached := make([][]byte, len(entries))
 	for i := range entries {
 		e := &entries[i]
-		if !e.refs {
+		if e.refs == 0 {
 			continue
 		}
-		w := walker{data: e.value, most: c.maxDepth(), links: true, record: true}
+		w := walker{data: e.value, most: c.maxDepth(), links: true, slots: e.slots, refs: e.refs}
+		w = w.recorder()
 		if err := w.one(); err != nil {
 			return err
 		}
@@ -240,6 +239,10 @@ func (c Codec) attach(entries []entryToJoin) error {
 				}
 				k, ok := byDigest[string(r.link)]
 				if !ok || k >= i || r.to > entries[k].slots {
+					if r.kind == 'r' && len(r.copy) > 0 && r.copy[0] == 'E' {
+						out = append(out, r.copy...) // there is one of each case
+						continue
+					}
 					return errShared
 				}
 				to = entries[k].base + r.to

@@ -65,18 +65,18 @@ func wellNamed(name string) bool {
 	return name == "" || name[0] != 0 || plainName(name) != name && name[1] != 0
 }
 
-// An Enum is a case of an enum of PHP.
+// An Enum is a case of an enum of PHP. The zero Enum is null.
 type Enum struct{ Class, Case string }
 
 // An Opaque is an object of a class that implements PHP's interface Serializable.
-// Only the class knows what the data means.
+// Only the class knows what the data means. The zero Opaque is null.
 type Opaque struct {
 	Class string
 	Data  []byte
 }
 
 // Raw is a value as PHP has serialized it, with references numbered from its
-// beginning. As a part of another value, it must not have references.
+// beginning; nil is null. As a part of another value, it must not have references.
 type Raw []byte
 
 // Time is a time that PHP finds as an object of class DateTimeImmutable, in UTC. It

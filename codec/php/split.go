@@ -50,11 +50,11 @@ func (c Codec) Split(data []byte) (map[string][]byte, error) {
 		if w.opaque {
 			return nil, errOpaque
 		}
-		w = walker{data: data, most: c.maxDepth(), record: true}
+		w = w.recorder()
 		if entries, err = c.entries(&w, entries[:0]); err != nil {
 			return nil, err
 		}
-		if err := detach(data, entries, w.found); err != nil {
+		if err := detach(data, entries, w.spans, w.found); err != nil {
 			return nil, err
 		}
 	}
@@ -145,8 +145,9 @@ func errHandler(h Handler) error { return fmt.Errorf("php: there is no %v", h) }
 
 // detach writes the references of entries anew: those within a value are numbered
 // from the beginning of the value, and those to another value become links.
-func detach(data []byte, entries []entry, found []reference) error {
+func detach(data []byte, entries []entry, spans []span, found []reference) error {
 	digests := make(map[int]string)
+	left := 16*len(data) + 4096 // for copies, which a reference of a few bytes can make large
 	for i := range entries {
 		e := &entries[i]
 		end := e.at + len(e.value)
@@ -178,6 +179,15 @@ func detach(data []byte, entries []entry, found []reference) error {
 			out = strconv.AppendInt(out, int64(r.to-entries[k].base), 10)
 			out = append(out, ':')
 			out = append(out, digest...)
+			at := spans[r.to-1]
+			if size := at.end - at.start; at.plain && size <= left {
+				left -= size
+				out = append(out, ':')
+				out = strconv.AppendInt(out, int64(size), 10)
+				out = append(out, ":{"...)
+				out = append(append(out, data[at.start:at.end]...), '}')
+				continue
+			}
 			out = append(out, ';')
 		}
 		e.value = append(out, data[from:end]...)
@@ -265,7 +275,7 @@ func (c Codec) userToPHP(value []byte) ([]byte, error) {
 		return nil, errUserInt
 	}
 	id, err := w.quoted()
-	if err != nil || !isInt(string(id)) {
+	if err != nil || !isInt(string(id)) || !w.next(';') || w.pos != len(value) {
 		return nil, errUserInt
 	}
 	return append(append([]byte("i:"), id...), ';'), nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/seed-a7bee19b/session/internal/room"
 )
 
 // A walker goes over values that PHP has serialized and checks their form. It
@@ -20,8 +22,14 @@ type walker struct {
 	opaque bool // the data of a Serializable was there
 
 	record bool
-	starts []int       // of the slots
+	spans  []span      // of the slots
 	found  []reference // in order
+}
+
+// A span is where a slot is in the data. It is plain if no reference is in it.
+type span struct {
+	start, end int
+	plain      bool
 }
 
 // A reference is r:N; or R:N; in PHP's format, or a link.
@@ -29,13 +37,20 @@ type reference struct {
 	start, end int
 	kind       byte // 'r' or 'R'
 	to         int  // the number of a slot
-	link       []byte
+
+	// Of a link only.
+	link []byte // the digest
+	copy []byte // what it refers to, if the link has a copy
 }
 
 // linkMark begins a link, which stands for a reference to another value of the
 // session: the kind, the number of the slot in that value, and the digest of its
-// name and its data, so that it cannot come to mean anything else. PHP's types are
-// letters.
+// name and its data, so that it cannot come to mean anything else. If there are no
+// references in what it refers to, a copy may follow, so that the value can be read
+// alone. PHP's types are letters.
+//
+//	@r:2:0123456789abcdef;
+//	@r:2:0123456789abcdef:6:{s:0:"";}
 const (
 	linkMark  = '@'
 	digestLen = 16
@@ -179,17 +194,38 @@ func (w *walker) key() error {
 	return nil
 }
 
+// recorder returns a walker that goes over the data of w again and records. Its lists
+// have room for what w has found.
+func (w *walker) recorder() walker {
+	return walker{data: w.data, most: w.most, links: w.links, record: true, spans: make([]span, 0, w.slots), found: make([]reference, 0, w.refs)}
+}
+
+// recorded is the memory that a recorder takes.
+func (w *walker) recorded() int { return room.Of(24*w.slots) + room.Of(80*w.refs) }
+
 // slot counts a value that begins at start.
 func (w *walker) slot(start int) {
 	w.slots++
 	if w.record {
-		w.starts = append(w.starts, start)
+		w.spans = append(w.spans, span{start: start})
 	}
 }
 
 // value goes over one value, in which arrays and objects may be nested depth levels
 // deep.
 func (w *walker) value(depth int) error {
+	if !w.record {
+		return w.read(depth)
+	}
+	n, refs := len(w.spans), w.refs
+	err := w.read(depth)
+	if len(w.spans) > n {
+		w.spans[n].end, w.spans[n].plain = w.pos, w.refs == refs
+	}
+	return err
+}
+
+func (w *walker) read(depth int) error {
 	start := w.pos
 	t := w.at(start)
 	if t == 'N' {
@@ -336,9 +372,8 @@ func (w *walker) refer(r reference) error {
 	}
 	if w.record {
 		if r.kind == 'r' && r.link == nil {
-			switch t := w.data[w.starts[r.to-1]]; {
-			case t == 'O' || t == 'E' || t == 'C' || t == 'r':
-			case t == linkMark: // Split has written it for an object
+			switch w.data[w.spans[r.to-1].start] {
+			case 'O', 'E', 'C', 'r', linkMark: // Split writes a link with a number for an object only
 			default:
 				return w.bad("a reference to an object, and this is none")
 			}
@@ -351,7 +386,7 @@ func (w *walker) refer(r reference) error {
 	return nil
 }
 
-// link reads a link: its mark, its kind, the number of a slot, and a digest.
+// link reads a link.
 func (w *walker) link() error {
 	r := reference{start: w.pos, kind: w.at(w.pos + 1)}
 	if r.kind != 'r' && r.kind != 'R' || w.at(w.pos+2) != ':' {
@@ -362,11 +397,34 @@ func (w *walker) link() error {
 	if r.to, err = w.number(':'); err != nil {
 		return err
 	}
-	if r.to == 0 || len(w.data)-w.pos <= digestLen || w.data[w.pos+digestLen] != ';' {
+	if r.to == 0 || len(w.data)-w.pos < digestLen {
 		return w.bad("no link")
 	}
 	r.link = w.data[w.pos : w.pos+digestLen]
-	r.end = w.pos + digestLen + 1
+	w.pos += digestLen
+	switch {
+	case w.next(';'):
+	case w.next(':'):
+		n, err := w.length(1)
+		if err != nil {
+			return err
+		}
+		if !w.next('{') || len(w.data)-w.pos < n {
+			return w.bad("nothing begins the copy in a link")
+		}
+		r.copy = w.data[w.pos : w.pos+n]
+		in := walker{data: r.copy, most: w.most}
+		if err := in.one(); err != nil {
+			return err
+		}
+		w.pos += n
+		if in.refs > 0 || in.opaque || !w.next('}') {
+			return w.bad("the copy in a link has references, or does not end")
+		}
+	default:
+		return w.bad("no link")
+	}
+	r.end = w.pos
 	return w.refer(r)
 }
 

@@ -246,8 +246,26 @@ func open(id string) string {
 	return fmt.Sprintf("$id = '%s'; session_id($id); session_start(); ", id)
 }
 
-// show is open, and returns the session without changing it.
-func show(id string) string { return open(id) + "$s = $_SESSION; session_write_close(); return $s;" }
+// show is open, and returns the session without changing it, and without the values
+// that a Manager keeps for itself.
+func show(id string) string {
+	return open(id) + `$s = array_filter($_SESSION, fn ($name) => !str_starts_with((string) $name, '_session.'), ARRAY_FILTER_USE_KEY);
+		session_write_close(); return $s;`
+}
+
+// change sets attributes of a row; nil removes one.
+func change(t testing.TB, table, id string, to attributes) {
+	t.Helper()
+	r := row(t, table, id)
+	delete(r, "id")
+	for name, v := range to {
+		r[name] = v
+		if v == nil {
+			delete(r, name)
+		}
+	}
+	put(t, table, id, r)
+}
 
 type attributes = map[string]types.AttributeValue
 

@@ -130,7 +130,7 @@ func TestShop(t *testing.T) {
 	}
 	pages := exec.Command(interpreter, "-d", "session.serialize_handler=php", "-d", "session.name=PHPSESSID",
 		"-S", freeAddress(t), "-t", filepath.Join("..", "..", "examples", "shop"))
-	pages.Env = append(os.Environ(), "PHP_CLI_SERVER_WORKERS=2", "SHOP_AUTOLOAD="+standin, "SHOP_ENDPOINT="+local.Endpoint, "SHOP_TABLE="+table)
+	pages.Env = append(os.Environ(), "SHOP_AUTOLOAD="+standin, "SHOP_ENDPOINT="+local.Endpoint, "SHOP_TABLE="+table)
 	php := serve(t, pages, regexp.MustCompile(`\((http://127\.0\.0\.1:\d+)\) started`))
 	shop := serve(t, exec.Command(program, "-addr", "127.0.0.1:0", "-endpoint", local.Endpoint, "-table", table, "-php", php),
 		regexp.MustCompile(`The shop is open: (http://\S+)`))

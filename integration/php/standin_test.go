@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -174,4 +176,21 @@ func TestStandIn(t *testing.T) {
 	// And with an empty session if the store fails.
 	w = start(t, stock("no-such-table", true))
 	w.refused(t, open("live")+"if ($_SESSION !== []) { throw new Exception('not empty'); } session_abort();", "not written")
+}
+
+func TestLint(t *testing.T) {
+	t.Parallel()
+	var files []string
+	for _, pattern := range []string{"../../php/*.php", "testdata/*.php", "testdata/*/*.php", "testdata/*/*/*.php"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %v %v", pattern, found, err)
+		}
+		files = append(files, found...)
+	}
+	for _, file := range files {
+		if out, err := exec.Command(interpreter, "-l", file).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
 }

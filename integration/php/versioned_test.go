@@ -142,14 +142,30 @@ func TestAttributes(t *testing.T) {
 		}
 		// The end of a session is never brought forward.
 		far := time.Now().Add(24 * time.Hour).Unix()
-		r := row(t, table, id)
-		r["expires"] = number(far)
-		delete(r, "id")
-		put(t, table, id, r)
+		change(t, table, id, attributes{"expires": number(far)})
 		w.run(t, open(id)+`session_write_close();`)
 		w.run(t, open(id)+`$_SESSION['n']++; session_write_close();`)
 		if got := integer(t, row(t, table, id)["expires"]); got != far {
 			t.Errorf("expires = %d, want %d", got, far)
+		}
+		// Nor is one that another page has moved meanwhile.
+		change(t, table, id, attributes{"expires": number(time.Now().Add(time.Minute).Unix())})
+		w.run(t, open(id))
+		change(t, table, id, attributes{"expires": number(far)})
+		w.run(t, `session_write_close();`)
+		if got := integer(t, row(t, table, id)["expires"]); got != far {
+			t.Errorf("after a page that has only read, expires = %d, want %d", got, far)
+		}
+		if row(t, table, id)["lock"] != nil {
+			t.Error("the lock was not freed")
+		}
+		// A page that has only read does not bring back what has expired.
+		past := time.Now().Add(-time.Minute).Unix()
+		w.run(t, open(id))
+		change(t, table, id, attributes{"expires": number(past)})
+		w.run(t, `session_write_close();`)
+		if got := integer(t, row(t, table, id)["expires"]); got != past {
+			t.Error("an expired session came back")
 		}
 	})
 }
@@ -191,7 +207,7 @@ const notSaved = "The session was not saved"
 func TestRefusedWrites(t *testing.T) {
 	t.Parallel()
 	past := number(time.Now().Add(-time.Minute).Unix())
-	soon := number(time.Now().Add(time.Hour).Unix())
+	soon := number(time.Now().Add(10 * time.Minute).Unix())
 	tests := []struct {
 		name   string
 		code   string // of another page, while the first has the session open
@@ -213,8 +229,8 @@ func TestRefusedWrites(t *testing.T) {
 		// Of a stock handler, which leaves the version.
 		{name: "changed by a stock page", row: attributes{"data": text("n|i:9;")}, page: `$_SESSION['n']++;`, stored: `{"n":9}`},
 		// Of a Go page that gives the session a new ID.
-		{name: "moved", row: attributes{"private": blob("marker"), "data": nil, "version": blob("16 bytes of token")}, page: `$_SESSION['n']++;`, stored: `-`},
-		{name: "moved, and this page has changed nothing", row: attributes{"private": blob("marker"), "data": nil, "version": blob("16 bytes of token")}, writes: true, stored: `-`},
+		{name: "moved", row: attributes{"private": blob("marker"), "data": nil, "version": blob("16 bytes of token"), "expires": soon}, page: `$_SESSION['n']++;`, stored: `-`},
+		{name: "moved, and this page has changed nothing", row: attributes{"private": blob("marker"), "data": nil, "version": blob("16 bytes of token"), "expires": soon}, writes: true, stored: `-`},
 		{name: "destroyed by this page", page: `session_destroy(); global $handler; $handler->write(session_id() ?: 'id', 'n|i:3;');`, stored: `-`},
 	}
 	for _, tt := range tests {
@@ -228,20 +244,9 @@ func TestRefusedWrites(t *testing.T) {
 				} else {
 					w.run(t, open("id")+`$_SESSION['n'] = 1; session_write_close();`)
 				}
-				if tt.name == "changed to what it was" && versionless {
-					t.Log("a version makes it another one")
-				}
 				w.run(t, open("id"))
 				if tt.row != nil {
-					r := row(t, table, "id")
-					delete(r, "id")
-					for name, v := range tt.row {
-						r[name] = v
-						if v == nil {
-							delete(r, name)
-						}
-					}
-					put(t, table, "id", r)
+					change(t, table, "id", tt.row)
 				} else if tt.name != "destroyed by this page" {
 					other.run(t, open("id")+tt.code+` session_write_close();`)
 				}
@@ -249,6 +254,9 @@ func TestRefusedWrites(t *testing.T) {
 					w.want(t, tt.page+` return session_write_close();`, `true`)
 				} else {
 					w.refused(t, tt.page+` session_write_close();`, notSaved)
+				}
+				if r := row(t, table, "id"); tt.row["private"] != nil && integer(t, r["expires"]) != integer(t, soon) {
+					t.Error("the end of the marker has moved")
 				}
 				got := other.run(t, show("id"))
 				if want := strings.Replace(tt.stored, "-", "[]", 1); got != want {
@@ -290,12 +298,44 @@ func TestRefusalIsReported(t *testing.T) {
 func TestTwoPagesBeginASession(t *testing.T) {
 	t.Parallel()
 	connections(t, func(t *testing.T, table string, s site) {
-		a, b := start(t, s), start(t, s)
-		a.run(t, open("id"))
-		b.run(t, open("id"))
-		a.run(t, `$_SESSION['a'] = 1; session_write_close();`)
-		b.refused(t, `$_SESSION['b'] = 1; session_write_close();`, notSaved)
-		a.want(t, show("id"), `{"a":1}`)
+		for id, first := range map[string]site{"versioned": s, "stock": stock(table, false)} {
+			a, b := start(t, first), start(t, s)
+			a.run(t, open(id))
+			b.run(t, open(id))
+			a.run(t, `$_SESSION['a'] = 1; session_write_close();`)
+			b.refused(t, `$_SESSION['b'] = 1; session_write_close();`, notSaved)
+			a.want(t, show(id), `{"a":1}`)
+		}
+	})
+}
+
+// A page that destroys a session which it has not begun begins none.
+func TestDestroyedBeforeItBegan(t *testing.T) {
+	t.Parallel()
+	connections(t, func(t *testing.T, table string, s site) {
+		w := start(t, s)
+		w.refused(t, open("id")+`session_destroy(); global $handler; $handler->write('id', 'n|i:3;');`, notSaved)
+		if row(t, table, "id") != nil {
+			t.Error("there is a row")
+		}
+	})
+}
+
+// The handlers of PHP differ in what they make of no values.
+func TestEmptySession(t *testing.T) {
+	t.Parallel()
+	connections(t, func(t *testing.T, table string, s site) {
+		for _, name := range []string{"php", "php_binary", "php_serialize"} {
+			w := start(t, s.ini("session.serialize_handler", name))
+			id := strings.ReplaceAll(name, "_", "")
+			w.run(t, open(id)+`session_write_close();`)
+			if row(t, table, id) != nil {
+				t.Errorf("%s: a visitor without values has a row", name)
+			}
+			w.run(t, open(id)+`$_SESSION['n'] = 1; session_write_close();`)
+			w.run(t, open(id)+`$_SESSION = []; session_write_close();`)
+			w.want(t, show(id), `[]`)
+		}
 	})
 }
 
@@ -327,6 +367,9 @@ func TestBeginAnew(t *testing.T) {
 					w.want(t, open(id)+`$s = $_SESSION;`+first+` return $s;`, `[]`)
 				}
 				now := row(t, table, id)
+				if now["lock_until"] != r["lock_until"] && r["lock_until"] == nil {
+					t.Errorf("%s: %q has locked the row", name, first)
+				}
 				if r["private"] != nil && now["private"] == nil {
 					t.Errorf("%s: %q has removed the marker", name, first)
 				}

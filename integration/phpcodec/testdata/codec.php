@@ -127,7 +127,15 @@ while (($line = fgets(STDIN)) !== false) {
     $_SESSION = [];
     $ok = true;
     try {
-        if ($command === 'fill') { fill((int) $arg); } else { $ok = session_decode($arg); }
+        if ($command === 'fill') {
+            fill((int) $arg);
+        } elseif ($command === 'without') { // the name of a value, a line feed, and the session
+            [$name, $arg] = explode("\n", $arg, 2);
+            $ok = session_decode($arg);
+            unset($_SESSION[$name]);
+        } else {
+            $ok = session_decode($arg);
+        }
     } catch (Throwable $e) {
         $ok = false;
         $complaints[] = $e::class . ': ' . $e->getMessage();
