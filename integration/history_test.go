@@ -218,7 +218,7 @@ func (w *worker) history() error {
 // end, and does what the contract says.
 func TestHistories(t *testing.T) {
 	const processes, rounds, keys = 5, 10, 3
-	eachStore(t, func(t *testing.T, a address) {
+	eachBackend(t, func(t *testing.T, a address) {
 		seed := seed(t)
 		var procs []*process
 		requests, responses := make([]losses, processes), make([]losses, processes)
@@ -254,6 +254,7 @@ func TestHistories(t *testing.T) {
 				for _, o := range p.wait("round").Ops {
 					o.Lost = responses[i].during(o)
 					o.Unsure = o.Lost || requests[i].during(o)
+					o.Anew = a.Store == besideStore.name
 					history = append(history, o)
 					results[string(o.Kind)+" "+string(o.Result)]++
 				}

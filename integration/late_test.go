@@ -32,7 +32,7 @@ func notKnown(err error) bool {
 // then unknown, because the first request can still arrive after the lock is
 // freed.
 func TestLateBeforeLock(t *testing.T) {
-	eachStore(t, func(t *testing.T, a address) {
+	eachBackend(t, func(t *testing.T, a address) {
 		at, l := a.through(t)
 		b, other := at.backend(t), a.backend(t)
 		rec := record("before")
@@ -62,7 +62,7 @@ func TestLateBeforeLock(t *testing.T) {
 // TestLateCreate delays a Save that creates, which is not retried. So no Delete
 // can come between the attempts.
 func TestLateCreate(t *testing.T) {
-	eachStore(t, func(t *testing.T, a address) {
+	eachBackend(t, func(t *testing.T, a address) {
 		at, l := a.through(t)
 		b := at.backend(t)
 		save(t, b, "warm-up", record("")) // its script is known
@@ -149,7 +149,7 @@ func TestLateAfterTheEnd(t *testing.T) {
 			return b.Release(ctx, key, rec.Version, later)
 		}},
 	}
-	eachStore(t, func(t *testing.T, a address) {
+	eachBackend(t, func(t *testing.T, a address) {
 		other := a.backend(t)
 		var expires time.Time
 		delivers := map[string]func(){}

@@ -38,6 +38,9 @@ type op struct {
 	// Again is an additional op that the history did not have: the second time
 	// that a call with a lost response may have been applied. See again.
 	Again bool
+	// Anew says that the record which a Save was to replace counts as gone if another
+	// has been made under its key.
+	Anew bool
 }
 
 type (
@@ -159,7 +162,8 @@ func step(r register, o op) []register {
 	case isNotFound:
 		return only(r, !r.Exists && (o.Kind == opLoad || o.Kind == opTouch || o.Kind == opAcquire))
 	case isGone:
-		return only(r, !r.Exists && (o.Lock != "" || o.Base != ""))
+		anew := o.Anew && o.Kind == opSave && r.Data != o.Base
+		return only(r, (!r.Exists || anew) && (o.Lock != "" || o.Base != ""))
 	case isConflict:
 		switch {
 		case o.Lock != "":

@@ -218,10 +218,14 @@ func work() int {
 		locker, err = w.At.locker()
 	}
 	if err == nil {
-		w.m, err = session.New(w.backend, session.Config{
+		cfg := session.Config{
 			Mode: session.Mode(w.Mode), MaxMerges: 1000, Observer: w,
 			Lock: session.LockConfig{TTL: w.TTL, MaxWait: w.MaxWait, Locker: locker},
-		})
+		}
+		if suit := w.At.store().suit; suit != nil {
+			suit(&cfg)
+		}
+		w.m, err = session.New(w.backend, cfg)
 	}
 	if err == nil {
 		err = jobs[w.Kind](w)

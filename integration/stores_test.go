@@ -15,6 +15,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
 	redisstore "github.com/seed-a7bee19b/session/backend/redis"
+	"github.com/seed-a7bee19b/session/codec/php"
 	"github.com/seed-a7bee19b/session/integration/proxy"
 )
 
@@ -37,6 +38,8 @@ type store struct {
 	mistaken proxy.Fault
 	// idle closes idle connections.
 	idle func()
+	// suit changes a Config for a Manager on the store. It may be nil.
+	suit func(c *session.Config)
 }
 
 // address says where a process finds its sessions.
@@ -60,7 +63,7 @@ type link interface {
 var stores = []*store{dynamoStore, redisStore}
 
 func (a address) store() *store {
-	for _, s := range append([]*store{apartStore}, stores...) {
+	for _, s := range append([]*store{apartStore, besideStore}, stores...) {
 		if s.name == a.Store {
 			return s
 		}
@@ -171,10 +174,44 @@ var apartStore = &store{
 	idle:    func() { dynamoStore.idle(); redisStore.idle() },
 }
 
+// besideStore has sessions in a DynamoDB table that PHP uses too. Its handler is not at
+// work here: see package php.
+var besideStore = &store{
+	name: "DynamoDB beside PHP",
+	room: func(t testing.TB) address {
+		a := dynamoStore.room(t)
+		a.Store = "DynamoDB beside PHP"
+		return a
+	},
+	link: dynamoStore.link,
+	connect: func(a address) (session.LockingBackend, error) {
+		cfg := awsConfig(a.URL)
+		cfg.HTTPClient = keptOpen
+		return dynamodb.New(cfg, dynamodb.Config{
+			Table: a.Room, MaxAttempts: a.Attempts, AttemptTimeout: time.Minute,
+			BackoffBase: 2 * time.Millisecond, MaxBackoff: 20 * time.Millisecond,
+			PHP: dynamodb.PHPConfig{Connection: dynamodb.StockLocking, AcceptLoss: true},
+		})
+	},
+	writes:   dynamoStore.writes,
+	busy:     dynamoStore.busy,
+	mistaken: dynamoStore.mistaken,
+	idle:     dynamoStore.idle,
+	suit: func(c *session.Config) {
+		c.Codec, c.Tokens, c.StoreKey = php.Codec{}, dynamodb.PHPTokens(), dynamodb.PHPStoreKey("PHPSESSID")
+		c.Cookie.Name, c.IdleTimeout = "PHPSESSID", 24*time.Minute
+	},
+}
+
 // eachStore runs f on each store, with a room of its own.
 func eachStore(t *testing.T, f func(t *testing.T, a address)) { each(t, f, stores...) }
 
-// eachLock does the same, and also for locks that are apart from the sessions.
+// eachBackend does the same, and also on a table beside PHP.
+func eachBackend(t *testing.T, f func(t *testing.T, a address)) {
+	each(t, f, append([]*store{besideStore}, stores...)...)
+}
+
+// eachLock runs f on each store, and also for locks that are apart from the sessions.
 func eachLock(t *testing.T, f func(t *testing.T, a address)) {
 	each(t, f, append([]*store{apartStore}, stores...)...)
 }
