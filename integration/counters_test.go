@@ -291,7 +291,7 @@ func TestExclusiveCountersInProcesses(t *testing.T) {
 // not, and checks that no write of either is lost.
 func TestMergeAndExclusiveInProcesses(t *testing.T) {
 	const processes, increments = 6, 20
-	eachStore(t, func(t *testing.T, a address) {
+	eachBackend(t, func(t *testing.T, a address) {
 		token := a.begin(t)
 		seed := seed(t)
 		var js []job

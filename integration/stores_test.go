@@ -298,6 +298,9 @@ func (a address) manager(t testing.TB, cfg session.Config) *session.Manager {
 	if cfg.Lock.Locker, err = a.locker(); err != nil {
 		t.Fatal(err)
 	}
+	if suit := a.store().suit; suit != nil {
+		suit(&cfg)
+	}
 	m, err := session.New(a.backend(t), cfg)
 	if err != nil {
 		t.Fatal(err)
