@@ -3,6 +3,7 @@ package dynamodb
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"strconv"
@@ -360,6 +361,62 @@ func TestPackedVersion(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Any item beside PHP is a session, none, or an error. What is a session can be replaced
+// in the state that it has.
+func FuzzDecodeShared(f *testing.F) {
+	f.Add("1700000000", "", []byte("a|i:1;"), []byte(nil), []byte(nil), byte(0))
+	f.Add("1700000000", "1700000000000", []byte("a|i:1;"), []byte("12345678"), []byte("0123456789abcdef"), byte(1))
+	f.Add("", "1", []byte(nil), []byte("1"), []byte("1"), byte(2))
+	f.Add("-1", "x", []byte{0xff}, []byte("12345678"), []byte("1"), byte(7))
+	var backends []*Backend
+	for _, php := range besidePHP {
+		backends = append(backends, newBackend(f, newFake(), Config{PHP: php}))
+	}
+	f.Fuzz(func(t *testing.T, expires, created string, data, version, id []byte, kinds byte) {
+		it := item{}
+		set := func(name string, v types.AttributeValue, there bool) {
+			if there {
+				it[name] = v
+			}
+		}
+		set("expires", &types.AttributeValueMemberN{Value: expires}, expires != "")
+		set("created", &types.AttributeValueMemberN{Value: created}, created != "")
+		set("version", &types.AttributeValueMemberB{Value: version}, version != nil)
+		set("data", &types.AttributeValueMemberB{Value: data}, data != nil && kinds&4 == 0)
+		set("data", &types.AttributeValueMemberS{Value: string(data)}, data != nil && kinds&4 != 0)
+		set("private", &types.AttributeValueMemberB{Value: data}, kinds&1 != 0)
+		set("lock", &types.AttributeValueMemberB{Value: id}, id != nil && kinds&2 == 0)
+		set("lock", &types.AttributeValueMemberN{Value: "1"}, id != nil && kinds&2 != 0)
+		set("lock_until", &types.AttributeValueMemberN{Value: created}, created != "")
+		for _, b := range backends {
+			now := time.UnixMilli(1_700_000_000_000)
+			rec, l, err := b.decode("k", it, now)
+			if err != nil {
+				if !errors.Is(err, session.ErrDecode) && !errors.Is(err, session.ErrNotFound) {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if rec.Version == "" || rec.Created.IsZero() || rec.LockedUntil.IsZero() == l.live(now) {
+				t.Fatalf("%+v, lock %+v", rec, l)
+			}
+			held, was := b.was(rec.Version)
+			if held.id != "" || was.version() != rec.Version {
+				t.Fatalf("version %q is held by %q, of %+v", rec.Version, held.id, was)
+			}
+			names, values := b.names("#v", "#d", "#p"), item{}
+			if condition := b.same(was, values); !holds(condition, names, values, it) {
+				t.Fatalf("%s with %v does not hold for %v", condition, values, it)
+			}
+			if l.id != "" {
+				if held, now := b.was(l.held(rec).Version); held.id != l.id || now.version() != rec.Version {
+					t.Fatalf("version %q held by %q is %+v", rec.Version, held.id, now)
+				}
+			}
+		}
+	})
 }
 
 func packed(v session.Version) bool {

@@ -77,7 +77,7 @@ func (b *Backend) foreignLock(key string, id, expires types.AttributeValue, v se
 	if key != "" {
 		first = b.sightings.since(key, l.sum, now, lease)
 	}
-	l.until = milliseconds(first.Add(lease))
+	l.until = milliseconds(now.Add(lease - now.Sub(first))) // which a step of the clock does not shorten
 	return l
 }
 
