@@ -472,7 +472,7 @@ func jsonable(v any) any {
 	case php.Enum:
 		return v.Class + "::" + v.Case
 	case php.Opaque:
-		return map[string]any{"class": asText(v.Class), "data": []byte(v.Data)}
+		return map[string]any{"class": asText(v.Class), "data": v.Data}
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return fmt.Sprint(v)
