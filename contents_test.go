@@ -293,6 +293,25 @@ func TestMarker(t *testing.T) {
 	}
 }
 
+// TestMarkerVersion: a version that is too long for a marker is left out.
+func TestMarkerVersion(t *testing.T) {
+	for _, n := range []int{maxMarkedVersion, maxMarkedVersion + 1, 400 << 10} {
+		m := codecCore(codec.JSON{}, 0)
+		data, err := m.joinMarker("AAAA", Version(strings.Repeat("v", n)), "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = m.split(Record{Data: data})
+		want := 0
+		if n <= maxMarkedVersion {
+			want = n
+		}
+		if to := asMoved(err); to == nil || to.key != "AAAA" || len(to.version) != want || len(data) > 1000 {
+			t.Errorf("%d bytes: %v, %d bytes of data", n, err, len(data))
+		}
+	}
+}
+
 // TestMarkerMaxSize: what a session was is left out rather than that the old ID
 // stays; the way to the new one is not.
 func TestMarkerMaxSize(t *testing.T) {

@@ -2,7 +2,6 @@ package dynamodb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -63,9 +62,9 @@ type Config struct {
 	LockAttribute      string
 	LockUntilAttribute string
 
-	// PrivateAttribute is for a table beside PHP, and cannot be set without
-	// Config.PHP. It holds the data of records that are not sessions, instead of
-	// DataAttribute, so that PHP sees no session there. Default "private".
+	// PrivateAttribute is for a table beside PHP, and is not used on another. It holds
+	// the data of records that are not sessions, instead of DataAttribute, so that PHP
+	// sees no session there. Default "private".
 	PrivateAttribute string
 
 	// DataType is the type that Save gives to DataAttribute. Load reads both
@@ -160,9 +159,6 @@ func (c *Config) completeAttributes() error {
 		{"VersionAttribute", &c.VersionAttribute, DefaultVersionAttribute},
 		{"LockAttribute", &c.LockAttribute, DefaultLockAttribute},
 		{"LockUntilAttribute", &c.LockUntilAttribute, DefaultLockUntilAttribute},
-	}
-	if c.PHP == (PHPConfig{}) && c.PrivateAttribute != "" {
-		return errors.New("dynamodb: Config.PrivateAttribute is set, and Config.PHP is not")
 	}
 	if c.PHP != (PHPConfig{}) {
 		attributes = append(attributes, attribute{"PrivateAttribute", &c.PrivateAttribute, DefaultPrivateAttribute})

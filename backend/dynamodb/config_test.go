@@ -57,7 +57,7 @@ func TestConfig(t *testing.T) {
 		{Config{VersionAttribute: "\xff"}, "Config.VersionAttribute"},
 		{Config{DataAttribute: "id"}, "Config.KeyAttribute and Config.DataAttribute"},
 		{Config{CreatedAttribute: "x", VersionAttribute: "x"}, "Config.CreatedAttribute and Config.VersionAttribute"},
-		{Config{PrivateAttribute: "p"}, "Config.PrivateAttribute is set, and Config.PHP is not"},
+		{Config{PrivateAttribute: "p"}, ""},
 		{Config{PHP: PHPConfig{SessionName: "X"}}, "Config.PHP has no Connection"},
 		{Config{PHP: PHPConfig{AcceptLoss: true}}, "Config.PHP has no Connection"},
 		{Config{PHP: PHPConfig{Connection: 4}}, "unknown Connection 4"},

@@ -143,11 +143,33 @@
 // [Backend.List] reads the table in the same way, for tools. Config.OnRequest is
 // told the cost of each request.
 //
+// # Beside PHP
+//
+// With Config.PHP, pages in PHP use the table too, by the session handler of the AWS
+// SDK for PHP. The requests and their costs are the same: 1 to read, 2 for a read and
+// a change, with or without a lock. The item then has one attribute more, and others
+// can be missing:
+//
+//	data        absent if the session has no values
+//	created     absent if only PHP has written the item; the session begins now
+//	version     absent if only PHP has written the item
+//	lock        N for a lock of PHP's, which has no end
+//	private     the data of a record that is no session, which PHP is not to see
+//
+// The stock handler writes without a condition, and leaves the version as it is. So
+// beside it, and for items without a version, Save has the condition that the data
+// is as it was read. The request then has the old data too, which costs no units, and
+// so has the Version. [PHPConnection] says what that handler can undo all the same.
+//
+// A lock of PHP's counts until this process has seen it for PHPConfig.ForeignLease. A
+// call that finds it then sends one request more. PHP that locks waits for a lock of
+// this package as for one of its own.
+//
 // # Options of the PHP session handler
 //
-// A table that was set up for the session handler of the AWS SDK for PHP can be
-// used. The items of that handler cannot, and are recognised by their lack of a
-// version.
+// Without Config.PHP, a table that was set up for the session handler of the AWS SDK
+// for PHP can be used. The items of that handler cannot, and are recognised by their
+// lack of a version.
 //
 //	table_name                  Config.Table, same default "sessions"
 //	hash_key                    Config.KeyAttribute, same default "id"

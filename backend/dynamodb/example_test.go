@@ -16,6 +16,7 @@ import (
 	"github.com/seed-a7bee19b/session"
 	"github.com/seed-a7bee19b/session/admin"
 	"github.com/seed-a7bee19b/session/backend/dynamodb"
+	"github.com/seed-a7bee19b/session/codec/php"
 	"github.com/seed-a7bee19b/session/observe"
 )
 
@@ -217,4 +218,31 @@ func ExampleConfig_onRequest() {
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+// A Manager on a table that a site's pages in PHP go on using, with the session handler
+// of the AWS SDK for PHP and php/VersionedConnection.php.
+func Example_php() {
+	cfg, err := loadConfig(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	backend, err := dynamodb.New(cfg, dynamodb.Config{
+		DataType: dynamodb.String, // data_attribute_type of the handler, whose default is "string"
+		PHP:      dynamodb.PHPConfig{Connection: dynamodb.VersionedConnection},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	sessions, err := session.New(backend, session.Config{
+		Codec:       php.Codec{User: "user", UTF8: true}, // $_SESSION['user'] is the user
+		Cookie:      session.Cookie{Name: "PHPSESSID"},
+		Tokens:      dynamodb.PHPTokens(),
+		StoreKey:    dynamodb.PHPStoreKey("PHPSESSID"),
+		IdleTimeout: 24 * time.Minute, // session_lifetime of the handler
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(http.ListenAndServe(":8080", sessions.Handler(http.DefaultServeMux)))
 }

@@ -32,16 +32,19 @@ type PHPConfig struct {
 	SerializeHandler string
 
 	// SessionLifetime is session_lifetime of the handler, which is
-	// session.gc_maxlifetime unless it is set. PHP moves the deadline to that with
-	// each request, so IdleTimeout of the Manager must be the same. Default 24
+	// session.gc_maxlifetime unless it is set. With each request PHP sets the deadline
+	// to that time from now, whatever it was, so IdleTimeout and MaxIdleTimeout of the
+	// Manager must be the same, and a Lifetime with a shorter idle timeout ends only on
+	// pages in Go. So does the absolute timeout, which PHP does not know. Default 24
 	// minutes.
 	SessionLifetime time.Duration
 
 	// ForeignLease is how long a lock of the stock handler is respected. That lock has
 	// no end. If this process has seen it for so long, and nothing was written
 	// meanwhile, it takes the holder for dead and the lock for free. A holder that
-	// lives overwrites later what was saved. Default 60 seconds; it must be longer
-	// than the longest request of PHP's.
+	// lives overwrites later what was saved. Default 60 seconds; at least 1 second, and
+	// longer than the longest request of PHP's. With StockLocking, TouchInterval of the
+	// Manager must be longer, because a deadline that moves makes the lock a new one.
 	ForeignLease time.Duration
 
 	// AcceptLoss allows what loses changes or sessions: StockUnlocked, and mode
@@ -55,20 +58,27 @@ type PHPConnection int
 const (
 	// VersionedConnection is php/VersionedConnection.php of this repository, on all
 	// PHP servers: conditional writes, and locks with a lease. All promises of
-	// package session hold, on both sides, with PHP's locking on or off.
+	// package session hold, on both sides, with PHP's locking on or off. An item that
+	// the stock handler has written last is read and replaced safely too, but that
+	// handler must not write any more.
 	VersionedConnection PHPConnection = iota + 1
 
 	// StockLocking is the handler of the SDK with 'locking' => true. No change that
-	// was acknowledged is lost, if no request waits for a lock for longer than
-	// max_lock_wait_time: after that PHP goes on with an empty session, and stores it.
-	// A request of PHP's in flight brings back a session that was logged out or given
-	// a new ID meanwhile. A page in mode Exclusive whose process dies makes PHP wait
-	// for so long, so that mode needs AcceptLoss.
+	// either side has acknowledged is lost, as long as no request waits for a lock for
+	// longer than max_lock_wait_time: after that PHP goes on with an empty session, and
+	// stores it. Logout is not final: a request of PHP's that has read the session
+	// before brings it back, with its user, when it ends; so it does with a session
+	// that has a new ID or has expired. A lock is not fenced: a request of PHP's that
+	// takes longer than ForeignLease overwrites what was saved meanwhile. A page in
+	// mode Exclusive whose process dies makes PHP wait until the lease ends, so that
+	// mode needs AcceptLoss.
 	StockLocking
 
 	// StockUnlocked is the handler of the SDK without locking. PHP overwrites what
-	// others have stored since it read the session, and brings back sessions as with
-	// StockLocking. It needs AcceptLoss.
+	// others have stored since it read the session: of 400 increments by ten requests
+	// at a time of each side, 192 were left. It ignores the locks of mode Exclusive,
+	// whose holder then fails to save. It brings sessions back as with StockLocking. A
+	// Save of this package overwrites nothing. It needs AcceptLoss.
 	StockUnlocked
 )
 

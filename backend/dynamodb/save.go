@@ -202,7 +202,7 @@ func (s *save) refused(refused *refusal, found stored) refusedSave {
 		barred = found.lock.id != s.holder
 	}
 	row, trace := found.row(), s.trace(found)
-	if trace == traceAnew {
+	if trace == traceAnew && s.kind == saveReplaces { // a logout is to end the other one too
 		row = rowGone
 	}
 	return refusedSave{

@@ -41,9 +41,8 @@ var _ admin.Sweeper = (*Backend)(nil)
 // [errors.ErrUnsupported] if the client is not a [ScanClient].
 //
 // Beside PHP, Sweep deletes PHP's expired sessions too, and what its locks leave of
-// sessions that were never stored: a lock without a session that this Backend has
-// seen for ForeignLease, in an earlier Sweep for example; with VersionedConnection at
-// once.
+// sessions that were never stored. Nothing tells how old that is, so a request of PHP's
+// in flight can lose the lock on a session that it has not stored yet.
 //
 // With a budget the pages are small, and the rate stays within some per cent of
 // the budget over a few seconds. An answer without ConsumedCapacity ends the
@@ -292,9 +291,6 @@ func (s *sweep) page(seg *segment, next string, out *dynamodb.ScanOutput) (*page
 		switch s.b.ownerOf(it, key.Value) {
 		case ownedByUs:
 		case ownedByNone:
-			if !s.b.mayRemoveRemains(key.Value, it) {
-				continue // it may be of a request in flight
-			}
 			r.remains = true
 		default:
 			if r.foreign = true; !s.from.Foreign {
@@ -430,9 +426,6 @@ func (s *sweep) delete(r found) outcome {
 		return consumed, nil
 	})
 	var refused *types.ConditionalCheckFailedException
-	if r.remains {
-		s.b.sightings.forget(r.key) // it is gone, or was not what it was taken for
-	}
 	switch {
 	case err == nil:
 		if cost, known := unitsOf(consumed); known {

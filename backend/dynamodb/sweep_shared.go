@@ -41,11 +41,3 @@ func (b *Backend) ownerShared(it map[string]types.AttributeValue, key string) ow
 	}
 	return ownedByOthers
 }
-
-// mayRemoveRemains reports whether the request that has locked an item without a
-// session cannot be at work any more. VersionedConnection locks none.
-func (b *Backend) mayRemoveRemains(key string, it map[string]types.AttributeValue) bool {
-	now := b.now()
-	l := b.foreignLock(key, it[b.c.LockAttribute], nil, "", now)
-	return !b.stock() || l.dead(now)
-}
