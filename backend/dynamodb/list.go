@@ -161,7 +161,7 @@ func (b *Backend) entry(it map[string]types.AttributeValue, now time.Time, with 
 	if b.Shared() && it[b.c.CreatedAttribute] == nil {
 		rec.Created = time.Time{} // PHP does not say
 	}
-	if err == nil && !(b.Shared() && b.ownerOf(it, e.Key) == ownedByOthers) {
+	if err == nil && (!b.Shared() || b.ownerOf(it, e.Key) != ownedByOthers) {
 		e.DataSize, e.Created, e.Expires, e.LockedUntil = len(rec.Data), rec.Created, rec.Expires, rec.LockedUntil
 		if with != "" && bytes.Contains(rec.Data, []byte(with)) {
 			e.Data = string(rec.Data)
