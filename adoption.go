@@ -24,7 +24,7 @@ func (m *core) listingAt(values map[string][]byte, key string) (ls listing, owne
 	}
 	user := User(id)
 	if user.check() != nil { // no Login has made it
-		return listing{}, nil, false, nil
+		return listing{}, nil, false, nil //nolint:nilerr // it cannot be listed
 	}
 	mark := user.short() + keyDigest("", key)[:8]
 	switch {

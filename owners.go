@@ -256,7 +256,7 @@ func (s *Session) enlist(ctx context.Context, values map[string][]byte, key stri
 		switch {
 		case same:
 			from = s.stored.key
-		case i == 0 && !again && !(adopted && s.m.cfg.Owners.AtLimit == RefuseLogin):
+		case i == 0 && !again && (!adopted || s.m.cfg.Owners.AtLimit == EndOldest):
 			limit = s.m.cfg.Owners.MaxSessions
 		}
 		if err := s.m.list(ctx, s.m.ownerKey(o), e, from, key, limit, s.unchanged); err != nil {

@@ -11,7 +11,8 @@
 // floats, binary data and times apart, and gives values in an any useful types.
 // [JSON] is for sessions that people or programs in other languages read; its
 // Text method says that a store may keep the blob as a string. All sessions of
-// a store have the same codec: each codec refuses the blobs of the other.
+// a store have the same codec: each codec refuses the blobs of the other. Package
+// codec/php has a codec for sessions that pages in PHP share.
 //
 // # Wire format
 //

@@ -25,6 +25,12 @@ machine and the server, the table with its key and TTL, permissions, latency, an
 a sample of the records. For Redis it checks version, eviction, persistence,
 scripts, clocks and latency.
 
+If the keys of a DynamoDB table look as those of PHP's session handler do, doctor
+reads up to 100 rows, and says with which settings PHP uses the table: the flag --php
+and those with it, and the Config of the application. It finds sessions that
+PHP cannot read and would destroy, and locks that nobody holds. It cannot tell the
+connection for certain: the stock handler leaves a version as it is.
+
 It changes nothing. It tries permissions with requests on a random key, and
 writes with a condition that cannot hold. A permission that the role of --role
 lacks is a failure. One that only other roles need is a warning.

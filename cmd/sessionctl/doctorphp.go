@@ -273,7 +273,7 @@ func (d *doctor) tellPHP(r *phpResult) {
 	}
 	if r.DeadLocks > 0 {
 		d.says(isWarn, "locks", fmt.Sprintf("%s a lock of the stock handler and nothing else: a page that has died, or that begins a session just now.",
-			n(r.DeadLocks, "record has", "records have")), "\"sessionctl sweep\" with --php removes them.")
+			n(r.DeadLocks, "record has", "records have")), "\"sessionctl sweep --php versioned\" removes them. Run it when no page of the stock handler is at work.")
 	}
 	if r.Ours > 0 {
 		d.says(isFail, "format", fmt.Sprintf("%s under keys of PHP a format that PHP cannot read: it destroys them when it opens them.",

@@ -102,7 +102,11 @@ func (a *app) openDynamoDB(ctx context.Context) (*dynamoStore, error) {
 		return nil, &credentialsError{err}
 	}
 	s.client = sdk.NewFromConfig(cfg)
-	if s.Backend, err = dynamodb.NewFromClient(s.client, s.config); err != nil {
+	backend := s.config
+	if !a.php.on() {
+		backend.PrivateAttribute = "" // which only doctor looks at
+	}
+	if s.Backend, err = dynamodb.NewFromClient(s.client, backend); err != nil {
 		return nil, &exitError{code: codeUsage, err: err}
 	}
 	return s, nil

@@ -143,6 +143,27 @@ func hostileTable(t *testing.T) *fakeTable {
 	return f
 }
 
+// hostilePHP adds rows as PHP may have written them, under the keys that the commands
+// are given too.
+func hostilePHP(f *fakeTable) {
+	h := hostile
+	text := func(s string) string { return fmt.Sprintf("s:%d:\"%s\";", len(s), s) }
+	value := fmt.Sprintf("a:3:{i:0;%si:1;O:%d:\"%s\":1:{%s%s}i:2;E:3:\"A:B\";}", text(h), len(h), h, text("\x00*\x00"+h), text(h))
+	data := map[string]string{
+		"php":           h + "|" + value + "user|" + text(h),
+		"php_binary":    string(rune(len(h)%128)) + h + value + "\x04user" + text(h),
+		"php_serialize": "a:2:{" + text(h) + value + text("user") + text(h) + "}",
+	}
+	for name, session := range data {
+		for _, key := range []string{phpKey(strings.ReplaceAll(name, "_", "-")), "plain" + name, "listed"} {
+			f.rows[key] = object{
+				"id": object{"S": key}, "data": object{"B": []byte(session)}, "expires": object{"N": "4000000000"}, "lock": object{"N": "1"},
+			}
+		}
+	}
+	f.rows[phpKey("lock")] = object{"id": object{"S": phpKey("lock")}, "lock": object{"N": "1"}}
+}
+
 // hostileIndex has the sessions of ann, and records of the index that nobody but
 // an enemy has written.
 func hostileIndex(t *testing.T, h string) map[string]map[string]any {
@@ -207,6 +228,17 @@ func TestHostileRows(t *testing.T) {
 		}
 		return f.ctl(t.Context(), stdin, args...)
 	})
+	for _, c := range []string{"bench", "migrate", "completion bash", "completion zsh", "completion fish", "completion powershell", "iam", "cost", "help"} {
+		args[c] = nil
+	}
+	for _, handler := range phpHandlers {
+		walk(t, args, func(stdin string, args ...string) outcome {
+			f := hostileTable(t)
+			defer f.Close()
+			hostilePHP(f)
+			return f.ctl(t.Context(), stdin, append(args, "--php=stock-locking", "--php-user=user", "--serialize-handler="+handler)...)
+		})
+	}
 	if got := hostileTable(t).ctl(t.Context(), "", "list", "--user=ann", "--notes"); !strings.Contains(got.stdout, "address: ") || !strings.Contains(got.stderr, "2 sessions of the user in the index") {
 		t.Errorf("got %+v", got)
 	}

@@ -56,6 +56,12 @@ meanwhile, so first stop the user from logging in. sessionctl derives the key of
 the record as session.DefaultStoreKey does. If the application has another
 Config.StoreKey, sessionctl finds no record, and so reads the table.
 
+On a table that PHP uses, with --php, revoke --user always reads the whole table, as
+PHP lists nobody in the index. --php-user names the value of $_SESSION that has the
+user. Each session is deleted on condition that it is as it was read. A page of the
+stock handler that is at work with it brings it back when it ends: then run revoke
+again. VersionedConnection brings none back.
+
 A scan cannot look into some records: sessions that do not decode, because of
 another codec or encryption, and records that package session did not write.
 They may be the user's. revoke counts them, revokes what it found, and exits with

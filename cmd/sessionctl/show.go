@@ -49,6 +49,10 @@ For the old ID of a session that got a new one it prints the new key. For a reco
 of the index of owners it prints how much it holds. With --values it also prints
 under which owners a session is listed there, and what was noted at the login.
 
+On a table that PHP uses, with --php, it decodes the values as PHP does, but runs
+nothing of PHP. Strings that are no text are shown in base64. With --php-user it
+tells the user. With --token-stdin it takes the value of PHP's cookie.
+
 KEY is a key that list prints. If Config.StoreKey makes keys that begin with "-",
 put "--" before KEY. With "-" show reads KEY from standard input, where no other
 process sees it. With --token-stdin it reads the token from there, and derives the
@@ -468,7 +472,7 @@ func jsonable(v any) any {
 	case php.Enum:
 		return v.Class + "::" + v.Case
 	case php.Opaque:
-		return map[string]any{"class": asText(v.Class), "data": []byte(v.Data)}
+		return map[string]any{"class": asText(v.Class), "data": v.Data}
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return fmt.Sprint(v)

@@ -53,6 +53,11 @@ that is complete, and anything but a regular file, such as a link or a pipe.
 Progress goes to standard error: a bar on a terminal, otherwise a line now and
 then. The total is an estimate that DynamoDB makes every six hours.
 
+On a table that PHP uses, with --php, sweep also deletes the sessions of PHP that
+have expired, whether PHP has left a lock on them or not. A lock of the stock
+handler on a row without a session has no end, and TTL leaves it. sweep deletes it
+with --php versioned. With another connection it stays, as a page may be at work.
+
 Redis removes expired sessions by itself, so for Redis sweep does nothing and
 succeeds.
 

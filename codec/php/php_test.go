@@ -539,3 +539,41 @@ func TestLimits(t *testing.T) {
 		}
 	}
 }
+
+// TestQuiet checks that no error contains a part of a value.
+func TestQuiet(t *testing.T) {
+	const secret = "4711471147"
+	check := func(what string, err error) {
+		t.Helper()
+		for _, verb := range []string{"%v", "%+v", "%#v", "%q"} {
+			if text := fmt.Sprintf(verb, err); strings.Contains(text, secret) {
+				t.Errorf("%s: %s prints %s", what, verb, text)
+			}
+		}
+	}
+	var c php.Codec
+	for _, data := range []string{
+		`s:10:"4711471147";`, `i:4711471147;`, `d:4711471147.5;`, `a:1:{s:10:"4711471147";s:10:"4711471147";}`, `a:2:{s:3:"qty";s:10:"4711471147";s:3:"qty";N;}`, `O:11:"C4711471147":1:{s:3:"qty";d:4711471147;}`, `E:13:"A:C4711471147";`, `C:1:"A":10:{4711471147}`,
+		`O:8:"DateTime":3:{s:4:"date";s:10:"4711471147";s:13:"timezone_type";i:3;s:8:"timezone";s:10:"4711471147";}`, `O:8:"DateTime":3:{s:4:"date";s:10:"4711471147";s:13:"timezone_type";i:3;s:8:"timezone";s:3:"UTC";}`, `O:8:"DateTime":3:{s:4:"date";s:10:"4711471147";s:13:"timezone_type";i:1;s:8:"timezone";s:10:"4711471147";}`,
+	} {
+		for _, target := range []any{new(int8), new(bool), new(string), new(float32), new([]int), new(item), new([]item), new(map[string]int), new(map[int8]string), new(time.Time), new(php.Time), new(netip.Addr), new(customer), new(php.Enum), new(map[string]time.Time), new(map[string]netip.Addr)} {
+			check(fmt.Sprintf("Unmarshal of %q into a %T", data, target), c.Unmarshal([]byte(data), target))
+		}
+		for n := range data {
+			check("Unmarshal of a part", c.Unmarshal([]byte(data[:n]), new(any)))
+			_, err := c.Split([]byte("n4711471147|" + data[:n]))
+			check("Split of a part", err)
+			_, err = c.Join(map[string][]byte{"n4711471147": []byte(data[:n])})
+			check("Join of a part", err)
+		}
+	}
+	for _, c := range []php.Codec{{User: "n" + secret}, {Handler: php.Binary, UTF8: true}, {User: "uid", UserInt: true}} {
+		for _, name := range []string{secret, "n" + secret, secret + "|", strings.Repeat(secret, 20), secret + "\xff", "_session.user"} {
+			check("CheckName", c.CheckName(name))
+			_, err := c.Join(map[string][]byte{name: []byte(`s:11:"x4711471147";`)})
+			check("Join", err)
+		}
+		_, err := c.Split([]byte(`uid|s:11:"x4711471147";`))
+		check("Split", err)
+	}
+}
