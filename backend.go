@@ -161,7 +161,7 @@ type SharedBackend interface {
 
 	// CheckConfig returns an error if a Manager with cfg, whose defaults are filled
 	// in, could not read the sessions of the other program, or would damage them, or
-	// let that program damage its own. [New] fails with that error, and so does [Manager.With], which calls it with the
-	// Mode and the SafeMode of the view.
+	// let that program damage its own. [New] fails with that error, and so does
+	// [Manager.With], which calls it with the Mode and the SafeMode of the view.
 	CheckConfig(cfg Config) error
 }

@@ -90,7 +90,7 @@ func New(backend Backend, cfg Config) (*Manager, error) {
 	}
 	if b, ok := backend.(TextBackend); ok && b.TextOnly() {
 		if c, ok := cfg.Codec.(TextCodec); !ok || !c.Text() {
-			return nil, fmt.Errorf("session: the backend stores text only, and codec %T is not a text codec; use codec.JSON", cfg.Codec)
+			return nil, fmt.Errorf("session: the backend stores text only, and codec %T is not a text codec; use codec.JSON, or beside PHP a php.Codec with UTF8", cfg.Codec)
 		}
 	}
 	m := &Manager{core: newCore(backend, cfg), mode: cfg.Mode, safeMode: cfg.SafeMode}

@@ -110,7 +110,7 @@ func (p *PHPConfig) complete() error {
 	}
 	if !isSessionName(p.SessionName) {
 		return fmt.Errorf("dynamodb: Config.PHP: SessionName is %q; it can have letters, digits, '-' and '_', "+
-			"not only digits and no '_' at its beginning, and %d bytes", p.SessionName, maxKey-1-maxPHPID)
+			"not only digits and no '_' at its beginning, and at most %d bytes", p.SessionName, maxKey-1-maxPHPID)
 	}
 	switch p.SerializeHandler {
 	case "":
@@ -199,7 +199,7 @@ func (b *Backend) CheckConfig(cfg session.Config) error {
 	case codec.SerializeHandler() != php.SerializeHandler:
 		return fmt.Errorf("dynamodb: the codec is for the serialize handler %q, and Config.PHP has %q", codec.SerializeHandler(), php.SerializeHandler)
 	case mayTrim(cfg.Tokens, token):
-		return errors.New("dynamodb: Tokens has tokens that begin or end with '_', which PHP's handler takes off: use PHPTokens")
+		return errors.New("dynamodb: Tokens has tokens that begin or end with '_', which PHP's handler takes off: use PHPTokens()")
 	case key != php.SessionName+"_"+token:
 		return fmt.Errorf("dynamodb: StoreKey makes other keys than PHP's handler: use PHPStoreKey(%q)", php.SessionName)
 	case cfg.Header == "" && cfg.Cookie.Name != php.SessionName:

@@ -289,6 +289,8 @@ func (d *doctor) sample(ctx context.Context, s store) (php bool) {
 		d.fails(ctx, "records", err)
 	case looked == 0:
 		d.says(isOK, "records", "There are no sessions.", "")
+	case foreign > 0 && php:
+		d.says(isOK, "records", fmt.Sprintf("Of %d records, %d may be of PHP, which is the next check, and %s.", looked, foreign, ended), "")
 	case foreign > 0:
 		d.says(isWarn, "records", fmt.Sprintf("Of %d records, %d were not written by the session package, and %s.", looked, foreign, ended),
 			"The session package leaves them alone. Check the names of the attributes. \"sessionctl sweep --foreign\" deletes the expired ones.")

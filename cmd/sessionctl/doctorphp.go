@@ -263,7 +263,7 @@ func (d *doctor) tellPHP(r *phpResult) {
 		if r.Locked > 0 {
 			what += fmt.Sprintf(", and %s its lock", n(r.Locked, "one has", "have"))
 		}
-		s, todo := isWarn, "With VersionedConnection on all PHP pages nothing is lost. Sessions from before it get a version when they are next written."
+		s, todo := isWarn, "With VersionedConnection on all PHP pages, and as the Connection of PHPConfig, nothing is lost. Sessions from before it get a version when they are next written."
 		if d.php.connection == "stock-locking" || d.php.connection == "stock-unlocked" {
 			s, todo = isOK, ""
 		}

@@ -272,7 +272,7 @@ func (w *purge) end(ctx context.Context, err error) error {
 	case err == nil && w.r.Undecodable > 0:
 		return &wordsError{
 			what: plural(int(w.r.Undecodable), "session does not decode, and was left alone.", "sessions do not decode, and were left alone."),
-			todo: "If the application encrypts its sessions, add --undecodable. Records of an index of owners do not decode then either, and are ended too: " +
+			todo: "If PHP uses the table, pass --php. If the application encrypts its sessions, add --undecodable. Records of an index of owners do not decode then either, and are ended too: " +
 				"without them, Revoke does not find the sessions that begin meanwhile.",
 		}
 	case err == nil:

@@ -48,7 +48,7 @@ func TestRevokeEveryone(t *testing.T) {
 	}{
 		{"--dry-run", codeFailed, all(everyoneReport{DryRun: true, Revoked: 25, Markers: 1, Undecodable: 2}), 35, "2 sessions do not decode, and were left alone."},
 		{"--dry-run --undecodable", codeDone, all(everyoneReport{DryRun: true, Complete: true, Revoked: 26, Markers: 2}), 35, "Looking at sessions in table"},
-		{"--yes", codeFailed, all(everyoneReport{Revoked: 25, Markers: 1, Undecodable: 2}), 9, "If the application encrypts its sessions, add --undecodable."},
+		{"--yes", codeFailed, all(everyoneReport{Revoked: 25, Markers: 1, Undecodable: 2}), 9, "If PHP uses the table, pass --php. If the application encrypts its sessions, add --undecodable."},
 		{"-y --undecodable", codeDone, all(everyoneReport{Complete: true, Revoked: 26, Markers: 2}), 7, "Ending sessions in table"},
 	}
 	for _, tt := range tests {

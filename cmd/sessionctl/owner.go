@@ -168,7 +168,7 @@ func (r *search) missed(codec, whose string) error {
 	if r.Complete = len(what) == 0; r.Complete {
 		return nil
 	}
-	todo := "Name another codec with --codec. An application that encrypts its sessions has to end them itself."
+	todo := "Name another codec with --codec, or pass --php if PHP uses the table. An application that encrypts its sessions has to end them itself."
 	if strings.HasPrefix(codec, "php") {
 		todo = "Name another handler with --serialize-handler; \"sessionctl doctor\" finds the one that PHP uses. With --php-user-int the user has to be an integer in each session, and without it a string."
 	}

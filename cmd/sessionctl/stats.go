@@ -209,7 +209,9 @@ func (a *app) stats(ctx context.Context, s store, f *statsFlags) error {
 			fallthrough
 		default:
 			r.Live++
-			byAge.add(now.Sub(e.Created).Seconds())
+			if !e.Created.IsZero() { // the stock handler of PHP stores no start
+				byAge.add(now.Sub(e.Created).Seconds())
+			}
 			// DynamoDB keeps a deadline rounded up to the second.
 			byLeft.add((e.Expires.Sub(now) - time.Second).Seconds())
 		}

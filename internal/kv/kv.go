@@ -45,6 +45,9 @@ func New(name string, b session.Backend, c Config) (*Store, error) {
 	if t, ok := b.(session.TextBackend); ok && t.TextOnly() && c.Binary {
 		return bad("the Backend stores text only, and the encoding is binary")
 	}
+	if s, ok := b.(session.SharedBackend); ok && s.Shared() {
+		return bad("the Backend shares its records with another program, which cannot read these")
+	}
 	if c.Timeout < 0 {
 		return bad("the timeout is %v; it must not be negative", c.Timeout)
 	}

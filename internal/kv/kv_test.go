@@ -73,6 +73,12 @@ type textOnly struct{ session.Backend }
 
 func (textOnly) TextOnly() bool { return true }
 
+// shared is shared with another program.
+type shared struct{ session.Backend }
+
+func (shared) Shared() bool                     { return true }
+func (shared) CheckConfig(session.Config) error { return nil }
+
 func newStore(t *testing.T, c kv.Config) (*kv.Store, *faulty) {
 	t.Helper()
 	b := &faulty{Backend: &memory.Backend{}}
@@ -100,6 +106,7 @@ func TestNew(t *testing.T) {
 		{"timeout", m, kv.Config{Timeout: -1}, "must not be negative"},
 		{"text", textOnly{m}, kv.Config{}, ""},
 		{"text, binary", textOnly{m}, kv.Config{Binary: true}, "text only"},
+		{"shared", shared{m}, kv.Config{}, "another program"},
 		{"empty key", m, kv.Config{StoreKey: func(string) string { return "" }}, "0 bytes"},
 		{"long key", m, kv.Config{StoreKey: func(t string) string { return strings.Repeat(t, 40) }}, "1 to 512"},
 		{"one key", m, kv.Config{StoreKey: func(string) string { return "k" }}, "the same key"},

@@ -27,6 +27,7 @@ if ($endpoint = getenv('SHOP_ENDPOINT')) {
 }
 $connection = new VersionedConnection(new DynamoDbClient($options), [
     'table_name' => getenv('SHOP_TABLE') ?: 'sessions',
+    'data_attribute_type' => 'binary', // as the pages in Go
     'session_lifetime' => 1440, // the IdleTimeout of the pages in Go
     'locking' => true,
 ]);
