@@ -107,8 +107,26 @@ class VersionedConnection extends StandardSessionConnection
     public function __construct(DynamoDbClient $client, array $config = [])
     {
         parent::__construct($client, $config);
+        foreach (array_keys($config) as $name) {
+            if (!method_exists($this, 'set' . str_replace('_', '', (string) $name))) {
+                throw new InvalidArgumentException("there is no setting $name");
+            }
+        }
         if ($this->lockLease < 1) {
             throw new InvalidArgumentException('lock_lease must be 1 second or more');
+        }
+        if ($this->getSessionLifetime() < 1) {
+            throw new InvalidArgumentException('session_lifetime must be 1 second or more');
+        }
+        if (!in_array($this->getDataAttributeType(), ['string', 'binary'], true)) {
+            throw new InvalidArgumentException('data_attribute_type must be string or binary');
+        }
+        $names = [
+            $this->getHashKey(), $this->getDataAttribute(), $this->getSessionLifetimeAttribute(),
+            'version', 'created', 'lock', 'lock_until', 'private',
+        ];
+        if (count(array_unique($names)) < count($names)) {
+            throw new InvalidArgumentException('two attributes of a row have the same name');
         }
     }
 

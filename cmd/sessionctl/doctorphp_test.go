@@ -157,7 +157,7 @@ func TestPHPFlags(t *testing.T) {
 		"--php=versioned|--php-user-int":                     "needs --php-user",
 		"--php=versioned|--redis=redis://localhost":          "--php is for DynamoDB",
 		"--php=versioned|--user=ann":                         "--user needs --php-user",
-		"migrate|--to-table=new|--php=versioned":             "take PHP off the table first",
+		"migrate|--to-table=new|--php=versioned":             "keep Config.PHP",
 		"bench|--php=versioned":                              "measure on one of its own",
 		"--php=versioned|--session-name=a;b|--php-user=user": "letters and digits",
 	} {

@@ -58,7 +58,7 @@ It needs the permissions of "sessionctl iam operator" on both stores.`,
 			changed := cmd.Flags().Changed
 			switch {
 			case a.php.on():
-				return usageError("migrate is not for a table that PHP uses, which would not find its sessions any more: take PHP off the table first, and leave out --php")
+				return usageError("migrate is not for a table that PHP uses, which would not find its sessions any more: when no page is left in PHP, keep Config.PHP, as its rows cost no more")
 			case changed("to-table") == changed("to-redis"):
 				return usageError("name one new store, with --to-table or --to-redis")
 			case changed("to-table") && (changed("to-prefix") || changed("to-redis-cluster")):

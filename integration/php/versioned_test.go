@@ -189,6 +189,29 @@ func TestConfig(t *testing.T) {
 	})
 }
 
+// A setting that cannot be right is an error in the constructor.
+func TestWrongSettings(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ config, want string }{
+		{"'session_lifetimes' => 5", "no setting session_lifetimes"},
+		{"'lock_lease' => 0", "lock_lease"},
+		{"'session_lifetime' => 0", "session_lifetime"},
+		{"'data_attribute_type' => 'bin'", "data_attribute_type"},
+		{"'data_attribute' => 'version'", "same name"},
+		{"'hash_key' => 'private'", "same name"},
+		{"'session_lifetime_attribute' => 'data'", "same name"},
+		{"'locking' => true, 'throw' => true, 'lock_lease' => 5, 'batch_config' => [], 'consistent_read' => true, 'max_lock_wait_time' => 1", "none"},
+	} {
+		w := start(t, versioned("sessions", false))
+		w.want(t, `try {
+	new VersionedConnection(new Aws\DynamoDb\DynamoDbClient(['region' => 'us-east-1', 'version' => 'latest', 'endpoint' => 'http://127.0.0.1:1']), [`+tt.config+`]);
+} catch (InvalidArgumentException $e) {
+	return str_contains($e->getMessage(), '`+tt.want+`') ? 'refused' : $e->getMessage();
+}
+return 'none' === '`+tt.want+`' ? 'refused' : 'accepted';`, `"refused"`)
+	}
+}
+
 func integer(t testing.TB, v types.AttributeValue) int64 {
 	t.Helper()
 	n, ok := v.(*types.AttributeValueMemberN)
