@@ -55,8 +55,8 @@ then. The total is an estimate that DynamoDB makes every six hours.
 
 On a table that PHP uses, with --php, sweep also deletes the sessions of PHP that
 have expired, whether PHP has left a lock on them or not. A lock of the stock
-handler on a row without a session has no end, and TTL leaves it. sweep deletes it
-with --php versioned. With another connection it stays, as a page may be at work.
+handler on a row without a session has no end, and TTL leaves it. sweep deletes it.
+A page of PHP in flight can so lose the lock on a session that it has not stored.
 
 Redis removes expired sessions by itself, so for Redis sweep does nothing and
 succeeds.
