@@ -14,7 +14,8 @@ import (
 // Authentication tells when and how the user of a session last authenticated.
 type Authentication struct {
 	// At is the time of the last Login or [Session.Reauthenticate], exact to the
-	// millisecond; zero if the session has no user.
+	// millisecond; zero if the session has no user, or one that another program has
+	// logged in.
 	At time.Time
 	// Methods are the ones that the application named then.
 	Methods []string
@@ -50,7 +51,8 @@ func (e *NotFreshError) challenge() string {
 
 // Authentication returns when and how the user last authenticated: by a Login,
 // which took place when the session was [Session.Created], or by a later
-// [Session.Reauthenticate]. It is zero if the session has no user. It fails with
+// [Session.Reauthenticate]. It is zero if the session has no user, or one that another
+// program on the same store has logged in, which does not say when. It fails with
 // [ErrClosed], and with [ErrDecode] if what is stored was not written by this
 // package.
 func (s *Session) Authentication() (Authentication, error) {
@@ -89,7 +91,11 @@ func (s *Session) Reauthenticate(methods ...string) error {
 		if s.renewal != newLogin { // else it is part of that Login
 			at = time.Now()
 		}
-		mine, err := s.m.encodeAuth(at, s.stored.rec.Created, methods)
+		var user string
+		if err := s.m.decode(s.changes.Value(userName), &user); err != nil {
+			return err
+		}
+		mine, err := s.m.encodeAuth(user, at, s.stored.rec.Created, methods)
 		if err != nil {
 			return err
 		}
@@ -154,11 +160,23 @@ func (s *Session) authentication() (Authentication, error) {
 		return Authentication{}, errMoved
 	case user == nil:
 		return Authentication{}, nil
+	case data == nil && s.m.shared:
+		return Authentication{}, nil // another program has logged the user in, who knows when
 	case data == nil:
 		return Authentication{At: created}, nil
 	}
 	when, methods, err := s.m.decodeAuth(data)
-	return Authentication{when.in(created), methods}, err
+	if err != nil || !s.m.shared {
+		return Authentication{when.in(created), methods}, err
+	}
+	var id string
+	if err := s.m.decode(user, &id); err != nil {
+		return Authentication{}, err
+	}
+	if when.clock.IsZero() || when.of != User(id).short() {
+		return Authentication{}, nil // it was another user's
+	}
+	return Authentication{earlier(when.clock, created.Add(when.since)), methods}, nil
 }
 
 // authTime is the time of an authentication after the Login, zero if there was
@@ -166,9 +184,14 @@ func (s *Session) authentication() (Authentication, error) {
 // alone, a Login by an earlier version of this package, which leaves it as it is,
 // would move it ahead. The time by the clock alone would not follow a store that
 // makes its records older, as that of package sessiontest does.
+//
+// Where another program changes sessions too, that of the Login is stored as well,
+// with a digest of the user: that program can copy the values to a new session,
+// which has another Created, and log another user in beside them.
 type authTime struct {
 	clock time.Time
 	since time.Duration // between Created and then
+	of    string        // the digest, "" if no other program changes sessions
 }
 
 // in returns the time of the authentication in a session that was created at
@@ -184,7 +207,11 @@ func (t authTime) String() string {
 	if t.clock.IsZero() {
 		return ""
 	}
-	return strconv.FormatInt(t.clock.UnixMilli(), 36) + " " + strconv.FormatInt(t.since.Milliseconds(), 36)
+	text := strconv.FormatInt(t.clock.UnixMilli(), 36) + " " + strconv.FormatInt(t.since.Milliseconds(), 36)
+	if t.of != "" {
+		text += " " + t.of
+	}
+	return text
 }
 
 func parseAuthTime(text string) (authTime, error) {
@@ -192,6 +219,7 @@ func parseAuthTime(text string) (authTime, error) {
 		return authTime{}, nil
 	}
 	clock, since, _ := strings.Cut(text, " ")
+	since, of, _ := strings.Cut(since, " ")
 	ms, err := strconv.ParseInt(clock, 36, 64)
 	if err != nil {
 		return authTime{}, errors.New("not a time")
@@ -200,7 +228,7 @@ func parseAuthTime(text string) (authTime, error) {
 	if err != nil || d < 0 || d > int64(maxSince/time.Millisecond) {
 		return authTime{}, errors.New("not a duration")
 	}
-	return authTime{time.UnixMilli(ms), time.Duration(d) * time.Millisecond}, nil
+	return authTime{time.UnixMilli(ms), time.Duration(d) * time.Millisecond, of}, nil
 }
 
 // maxSince is longer than a session lasts.
@@ -228,13 +256,20 @@ func checkMethods(methods []string) error {
 	return nil
 }
 
-// encodeAuth returns the value of an authentication at a time, zero for that of
-// the Login, in a session that was created at created; nil if there is nothing to
-// store. It is a list of the authTime and of the methods.
-func (m *core) encodeAuth(at, created time.Time, methods []string) ([]byte, error) {
+// encodeAuth returns the value of an authentication of the user at a time, zero for
+// that of the Login, in a session that was created at created; nil if there is nothing
+// to store. It is a list of the authTime and of the methods.
+func (m *core) encodeAuth(user string, at, created time.Time, methods []string) ([]byte, error) {
+	if at.IsZero() && m.shared {
+		at = time.Now()
+		created = at
+	}
 	var when authTime
 	if !at.IsZero() {
-		when = authTime{at, min(maxSince, max(0, at.Sub(created)))}
+		when = authTime{clock: at, since: min(maxSince, max(0, at.Sub(created)))}
+		if m.shared {
+			when.of = User(user).short()
+		}
 	} else if len(methods) == 0 {
 		return nil, nil
 	}

@@ -26,7 +26,7 @@ func TestAuthTime(t *testing.T) {
 	} {
 		for name, c := range bothCodecs() {
 			m := codecCore(c, 0)
-			data, err := m.encodeAuth(tt.at, tt.recorded, []string{"pwd"})
+			data, err := m.encodeAuth("ann", tt.at, tt.recorded, []string{"pwd"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +53,7 @@ func TestAuthIsSmall(t *testing.T) {
 		{[]string{"pwd"}, time.Time{}, 6},
 		{[]string{"pwd", "otp"}, now, 25},
 	} {
-		data, err := codecCore(bothCodecs()["MessagePack"], 0).encodeAuth(tt.at, now.Add(-24*time.Hour), tt.methods)
+		data, err := codecCore(bothCodecs()["MessagePack"], 0).encodeAuth("ann", tt.at, now.Add(-24*time.Hour), tt.methods)
 		if err != nil || len(data) > tt.most {
 			t.Errorf("%q, %v: %d bytes, %v", tt.methods, tt.at, len(data), err)
 		}
@@ -66,7 +66,7 @@ func TestLaterAuth(t *testing.T) {
 	for name, c := range bothCodecs() {
 		m := codecCore(c, 0)
 		auth := func(at time.Time, methods ...string) []byte {
-			data, err := m.encodeAuth(at, now.Add(-time.Hour), methods)
+			data, err := m.encodeAuth("ann", at, now.Add(-time.Hour), methods)
 			if err != nil {
 				t.Fatal(err)
 			}

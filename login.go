@@ -89,7 +89,7 @@ func (s *Session) loginValues(l Login) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	auth, err := s.m.encodeAuth(time.Time{}, time.Time{}, l.Methods)
+	auth, err := s.m.encodeAuth(l.User, time.Time{}, time.Time{}, l.Methods)
 	if err != nil {
 		return nil, err
 	}

@@ -121,10 +121,20 @@ func (o Owner) short() string { return o.digest()[:8] }
 
 // ownerKey returns the key of the record of o. No token leads to it, because none
 // has a dot.
-func (m *core) ownerKey(o Owner) string { return m.cfg.StoreKey("owner." + o.digest()) }
+func (m *core) ownerKey(o Owner) string { return m.indexKey("owner." + o.digest()) }
 
 // newPageKey returns a key for a page of the index.
-func (m *core) newPageKey() string { return m.cfg.StoreKey("page." + newToken()) }
+func (m *core) newPageKey() string { return m.indexKey("page." + newToken()) }
+
+// indexKey returns the key of a record of the index. Another program that shares the
+// store may take tokens with a dot: a visitor of PHP's could send the name of the
+// record of any user, and PHP would write over it. PHP takes none with '<'.
+func (m *core) indexKey(name string) string {
+	if m.shared {
+		name = "<" + name
+	}
+	return m.cfg.StoreKey(name)
+}
 
 // A listing says where a session is listed. It is among the session's own values,
 // so that whatever process gives the session a new ID lists it again.
