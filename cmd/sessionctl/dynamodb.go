@@ -102,7 +102,11 @@ func (a *app) openDynamoDB(ctx context.Context) (*dynamoStore, error) {
 		return nil, &credentialsError{err}
 	}
 	s.client = sdk.NewFromConfig(cfg)
-	if s.Backend, err = dynamodb.NewFromClient(s.client, s.config); err != nil {
+	config := s.config
+	if config.PHP == (dynamodb.PHPConfig{}) && config.PrivateAttribute == dynamodb.DefaultPrivateAttribute {
+		config.PrivateAttribute = "" // the default of the flag, which an ordinary table does not have
+	}
+	if s.Backend, err = dynamodb.NewFromClient(s.client, config); err != nil {
 		return nil, &exitError{code: codeUsage, err: err}
 	}
 	return s, nil
