@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 )
 
@@ -62,10 +63,7 @@ func (s *Session) adoptedBy(values map[string][]byte) map[string][]byte {
 	if err != nil {
 		return nil
 	}
-	listed := make(map[string][]byte, len(values)+2)
-	for name, value := range values {
-		listed[name] = value
-	}
+	listed := maps.Clone(values)
 	listed[listedName] = data
 	return listed
 }

@@ -39,8 +39,8 @@ type PHPConfig struct {
 	// minutes.
 	SessionLifetime time.Duration
 
-	// ForeignLease is how long a lock of the stock handler is respected. That lock has
-	// no end. If this process has seen it for so long, and nothing was written
+	// ForeignLease bounds how long a lock of the stock handler is respected, because
+	// that lock has no end. If this process has seen it for so long, and nothing was written
 	// meanwhile, it takes the holder for dead and the lock for free. A holder that
 	// lives overwrites later what was saved. Default 60 seconds; at least 1 second, and
 	// longer than the longest request of PHP's. With StockLocking, TouchInterval of the

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-a7bee19b/session/codec/php"
 )
 
-// phpResult is what doctor has found out about a table that PHP uses.
+// phpResult has the findings of doctor about a table that PHP uses.
 type phpResult struct {
 	Connection       string           `json:"connection"` // "" if nothing tells
 	SessionName      string           `json:"session_name"`
@@ -149,8 +149,8 @@ func decodesAsOurs(data []byte) bool {
 	return false
 }
 
-// result is what the rows say of the settings of PHP; false if PHP seems to have
-// written none.
+// result returns the settings of PHP as far as the rows show them, and false if PHP
+// seems to have written none.
 func (c *phpCount) result() (*phpResult, bool) {
 	if c.filled == 0 && c.DeadLocks == 0 && c.Locked == 0 && c.Rows == c.Versioned {
 		return nil, false
@@ -183,7 +183,7 @@ func (c *phpCount) result() (*phpResult, bool) {
 	return &r, true
 }
 
-// mostPHPRows is how many rows doctor reads to recognise PHP.
+// mostPHPRows limits the rows that doctor reads to recognise PHP.
 const mostPHPRows = 100
 
 // onPHP looks at rows, and says with what settings PHP uses the table, if it does.

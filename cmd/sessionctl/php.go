@@ -90,8 +90,8 @@ func either(names []string) string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
-// config is that of the backend. A command accepts what an application has to accept
-// loss for, as it sends no page.
+// config returns the PHP part of the Config of the backend. It accepts losses, which
+// only an application can cause: a command sends no page.
 func (f *phpFlags) config() dynamodb.PHPConfig {
 	if !f.on() {
 		return dynamodb.PHPConfig{}
@@ -142,7 +142,7 @@ func (f *phpFlags) isLock(e *admin.Entry) bool {
 	return f.on() && e.Foreign && e.DataSize == 0 && e.Expires.IsZero() && strings.HasPrefix(e.Key, f.sessionName+"_")
 }
 
-// codecName is what the codec of the sessions is called.
+// codecName returns the name of the codec of the sessions.
 func (a *app) codecName() string {
 	if a.php.on() {
 		return a.php.handler
