@@ -143,6 +143,7 @@ type town struct {
 	mu     sync.Mutex
 	tokens map[string]*cookie
 	marks  map[string]*visit
+	logins map[string]bool // marks of logins without a response; they may be stored yet
 	counts map[string]int
 }
 
@@ -206,6 +207,11 @@ func (b *browser) ask(ctx context.Context, site, method, path, token, name strin
 	if token != "" {
 		req.AddCookie(&http.Cookie{Name: "session", Value: token})
 	}
+	if path == "/login" {
+		b.mu.Lock()
+		b.logins[fresh] = true
+		b.mu.Unlock()
+	}
 	began := time.Now()
 	resp, err := keptOpen.Do(req)
 	if err != nil {
@@ -244,8 +250,17 @@ func (b *browser) judge(path, token, name string, began, ended time.Time, resp *
 	k := b.tokens[token]
 	if resp.StatusCode == http.StatusOK {
 		l := b.marks[p.Mark]
+		if p.New {
+			delete(b.logins, p.Mark)
+		}
 		if p.Mark != "" && l == nil {
-			l = &visit{mark: p.Mark, added: map[string]added{}}
+			l = &visit{added: map[string]added{}}
+			if k != nil && b.logins[p.Mark] {
+				// Two logins under an old ID have joined its session. Both found no
+				// mark and set one, and the later save wins.
+				l = k.line
+			}
+			l.mark = p.Mark
 			b.marks[p.Mark] = l
 		}
 		if k != nil && path != "/logout" {
@@ -442,7 +457,7 @@ func TestBrowsers(t *testing.T) {
 
 func browsers(t *testing.T, a address, idle time.Duration) {
 	w := &town{
-		t: t, idle: idle, began: time.Now(), tokens: map[string]*cookie{}, marks: map[string]*visit{}, counts: map[string]int{},
+		t: t, idle: idle, began: time.Now(), tokens: map[string]*cookie{}, marks: map[string]*visit{}, logins: map[string]bool{}, counts: map[string]int{},
 	}
 	seed := seed(t)
 	var late sync.WaitGroup
