@@ -31,8 +31,8 @@
 // about a backend that fails without concurrency. It logs the reason. If rules
 // were left out and no other rule failed, the run fails.
 //
-// A call that has not returned after 15 seconds hangs. The run then ends with
-// the name of the call.
+// A call that has not returned after a minute hangs. The run then ends with the
+// name of the call.
 //
 // # Load
 //

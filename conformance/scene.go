@@ -28,8 +28,8 @@ func newScene(g *guard, rule string, patience time.Duration, res *results) *scen
 	return &scene{
 		TB: g, rule: rule, ctx: context.Background(), prefix: rand.Text()[:16], patience: patience,
 		// A rule that looks for calls that hang waits for patience. It has to
-		// report them first.
-		watch:   watch{g, max(patience*3/2, time.Second)},
+		// report them first. And a busy disk can stall for 15 seconds.
+		watch:   watch{g, max(6*patience, time.Second)},
 		results: res, begun: time.Now(),
 	}
 }
