@@ -198,6 +198,9 @@ func (b *browser) ask(ctx context.Context, site, method, path, token, name strin
 	b.mu.Lock()
 	b.n++
 	fresh := fmt.Sprintf("%s-%d", b.name, b.n)
+	if path == "/login" {
+		b.logins[fresh] = true
+	}
 	b.mu.Unlock()
 	req, err := http.NewRequestWithContext(ctx, method, site+path+"?"+url.Values{"mark": {fresh}, "name": {name}}.Encode(), nil)
 	if err != nil {
@@ -206,11 +209,6 @@ func (b *browser) ask(ctx context.Context, site, method, path, token, name strin
 	}
 	if token != "" {
 		req.AddCookie(&http.Cookie{Name: "session", Value: token})
-	}
-	if path == "/login" {
-		b.mu.Lock()
-		b.logins[fresh] = true
-		b.mu.Unlock()
 	}
 	began := time.Now()
 	resp, err := keptOpen.Do(req)
